@@ -1,0 +1,1 @@
+//! Static assets: routing rules, redirects, headers, compression.

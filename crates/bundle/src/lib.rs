@@ -1,0 +1,1 @@
+//! Bundles a Worker project into modules, as wrangler does.

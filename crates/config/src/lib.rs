@@ -1,0 +1,1 @@
+//! Wrangler configuration files, typed and validated.

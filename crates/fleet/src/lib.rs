@@ -1,0 +1,1 @@
+//! Cells: workerd processes, their configuration and their lives.

@@ -1,0 +1,1 @@
+//! Queues: producers, push consumers, dead letters.

@@ -1,0 +1,186 @@
+//! Immutable content files for values too large for a row.
+//!
+//! Order of a write: file written and flushed, then linked into place, then its folder flushed; only then
+//! may a row name it. A crash between leaves at most a file that no row names, which [`Blobs::sweep`] removes.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use crate::StoreError;
+
+/// The name of a content file: 32 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BlobId(String);
+
+impl BlobId {
+    /// Reads a stored name; `None` if it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| Self(text.to_owned()))
+    }
+
+    /// The name, as stored in rows.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A folder of content files, in 256 subfolders by the first two digits of the name.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    root: PathBuf,
+}
+
+/// A content file being written. Dropping it without [`BlobWriter::finish`] leaves nothing.
+#[derive(Debug)]
+pub struct BlobWriter {
+    file: File,
+    id: BlobId,
+    folder: PathBuf,
+    len: u64,
+}
+
+impl Blobs {
+    /// Opens or creates the folder.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(root)
+            .map_err(|e| StoreError::io(format!("cannot create {}", root.display()), e))?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// Starts a new file. `id` must never have been used before: random, 32 hexadecimal digits.
+    pub fn create(&self, id: BlobId) -> Result<BlobWriter, StoreError> {
+        let folder = self.folder(&id);
+        if !folder.is_dir() {
+            std::fs::create_dir_all(&folder)
+                .and_then(|()| File::open(&self.root)?.sync_all())
+                .map_err(|e| StoreError::io(format!("cannot create {}", folder.display()), e))?;
+        }
+        let fd = rustix::fs::open(
+            &folder,
+            OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::RUSR | Mode::WUSR,
+        )
+        .map_err(|e| StoreError::io(format!("cannot write in {}", folder.display()), e.into()))?;
+        Ok(BlobWriter { file: File::from(fd), id, folder, len: 0 })
+    }
+
+    /// Opens a file for reading.
+    pub fn read(&self, id: &BlobId) -> Result<File, StoreError> {
+        let path = self.path(id);
+        File::open(&path).map_err(|e| StoreError::io(format!("cannot read {}", path.display()), e))
+    }
+
+    /// Removes a file; one that is not there is no error.
+    pub fn remove(&self, id: &BlobId) -> Result<(), StoreError> {
+        let path = self.path(id);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::io(format!("cannot remove {}", path.display()), e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the files that `keep` does not name; returns how many. Run it before the first write only:
+    /// a file that is about to be named by a row would be lost.
+    pub fn sweep(&self, keep: &HashSet<BlobId>) -> Result<usize, StoreError> {
+        let failed = |e| StoreError::io(format!("cannot list {}", self.root.display()), e);
+        let mut removed = 0;
+        for folder in std::fs::read_dir(&self.root).map_err(failed)? {
+            let folder = folder.map_err(failed)?;
+            if !folder.file_type().map_err(failed)?.is_dir() {
+                continue;
+            }
+            for entry in std::fs::read_dir(folder.path()).map_err(failed)? {
+                let name = entry.map_err(failed)?.file_name();
+                let Some(id) = name.to_str().and_then(BlobId::parse) else { continue };
+                if !keep.contains(&id) {
+                    self.remove(&id)?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    fn folder(&self, id: &BlobId) -> PathBuf {
+        self.root.join(&id.0[..2])
+    }
+
+    fn path(&self, id: &BlobId) -> PathBuf {
+        self.folder(id).join(&id.0)
+    }
+}
+
+impl BlobWriter {
+    /// Appends `bytes`. Blocking; a full disk is [`StoreError::DiskFull`].
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all(bytes).map_err(|e| StoreError::io("cannot write a value", e))?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing has been written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Flushes the file to the disk and gives it its name; from here on it is durable. Blocking.
+    pub fn finish(self) -> Result<BlobId, StoreError> {
+        let path = self.folder.join(&self.id.0);
+        let link = || -> std::io::Result<()> {
+            use std::os::fd::AsRawFd;
+            self.file.sync_all()?;
+            let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            rustix::fs::linkat(rustix::fs::CWD, unnamed, rustix::fs::CWD, &path, AtFlags::SYMLINK_FOLLOW)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        link().map_err(|e| StoreError::io(format!("cannot keep {}", path.display()), e))?;
+        Ok(self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn id(n: u8) -> BlobId {
+        BlobId::parse(&format!("{n:032x}")).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_there_only_once_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let mut writer = blobs.create(id(1)).unwrap();
+        writer.write(b"abc").unwrap();
+        assert!(blobs.read(&id(1)).is_err());
+        let stored = writer.finish().unwrap();
+        let mut text = String::new();
+        blobs.read(&stored).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abc");
+    }
+
+    #[test]
+    fn sweeping_removes_what_no_row_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        for n in [1, 2] {
+            blobs.create(id(n)).unwrap().finish().unwrap();
+        }
+        assert_eq!(blobs.sweep(&HashSet::from([id(2)])).unwrap(), 1);
+        assert!(blobs.read(&id(1)).is_err());
+        assert!(blobs.read(&id(2)).is_ok());
+    }
+}

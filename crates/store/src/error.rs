@@ -1,0 +1,54 @@
+//! What can go wrong with storage.
+
+use std::path::PathBuf;
+
+/// A storage failure. Nothing was stored when one is returned from a write.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk has no room (`ENOSPC`, `EDQUOT` or `SQLITE_FULL`).
+    #[error("the disk is full")]
+    DiskFull,
+    /// The file was written by a newer Skep.
+    #[error("{} has format {found}, this version reads up to {known}; use a newer Skep", path.display())]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// The format version that it carries.
+        found: i64,
+        /// The newest format version that this code knows.
+        known: i64,
+    },
+    /// The database refused.
+    #[error("{0}")]
+    Sqlite(rusqlite::Error),
+    /// The file system refused.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was being done.
+        context: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The writer thread is gone: the database is being closed.
+    #[error("the database is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// Wraps an I/O error with what was being done; a full disk is told apart.
+    pub fn io(context: impl Into<String>, source: std::io::Error) -> Self {
+        match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            _ => Self::Io { context: context.into(), source },
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull,
+            _ => Self::Sqlite(error),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Durable storage: SQLite files with group commit, and immutable content files.
+//!
+//! Knows nothing of bindings or HTTP. Entry points: [`Database`] for rows, [`Blobs`] for values too
+//! large for a row. The rule that both keep: nothing is acknowledged before it is on the disk.
+
+mod blobs;
+mod database;
+mod error;
+mod writer;
+
+pub use blobs::{BlobId, BlobWriter, Blobs};
+pub use database::{Database, Schema};
+pub use error::StoreError;

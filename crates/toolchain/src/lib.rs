@@ -1,0 +1,1 @@
+//! The pinned engine and build tools, fetched once through the user's npm.

@@ -1,0 +1,18 @@
+//! HTTP as the binding servers speak it.
+//!
+//! A cell calls its bindings over one unix socket; the engine injects a header that says which binding
+//! is meant, so that nothing tenant code writes is believed. This crate holds what all binding servers
+//! share: body types, replies, reading with a limit, the socket server. It knows no binding.
+//!
+//! Entry points: [`Service`], [`BindingTable`], [`serve_unix`].
+
+mod body;
+mod server;
+mod service;
+
+pub use body::{
+    Body, BoxError, ReadError, Request, Response, empty, full, header_bytes, json, read_all, reason, reply,
+    stream,
+};
+pub use server::{ServeError, bind_unix, serve_unix};
+pub use service::{BINDING_HEADER, BindingTable, BoxFuture, Service};

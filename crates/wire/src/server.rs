@@ -1,0 +1,86 @@
+//! A unix-socket HTTP/1.1 server for one cell.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use skep_runtime::Shutdown;
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::{BoxError, Service};
+
+/// How long an idle connection is kept: longer than the engine keeps its own (about 10 s), so that it
+/// is never us who closes a connection that a call is about to use.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Why a socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {}: {source}", path.display())]
+pub struct ServeError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// Opens a socket at `path` that only this user may use, replacing a stale one.
+pub fn bind_unix(path: &Path) -> Result<UnixListener, ServeError> {
+    let listen = || {
+        if path.exists() {
+            std::fs::remove_file(path)?;
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    };
+    listen().map_err(|source| ServeError { path: path.to_owned(), source })
+}
+
+/// Serves `service` on `listener` until `shutdown`.
+pub async fn serve_unix(listener: UnixListener, service: Arc<dyn Service>, shutdown: Shutdown) {
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.requested() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tokio::spawn(connection(stream, service.clone(), shutdown.clone()));
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly: others may free some.
+                tracing::warn!(%error, "cannot accept a cell's connection");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, service: Arc<dyn Service>, shutdown: Shutdown) {
+    let handler = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let service = service.clone();
+        async move {
+            let request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
+            Ok::<_, std::convert::Infallible>(service.call(request).await)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(1 << 20)
+        .serve_connection(TokioIo::new(stream), handler);
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shutdown.requested() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a cell's connection ended early");
+    }
+}
