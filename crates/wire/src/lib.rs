@@ -4,9 +4,10 @@
 //! is meant, so that nothing tenant code writes is believed. This crate holds what all binding servers
 //! share: body types, replies, reading with a limit, the socket server. It knows no binding.
 //!
-//! Entry points: [`Service`], [`BindingTable`], [`serve_unix`].
+//! Entry points: [`Service`], [`BindingTable`], [`serve_unix`], [`UnixClient`].
 
 mod body;
+mod client;
 mod server;
 mod service;
 
@@ -14,5 +15,6 @@ pub use body::{
     Body, BoxError, ReadError, Request, Response, empty, full, header_bytes, json, read_all, reason, reply,
     stream,
 };
+pub use client::{ClientBody, SendError, UnixClient};
 pub use server::{ServeError, bind_unix, serve_unix};
 pub use service::{BINDING_HEADER, BindingTable, BoxFuture, Service};
