@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of HTTP, storage or Workers. Entry points: [`Clock`], [`Jobs`], [`Shutdown`].
 
+mod alarm;
 mod clock;
 mod jobs;
 mod shutdown;
