@@ -1,1 +1,28 @@
-//! Cells: workerd processes, their configuration and their lives.
+//! Cells: engine processes, each running one version of one script.
+//!
+//! Renders the engine's configuration, starts processes, waits until they listen, replaces them without
+//! dropping a request, restarts what crashes, carries calls between cells. Knows nothing of the catalog,
+//! of HTTP routing, or of what is behind a binding: a [`CellSpec`] brings its servers along.
+//!
+//! Entry points: [`Fleet::deploy`], [`Worker::acquire`], [`Worker::event`].
+
+mod capnp;
+mod fleet;
+mod generation;
+mod launcher;
+mod log;
+mod policy;
+mod process;
+mod relay;
+mod render;
+mod rundir;
+mod spec;
+mod worker;
+
+pub use fleet::{Fleet, FleetOptions, expose, print_config};
+pub use generation::{Generation, Lease, StartError};
+pub use launcher::{LAUNCHER_COMMAND, become_cell};
+pub use log::{CellLog, LogEvent, LogSink};
+pub use render::{CF_HEADER, PROTO_HEADER};
+pub use spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, Workflow};
+pub use worker::{EventError, Unavailable, Worker};

@@ -1,0 +1,128 @@
+//! All cells of this process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use skep_runtime::{Shutdown, ShutdownTrigger};
+
+use crate::generation::StartError;
+use crate::log::LogSink;
+use crate::process::{Launch, Spawner};
+use crate::render::{Storage, render};
+use crate::rundir::RunDir;
+use crate::spec::{CellSpec, Exposed};
+use crate::worker::Worker;
+
+/// What a fleet needs of its surroundings.
+pub struct FleetOptions {
+    /// The binary that handles [`LAUNCHER_COMMAND`](crate::LAUNCHER_COMMAND): our own.
+    pub launcher: PathBuf,
+    /// The engine's binary.
+    pub engine: PathBuf,
+    /// Where cells' output goes.
+    pub log: LogSink,
+}
+
+/// What all parts of a fleet share.
+pub(crate) struct Shared {
+    pub launch: Launch,
+    pub spawner: Spawner,
+    pub log: LogSink,
+    pub stop: Shutdown,
+    run_dir: RunDir,
+    next_folder: AtomicU64,
+    workers: RwLock<BTreeMap<String, Arc<Worker>>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("launch", &self.launch).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn worker(&self, script: &str) -> Option<Arc<Worker>> {
+        self.workers.read().unwrap_or_else(PoisonError::into_inner).get(script).cloned()
+    }
+
+    pub(crate) fn new_folder(&self) -> io::Result<PathBuf> {
+        let number = self.next_folder.fetch_add(1, Ordering::Relaxed);
+        let folder = self.run_dir.path().join(number.to_string());
+        std::fs::create_dir(&folder)?;
+        Ok(folder)
+    }
+}
+
+/// All cells of this process. Dropping it ends them.
+#[derive(Debug)]
+pub struct Fleet {
+    shared: Arc<Shared>,
+    stop: ShutdownTrigger,
+}
+
+impl Fleet {
+    /// An empty fleet.
+    pub fn new(options: FleetOptions) -> io::Result<Self> {
+        let (stop, stopping) = Shutdown::new();
+        let shared = Shared {
+            launch: Launch { launcher: options.launcher, engine: options.engine },
+            spawner: Spawner::start()?,
+            log: options.log,
+            stop: stopping,
+            run_dir: RunDir::create()?,
+            next_folder: AtomicU64::new(0),
+            workers: RwLock::default(),
+        };
+        Ok(Self { shared: Arc::new(shared), stop })
+    }
+
+    /// The script of that name; made if there is none, so that requests can wait for its first deploy.
+    pub fn worker(&self, script: &str) -> Arc<Worker> {
+        if let Some(worker) = self.shared.worker(script) {
+            return worker;
+        }
+        let mut workers = self.shared.workers.write().unwrap_or_else(PoisonError::into_inner);
+        workers.entry(script.to_owned()).or_insert_with(|| Worker::start(script, self.shared.clone())).clone()
+    }
+
+    /// Puts `spec` in the place of what runs under its name, without dropping a request. On an error, what
+    /// ran runs on.
+    pub async fn deploy(&self, spec: CellSpec) -> Result<(), StartError> {
+        self.worker(&spec.name).deploy(spec).await
+    }
+
+    /// Tells requests that wait for a script that it cannot be started, and why.
+    pub async fn set_broken(&self, script: &str, why: impl Into<String>) {
+        self.worker(script).set_broken(why.into()).await;
+    }
+
+    /// Ends all cells: requests in flight have a moment to finish.
+    pub async fn stop(&self) {
+        self.stop.trigger();
+        let workers: Vec<_> =
+            self.shared.workers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let stops = workers.iter().map(|worker| worker.stop());
+        futures_util::future::join_all(stops).await;
+    }
+}
+
+/// The engine configuration that `spec` would run with; sockets are shown in `/run/skep/cell`.
+pub fn print_config(spec: &CellSpec) -> String {
+    render(spec, std::path::Path::new("/run/skep/cell"), Storage::Real).config
+}
+
+/// Gives each spec what the bindings of the others need of it.
+pub fn expose(specs: &mut [CellSpec]) {
+    let mut needed: BTreeMap<String, BTreeSet<Exposed>> = BTreeMap::new();
+    for spec in specs.iter() {
+        for (script, exposed) in spec.bindings.values().filter_map(|b| b.remote()) {
+            needed.entry(script.to_owned()).or_default().insert(exposed);
+        }
+    }
+    for spec in specs {
+        spec.exposed = needed.remove(&spec.name).unwrap_or_default();
+    }
+}

@@ -1,0 +1,301 @@
+//! One process of one version of a script, with its folder, its sockets and the requests in it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use skep_runtime::{Shutdown, ShutdownTrigger};
+use skep_wire::{BindingTable, UnixClient, bind_unix, serve_unix};
+use tokio::io::AsyncBufReadExt;
+use tokio::sync::{Notify, watch};
+
+use crate::fleet::Shared;
+use crate::log::{CellLog, LogEvent, parse, start_failure};
+use crate::process::{Killer, Started, each_line};
+use crate::relay::relay;
+use crate::render::{BINDINGS_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, render};
+use crate::spec::CellSpec;
+
+/// How long the engine may take from its start to listening.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running process of a script.
+#[derive(Debug)]
+pub struct Generation {
+    folder: PathBuf,
+    http: Arc<UnixClient>,
+    events: Arc<UnixClient>,
+    pid: u32,
+    inspector_port: Option<u16>,
+    in_flight: AtomicUsize,
+    idle: Notify,
+    killer: Killer,
+    ended: watch::Receiver<Option<String>>,
+    // Ends the servers of its sockets when the generation is dropped.
+    _servers: ShutdownTrigger,
+}
+
+/// Why a process did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The script's own fault: its exception or syntax error, in the engine's words.
+    #[error("{0}")]
+    Script(String),
+    /// The machine's fault.
+    #[error("cannot start a cell: {0}")]
+    System(#[from] io::Error),
+    /// The specification does not fit together: a bug of ours.
+    #[error("cannot start a cell: no server for {0}")]
+    MissingService(String),
+}
+
+impl From<skep_wire::ServeError> for StartError {
+    fn from(error: skep_wire::ServeError) -> Self {
+        Self::System(io::Error::other(error))
+    }
+}
+
+#[derive(Deserialize)]
+struct ControlEvent {
+    event: String,
+    socket: Option<String>,
+    port: Option<u16>,
+}
+
+impl Generation {
+    /// Starts a process and returns when it listens.
+    pub(crate) async fn start(
+        shared: &Arc<Shared>,
+        spec: &CellSpec,
+        storage: Storage,
+    ) -> Result<Arc<Self>, StartError> {
+        if let Some(id) = spec.missing_services().into_iter().next() {
+            return Err(StartError::MissingService(id));
+        }
+        let folder = shared.new_folder()?;
+        let rendered = render(spec, &folder, storage);
+        for (name, content) in &rendered.files {
+            std::fs::write(folder.join(name), content)?;
+        }
+        let config = folder.join("config.capnp");
+        std::fs::write(&config, &rendered.config)?;
+        if storage == Storage::Real && spec.is_exclusive() {
+            std::fs::create_dir_all(&spec.object_storage)?;
+        }
+
+        let (servers, stop) = Shutdown::new();
+        serve_bindings(spec, &folder, &stop)?;
+        for link in rendered.links {
+            let listener = bind_unix(&folder.join(&link.socket))?;
+            tokio::spawn(relay(listener, link, shared.clone(), stop.clone()));
+        }
+        let started = shared.launch.start(&shared.spawner, &config, spec.inspector).await?;
+        Self::come_up(shared, spec, folder, started, rendered.sockets, servers).await
+    }
+
+    async fn come_up(
+        shared: &Arc<Shared>,
+        spec: &CellSpec,
+        folder: PathBuf,
+        started: Started,
+        sockets: Vec<String>,
+        servers: ShutdownTrigger,
+    ) -> Result<Arc<Self>, StartError> {
+        let Started { process, mut control, stdout, stderr } = started;
+        let pid = process.id();
+        let killer = process.killer()?;
+        // Until it listens, what it says is kept: it may be the reason why it does not.
+        let early = Arc::new(Mutex::new(Some(Vec::new())));
+        let readers = [
+            tokio::spawn(read_log(stdout, shared.clone(), spec.name.clone(), early.clone())),
+            tokio::spawn(read_log(stderr, shared.clone(), spec.name.clone(), early.clone())),
+        ];
+        let (ended_tx, ended) = watch::channel(None);
+        tokio::spawn(async move {
+            // Its output ends when it does: the engine starts no processes that could hold it open.
+            for reader in readers {
+                let _ = reader.await;
+            }
+            let how = process.reap().await.map_or_else(|e| e.to_string(), |status| status.to_string());
+            ended_tx.send_replace(Some(how));
+        });
+
+        let listening = tokio::time::timeout(START_LIMIT, wait_listening(&mut control, sockets)).await;
+        let Ok(Some(inspector_port)) = listening else {
+            killer.kill();
+            let mut gone = ended.clone();
+            let _ = gone.wait_for(Option::is_some).await;
+            let said = early.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+            let _ = std::fs::remove_dir_all(&folder);
+            return Err(StartError::Script(match listening {
+                Err(_) => format!("The script did not start within {} s", START_LIMIT.as_secs()),
+                Ok(_) => start_failure(&said),
+            }));
+        };
+        let said = early.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        for event in said {
+            (shared.log)(CellLog { script: spec.name.clone(), event });
+        }
+        Ok(Arc::new(Self {
+            http: UnixClient::new(folder.join(HTTP_SOCKET)),
+            events: UnixClient::new(folder.join(EVENTS_SOCKET)),
+            folder,
+            pid,
+            inspector_port: inspector_port.filter(|_| spec.inspector),
+            in_flight: AtomicUsize::new(0),
+            idle: Notify::new(),
+            killer,
+            ended,
+            _servers: servers,
+        }))
+    }
+
+    /// The client for requests.
+    pub fn http(&self) -> &Arc<UnixClient> {
+        &self.http
+    }
+
+    pub(crate) fn events(&self) -> &Arc<UnixClient> {
+        &self.events
+    }
+
+    /// The engine's process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The port of the engine's inspector on the loopback address, if it was asked for.
+    pub fn inspector_port(&self) -> Option<u16> {
+        self.inspector_port
+    }
+
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Counts a request in until the lease is dropped.
+    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        Lease(self.clone())
+    }
+
+    /// Resolves with how the process ended.
+    pub(crate) async fn ended(&self) -> String {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(how) => how.clone().unwrap_or_default(),
+            Err(_) => "the watcher is gone".to_owned(),
+        }
+    }
+
+    /// Whether the process runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.ended.borrow().is_none()
+    }
+
+    /// Resolves when no request is in it, or after `limit`.
+    pub(crate) async fn drained(&self, limit: Duration) {
+        let empty = async {
+            loop {
+                let notified = self.idle.notified();
+                if self.in_flight.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, empty).await;
+    }
+
+    /// Asks the process to end; after `grace` it has to.
+    pub(crate) async fn stop(&self, grace: Duration) {
+        self.killer.terminate();
+        if tokio::time::timeout(grace, self.ended()).await.is_err() {
+            self.kill().await;
+        }
+    }
+
+    /// Ends the process at once. Its objects lose nothing: they acknowledge only what is on the disk.
+    pub(crate) async fn kill(&self) {
+        self.killer.kill();
+        self.ended().await;
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.killer.kill();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A request in a generation; the generation is not ended while it is held, up to the drain limit.
+#[derive(Debug)]
+pub struct Lease(Arc<Generation>);
+
+impl Lease {
+    /// The generation.
+    pub fn generation(&self) -> &Arc<Generation> {
+        &self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+fn serve_bindings(spec: &CellSpec, folder: &Path, stop: &Shutdown) -> Result<(), StartError> {
+    let mut table = BindingTable::default();
+    for (id, service) in &spec.services {
+        table.insert(id, service.clone());
+    }
+    let listener = bind_unix(&folder.join(BINDINGS_SOCKET))?;
+    tokio::spawn(serve_unix(listener, Arc::new(table), stop.clone()));
+    Ok(())
+}
+
+/// Waits until the engine listens on all of `sockets`; `None` if it ended before. The inner value is the
+/// inspector's port.
+async fn wait_listening(
+    control: &mut (impl tokio::io::AsyncBufRead + Unpin),
+    mut sockets: Vec<String>,
+) -> Option<Option<u16>> {
+    let mut inspector = None;
+    let mut line = String::new();
+    while !sockets.is_empty() {
+        line.clear();
+        if control.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        let Ok(ControlEvent { event, socket, port }) = serde_json::from_str(&line) else { continue };
+        match event.as_str() {
+            "listen-inspector" => inspector = port,
+            _ => sockets.retain(|name| Some(name) != socket.as_ref()),
+        }
+    }
+    Some(inspector)
+}
+
+async fn read_log(
+    from: impl tokio::io::AsyncRead + Unpin,
+    shared: Arc<Shared>,
+    script: String,
+    early: Arc<Mutex<Option<Vec<LogEvent>>>>,
+) {
+    each_line(from, |line| {
+        let Some(event) = parse(line) else { return };
+        if let Some(early) = early.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            early.push(event);
+            return;
+        }
+        (shared.log)(CellLog { script: script.clone(), event });
+    })
+    .await;
+}

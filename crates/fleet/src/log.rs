@@ -1,0 +1,124 @@
+//! What cells say.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+/// One thing that a cell said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellLog {
+    /// The script.
+    pub script: String,
+    /// Who said it, and what.
+    pub event: LogEvent,
+}
+
+/// What was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogEvent {
+    /// `console.*`: level (`debug`, `info`, `log`, `warn`, `error`) and the formatted text.
+    Console {
+        /// The method's name.
+        level: String,
+        /// The text.
+        message: String,
+    },
+    /// An exception that left the application's `fetch`.
+    Exception {
+        /// `TypeError` and so on; empty if something else than an `Error` was thrown.
+        name: String,
+        /// The message.
+        message: String,
+        /// The stack as V8 writes it, first line included; empty if there is none.
+        stack: String,
+    },
+    /// The engine itself.
+    Engine {
+        /// `error`, `warning`, `info`.
+        level: String,
+        /// The text.
+        message: String,
+    },
+    /// The fleet: starts, crashes.
+    Fleet {
+        /// The text.
+        message: String,
+    },
+}
+
+/// Where logs go; called from several tasks.
+pub type LogSink = Arc<dyn Fn(CellLog) + Send + Sync>;
+
+const EXCEPTION: &str = "\u{1}skep-exception:";
+
+#[derive(Deserialize)]
+struct Line {
+    level: String,
+    message: String,
+    source: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Exception {
+    name: String,
+    message: String,
+    stack: Option<String>,
+}
+
+/// Reads one line of the engine's structured log.
+pub(crate) fn parse(line: &str) -> Option<LogEvent> {
+    if line.trim().is_empty() {
+        return None;
+    }
+    let Ok(Line { level, message, source }) = serde_json::from_str(line) else {
+        return Some(LogEvent::Engine { level: "info".into(), message: line.to_owned() });
+    };
+    if let Some(exception) = message.strip_prefix(EXCEPTION)
+        && let Ok(Exception { name, message, stack }) = serde_json::from_str(exception)
+    {
+        return Some(LogEvent::Exception { name, message, stack: stack.unwrap_or_default() });
+    }
+    Some(match source {
+        None => LogEvent::Console { level, message },
+        Some(_) => LogEvent::Engine { level, message },
+    })
+}
+
+/// The reason why an engine did not start, out of its own words.
+pub(crate) fn start_failure(lines: &[LogEvent]) -> String {
+    let errors: Vec<&str> = lines
+        .iter()
+        .filter_map(|event| match event {
+            LogEvent::Engine { level, message } if level != "info" => Some(message.as_str()),
+            LogEvent::Engine { message, .. } => Some(message.as_str()),
+            LogEvent::Console { level, message } if level == "error" => Some(message.as_str()),
+            _ => None,
+        })
+        .map(|message| message.strip_prefix("service user: ").unwrap_or(message))
+        .collect();
+    match errors.is_empty() {
+        true => "the engine ended without saying why".to_owned(),
+        false => errors.join("\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn console_lines_engine_lines_and_exceptions_are_told_apart() {
+        let console = r#"{"timestamp":1,"level":"log","message":"{ a: 1 } x"}"#;
+        assert_eq!(
+            parse(console),
+            Some(LogEvent::Console { level: "log".into(), message: "{ a: 1 } x".into() })
+        );
+        let engine =
+            r#"{"timestamp":"1","level":"error","source":"a.rs:1","message":"no","context_depth":0}"#;
+        assert_eq!(parse(engine), Some(LogEvent::Engine { level: "error".into(), message: "no".into() }));
+        let thrown = r#"{"timestamp":1,"level":"error","message":"\u0001skep-exception:{\"name\":\"E\",\"message\":\"m\",\"stack\":\"s\"}"}"#;
+        let expected = LogEvent::Exception { name: "E".into(), message: "m".into(), stack: "s".into() };
+        assert_eq!(parse(thrown), Some(expected));
+        assert_eq!(parse("  "), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! One engine process: started, listened to, waited for, ended.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+use crate::launcher::LAUNCHER_COMMAND;
+
+/// Starts processes, all from one thread that lives as long as this process: the kernel ends a child
+/// when the *thread* that started it ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Spawner(mpsc::Sender<(Command, oneshot::Sender<io::Result<Child>>)>);
+
+impl Spawner {
+    pub(crate) fn start() -> io::Result<Self> {
+        let (tx, rx) = mpsc::channel::<(Command, oneshot::Sender<io::Result<Child>>)>();
+        std::thread::Builder::new().name("spawner".into()).spawn(move || {
+            for (mut command, reply) in rx {
+                let _ = reply.send(command.spawn());
+            }
+        })?;
+        Ok(Self(tx))
+    }
+
+    async fn spawn(&self, command: Command) -> io::Result<Child> {
+        let gone = || io::Error::other("the spawner is gone");
+        let (tx, rx) = oneshot::channel();
+        self.0.send((command, tx)).map_err(|_| gone())?;
+        rx.await.map_err(|_| gone())?
+    }
+}
+
+/// How the engine is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    /// Our own binary.
+    pub launcher: PathBuf,
+    /// The engine.
+    pub engine: PathBuf,
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    pidfd: OwnedFd,
+}
+
+/// A started engine and what it says.
+pub(crate) struct Started {
+    pub process: Process,
+    /// One JSON line per socket that it listens on; ends if it does not come up.
+    pub control: BufReader<UnixStream>,
+    pub stdout: tokio::process::ChildStdout,
+    pub stderr: tokio::process::ChildStderr,
+}
+
+/// A handle by which to signal a process that somebody else waits for.
+#[derive(Debug)]
+pub(crate) struct Killer(OwnedFd);
+
+impl Launch {
+    /// Starts the engine on the configuration file `config`.
+    pub(crate) async fn start(
+        &self,
+        spawner: &Spawner,
+        config: &Path,
+        inspector: bool,
+    ) -> io::Result<Started> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut args: Vec<OsString> = vec![
+            LAUNCHER_COMMAND.into(),
+            std::process::id().to_string().into(),
+            self.engine.clone().into(),
+            "serve".into(),
+            // For the event shim's compatibility flag; applications cannot use what it opens (the deploy
+            // refuses experimental flags and binding types).
+            "--experimental".into(),
+            // Its standard input is a socket pair: it writes there what it listens on.
+            "--control-fd=0".into(),
+        ];
+        if inspector {
+            args.push("--inspector-addr=127.0.0.1:0".into());
+        }
+        args.push(config.into());
+        let mut command = Command::new(&self.launcher);
+        command
+            .args(args)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // The certificate store of the machine, where somebody moved it.
+        for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        let mut child = spawner.spawn(command).await?;
+        let missing = || io::Error::other("a pipe is missing");
+        let stdout = tokio::process::ChildStdout::from_std(child.stdout.take().ok_or_else(missing)?)?;
+        let stderr = tokio::process::ChildStderr::from_std(child.stderr.take().ok_or_else(missing)?)?;
+        let pid = Pid::from_child(&child);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        let control = BufReader::new(UnixStream::from_std(ours)?);
+        Ok(Started { process: Process { child, pidfd }, control, stdout, stderr })
+    }
+}
+
+impl Process {
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the process, which must have closed its output already, so that this does not take long.
+    pub(crate) async fn reap(mut self) -> io::Result<std::process::ExitStatus> {
+        tokio::task::spawn_blocking(move || self.child.wait()).await?
+    }
+
+    /// A handle for signals.
+    pub(crate) fn killer(&self) -> io::Result<Killer> {
+        Ok(Killer(self.pidfd.try_clone()?))
+    }
+}
+
+impl Killer {
+    /// Asks the process to end.
+    pub(crate) fn terminate(&self) {
+        let _ = pidfd_send_signal(self.0.as_fd(), Signal::TERM);
+    }
+
+    /// Ends the process at once.
+    pub(crate) fn kill(&self) {
+        let _ = pidfd_send_signal(self.0.as_fd(), Signal::KILL);
+    }
+}
+
+/// Calls `line` for every line that `from` says, until it ends. A line longer than 1 MiB is cut in pieces.
+pub(crate) async fn each_line(from: impl AsyncRead + Unpin, mut line: impl FnMut(&str)) {
+    let mut reader = BufReader::with_capacity(64 << 10, from);
+    let mut buffer = Vec::new();
+    loop {
+        let Ok(chunk) = reader.fill_buf().await else { return };
+        if chunk.is_empty() {
+            if !buffer.is_empty() {
+                line(&String::from_utf8_lossy(&buffer));
+            }
+            return;
+        }
+        let end = chunk.iter().position(|b| *b == b'\n');
+        let (taken, whole) = match end {
+            Some(end) => (end + 1, true),
+            None => (chunk.len(), buffer.len() + chunk.len() > 1 << 20),
+        };
+        buffer.extend_from_slice(&chunk[..taken]);
+        reader.consume(taken);
+        if whole {
+            line(String::from_utf8_lossy(&buffer).trim_end_matches(['\n', '\r']));
+            buffer.clear();
+        }
+    }
+}

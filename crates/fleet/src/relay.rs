@@ -1,0 +1,62 @@
+//! From one cell to another: bytes between two unix sockets.
+//!
+//! A cell's configuration names a socket of ours, never another cell's: so a callee can be replaced or not
+//! be there yet, and a cell reaches nothing that its bindings do not name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_runtime::Shutdown;
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::fleet::Shared;
+use crate::render::Link;
+
+/// How long a call may still finish on a callee that has been replaced.
+const LAST_CALLS: Duration = Duration::from_secs(2);
+
+/// Passes connections on `listener` on to the script that `link` names, until `stop`.
+pub(crate) async fn relay(listener: UnixListener, link: Link, shared: Arc<Shared>, stop: Shutdown) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.requested() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((caller, _)) => {
+                let (link, shared, stop) = (link.clone(), shared.clone(), stop.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = stop.requested() => {}
+                        () = connection(caller, &link, &shared) => {}
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, script = link.script, "cannot accept a call between cells");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+/// One connection; dropped without an answer if the callee is not there, which the caller's engine reports.
+async fn connection(mut caller: UnixStream, link: &Link, shared: &Shared) {
+    let Some(worker) = shared.worker(&link.script) else {
+        tracing::warn!(script = link.script, "a binding names a script that does not run");
+        return;
+    };
+    let Ok(lease) = worker.acquire().await else { return };
+    let generation = lease.generation().clone();
+    let Ok(mut callee) = UnixStream::connect(generation.socket(&link.exposed.socket())).await else { return };
+    // The engine keeps one connection for all its calls: it would hold the callee back for ever.
+    drop(lease);
+    let replaced = async {
+        worker.replaced(&generation).await;
+        tokio::time::sleep(LAST_CALLS).await;
+    };
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut caller, &mut callee) => {}
+        () = replaced => {}
+    }
+}

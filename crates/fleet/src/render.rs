@@ -1,0 +1,470 @@
+//! From a [`CellSpec`] to the engine's configuration. Pure: the same spec and folder give the same text.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use bytes::Bytes;
+use skep_wire::BINDING_HEADER;
+
+use crate::capnp::{Value, document, fields, list, text};
+use crate::spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind};
+
+/// The header in which `request.cf` travels as JSON, on every hop of ours.
+pub const CF_HEADER: &str = "x-skep-cf";
+/// The header in which the URL's scheme travels.
+pub const PROTO_HEADER: &str = "x-skep-proto";
+/// The socket that takes requests.
+pub(crate) const HTTP_SOCKET: &str = "http";
+/// The socket that takes events.
+pub(crate) const EVENTS_SOCKET: &str = "events";
+/// The socket on which we serve the cell's bindings.
+pub(crate) const BINDINGS_SOCKET: &str = "bindings";
+
+/// Shims carry their own date: their behaviour is ours, not the application's.
+const SHIM_DATE: &str = "2026-11-01";
+const RPC_HOST: &str = "skep";
+
+const ENTRY: &str = include_str!("../../../shims/entry.js");
+const EVENTS: &str = include_str!("../../../shims/events.js");
+const OBJECTS: &str = include_str!("../../../shims/objects.js");
+const REMOTE_OBJECT: &str = include_str!("../../../shims/remote-object.js");
+const RATELIMIT: &str = include_str!("../../../shims/ratelimit.js");
+const EMAIL: &str = include_str!("../../../shims/email.js");
+
+/// A cell's files and what has to be around them.
+#[derive(Debug)]
+pub(crate) struct Rendered {
+    /// The configuration.
+    pub config: String,
+    /// Files that it embeds, by name.
+    pub files: Vec<(String, Bytes)>,
+    /// Names of the sockets that the engine will listen on.
+    pub sockets: Vec<String>,
+    /// Sockets that we must listen on and pass on to other cells.
+    pub links: Vec<Link>,
+}
+
+/// A socket in a cell's folder that leads to another cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub socket: String,
+    pub script: String,
+    pub exposed: Exposed,
+}
+
+/// Where a cell's Durable Objects are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// In the spec's folder.
+    Real,
+    /// In memory: a cell that only shows whether the code starts.
+    Throwaway,
+}
+
+struct Render<'a> {
+    spec: &'a CellSpec,
+    folder: &'a Path,
+    storage: Storage,
+    files: Vec<(String, Bytes)>,
+    services: Vec<Value>,
+    sockets: Vec<(String, Value)>,
+    links: Vec<Link>,
+}
+
+/// Renders `spec` for a process whose sockets and files live in `folder`.
+pub(crate) fn render(spec: &CellSpec, folder: &Path, storage: Storage) -> Rendered {
+    let mut render = Render {
+        spec,
+        folder,
+        storage,
+        files: Vec::new(),
+        services: Vec::new(),
+        sockets: Vec::new(),
+        links: Vec::new(),
+    };
+    render.user();
+    render.events();
+    render.externals();
+    render.exposed();
+    render.finish()
+}
+
+impl Render<'_> {
+    fn user(&mut self) {
+        let mut worker = vec![self.code()];
+        worker.push(("compatibilityDate", text(&self.spec.compatibility_date)));
+        if !self.spec.compatibility_flags.is_empty() {
+            worker.push(("compatibilityFlags", list(self.spec.compatibility_flags.iter().map(text))));
+        }
+        let spec = self.spec;
+        let bindings: Vec<Value> = spec.bindings.iter().map(|(name, b)| self.binding(name, b)).collect();
+        worker.push(("bindings", Value::List(bindings)));
+        worker.push(("globalOutbound", text("internet")));
+        if let Some(cache) = &spec.cache {
+            worker.push(("cacheApiOutbound", text(external_name(cache))));
+        }
+        if !spec.classes.is_empty() {
+            worker.push(("durableObjectNamespaces", list(spec.classes.iter().map(class))));
+        }
+        if spec.is_exclusive() {
+            worker.push(("durableObjectStorage", self.object_storage()));
+        }
+        if !spec.workflows.is_empty() {
+            worker.push(("workflowsEngine", self.workflows()));
+        }
+        self.services.push(fields([("name", text("user")), ("worker", Value::Struct(worker))]));
+        let service = match spec.code {
+            Code::Modules(_) => fields([("name", text("user")), ("entrypoint", text("skepEdge"))]),
+            Code::ServiceWorker(_) => text("user"),
+        };
+        self.sockets.push((HTTP_SOCKET.into(), service));
+        self.remote_objects();
+    }
+
+    fn code(&mut self) -> (&'static str, Value) {
+        match &self.spec.code {
+            Code::ServiceWorker(script) => {
+                self.files.push(("worker.js".into(), script.clone()));
+                ("serviceWorkerScript", Value::Embed("worker.js".into()))
+            }
+            Code::Modules(modules) => {
+                let main = modules.first().map_or("", |m| &m.name);
+                let entry = ENTRY.replace("\"skep:app\"", &js_string(&format!("./{main}")));
+                self.files.push(("entry.js".into(), entry.into()));
+                let entry =
+                    fields([("name", text("skep-entry.js")), ("esModule", Value::Embed("entry.js".into()))]);
+                let own: Vec<Value> = modules.iter().enumerate().map(|(n, m)| self.module(n, m)).collect();
+                ("modules", list(std::iter::once(entry).chain(own)))
+            }
+        }
+    }
+
+    fn module(&mut self, number: usize, module: &Module) -> Value {
+        let file = format!("module-{number}");
+        self.files.push((file.clone(), module.content.clone()));
+        let kind = match module.kind {
+            ModuleKind::EsModule => "esModule",
+            ModuleKind::CommonJs => "commonJsModule",
+            ModuleKind::Text => "text",
+            ModuleKind::Data => "data",
+            ModuleKind::Wasm => "wasm",
+            ModuleKind::Json => "json",
+        };
+        fields([("name", text(&module.name)), (kind, Value::Embed(file))])
+    }
+
+    fn binding(&mut self, name: &str, binding: &Binding) -> Value {
+        let service = |id: &str| text(external_name(id));
+        let (kind, value) = match binding {
+            Binding::Text(value) => ("text", text(value)),
+            Binding::Json(value) => ("json", text(value)),
+            Binding::Data(content) => ("data", self.embed(name, "data", content)),
+            Binding::Wasm(content) => ("wasmModule", self.embed(name, "wasm", content)),
+            Binding::Kv { service: id } => ("kvNamespace", service(id)),
+            Binding::R2 { service: id } => ("r2Bucket", service(id)),
+            Binding::Queue { service: id } => ("queue", service(id)),
+            Binding::Analytics { service: id } => ("analyticsEngine", service(id)),
+            Binding::Fetcher { service: id } => ("service", service(id)),
+            Binding::D1 { service: id } => {
+                ("wrapped", wrapped("cloudflare-internal:d1-api", service(id), None))
+            }
+            Binding::RateLimit { service: id, defaults } => {
+                let defaults = fields([("name", text("defaults")), ("json", text(defaults))]);
+                ("wrapped", wrapped("skep-internal:ratelimit", service(id), Some(defaults)))
+            }
+            Binding::DurableObject { class } => ("durableObjectNamespace", text(class)),
+            Binding::RemoteDurableObject { .. } => {
+                let class = text(self.link(binding).unwrap_or_default());
+                (
+                    "durableObjectNamespace",
+                    fields([("className", class), ("serviceName", text("skep-remote"))]),
+                )
+            }
+            Binding::OwnEntrypoint { entrypoint, props } => {
+                ("service", designator("user", entrypoint.as_deref(), props.as_deref()))
+            }
+            Binding::RemoteEntrypoint { .. } => ("service", text(self.link(binding).unwrap_or_default())),
+            Binding::Workflow { name } => {
+                ("wrapped", wrapped("cloudflare-internal:workflows-api", workflow_api(name), None))
+            }
+            Binding::RemoteWorkflow { .. } => {
+                let link = text(self.link(binding).unwrap_or_default());
+                ("wrapped", wrapped("cloudflare-internal:workflows-api", link, None))
+            }
+        };
+        fields([("name", text(name)), (kind, value)])
+    }
+
+    fn embed(&mut self, name: &str, kind: &str, content: &Bytes) -> Value {
+        let file = format!("binding-{}-{kind}", hex_name(name));
+        self.files.push((file.clone(), content.clone()));
+        Value::Embed(file)
+    }
+
+    /// The name of the link that a remote binding goes through, made when first asked for.
+    fn link(&mut self, binding: &Binding) -> Option<String> {
+        let (script, exposed) = binding.remote()?;
+        let same = |link: &Link| link.script == script && link.exposed == exposed;
+        let number = self.links.iter().position(same).unwrap_or_else(|| {
+            self.links.push(Link {
+                socket: format!("l{}", self.links.len()),
+                script: script.to_owned(),
+                exposed,
+            });
+            self.links.len() - 1
+        });
+        Some(format!("link{number}"))
+    }
+
+    fn object_storage(&mut self) -> Value {
+        match self.storage {
+            Storage::Throwaway => fields([("inMemory", Value::Bare("void"))]),
+            Storage::Real => fields([("localDisk", text("object-disk"))]),
+        }
+    }
+
+    fn workflows(&mut self) -> Value {
+        let workflows = &self.spec.workflows;
+        let namespaces = workflows.iter().map(|w| {
+            let namespace = fields([
+                ("className", text(format!("miniflare-workflows-{}", w.name))),
+                ("serviceName", text("user")),
+            ]);
+            fields([("name", text(format!("workflow:{}", w.name))), ("durableObjectNamespace", namespace)])
+        });
+        let limits = workflows.iter().map(|w| format!("{}:{{}}", js_string(&w.name)));
+        let limits = format!("{{{}}}", limits.collect::<Vec<_>>().join(","));
+        let limits = fields([("name", text("WORKFLOWS")), ("json", text(limits))]);
+        let module = fields([("name", text("workflows.js")), ("bundled", text("/workerd/workflows.js"))]);
+        let worker = fields([
+            ("modules", list([module])),
+            ("compatibilityDate", text(SHIM_DATE)),
+            ("compatibilityFlags", list([text("experimental")])),
+            ("durableObjectStorage", self.object_storage()),
+            ("bindings", list(namespaces.chain([limits]))),
+        ]);
+        self.services.push(fields([("name", text("skep-workflows")), ("worker", worker)]));
+        let own = workflows.iter().map(|w| {
+            fields([
+                ("className", text(&w.class)),
+                ("name", text(&w.name)),
+                ("bindingService", workflow_api(&w.name)),
+            ])
+        });
+        fields([("actorClass", designator("skep-workflows", Some("Engine"), None)), ("workflows", list(own))])
+    }
+
+    /// The stand-ins for other scripts' classes.
+    fn remote_objects(&mut self) {
+        let mut classes: Vec<(usize, &DurableClass)> = Vec::new();
+        for binding in self.spec.bindings.values() {
+            if let (Binding::RemoteDurableObject { class, .. }, Some((script, exposed))) =
+                (binding, binding.remote())
+                && let Some(n) = self.links.iter().position(|l| l.script == script && l.exposed == exposed)
+                && !classes.iter().any(|(other, _)| *other == n)
+            {
+                classes.push((n, class));
+            }
+        }
+        if classes.is_empty() {
+            return;
+        }
+        let exports =
+            classes.iter().map(|(n, _)| format!("export const link{n} = remoteObject(\"link{n}\");\n"));
+        let main = format!(
+            "import {{ remoteObject }} from \"./remote-object.js\";\nexport default {{}};\n{}",
+            exports.collect::<String>()
+        );
+        let namespaces = classes.iter().map(|(n, remote)| {
+            class(&DurableClass {
+                name: format!("link{n}"),
+                unique_key: remote.unique_key.clone(),
+                sqlite: true,
+            })
+        });
+        let bindings = classes.iter().map(|(n, _)| {
+            fields([("name", text(format!("link{n}"))), ("service", text(format!("link{n}")))])
+        });
+        self.files.push(("remote-main.js".into(), main.into()));
+        self.files.push(("remote-object.js".into(), REMOTE_OBJECT.into()));
+        let worker = fields([
+            ("modules", list([es_module("remote-main.js"), es_module("remote-object.js")])),
+            ("compatibilityDate", text(SHIM_DATE)),
+            ("durableObjectNamespaces", list(namespaces)),
+            ("durableObjectStorage", fields([("inMemory", Value::Bare("void"))])),
+            ("bindings", list(bindings)),
+        ]);
+        self.services.push(fields([("name", text("skep-remote")), ("worker", worker)]));
+    }
+
+    fn events(&mut self) {
+        self.files.push(("events.js".into(), EVENTS.into()));
+        let worker = fields([
+            ("modules", list([es_module("events.js")])),
+            ("compatibilityDate", text(SHIM_DATE)),
+            ("compatibilityFlags", list([text("experimental"), text("service_binding_extra_handlers")])),
+            ("bindings", list([fields([("name", text("USER")), ("service", text("user"))])])),
+        ]);
+        self.services.push(fields([("name", text("skep-events")), ("worker", worker)]));
+        self.sockets.push((EVENTS_SOCKET.into(), text("skep-events")));
+    }
+
+    fn externals(&mut self) {
+        let bindings = self.address(BINDINGS_SOCKET);
+        for id in self.spec.services.keys() {
+            let header = fields([("name", text(BINDING_HEADER)), ("value", text(id))]);
+            let http = fields([
+                ("cfBlobHeader", text(CF_HEADER)),
+                ("forwardedProtoHeader", text(PROTO_HEADER)),
+                ("injectRequestHeaders", list([header])),
+            ]);
+            let external = fields([("address", bindings.clone()), ("http", http)]);
+            self.services.push(fields([("name", text(external_name(id))), ("external", external)]));
+        }
+        for (number, link) in self.links.iter().enumerate() {
+            let external = fields([("address", self.address(&link.socket)), ("http", rpc_options())]);
+            self.services.push(fields([("name", text(format!("link{number}"))), ("external", external)]));
+        }
+        let internet = fields([
+            ("allow", list([text("public"), text("private")])),
+            ("tlsOptions", fields([("trustBrowserCas", Value::Bare("true"))])),
+        ]);
+        self.services.push(fields([("name", text("internet")), ("network", internet)]));
+        if self.spec.is_exclusive() && self.storage == Storage::Real {
+            let disk = fields([
+                ("path", text(self.spec.object_storage.to_string_lossy())),
+                ("writable", Value::Bare("true")),
+            ]);
+            self.services.push(fields([("name", text("object-disk")), ("disk", disk)]));
+        }
+    }
+
+    fn exposed(&mut self) {
+        let mut namespaces = BTreeSet::new();
+        for exposed in &self.spec.exposed {
+            let service = match exposed {
+                Exposed::Entrypoint { entrypoint, props } => {
+                    designator("user", entrypoint.as_deref(), props.as_deref())
+                }
+                Exposed::Workflow { name } => workflow_api(name),
+                Exposed::Objects { class } => {
+                    namespaces.insert(class.as_str());
+                    let props = format!("{{\"binding\":{}}}", js_string(class));
+                    designator("skep-objects", Some("ObjectGateway"), Some(&props))
+                }
+            };
+            self.sockets.push((exposed.socket(), service));
+        }
+        if namespaces.is_empty() {
+            return;
+        }
+        let bindings = namespaces.into_iter().map(|class| {
+            let namespace = fields([("className", text(class)), ("serviceName", text("user"))]);
+            fields([("name", text(class)), ("durableObjectNamespace", namespace)])
+        });
+        self.files.push(("objects.js".into(), OBJECTS.into()));
+        let worker = fields([
+            ("modules", list([es_module("objects.js")])),
+            ("compatibilityDate", text(SHIM_DATE)),
+            ("bindings", list(bindings)),
+        ]);
+        self.services.push(fields([("name", text("skep-objects")), ("worker", worker)]));
+    }
+
+    fn finish(mut self) -> Rendered {
+        let extension = |name: &str, file: &str| {
+            fields([
+                ("name", text(name)),
+                ("internal", Value::Bare("true")),
+                ("esModule", Value::Embed(file.to_owned())),
+            ])
+        };
+        self.files.push(("ratelimit.js".into(), RATELIMIT.into()));
+        self.files.push(("email.js".into(), EMAIL.into()));
+        let modules = list([
+            extension("skep-internal:ratelimit", "ratelimit.js"),
+            extension("cloudflare-internal:email", "email.js"),
+        ]);
+        let sockets = self.sockets.iter().map(|(name, service)| {
+            fields([
+                ("name", text(name)),
+                ("address", self.address(name)),
+                ("http", if name.starts_with('x') { rpc_options() } else { http_options() }),
+                ("service", service.clone()),
+            ])
+        });
+        let config = fields([
+            ("services", Value::List(self.services.clone())),
+            ("sockets", list(sockets)),
+            ("extensions", list([fields([("modules", modules)])])),
+            // Short collections of the young generation; without it the p99 is four times as long.
+            ("v8Flags", list([text("--max-semi-space-size=1")])),
+            ("logging", fields([("structuredLogging", Value::Bare("true"))])),
+        ]);
+        Rendered {
+            config: document(&config),
+            files: self.files,
+            sockets: self.sockets.into_iter().map(|(name, _)| name).collect(),
+            links: self.links,
+        }
+    }
+
+    fn address(&self, socket: &str) -> Value {
+        text(format!("unix:{}", self.folder.join(socket).display()))
+    }
+}
+
+fn http_options() -> Value {
+    fields([("cfBlobHeader", text(CF_HEADER)), ("forwardedProtoHeader", text(PROTO_HEADER))])
+}
+
+/// Both ends of a link speak HTTP and, after `CONNECT`, the engine's RPC.
+fn rpc_options() -> Value {
+    fields([
+        ("cfBlobHeader", text(CF_HEADER)),
+        ("forwardedProtoHeader", text(PROTO_HEADER)),
+        ("capnpConnectHost", text(RPC_HOST)),
+    ])
+}
+
+fn es_module(file: &str) -> Value {
+    fields([("name", text(file)), ("esModule", Value::Embed(file.to_owned()))])
+}
+
+fn external_name(id: &str) -> String {
+    format!("binding {id}")
+}
+
+fn class(class: &DurableClass) -> Value {
+    fields([
+        ("className", text(&class.name)),
+        ("uniqueKey", text(&class.unique_key)),
+        ("enableSql", Value::Bare(if class.sqlite { "true" } else { "false" })),
+    ])
+}
+
+fn designator(service: &str, entrypoint: Option<&str>, props: Option<&str>) -> Value {
+    let mut designator = vec![("name", text(service))];
+    designator.extend(entrypoint.map(|e| ("entrypoint", text(e))));
+    designator.extend(props.map(|p| ("props", fields([("json", text(p))]))));
+    Value::Struct(designator)
+}
+
+fn workflow_api(name: &str) -> Value {
+    let props = format!("{{\"workflow\":{}}}", js_string(name));
+    designator("skep-workflows", Some("WorkflowBinding"), Some(&props))
+}
+
+fn wrapped(module: &'static str, fetcher: Value, extra: Option<Value>) -> Value {
+    let fetcher = fields([("name", text("fetcher")), ("service", fetcher)]);
+    fields([("moduleName", text(module)), ("innerBindings", list(std::iter::once(fetcher).chain(extra)))])
+}
+
+/// A JavaScript and JSON string literal.
+fn js_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn hex_name(name: &str) -> String {
+    name.bytes().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,205 @@
+//! What a cell runs, in full. Made by the composition root; nothing is looked up later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use skep_wire::Service;
+
+/// One version of one script with everything that it is bound to.
+#[derive(Clone)]
+pub struct CellSpec {
+    /// The script's name; unique in a fleet.
+    pub name: String,
+    /// The code.
+    pub code: Code,
+    /// `YYYY-MM-DD`
+    pub compatibility_date: String,
+    /// Compatibility flags, as the engine names them.
+    pub compatibility_flags: Vec<String>,
+    /// What appears on `env`, by name.
+    pub bindings: BTreeMap<String, Binding>,
+    /// The script's own Durable Object classes that are alive.
+    pub classes: Vec<DurableClass>,
+    /// The script's own Workflows.
+    pub workflows: Vec<Workflow>,
+    /// The folder that holds the objects' files, one subfolder per unique key. Only one running cell may use
+    /// a key at a time.
+    pub object_storage: PathBuf,
+    /// The servers behind the bindings, by the id that [`Binding`]s use.
+    pub services: BTreeMap<String, Arc<dyn Service>>,
+    /// The service behind the Cache API, an id in `services`.
+    pub cache: Option<String>,
+    /// What other cells may call here.
+    pub exposed: BTreeSet<Exposed>,
+    /// Whether to open the engine's inspector.
+    pub inspector: bool,
+}
+
+/// A script's code.
+#[derive(Clone, Debug)]
+pub enum Code {
+    /// Modules; the first one is the main module.
+    Modules(Vec<Module>),
+    /// One script in service worker syntax.
+    ServiceWorker(Bytes),
+}
+
+/// One module.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// The name that others import it by, relative to the main module's folder.
+    pub name: String,
+    /// How the content is read.
+    pub kind: ModuleKind,
+    /// The content.
+    pub content: Bytes,
+}
+
+/// How a module's content is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModuleKind {
+    /// ES module.
+    EsModule,
+    /// CommonJS.
+    CommonJs,
+    /// A string.
+    Text,
+    /// An `ArrayBuffer`.
+    Data,
+    /// A `WebAssembly.Module`.
+    Wasm,
+    /// Parsed JSON.
+    Json,
+}
+
+/// What a name on `env` stands for. `service` is an id in [`CellSpec::services`].
+#[allow(missing_docs, reason = "fields repeat what the variant says")]
+#[derive(Clone, Debug)]
+pub enum Binding {
+    /// A string: a variable or a secret.
+    Text(String),
+    /// A JSON value, as text.
+    Json(String),
+    /// An `ArrayBuffer`.
+    Data(Bytes),
+    /// A `WebAssembly.Module`.
+    Wasm(Bytes),
+    /// A KV namespace.
+    Kv { service: String },
+    /// An R2 bucket.
+    R2 { service: String },
+    /// A D1 database.
+    D1 { service: String },
+    /// A queue to send to.
+    Queue { service: String },
+    /// An Analytics Engine dataset.
+    Analytics { service: String },
+    /// A rate limiter; `defaults` is the JSON that the shim takes.
+    RateLimit { service: String, defaults: String },
+    /// An HTTP server of ours: static assets.
+    Fetcher { service: String },
+    /// A Durable Object class of this script.
+    DurableObject { class: String },
+    /// A Durable Object class of another script.
+    RemoteDurableObject { script: String, class: DurableClass },
+    /// An entrypoint of this script.
+    OwnEntrypoint { entrypoint: Option<String>, props: Option<String> },
+    /// An entrypoint of another script.
+    RemoteEntrypoint { script: String, entrypoint: Option<String>, props: Option<String> },
+    /// A Workflow of this script, by its name.
+    Workflow { name: String },
+    /// A Workflow of another script.
+    RemoteWorkflow { script: String, name: String },
+}
+
+/// A Durable Object class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurableClass {
+    /// The exported class.
+    pub name: String,
+    /// The namespace's identity: object ids and files hang on it. It never changes, also when the class is renamed.
+    pub unique_key: String,
+    /// Whether objects have the SQL API.
+    pub sqlite: bool,
+}
+
+/// A Workflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workflow {
+    /// The Workflow's name; unique in an account.
+    pub name: String,
+    /// The exported class.
+    pub class: String,
+}
+
+/// Something of a cell that another cell may call.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Exposed {
+    /// An entrypoint with fixed props (JSON).
+    Entrypoint {
+        /// The exported name; `None` is the default export.
+        entrypoint: Option<String>,
+        /// `ctx.props`, as JSON.
+        props: Option<String>,
+    },
+    /// All objects of a class.
+    Objects {
+        /// The exported class.
+        class: String,
+    },
+    /// The API of a Workflow.
+    Workflow {
+        /// The Workflow's name.
+        name: String,
+    },
+}
+
+impl Exposed {
+    /// The socket's file name, the same in caller and callee.
+    pub(crate) fn socket(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        format!("x{:016x}", hasher.finish())
+    }
+}
+
+impl Binding {
+    /// What the binding needs of which other script.
+    pub fn remote(&self) -> Option<(&str, Exposed)> {
+        match self {
+            Self::RemoteDurableObject { script, class } => {
+                Some((script, Exposed::Objects { class: class.name.clone() }))
+            }
+            Self::RemoteEntrypoint { script, entrypoint, props } => {
+                Some((script, Exposed::Entrypoint { entrypoint: entrypoint.clone(), props: props.clone() }))
+            }
+            Self::RemoteWorkflow { script, name } => Some((script, Exposed::Workflow { name: name.clone() })),
+            _ => None,
+        }
+    }
+}
+
+impl CellSpec {
+    /// Whether two processes of this script must never run at once: its objects' files have no lock.
+    pub fn is_exclusive(&self) -> bool {
+        !self.classes.is_empty() || !self.workflows.is_empty()
+    }
+
+    /// The service ids and names of other scripts that bindings need and nobody provides.
+    pub fn missing_services(&self) -> Vec<String> {
+        let used = self.bindings.values().filter_map(|binding| match binding {
+            Binding::Kv { service }
+            | Binding::R2 { service }
+            | Binding::D1 { service }
+            | Binding::Queue { service }
+            | Binding::Analytics { service }
+            | Binding::RateLimit { service, .. }
+            | Binding::Fetcher { service } => Some(service),
+            _ => None,
+        });
+        used.chain(&self.cache).filter(|id| !self.services.contains_key(*id)).cloned().collect()
+    }
+}

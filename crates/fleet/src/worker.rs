@@ -1,0 +1,352 @@
+//! A script over its versions and processes: which one takes requests, what happens when one ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use skep_wire::{full, read_all};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::fleet::Shared;
+use crate::generation::{Generation, Lease, StartError};
+use crate::log::{CellLog, LogEvent};
+use crate::policy::{Backoff, DRAIN_EXCLUSIVE, DRAIN_SHARED, STOP_GRACE};
+use crate::render::Storage;
+use crate::spec::CellSpec;
+
+/// How long a request waits for a cell that is being started or replaced.
+const WAIT: Duration = Duration::from_secs(30);
+/// An event's outcome is small JSON.
+const MAX_EVENT_REPLY: usize = 16 << 20;
+
+/// Whether requests can be taken.
+#[derive(Clone, Debug)]
+enum State {
+    /// Soon.
+    Starting,
+    /// Yes, by this one.
+    Ready(Arc<Generation>),
+    /// Not until the next deploy: why.
+    Broken(Arc<str>),
+    /// Never again.
+    Stopped,
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// The script does not start; its error.
+    #[error("{0}")]
+    Broken(Arc<str>),
+    /// The script is gone.
+    #[error("the script has been stopped")]
+    Stopped,
+    /// It took too long to start.
+    #[error("the script took too long to start")]
+    Timeout,
+}
+
+/// Why an event was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// No cell took it.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The cell ended while it worked on it.
+    #[error("the cell was lost: {0}")]
+    Lost(String),
+    /// The shim refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+enum Command {
+    Deploy(Box<CellSpec>, oneshot::Sender<Result<(), StartError>>),
+    Break(String, oneshot::Sender<()>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// A script in the fleet.
+#[derive(Debug)]
+pub struct Worker {
+    name: String,
+    state: watch::Receiver<State>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Worker {
+    pub(crate) fn start(name: &str, shared: Arc<Shared>) -> Arc<Self> {
+        let (state_tx, state) = watch::channel(State::Starting);
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let name = name.to_owned();
+        let supervisor = Supervisor {
+            name: name.clone(),
+            shared,
+            state: state_tx,
+            spec: None,
+            backoff: Backoff::default(),
+            since: Instant::now(),
+            restart_at: None,
+        };
+        tokio::spawn(supervisor.run(inbox));
+        Arc::new(Self { name, state, commands })
+    }
+
+    /// The script's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A cell for one request; waits while the script is being started or replaced.
+    pub async fn acquire(&self) -> Result<Lease, Unavailable> {
+        if let State::Ready(generation) = &*self.state.borrow() {
+            return Ok(generation.lease());
+        }
+        let mut state = self.state.clone();
+        let settled = state.wait_for(|state| !matches!(state, State::Starting));
+        match tokio::time::timeout(WAIT, settled).await {
+            Err(_) => Err(Unavailable::Timeout),
+            Ok(Err(_)) => Err(Unavailable::Stopped),
+            Ok(Ok(state)) => match &*state {
+                State::Ready(generation) => Ok(generation.lease()),
+                State::Broken(why) => Err(Unavailable::Broken(why.clone())),
+                State::Starting | State::Stopped => Err(Unavailable::Stopped),
+            },
+        }
+    }
+
+    /// The process that takes requests now.
+    pub fn current(&self) -> Option<Arc<Generation>> {
+        match &*self.state.borrow() {
+            State::Ready(generation) => Some(generation.clone()),
+            _ => None,
+        }
+    }
+
+    /// Resolves when `generation` no longer takes requests.
+    pub(crate) async fn replaced(&self, generation: &Arc<Generation>) {
+        let mut state = self.state.clone();
+        let same = |state: &State| matches!(state, State::Ready(current) if Arc::ptr_eq(current, generation));
+        let _ = state.wait_for(|state| !same(state)).await;
+    }
+
+    /// Sends an event (JSON) to the events shim at `path` and returns its answer (JSON).
+    pub async fn event(&self, path: &str, event: Vec<u8>) -> Result<Bytes, EventError> {
+        let lease = self.acquire().await?;
+        let request = http::Request::post(path)
+            .header(http::header::HOST, "skep")
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(full(event))
+            .map_err(|e| EventError::Refused(e.to_string()))?;
+        let lost = |e: &dyn std::fmt::Display| EventError::Lost(e.to_string());
+        let response = lease.generation().events().send(request).await.map_err(|e| lost(&e))?;
+        let status = response.status();
+        let body = read_all(response.into_body(), MAX_EVENT_REPLY).await.map_err(|e| lost(&e))?;
+        match status.is_success() {
+            true => Ok(body),
+            false => Err(EventError::Refused(String::from_utf8_lossy(&body).into_owned())),
+        }
+    }
+
+    /// Replaces what runs by `spec` without dropping a request. If `spec` does not start, what ran runs on.
+    pub(crate) async fn deploy(&self, spec: CellSpec) -> Result<(), StartError> {
+        let (tx, rx) = oneshot::channel();
+        let gone = || StartError::System(std::io::Error::other("the script has been stopped"));
+        self.commands.send(Command::Deploy(Box::new(spec), tx)).map_err(|_| gone())?;
+        rx.await.map_err(|_| gone())?
+    }
+
+    /// Says to waiting requests that there is nothing to run, and why; what runs already runs on.
+    pub(crate) async fn set_broken(&self, why: String) {
+        let (tx, rx) = oneshot::channel();
+        if self.commands.send(Command::Break(why, tx)).is_ok() {
+            let _ = rx.await;
+        }
+    }
+
+    /// Ends the script.
+    pub(crate) async fn stop(&self) {
+        let (tx, rx) = oneshot::channel();
+        if self.commands.send(Command::Stop(tx)).is_ok() {
+            let _ = rx.await;
+        }
+    }
+}
+
+struct Supervisor {
+    name: String,
+    shared: Arc<Shared>,
+    state: watch::Sender<State>,
+    spec: Option<Box<CellSpec>>,
+    backoff: Backoff,
+    /// When the process that takes requests came up.
+    since: Instant,
+    /// When to start again what crashed.
+    restart_at: Option<Instant>,
+}
+
+impl Supervisor {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        loop {
+            let current = self.current();
+            let ended = async {
+                match &current {
+                    Some(generation) => generation.ended().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let restart_at = self.restart_at;
+            let restart = async {
+                match restart_at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(Command::Deploy(spec, reply)) => {
+                        drop(current);
+                        let _ = reply.send(self.deploy(spec).await);
+                    }
+                    Some(Command::Break(why, reply)) => {
+                        if current.is_none() && self.restart_at.is_none() {
+                            self.state.send_replace(State::Broken(why.into()));
+                        }
+                        let _ = reply.send(());
+                    }
+                    Some(Command::Stop(reply)) => {
+                        drop(current);
+                        self.stop().await;
+                        let _ = reply.send(());
+                        return;
+                    }
+                    None => {
+                        drop(current);
+                        self.stop().await;
+                        return;
+                    }
+                },
+                how = ended => self.crashed(&how),
+                () = restart => self.restart().await,
+            }
+        }
+    }
+
+    fn current(&self) -> Option<Arc<Generation>> {
+        match &*self.state.borrow() {
+            State::Ready(generation) => Some(generation.clone()),
+            _ => None,
+        }
+    }
+
+    async fn deploy(&mut self, spec: Box<CellSpec>) -> Result<(), StartError> {
+        let old = self.current().filter(|generation| generation.is_running());
+        let result = match old {
+            Some(old) if spec.is_exclusive() => self.replace_exclusive(old, &spec).await,
+            old => self.replace_shared(old, &spec).await,
+        };
+        match &result {
+            Ok(()) => {
+                self.spec = Some(spec);
+                self.backoff = Backoff::default();
+            }
+            Err(error) if self.current().is_none() && self.restart_at.is_none() => {
+                self.state.send_replace(State::Broken(error.to_string().into()));
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// The new process takes over when it is ready; the old one finishes what it has.
+    async fn replace_shared(
+        &mut self,
+        old: Option<Arc<Generation>>,
+        spec: &CellSpec,
+    ) -> Result<(), StartError> {
+        let new = Generation::start(&self.shared, spec, Storage::Real).await?;
+        self.ready(new);
+        if let Some(old) = old {
+            let stop = self.shared.stop.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = stop.requested() => {}
+                    () = async {
+                        // What it does after its last response (`waitUntil`) has the same time.
+                        let start = Instant::now();
+                        old.drained(DRAIN_SHARED).await;
+                        tokio::time::sleep(DRAIN_SHARED.saturating_sub(start.elapsed())).await;
+                    } => {}
+                }
+                old.stop(STOP_GRACE).await;
+            });
+        }
+        Ok(())
+    }
+
+    /// Objects may have only one process: requests wait while the old one ends and the new one starts. That
+    /// the code starts at all is tried before, without the objects.
+    async fn replace_exclusive(&mut self, old: Arc<Generation>, spec: &CellSpec) -> Result<(), StartError> {
+        let trial = Generation::start(&self.shared, spec, Storage::Throwaway).await?;
+        trial.kill().await;
+        self.state.send_replace(State::Starting);
+        old.drained(DRAIN_EXCLUSIVE).await;
+        old.kill().await;
+        match Generation::start(&self.shared, spec, Storage::Real).await {
+            Ok(new) => {
+                self.ready(new);
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(previous) = &self.spec
+                    && let Ok(back) = Generation::start(&self.shared, previous, Storage::Real).await
+                {
+                    self.ready(back);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What ended by itself is started again, later each time.
+    fn crashed(&mut self, how: &str) {
+        self.state.send_replace(State::Starting);
+        let delay = self.backoff.after_crash(self.since.elapsed());
+        self.say(format!(
+            "the cell ended unexpectedly ({how}); starting it again in {} ms",
+            delay.as_millis()
+        ));
+        self.restart_at = Some(Instant::now() + delay);
+    }
+
+    async fn restart(&mut self) {
+        self.restart_at = None;
+        let Some(spec) = &self.spec else { return };
+        match Generation::start(&self.shared, spec, Storage::Real).await {
+            Ok(new) => self.ready(new),
+            Err(error) => {
+                self.say(format!("the cell does not start any more: {error}"));
+                self.state.send_replace(State::Broken(error.to_string().into()));
+            }
+        }
+    }
+
+    fn ready(&mut self, generation: Arc<Generation>) {
+        self.since = Instant::now();
+        self.restart_at = None;
+        self.state.send_replace(State::Ready(generation));
+    }
+
+    async fn stop(&self) {
+        let last = self.current();
+        self.state.send_replace(State::Stopped);
+        if let Some(last) = last {
+            last.drained(STOP_GRACE).await;
+            last.stop(STOP_GRACE).await;
+        }
+    }
+
+    fn say(&self, message: String) {
+        (self.shared.log)(CellLog { script: self.name.clone(), event: LogEvent::Fleet { message } });
+    }
+}

@@ -1,0 +1,36 @@
+// The main module of every module worker: the application's module, and the entrypoint that the edge calls.
+//
+// The engine says only "Internal Server Error" of an exception that leaves `fetch`, and logs it without its
+// stack. This entrypoint runs in the application's own isolate, reports the stack and lets the exception go.
+// `skep:app` is replaced by the name of the application's main module.
+
+import * as app from "skep:app";
+export * from "skep:app";
+
+// Not `export { default } from`: that would fail to link where there is none.
+const main = /** @type {any} */ (app).default;
+export default main;
+
+/** Logs an exception in a form that the log reader takes apart. */
+const report = (/** @type {any} */ error) => {
+  const { name, message, stack } = error instanceof Error ? error : { name: "", message: String(error), stack: "" };
+  console.error("\u0001skep-exception:" + JSON.stringify({ name, message, stack }));
+};
+
+/** @param {Request} request @param {any} env @param {any} ctx */
+const call = (request, env, ctx) => {
+  const handler = typeof main === "function" ? new main(ctx, env) : main;
+  if (typeof handler?.fetch !== "function") throw new Error("Handler does not export a fetch() function.");
+  return handler.fetch(request, env, ctx);
+};
+
+export const skepEdge = {
+  async fetch(/** @type {Request} */ request, /** @type {any} */ env, /** @type {any} */ ctx) {
+    try {
+      return await call(request, env, ctx);
+    } catch (error) {
+      report(error);
+      throw error;
+    }
+  },
+};
