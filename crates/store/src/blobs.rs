@@ -17,6 +17,11 @@ use crate::StoreError;
 pub struct BlobId(String);
 
 impl BlobId {
+    /// A name that was never used before.
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().simple().to_string())
+    }
+
     /// Reads a stored name; `None` if it is not one.
     pub fn parse(text: &str) -> Option<Self> {
         (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| Self(text.to_owned()))

@@ -1,13 +1,16 @@
 //! Durable storage: SQLite files with group commit, and immutable content files.
 //!
 //! Knows nothing of bindings or HTTP. Entry points: [`Database`] for rows, [`Blobs`] for values too
-//! large for a row. The rule that both keep: nothing is acknowledged before it is on the disk.
+//! large for a row, [`ValueSink`] and [`read_pieces`] for values that arrive and leave in pieces. The rule
+//! that all keep: nothing is acknowledged before it is on the disk.
 
 mod blobs;
 mod database;
 mod error;
+mod values;
 mod writer;
 
 pub use blobs::{BlobId, BlobWriter, Blobs};
 pub use database::{Database, Schema};
 pub use error::StoreError;
+pub use values::{Stored, ValueSink, read_pieces};

@@ -1,0 +1,200 @@
+//! Values that arrive and leave piece by piece: small ones for the row, large ones as content files, both in
+//! constant memory.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, stream};
+
+use crate::{BlobId, BlobWriter, Blobs, StoreError};
+
+/// Bytes handed to the file system at a time: large enough that the hop to a blocking thread (about 10 µs) is
+/// small beside the copy, small enough that a thousand values in flight fit in memory.
+const PIECE: usize = 256 * 1024;
+
+/// What became of a value.
+#[derive(Debug)]
+pub enum Stored {
+    /// No more than the inline limit: belongs into the row.
+    Inline(Bytes),
+    /// A content file, durable already; belongs to whoever stores its name, or must be removed.
+    Blob {
+        /// The file's name, for the row.
+        id: BlobId,
+        /// Its length in bytes.
+        len: u64,
+    },
+}
+
+impl Stored {
+    /// The value's length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::Blob { len, .. } => *len,
+        }
+    }
+
+    /// Whether the value has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Takes a value of unknown length. Dropping it before [`ValueSink::finish`] leaves nothing.
+#[derive(Debug)]
+pub struct ValueSink {
+    blobs: Blobs,
+    inline_max: usize,
+    pending: Vec<Bytes>,
+    pending_len: usize,
+    writer: Option<BlobWriter>,
+    len: u64,
+}
+
+impl ValueSink {
+    /// A sink for one value; one longer than `inline_max` bytes becomes a file in `blobs`.
+    pub fn new(blobs: Blobs, inline_max: usize) -> Self {
+        Self { blobs, inline_max, pending: Vec::new(), pending_len: 0, writer: None, len: 0 }
+    }
+
+    /// Bytes taken so far.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether no byte has been taken yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes the next piece.
+    pub async fn push(&mut self, piece: Bytes) -> Result<(), StoreError> {
+        self.len += piece.len() as u64;
+        self.pending_len += piece.len();
+        self.pending.push(piece);
+        let room = if self.writer.is_some() { PIECE } else { self.inline_max };
+        if self.pending_len > room { self.flush().await } else { Ok(()) }
+    }
+
+    /// Ends the value. A file is on the disk when this resolves.
+    pub async fn finish(mut self) -> Result<Stored, StoreError> {
+        if self.writer.is_none() {
+            return Ok(Stored::Inline(join(self.pending, self.pending_len)));
+        }
+        self.flush().await?;
+        let (Some(writer), len) = (self.writer, self.len) else { return Err(StoreError::Closed) };
+        let id = blocking(move || writer.finish()).await?;
+        Ok(Stored::Blob { id, len })
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let (blobs, writer) = (self.blobs.clone(), self.writer.take());
+        let pieces = std::mem::take(&mut self.pending);
+        self.pending_len = 0;
+        let written = blocking(move || {
+            let mut writer = match writer {
+                Some(writer) => writer,
+                None => blobs.create(BlobId::random())?,
+            };
+            for piece in pieces {
+                writer.write(&piece)?;
+            }
+            Ok(writer)
+        });
+        self.writer = Some(written.await?);
+        Ok(())
+    }
+}
+
+/// The bytes of `file` from `offset`, `len` of them, read as they are asked for. A file that ends before that
+/// is an error, so that nobody takes half a value for the whole.
+pub fn read_pieces(
+    file: File,
+    offset: u64,
+    len: u64,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    stream::unfold(Some((file, offset, len)), |state| async move {
+        let (file, offset, left) = state?;
+        if left == 0 {
+            return None;
+        }
+        let now = left.min(PIECE as u64);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut piece = vec![0; now as usize];
+            file.read_exact_at(&mut piece, offset)?;
+            Ok::<_, io::Error>((file, Bytes::from(piece)))
+        });
+        match read.await.map_err(io::Error::other).flatten() {
+            Ok((file, piece)) => Some((Ok(piece), Some((file, offset + now, left - now)))),
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+}
+
+fn join(mut pieces: Vec<Bytes>, len: usize) -> Bytes {
+    if pieces.len() <= 1 {
+        return pieces.pop().unwrap_or_default();
+    }
+    let mut all = BytesMut::with_capacity(len);
+    pieces.iter().for_each(|piece| all.extend_from_slice(piece));
+    all.freeze()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Closed))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt;
+
+    use super::*;
+
+    async fn store(blobs: &Blobs, value: &[u8], piece: usize) -> Stored {
+        let mut sink = ValueSink::new(blobs.clone(), 1000);
+        for part in value.chunks(piece) {
+            sink.push(Bytes::copy_from_slice(part)).await.unwrap();
+        }
+        sink.finish().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_value_becomes_a_file_only_past_the_inline_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        assert!(matches!(store(&blobs, b"", 10).await, Stored::Inline(v) if v.is_empty()));
+        assert!(matches!(store(&blobs, &[7; 1000], 300).await, Stored::Inline(v) if v == vec![7; 1000]));
+        assert!(matches!(store(&blobs, &[7; 1001], 300).await, Stored::Blob { len: 1001, .. }));
+    }
+
+    #[tokio::test]
+    async fn a_large_value_comes_back_whole_and_by_range() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let value: Vec<u8> = (0..PIECE * 2 + 17).map(|n| (n % 251) as u8).collect();
+        let Stored::Blob { id, len } = store(&blobs, &value, 60_000).await else { panic!("not a file") };
+        assert_eq!(len, value.len() as u64);
+        let read = async |offset, len| -> io::Result<Vec<u8>> {
+            let pieces = read_pieces(blobs.read(&id).unwrap(), offset, len).try_collect::<Vec<_>>().await?;
+            Ok(pieces.concat())
+        };
+        assert_eq!(read(0, len).await.unwrap(), value);
+        assert_eq!(read(100, PIECE as u64).await.unwrap(), value[100..100 + PIECE]);
+        assert!(read(1, len).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_is_dropped_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let mut sink = ValueSink::new(blobs.clone(), 10);
+        sink.push(Bytes::from(vec![1; PIECE * 2])).await.unwrap();
+        drop(sink);
+        assert_eq!(blobs.sweep(&std::collections::HashSet::new()).unwrap(), 0);
+    }
+}
