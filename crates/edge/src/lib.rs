@@ -1,1 +1,19 @@
-//! The front door: HTTP to cells and assets.
+//! The front door: HTTP/1.1 and HTTP/2 from visitors to cells and assets, WebSockets and streams included.
+//!
+//! Knows nothing of the catalog: a [`Router`] says which [`Site`] a request is for. Knows nothing of what
+//! a worker does.
+//!
+//! Entry point: [`serve`].
+
+mod body;
+mod cell;
+mod error_page;
+mod handler;
+mod headers;
+mod server;
+mod upgrade;
+
+pub use body::EdgeBody;
+pub use error_page::{ErrorCode, error_page};
+pub use handler::{LocalHandler, Router, Site};
+pub use server::{EdgeOptions, serve};

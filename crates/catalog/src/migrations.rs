@@ -1,0 +1,137 @@
+//! Durable Object migrations, applied to the ledger.
+//! <https://developers.cloudflare.com/durable-objects/reference/durable-objects-migrations/>
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use crate::CatalogError;
+
+/// One migration: changes under one tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// The tag that the script has afterwards; `None` leaves it.
+    pub tag: Option<String>,
+    /// In the order in which they are applied.
+    pub changes: Vec<Change>,
+}
+
+/// One change of which class names which namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new, empty namespace.
+    New {
+        /// The class.
+        class: String,
+        /// Whether objects have the SQL API.
+        sqlite: bool,
+    },
+    /// Another class name for a namespace.
+    Rename {
+        /// The old class.
+        from: String,
+        /// The new class.
+        to: String,
+    },
+    /// The namespace and all its objects go.
+    Delete {
+        /// The class.
+        class: String,
+    },
+    /// A namespace of another script becomes this script's.
+    Transfer {
+        /// The class in the other script.
+        from: String,
+        /// The other script.
+        from_script: String,
+        /// The class in this script.
+        to: String,
+    },
+}
+
+pub(crate) fn apply(t: &Transaction<'_>, script: &str, migrations: &[Migration]) -> Result<(), CatalogError> {
+    for migration in migrations {
+        for change in &migration.changes {
+            apply_change(t, script, change)?;
+        }
+        if let Some(tag) = &migration.tag {
+            t.execute(
+                "INSERT INTO migration_tag VALUES (?, ?) ON CONFLICT DO UPDATE SET tag = excluded.tag",
+                [script, tag],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn apply_change(t: &Transaction<'_>, script: &str, change: &Change) -> Result<(), CatalogError> {
+    match change {
+        Change::New { class, sqlite } => {
+            must_be_free(t, script, class)?;
+            let key = free_key(t, script, class)?;
+            t.execute("INSERT INTO namespace VALUES (?, ?, ?, ?)", params![key, script, class, sqlite])?;
+        }
+        Change::Rename { from, to } => {
+            let key = key_of(t, script, from)?;
+            must_be_free(t, script, to)?;
+            t.execute("UPDATE namespace SET class = ? WHERE unique_key = ?", [to, &key])?;
+        }
+        Change::Delete { class } => {
+            let key = key_of(t, script, class)?;
+            t.execute("DELETE FROM namespace WHERE unique_key = ?", [&key])?;
+            t.execute("INSERT INTO doomed VALUES (?)", [&key])?;
+        }
+        Change::Transfer { from, from_script, to } => {
+            let key = key_of(t, from_script, from)?;
+            must_be_free(t, script, to)?;
+            t.execute("UPDATE namespace SET script = ?, class = ? WHERE unique_key = ?", [script, to, &key])?;
+        }
+    }
+    Ok(())
+}
+
+fn key_of(t: &Transaction<'_>, script: &str, class: &str) -> Result<String, CatalogError> {
+    let key: Option<String> = t
+        .query_row(
+            "SELECT unique_key FROM namespace WHERE script = ? AND class = ?",
+            [script, class],
+            |row| row.get(0),
+        )
+        .optional()?;
+    key.ok_or_else(|| {
+        CatalogError::Migration(format!(
+            "Cannot apply migration to class '{class}': script '{script}' has no Durable Object class of that name"
+        ))
+    })
+}
+
+fn must_be_free(t: &Transaction<'_>, script: &str, class: &str) -> Result<(), CatalogError> {
+    // A key names a folder.
+    if class.is_empty() || class.contains(['/', '\0']) {
+        return Err(CatalogError::Migration(format!("'{class}' is not the name of a class")));
+    }
+    match key_of(t, script, class) {
+        Err(CatalogError::Migration(_)) => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(CatalogError::Migration(format!(
+            "Cannot apply new-class migration to class '{class}' that is already depended on by existing Durable Objects"
+        ))),
+    }
+}
+
+/// `<script>-<class>`, or that with a number where an older namespace still has it.
+fn free_key(t: &Transaction<'_>, script: &str, class: &str) -> Result<String, CatalogError> {
+    let mut number = 1;
+    loop {
+        let key =
+            if number == 1 { format!("{script}-{class}") } else { format!("{script}-{class}-{number}") };
+        let taken: bool = t.query_row(
+            "SELECT EXISTS(SELECT 1 FROM namespace WHERE unique_key = ?1)
+                 OR EXISTS(SELECT 1 FROM doomed WHERE unique_key = ?1)",
+            [&key],
+            |row| row.get(0),
+        )?;
+        if !taken {
+            return Ok(key);
+        }
+        number += 1;
+    }
+}

@@ -1,0 +1,140 @@
+//! From a visitor's request to a cell and back.
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use skep_fleet::Worker;
+use skep_wire::{Body, BoxError, SendError, empty};
+
+use crate::body::EdgeBody;
+use crate::error_page::{ErrorCode, error_page};
+use crate::headers::{Visitor, normalise_http2, strip_response};
+use crate::upgrade;
+
+/// What the edge knows of one request beside its head.
+pub(crate) struct Context<'a> {
+    pub visitor: &'a Visitor,
+    pub ray: &'a HeaderValue,
+    /// Whether error pages may show the inside.
+    pub show_errors: bool,
+}
+
+impl Context<'_> {
+    pub(crate) fn error(
+        &self,
+        code: ErrorCode,
+        headers: &HeaderMap,
+        detail: Option<&str>,
+    ) -> Response<EdgeBody> {
+        let ray = self.ray.to_str().unwrap_or_default();
+        error_page(code, headers, ray, detail.filter(|_| self.show_errors))
+    }
+}
+
+/// Passes a request on to `worker` and returns its response.
+pub(crate) async fn forward(
+    context: &Context<'_>,
+    worker: &Worker,
+    mut parts: Parts,
+    body: Incoming,
+) -> Response<EdgeBody> {
+    // What the error page needs once the request is gone.
+    let accept = accept_only(&parts.headers);
+    let upgrade = upgrade::take(&mut parts);
+    prepare(context, &mut parts, upgrade.is_some());
+    let replay = is_replayable(&parts.method, &body)
+        .then(|| (parts.method.clone(), parts.uri.clone(), parts.headers.clone()));
+    let body = match replay {
+        Some(_) => empty(),
+        None => body.map_err(|e| Box::new(e) as BoxError).boxed_unsync(),
+    };
+    let mut request = Request::from_parts(parts, body);
+    let mut replay = replay.map(rebuild);
+    loop {
+        let lease = match worker.acquire().await {
+            Ok(lease) => lease,
+            Err(why) => return context.error(ErrorCode::Unavailable, &accept, Some(&why.to_string())),
+        };
+        let client = lease.generation().http().clone();
+        match client.send(request).await {
+            Ok(mut response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return match upgrade {
+                    Some(visitor) => upgrade::switch(visitor, &mut response, lease),
+                    None => context.error(ErrorCode::WorkerException, &accept, Some(NO_UPGRADE)),
+                };
+            }
+            Ok(response) if is_uncaught(&response) => {
+                return context.error(ErrorCode::WorkerException, &accept, Some(SEE_LOG));
+            }
+            Ok(response) => {
+                let mut response = response.map(|body| EdgeBody::Cell(body, lease));
+                strip_response(response.headers_mut());
+                return response;
+            }
+            // The process ended before it saw the request: the next one may have it.
+            Err(SendError::Connect { .. }) if replay.is_some() => match replay.take() {
+                Some(again) => {
+                    drop(lease);
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                    request = again;
+                }
+                None => return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST)),
+            },
+            Err(error) => {
+                tracing::debug!(%error, "a request was lost with its cell");
+                return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST));
+            }
+        }
+    }
+}
+
+const SEE_LOG: &str = "The exception and its stack are in the log.";
+const LOST: &str = "The cell ended while it worked on this request.";
+const NO_UPGRADE: &str = "The worker answered with a WebSocket, but the request did not ask for one.";
+
+fn prepare(context: &Context<'_>, parts: &mut Parts, upgrading: bool) {
+    if parts.version == http::Version::HTTP_2 {
+        let authority = parts.uri.authority().map(|a| a.as_str().to_owned());
+        normalise_http2(&mut parts.headers, authority.as_deref());
+    }
+    context.visitor.prepare(&mut parts.headers, parts.version, context.ray);
+    if upgrading {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    } else {
+        parts.headers.remove(header::UPGRADE);
+    }
+    if parts.uri.authority().is_some() {
+        let path = parts.uri.path_and_query().cloned();
+        parts.uri = path.map_or(Uri::from_static("/"), Uri::from);
+    }
+    parts.version = http::Version::HTTP_11;
+    parts.extensions = http::Extensions::new();
+}
+
+/// A request that a second cell may get if the first never saw it: safe and without a body.
+fn is_replayable(method: &Method, body: &Incoming) -> bool {
+    method.is_safe() && http_body::Body::is_end_stream(body)
+}
+
+fn rebuild((method, uri, headers): (Method, Uri, HeaderMap)) -> Request<Body> {
+    let mut request = Request::new(empty());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    request
+}
+
+fn accept_only(headers: &HeaderMap) -> HeaderMap {
+    headers.get(header::ACCEPT).map(|v| (header::ACCEPT, v.clone())).into_iter().collect()
+}
+
+/// Whether this is the engine's own answer to an exception. An application cannot send it: a text body of its
+/// would have a content type, and `Connection` is not its to set.
+fn is_uncaught<B>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    response.status() == StatusCode::INTERNAL_SERVER_ERROR
+        && headers.get(header::CONNECTION).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"close"))
+        && headers.get(header::CONTENT_LENGTH).is_some_and(|v| v == "21")
+        && !headers.contains_key(header::CONTENT_TYPE)
+}

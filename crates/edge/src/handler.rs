@@ -1,0 +1,80 @@
+//! One request: which site, assets or worker.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use skep_assets::{Assets, Decision};
+use skep_fleet::Worker;
+use skep_wire::BoxFuture;
+
+use crate::body::EdgeBody;
+use crate::cell::{Context, forward};
+use crate::error_page::ErrorCode;
+use crate::headers::{RAY, Visitor, new_ray};
+
+/// What serves a host.
+#[derive(Clone, Default)]
+pub struct Site {
+    /// The script, if there is code.
+    pub worker: Option<Arc<Worker>>,
+    /// The static assets, if there are any.
+    pub assets: Option<Arc<Assets>>,
+    /// Paths that Skep itself answers.
+    pub local: Option<Arc<dyn LocalHandler>>,
+}
+
+/// Says which site a request is for. Called for every request: it must not block.
+pub trait Router: Send + Sync + 'static {
+    /// The site, or `None` if nothing is deployed there.
+    fn route(&self, head: &Parts) -> Option<Site>;
+}
+
+/// Answers paths that belong neither to the worker nor to its assets, such as `/cdn-cgi/handler/scheduled`.
+pub trait LocalHandler: Send + Sync + 'static {
+    /// Whether the path is its own.
+    fn handles(&self, path: &str) -> bool;
+    /// The answer.
+    fn handle<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, skep_wire::Response>;
+}
+
+/// Answers one request.
+pub(crate) async fn handle(
+    router: &dyn Router,
+    visitor: &Visitor,
+    show_errors: bool,
+    request: Request<Incoming>,
+) -> Result<Response<EdgeBody>, Infallible> {
+    let ray = new_ray();
+    let context = Context { visitor, ray: &ray, show_errors };
+    let mut response = answer(router, &context, request).await;
+    response.headers_mut().insert(RAY, ray);
+    Ok(response)
+}
+
+async fn answer(
+    router: &dyn Router,
+    context: &Context<'_>,
+    request: Request<Incoming>,
+) -> Response<EdgeBody> {
+    let (parts, body) = request.into_parts();
+    let Some(site) = router.route(&parts) else {
+        return context.error(ErrorCode::NotFound, &parts.headers, None);
+    };
+    if let Some(local) = &site.local
+        && local.handles(parts.uri.path())
+    {
+        return local.handle(&parts).await.map(EdgeBody::Own);
+    }
+    if let Some(assets) = &site.assets
+        && (site.worker.is_none() || assets.route(&parts) == Decision::Asset)
+    {
+        return assets.serve(&parts).await.map(EdgeBody::Own);
+    }
+    match &site.worker {
+        Some(worker) => forward(context, worker, parts, body).await,
+        None => context.error(ErrorCode::NotFound, &parts.headers, None),
+    }
+}

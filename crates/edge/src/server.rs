@@ -1,0 +1,89 @@
+//! Accepting visitors.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use skep_runtime::Shutdown;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::handler::{Router, handle};
+use crate::headers::Visitor;
+
+/// A visitor that takes longer to send a request's head is cut off.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long responses may take after shutdown was asked for.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// How the edge behaves.
+#[derive(Clone, Debug)]
+pub struct EdgeOptions {
+    /// Whether error pages show the inside: on a developer's own machine.
+    pub show_errors: bool,
+    /// The IANA name of this machine's time zone, for `request.cf.timezone`.
+    pub timezone: String,
+}
+
+/// Serves visitors on `listener` until `shutdown`; returns when the last response is out, or after a moment.
+pub async fn serve(listener: TcpListener, router: Arc<dyn Router>, options: EdgeOptions, shutdown: Shutdown) {
+    let options = Arc::new(options);
+    let (busy, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.requested() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (router, options, shutdown) = (router.clone(), options.clone(), shutdown.clone());
+                let busy = busy.clone();
+                tokio::spawn(async move {
+                    connection(stream, peer, router, &options, shutdown).await;
+                    drop(busy);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly: others may free some.
+                tracing::warn!(%error, "cannot accept a visitor");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    drop(listener);
+    drop(busy);
+    let _ = tokio::time::timeout(SHUTDOWN_GRACE, all_done.recv()).await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Arc<dyn Router>,
+    options: &EdgeOptions,
+    shutdown: Shutdown,
+) {
+    let _ = stream.set_nodelay(true);
+    let visitor = Arc::new(Visitor::new(peer.ip(), &options.timezone));
+    let show_errors = options.show_errors;
+    let service = service_fn(move |request| {
+        let (router, visitor) = (router.clone(), visitor.clone());
+        async move { handle(&*router, &visitor, show_errors, request).await }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shutdown.requested() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error, "a visitor's connection ended early");
+    }
+}
