@@ -16,7 +16,7 @@ use crate::fleet::Shared;
 use crate::log::{CellLog, LogEvent, parse, start_failure};
 use crate::process::{Killer, Started, each_line};
 use crate::relay::relay;
-use crate::render::{BINDINGS_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, render};
+use crate::render::{BINDINGS_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, object_folder, render};
 use crate::spec::CellSpec;
 
 /// How long the engine may take from its start to listening.
@@ -82,8 +82,8 @@ impl Generation {
         }
         let config = folder.join("config.capnp");
         std::fs::write(&config, &rendered.config)?;
-        if storage == Storage::Real && spec.is_exclusive() {
-            std::fs::create_dir_all(&spec.object_storage)?;
+        if spec.is_exclusive() {
+            std::fs::create_dir_all(object_folder(spec, &folder, storage))?;
         }
 
         let (servers, stop) = Shutdown::new();

@@ -84,21 +84,23 @@ pub(crate) fn parse(line: &str) -> Option<LogEvent> {
     })
 }
 
-/// The reason why an engine did not start, out of its own words.
+/// The reason why an engine did not start, out of its own words. Where the script itself failed, what the
+/// engine says about the rest (missing classes, sockets without a target) is only a consequence.
 pub(crate) fn start_failure(lines: &[LogEvent]) -> String {
-    let errors: Vec<&str> = lines
-        .iter()
-        .filter_map(|event| match event {
-            LogEvent::Engine { level, message } if level != "info" => Some(message.as_str()),
-            LogEvent::Engine { message, .. } => Some(message.as_str()),
-            LogEvent::Console { level, message } if level == "error" => Some(message.as_str()),
-            _ => None,
-        })
-        .map(|message| message.strip_prefix("service user: ").unwrap_or(message))
-        .collect();
-    match errors.is_empty() {
+    let engine = lines.iter().filter_map(|event| match event {
+        LogEvent::Engine { message, .. } => Some(message.as_str()),
+        _ => None,
+    });
+    let of_script = engine.clone().filter_map(|m| m.strip_prefix("service user: "));
+    let thrown: Vec<&str> = of_script.clone().filter(|m| m.starts_with("Uncaught ")).collect();
+    let reasons: Vec<&str> = match (thrown.is_empty(), of_script.clone().next()) {
+        (false, _) => thrown,
+        (true, Some(_)) => of_script.collect(),
+        (true, None) => engine.collect(),
+    };
+    match reasons.is_empty() {
         true => "the engine ended without saying why".to_owned(),
-        false => errors.join("\n"),
+        false => reasons.join("\n"),
     }
 }
 
@@ -120,5 +122,14 @@ mod tests {
         let expected = LogEvent::Exception { name: "E".into(), message: "m".into(), stack: "s".into() };
         assert_eq!(parse(thrown), Some(expected));
         assert_eq!(parse("  "), None);
+    }
+
+    #[test]
+    fn a_failed_start_is_explained_by_the_script_not_by_its_consequences() {
+        let said = |message: &str| LogEvent::Engine { level: "error".into(), message: message.into() };
+        let lines =
+            [said("service user: Uncaught Error: top\n  at index.js:1:7"), said("Socket \"http\" refers to")];
+        assert_eq!(start_failure(&lines), "Uncaught Error: top\n  at index.js:1:7");
+        assert_eq!(start_failure(&lines[1..]), "Socket \"http\" refers to");
     }
 }

@@ -1,7 +1,7 @@
 //! From a [`CellSpec`] to the engine's configuration. Pure: the same spec and folder give the same text.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use skep_wire::BINDING_HEADER;
@@ -57,8 +57,16 @@ pub(crate) struct Link {
 pub(crate) enum Storage {
     /// In the spec's folder.
     Real,
-    /// In memory: a cell that only shows whether the code starts.
+    /// In the process's own folder, gone with it: a cell that only shows whether the code starts.
     Throwaway,
+}
+
+/// Where a process of `spec` keeps its objects.
+pub(crate) fn object_folder(spec: &CellSpec, folder: &Path, storage: Storage) -> PathBuf {
+    match storage {
+        Storage::Real => spec.object_storage.clone(),
+        Storage::Throwaway => folder.join("objects"),
+    }
 }
 
 struct Render<'a> {
@@ -107,7 +115,7 @@ impl Render<'_> {
             worker.push(("durableObjectNamespaces", list(spec.classes.iter().map(class))));
         }
         if spec.is_exclusive() {
-            worker.push(("durableObjectStorage", self.object_storage()));
+            worker.push(("durableObjectStorage", fields([("localDisk", text("object-disk"))])));
         }
         if !spec.workflows.is_empty() {
             worker.push(("workflowsEngine", self.workflows()));
@@ -216,13 +224,6 @@ impl Render<'_> {
         Some(format!("link{number}"))
     }
 
-    fn object_storage(&mut self) -> Value {
-        match self.storage {
-            Storage::Throwaway => fields([("inMemory", Value::Bare("void"))]),
-            Storage::Real => fields([("localDisk", text("object-disk"))]),
-        }
-    }
-
     fn workflows(&mut self) -> Value {
         let workflows = &self.spec.workflows;
         let namespaces = workflows.iter().map(|w| {
@@ -240,7 +241,7 @@ impl Render<'_> {
             ("modules", list([module])),
             ("compatibilityDate", text(SHIM_DATE)),
             ("compatibilityFlags", list([text("experimental")])),
-            ("durableObjectStorage", self.object_storage()),
+            ("durableObjectStorage", fields([("localDisk", text("object-disk"))])),
             ("bindings", list(namespaces.chain([limits]))),
         ]);
         self.services.push(fields([("name", text("skep-workflows")), ("worker", worker)]));
@@ -330,9 +331,9 @@ impl Render<'_> {
             ("tlsOptions", fields([("trustBrowserCas", Value::Bare("true"))])),
         ]);
         self.services.push(fields([("name", text("internet")), ("network", internet)]));
-        if self.spec.is_exclusive() && self.storage == Storage::Real {
+        if self.spec.is_exclusive() {
             let disk = fields([
-                ("path", text(self.spec.object_storage.to_string_lossy())),
+                ("path", text(object_folder(self.spec, self.folder, self.storage).to_string_lossy())),
                 ("writable", Value::Bare("true")),
             ]);
             self.services.push(fields([("name", text("object-disk")), ("disk", disk)]));
