@@ -1,0 +1,176 @@
+//! One queue as the process knows it: its number, what is under delivery, who consumes it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use skep_runtime::{Clock, Shutdown};
+use skep_store::{Database, StoreError};
+
+use crate::consumer::Control;
+use crate::error::QueueError;
+use crate::message::{Metrics, NewMessage};
+use crate::plan::{Backoff, Step, View, step};
+use crate::queues::Registry;
+use crate::settings::{ConsumerSettings, MAX_BACKLOG_BYTES};
+use crate::storage;
+
+/// What all queues share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub db: Database,
+    pub clock: Clock,
+    pub shutdown: Shutdown,
+    pub registry: Weak<Registry>,
+}
+
+impl Shared {
+    /// Tells the queue `name`, whose number is `id`, that it got messages from another one.
+    pub fn sent_to(self: &Arc<Self>, name: &str, id: i64) {
+        if let Some(registry) = self.registry.upgrade() {
+            let queue = registry.get_or_add(name, self);
+            queue.learn(id);
+            queue.wake();
+        }
+    }
+}
+
+/// One queue.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub name: String,
+    pub shared: Arc<Shared>,
+    /// Its number in the rows; none before its first message.
+    id: OnceLock<i64>,
+    /// Messages under delivery, by whichever consumer. Held while looking for messages to deliver, and
+    /// given back only after what happened to them is on the disk: so none is delivered twice at once.
+    leased: Mutex<HashSet<i64>>,
+    consumer: Mutex<Option<Arc<Control>>>,
+}
+
+impl Queue {
+    pub fn new(name: &str, id: Option<i64>, shared: Arc<Shared>) -> Self {
+        let cell = OnceLock::new();
+        if let Some(id) = id {
+            let _ = cell.set(id);
+        }
+        let (leased, consumer) = Default::default();
+        Self { name: name.to_owned(), shared, id: cell, leased, consumer }
+    }
+
+    /// Its number in the rows, once it has one.
+    pub fn id(&self) -> Option<i64> {
+        self.id.get().copied()
+    }
+
+    /// Notes its number; the first message made it.
+    pub fn learn(&self, id: i64) {
+        let _ = self.id.set(id);
+    }
+
+    /// Stores messages, all or none; durable when it resolves.
+    pub async fn send(&self, messages: Vec<NewMessage>) -> Result<Metrics, QueueError> {
+        let (name, clock) = (self.name.clone(), self.shared.clock.clone());
+        let stored = self
+            .shared
+            .db
+            .write(move |t| {
+                let Some(id) = storage::insert(t, &name, &messages, clock.now_ms(), MAX_BACKLOG_BYTES)?
+                else {
+                    return Ok(None);
+                };
+                Ok(Some((id, storage::metrics(t, id)?)))
+            })
+            .await?;
+        let (id, metrics) = stored.ok_or(QueueError::QueueFull)?;
+        self.learn(id);
+        self.wake();
+        Ok(metrics)
+    }
+
+    /// What it holds.
+    pub fn metrics(&self) -> Result<Metrics, StoreError> {
+        match self.id() {
+            Some(id) => self.shared.db.read(|c| storage::metrics(c, id)),
+            None => Ok(Metrics::default()),
+        }
+    }
+
+    /// Looks at what waits; takes the messages of a batch if it is time for one.
+    pub fn cut(
+        &self,
+        settings: &ConsumerSettings,
+        in_flight: usize,
+        backoff: &Backoff,
+    ) -> Result<Cut, StoreError> {
+        let Some(id) = self.id() else { return Ok(Cut::Wait(None)) };
+        if in_flight >= settings.concurrency() {
+            return Ok(Cut::Wait(None));
+        }
+        let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = self.shared.clock.now_ms();
+        let limit = settings.max_batch_size as usize;
+        let mut waiting = self.shared.db.read(|c| storage::waiting(c, id, now_ms, &leased, limit))?;
+        let view = View {
+            ready: waiting.due.len(),
+            oldest_due_ms: waiting.oldest_due_ms,
+            next_due_ms: waiting.next_due_ms,
+            in_flight,
+        };
+        Ok(match step(&view, backoff, settings, now_ms) {
+            Step::Wait(until) => Cut::Wait(until),
+            Step::Deliver(count) => {
+                waiting.due.truncate(count);
+                leased.extend(&waiting.due);
+                Cut::Batch(waiting.due)
+            }
+        })
+    }
+
+    /// Gives messages back: they are settled, or may be delivered again.
+    pub fn release(&self, seqs: &[i64]) {
+        let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+        for seq in seqs {
+            leased.remove(seq);
+        }
+        drop(leased);
+        self.wake();
+    }
+
+    /// Makes `control` its consumer; the one before takes no more messages.
+    pub fn attach(&self, control: Arc<Control>) {
+        let before = self.slot().replace(control);
+        if let Some(before) = before {
+            before.stop();
+        }
+    }
+
+    /// Ends `control`, which may have been replaced already.
+    pub fn detach(&self, control: &Arc<Control>) {
+        let mut slot = self.slot();
+        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, control)) {
+            *slot = None;
+        }
+        drop(slot);
+        control.stop();
+    }
+
+    /// Tells the consumer to look again.
+    pub fn wake(&self) {
+        if let Some(consumer) = &*self.slot() {
+            consumer.wake();
+        }
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Control>>> {
+        self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a look at the queue gave.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// These messages are leased now.
+    Batch(Vec<i64>),
+    /// Nothing to do until somebody wakes the consumer, or until this moment.
+    Wait(Option<u64>),
+}
