@@ -32,6 +32,10 @@ pub struct CellSpec {
     pub services: BTreeMap<String, Arc<dyn Service>>,
     /// The service behind the Cache API, an id in `services`.
     pub cache: Option<String>,
+    /// The service that decides between assets and code when another cell calls the default entrypoint, an id
+    /// in `services`; `None` where there are no assets. It answers with the asset, or with any response that
+    /// has the header [`RUN_WORKER_HEADER`](crate::RUN_WORKER_HEADER).
+    pub front: Option<String>,
     /// What other cells may call here.
     pub exposed: BTreeSet<Exposed>,
     /// Whether to open the engine's inspector.
@@ -200,6 +204,10 @@ impl CellSpec {
             | Binding::Fetcher { service } => Some(service),
             _ => None,
         });
-        used.chain(&self.cache).filter(|id| !self.services.contains_key(*id)).cloned().collect()
+        used.chain(&self.cache)
+            .chain(&self.front)
+            .filter(|id| !self.services.contains_key(*id))
+            .cloned()
+            .collect()
     }
 }

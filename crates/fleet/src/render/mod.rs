@@ -1,6 +1,7 @@
 //! From a [`CellSpec`] to the engine's configuration. Pure: the same spec and folder give the same text.
 
-use std::collections::BTreeSet;
+mod shims;
+
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -8,11 +9,14 @@ use skep_wire::BINDING_HEADER;
 
 use crate::capnp::{Value, document, fields, list, text};
 use crate::spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind};
+use shims::workflow_api;
 
 /// The header in which `request.cf` travels as JSON, on every hop of ours.
 pub const CF_HEADER: &str = "x-skep-cf";
 /// The header in which the URL's scheme travels.
 pub const PROTO_HEADER: &str = "x-skep-proto";
+/// With this header in its reply, a [`CellSpec::front`] says that the request is for the worker.
+pub const RUN_WORKER_HEADER: &str = "x-skep-run-worker";
 /// The socket that takes requests.
 pub(crate) const HTTP_SOCKET: &str = "http";
 /// The socket that takes events.
@@ -24,12 +28,9 @@ pub(crate) const BINDINGS_SOCKET: &str = "bindings";
 const SHIM_DATE: &str = "2026-11-01";
 const RPC_HOST: &str = "skep";
 
-const ENTRY: &str = include_str!("../../../shims/entry.js");
-const EVENTS: &str = include_str!("../../../shims/events.js");
-const OBJECTS: &str = include_str!("../../../shims/objects.js");
-const REMOTE_OBJECT: &str = include_str!("../../../shims/remote-object.js");
-const RATELIMIT: &str = include_str!("../../../shims/ratelimit.js");
-const EMAIL: &str = include_str!("../../../shims/email.js");
+const ENTRY: &str = include_str!("../../../../shims/entry.js");
+const RATELIMIT: &str = include_str!("../../../../shims/ratelimit.js");
+const EMAIL: &str = include_str!("../../../../shims/email.js");
 
 /// A cell's files and what has to be around them.
 #[derive(Debug)]
@@ -224,92 +225,6 @@ impl Render<'_> {
         Some(format!("link{number}"))
     }
 
-    fn workflows(&mut self) -> Value {
-        let workflows = &self.spec.workflows;
-        let namespaces = workflows.iter().map(|w| {
-            let namespace = fields([
-                ("className", text(format!("miniflare-workflows-{}", w.name))),
-                ("serviceName", text("user")),
-            ]);
-            fields([("name", text(format!("workflow:{}", w.name))), ("durableObjectNamespace", namespace)])
-        });
-        let limits = workflows.iter().map(|w| format!("{}:{{}}", js_string(&w.name)));
-        let limits = format!("{{{}}}", limits.collect::<Vec<_>>().join(","));
-        let limits = fields([("name", text("WORKFLOWS")), ("json", text(limits))]);
-        let module = fields([("name", text("workflows.js")), ("bundled", text("/workerd/workflows.js"))]);
-        let worker = fields([
-            ("modules", list([module])),
-            ("compatibilityDate", text(SHIM_DATE)),
-            ("compatibilityFlags", list([text("experimental")])),
-            ("durableObjectStorage", fields([("localDisk", text("object-disk"))])),
-            ("bindings", list(namespaces.chain([limits]))),
-        ]);
-        self.services.push(fields([("name", text("skep-workflows")), ("worker", worker)]));
-        let own = workflows.iter().map(|w| {
-            fields([
-                ("className", text(&w.class)),
-                ("name", text(&w.name)),
-                ("bindingService", workflow_api(&w.name)),
-            ])
-        });
-        fields([("actorClass", designator("skep-workflows", Some("Engine"), None)), ("workflows", list(own))])
-    }
-
-    /// The stand-ins for other scripts' classes.
-    fn remote_objects(&mut self) {
-        let mut classes: Vec<(usize, &DurableClass)> = Vec::new();
-        for binding in self.spec.bindings.values() {
-            if let (Binding::RemoteDurableObject { class, .. }, Some((script, exposed))) =
-                (binding, binding.remote())
-                && let Some(n) = self.links.iter().position(|l| l.script == script && l.exposed == exposed)
-                && !classes.iter().any(|(other, _)| *other == n)
-            {
-                classes.push((n, class));
-            }
-        }
-        if classes.is_empty() {
-            return;
-        }
-        let exports =
-            classes.iter().map(|(n, _)| format!("export const link{n} = remoteObject(\"link{n}\");\n"));
-        let main = format!(
-            "import {{ remoteObject }} from \"./remote-object.js\";\nexport default {{}};\n{}",
-            exports.collect::<String>()
-        );
-        let namespaces = classes.iter().map(|(n, remote)| {
-            class(&DurableClass {
-                name: format!("link{n}"),
-                unique_key: remote.unique_key.clone(),
-                sqlite: true,
-            })
-        });
-        let bindings = classes.iter().map(|(n, _)| {
-            fields([("name", text(format!("link{n}"))), ("service", text(format!("link{n}")))])
-        });
-        self.files.push(("remote-main.js".into(), main.into()));
-        self.files.push(("remote-object.js".into(), REMOTE_OBJECT.into()));
-        let worker = fields([
-            ("modules", list([es_module("remote-main.js"), es_module("remote-object.js")])),
-            ("compatibilityDate", text(SHIM_DATE)),
-            ("durableObjectNamespaces", list(namespaces)),
-            ("durableObjectStorage", fields([("inMemory", Value::Bare("void"))])),
-            ("bindings", list(bindings)),
-        ]);
-        self.services.push(fields([("name", text("skep-remote")), ("worker", worker)]));
-    }
-
-    fn events(&mut self) {
-        self.files.push(("events.js".into(), EVENTS.into()));
-        let worker = fields([
-            ("modules", list([es_module("events.js")])),
-            ("compatibilityDate", text(SHIM_DATE)),
-            ("compatibilityFlags", list([text("experimental"), text("service_binding_extra_handlers")])),
-            ("bindings", list([fields([("name", text("USER")), ("service", text("user"))])])),
-        ]);
-        self.services.push(fields([("name", text("skep-events")), ("worker", worker)]));
-        self.sockets.push((EVENTS_SOCKET.into(), text("skep-events")));
-    }
-
     fn externals(&mut self) {
         let bindings = self.address(BINDINGS_SOCKET);
         for id in self.spec.services.keys() {
@@ -338,38 +253,6 @@ impl Render<'_> {
             ]);
             self.services.push(fields([("name", text("object-disk")), ("disk", disk)]));
         }
-    }
-
-    fn exposed(&mut self) {
-        let mut namespaces = BTreeSet::new();
-        for exposed in &self.spec.exposed {
-            let service = match exposed {
-                Exposed::Entrypoint { entrypoint, props } => {
-                    designator("user", entrypoint.as_deref(), props.as_deref())
-                }
-                Exposed::Workflow { name } => workflow_api(name),
-                Exposed::Objects { class } => {
-                    namespaces.insert(class.as_str());
-                    let props = format!("{{\"binding\":{}}}", js_string(class));
-                    designator("skep-objects", Some("ObjectGateway"), Some(&props))
-                }
-            };
-            self.sockets.push((exposed.socket(), service));
-        }
-        if namespaces.is_empty() {
-            return;
-        }
-        let bindings = namespaces.into_iter().map(|class| {
-            let namespace = fields([("className", text(class)), ("serviceName", text("user"))]);
-            fields([("name", text(class)), ("durableObjectNamespace", namespace)])
-        });
-        self.files.push(("objects.js".into(), OBJECTS.into()));
-        let worker = fields([
-            ("modules", list([es_module("objects.js")])),
-            ("compatibilityDate", text(SHIM_DATE)),
-            ("bindings", list(bindings)),
-        ]);
-        self.services.push(fields([("name", text("skep-objects")), ("worker", worker)]));
     }
 
     fn finish(mut self) -> Rendered {
@@ -449,11 +332,6 @@ fn designator(service: &str, entrypoint: Option<&str>, props: Option<&str>) -> V
     designator.extend(entrypoint.map(|e| ("entrypoint", text(e))));
     designator.extend(props.map(|p| ("props", fields([("json", text(p))]))));
     Value::Struct(designator)
-}
-
-fn workflow_api(name: &str) -> Value {
-    let props = format!("{{\"workflow\":{}}}", js_string(name));
-    designator("skep-workflows", Some("WorkflowBinding"), Some(&props))
 }
 
 fn wrapped(module: &'static str, fetcher: Value, extra: Option<Value>) -> Value {

@@ -1,0 +1,164 @@
+//! Our own JavaScript in a cell: events, objects of and for other cells, Workflows, assets in front.
+
+use std::collections::BTreeSet;
+
+use super::{EVENTS_SOCKET, Render, SHIM_DATE, class, designator, es_module, external_name, js_string};
+use crate::capnp::{Value, fields, list, text};
+use crate::spec::{Binding, DurableClass, Exposed};
+
+const EVENTS: &str = include_str!("../../../../shims/events.js");
+const FRONT: &str = include_str!("../../../../shims/front.js");
+const OBJECTS: &str = include_str!("../../../../shims/objects.js");
+const REMOTE_OBJECT: &str = include_str!("../../../../shims/remote-object.js");
+
+impl Render<'_> {
+    pub(super) fn workflows(&mut self) -> Value {
+        let workflows = &self.spec.workflows;
+        let namespaces = workflows.iter().map(|w| {
+            let namespace = fields([
+                ("className", text(format!("miniflare-workflows-{}", w.name))),
+                ("serviceName", text("user")),
+            ]);
+            fields([("name", text(format!("workflow:{}", w.name))), ("durableObjectNamespace", namespace)])
+        });
+        let limits = workflows.iter().map(|w| format!("{}:{{}}", js_string(&w.name)));
+        let limits = format!("{{{}}}", limits.collect::<Vec<_>>().join(","));
+        let limits = fields([("name", text("WORKFLOWS")), ("json", text(limits))]);
+        let module = fields([("name", text("workflows.js")), ("bundled", text("/workerd/workflows.js"))]);
+        let worker = fields([
+            ("modules", list([module])),
+            ("compatibilityDate", text(SHIM_DATE)),
+            ("compatibilityFlags", list([text("experimental")])),
+            ("durableObjectStorage", fields([("localDisk", text("object-disk"))])),
+            ("bindings", list(namespaces.chain([limits]))),
+        ]);
+        self.services.push(fields([("name", text("skep-workflows")), ("worker", worker)]));
+        let own = workflows.iter().map(|w| {
+            fields([
+                ("className", text(&w.class)),
+                ("name", text(&w.name)),
+                ("bindingService", workflow_api(&w.name)),
+            ])
+        });
+        fields([("actorClass", designator("skep-workflows", Some("Engine"), None)), ("workflows", list(own))])
+    }
+
+    /// The stand-ins for other scripts' classes.
+    pub(super) fn remote_objects(&mut self) {
+        let mut classes: Vec<(usize, &DurableClass)> = Vec::new();
+        for binding in self.spec.bindings.values() {
+            if let (Binding::RemoteDurableObject { class, .. }, Some((script, exposed))) =
+                (binding, binding.remote())
+                && let Some(n) = self.links.iter().position(|l| l.script == script && l.exposed == exposed)
+                && !classes.iter().any(|(other, _)| *other == n)
+            {
+                classes.push((n, class));
+            }
+        }
+        if classes.is_empty() {
+            return;
+        }
+        let exports =
+            classes.iter().map(|(n, _)| format!("export const link{n} = remoteObject(\"link{n}\");\n"));
+        let main = format!(
+            "import {{ remoteObject }} from \"./remote-object.js\";\nexport default {{}};\n{}",
+            exports.collect::<String>()
+        );
+        let namespaces = classes.iter().map(|(n, remote)| {
+            class(&DurableClass {
+                name: format!("link{n}"),
+                unique_key: remote.unique_key.clone(),
+                sqlite: true,
+            })
+        });
+        let bindings = classes.iter().map(|(n, _)| {
+            fields([("name", text(format!("link{n}"))), ("service", text(format!("link{n}")))])
+        });
+        self.files.push(("remote-main.js".into(), main.into()));
+        self.files.push(("remote-object.js".into(), REMOTE_OBJECT.into()));
+        let worker = fields([
+            ("modules", list([es_module("remote-main.js"), es_module("remote-object.js")])),
+            ("compatibilityDate", text(SHIM_DATE)),
+            ("durableObjectNamespaces", list(namespaces)),
+            ("durableObjectStorage", fields([("inMemory", Value::Bare("void"))])),
+            ("bindings", list(bindings)),
+        ]);
+        self.services.push(fields([("name", text("skep-remote")), ("worker", worker)]));
+    }
+
+    pub(super) fn events(&mut self) {
+        self.files.push(("events.js".into(), EVENTS.into()));
+        let worker = fields([
+            ("modules", list([es_module("events.js")])),
+            ("compatibilityDate", text(SHIM_DATE)),
+            ("compatibilityFlags", list([text("experimental"), text("service_binding_extra_handlers")])),
+            ("bindings", list([fields([("name", text("USER")), ("service", text("user"))])])),
+        ]);
+        self.services.push(fields([("name", text("skep-events")), ("worker", worker)]));
+        self.sockets.push((EVENTS_SOCKET.into(), text("skep-events")));
+    }
+
+    pub(super) fn exposed(&mut self) {
+        let mut namespaces = BTreeSet::new();
+        let spec = self.spec;
+        for exposed in &spec.exposed {
+            let service = match exposed {
+                Exposed::Entrypoint { entrypoint: None, props } if spec.front.is_some() => {
+                    self.front(&exposed.socket(), props.as_deref())
+                }
+                Exposed::Entrypoint { entrypoint, props } => {
+                    designator("user", entrypoint.as_deref(), props.as_deref())
+                }
+                Exposed::Workflow { name } => workflow_api(name),
+                Exposed::Objects { class } => {
+                    namespaces.insert(class.as_str());
+                    let props = format!("{{\"binding\":{}}}", js_string(class));
+                    designator("skep-objects", Some("ObjectGateway"), Some(&props))
+                }
+            };
+            self.sockets.push((exposed.socket(), service));
+        }
+        if namespaces.is_empty() {
+            return;
+        }
+        let bindings = namespaces.into_iter().map(|class| {
+            let namespace = fields([("className", text(class)), ("serviceName", text("user"))]);
+            fields([("name", text(class)), ("durableObjectNamespace", namespace)])
+        });
+        self.files.push(("objects.js".into(), OBJECTS.into()));
+        let worker = fields([
+            ("modules", list([es_module("objects.js")])),
+            ("compatibilityDate", text(SHIM_DATE)),
+            ("bindings", list(bindings)),
+        ]);
+        self.services.push(fields([("name", text("skep-objects")), ("worker", worker)]));
+    }
+
+    /// A service that stands before the default entrypoint and its assets.
+    fn front(&mut self, name: &str, props: Option<&str>) -> Value {
+        let router = external_name(self.spec.front.as_deref().unwrap_or_default());
+        let worker = fields([
+            ("modules", list([es_module("front.js")])),
+            ("compatibilityDate", text(SHIM_DATE)),
+            (
+                "bindings",
+                list([
+                    fields([("name", text("USER")), ("service", designator("user", None, props))]),
+                    fields([("name", text("ROUTER")), ("service", text(router))]),
+                ]),
+            ),
+        ]);
+        let name = format!("skep-front-{name}");
+        self.services.push(fields([("name", text(&name)), ("worker", worker)]));
+        if !self.files.iter().any(|(file, _)| file == "front.js") {
+            self.files.push(("front.js".into(), FRONT.into()));
+        }
+        designator(&name, Some("Front"), None)
+    }
+}
+
+/// The API of one Workflow of this cell.
+pub(super) fn workflow_api(name: &str) -> Value {
+    let props = format!("{{\"workflow\":{}}}", js_string(name));
+    designator("skep-workflows", Some("WorkflowBinding"), Some(&props))
+}
