@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use skep_wire::{full, read_all};
+use http::{HeaderValue, StatusCode, header};
+use skep_wire::{SendError, full, read_all};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::fleet::Shared;
@@ -46,18 +47,18 @@ pub enum Unavailable {
     Timeout,
 }
 
-/// Why an event was not delivered.
+/// Why an event has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
-    /// No cell took it.
+    /// No cell took it: it may be delivered again, nothing has seen it.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// The cell ended before it saw it.
+    #[error("the cell was not there: {0}")]
+    NotReached(String),
     /// The cell ended while it worked on it.
     #[error("the cell was lost: {0}")]
     Lost(String),
-    /// The shim refused.
-    #[error("{0}")]
-    Refused(String),
 }
 
 enum Command {
@@ -130,22 +131,22 @@ impl Worker {
         let _ = state.wait_for(|state| !same(state)).await;
     }
 
-    /// Sends an event (JSON) to the events shim at `path` and returns its answer (JSON).
-    pub async fn event(&self, path: &str, event: Vec<u8>) -> Result<Bytes, EventError> {
+    /// Sends an event (JSON) to the events shim at `path` and returns its answer: the status and JSON.
+    pub async fn event(&self, path: &'static str, event: Vec<u8>) -> Result<(StatusCode, Bytes), EventError> {
         let lease = self.acquire().await?;
-        let request = http::Request::post(path)
-            .header(http::header::HOST, "skep")
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(full(event))
-            .map_err(|e| EventError::Refused(e.to_string()))?;
-        let lost = |e: &dyn std::fmt::Display| EventError::Lost(e.to_string());
-        let response = lease.generation().events().send(request).await.map_err(|e| lost(&e))?;
+        let mut request = http::Request::new(full(event));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = http::Uri::from_static(path);
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, HeaderValue::from_static("skep"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let response = lease.generation().events().send(request).await.map_err(|error| match error {
+            SendError::Connect { .. } => EventError::NotReached(error.to_string()),
+            SendError::Lost(_) => EventError::Lost(error.to_string()),
+        })?;
         let status = response.status();
-        let body = read_all(response.into_body(), MAX_EVENT_REPLY).await.map_err(|e| lost(&e))?;
-        match status.is_success() {
-            true => Ok(body),
-            false => Err(EventError::Refused(String::from_utf8_lossy(&body).into_owned())),
-        }
+        let body = read_all(response.into_body(), MAX_EVENT_REPLY).await;
+        Ok((status, body.map_err(|e| EventError::Lost(e.to_string()))?))
     }
 
     /// Replaces what runs by `spec` without dropping a request. If `spec` does not start, what ran runs on.
