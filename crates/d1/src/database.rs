@@ -1,0 +1,206 @@
+//! One database: which thread runs a call.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use skep_store::StoreError;
+use tokio::sync::Semaphore;
+
+use crate::bookmark::History;
+use crate::error::D1Error;
+use crate::plan::Plans;
+use crate::request::{ExportOptions, ResultsFormat, Statement, without_comments};
+use crate::run::{Effects, Runner, Stop, may_read};
+use crate::session::{Patience, Session};
+use crate::writer::{Body, Shared, Writer};
+
+/// `application_id` of our files: "Sk", then the format's version.
+const MAGIC: i64 = 0x536b_0000;
+/// The newest format of a file.
+const FORMAT: i64 = 1;
+/// Reading connections kept for reuse; more may exist for a moment under load.
+const IDLE_READERS: usize = 4;
+/// Long queries of one database at a time; further ones wait. Bounds threads and memory.
+const LONG_QUERIES: usize = 8;
+
+/// A D1 database. Calls may come from any thread; what is acknowledged is on the disk.
+#[derive(Debug)]
+pub struct D1Database {
+    inner: Arc<Inner>,
+    writer: Writer,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    readers: Mutex<Vec<Session>>,
+    long: Arc<Semaphore>,
+}
+
+impl D1Database {
+    /// Opens or creates the file.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let session = Session::writer(path)?;
+        let opening = stamp(&session, path)?;
+        let shared = Arc::new(Shared {
+            plans: Plans::default(),
+            history: History::new(opening),
+            last_row_id: AtomicI64::new(0),
+            size: AtomicI64::new(session.size()?),
+        });
+        let writer = Writer::start(session, shared.clone())
+            .map_err(|e| StoreError::io("cannot start a D1 writer thread", e))?;
+        let inner = Inner {
+            path: path.to_owned(),
+            shared,
+            readers: Mutex::default(),
+            long: Arc::new(Semaphore::new(LONG_QUERIES)),
+        };
+        Ok(Self { inner: Arc::new(inner), writer })
+    }
+
+    /// Runs statements as one transaction: all of them or, if one fails, none. The result is the JSON array
+    /// that the engine's client reads, one object per statement.
+    ///
+    /// Short reads run on the calling thread; nothing blocks it for longer than about a millisecond.
+    pub async fn run(&self, statements: Vec<Statement>, format: ResultsFormat) -> Result<Vec<u8>, D1Error> {
+        let statements = without_comments(statements)?;
+        if !statements.iter().all(|statement| may_read(&statement.sql)) {
+            return self.writer.run(statements, format).await;
+        }
+        match self.inner.read(&statements, format, Patience::Inline) {
+            Ok(body) => Ok(body),
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::NeedsWriter) => self.writer.run(statements, format).await,
+            Err(Stop::TooLong) => self.run_long(statements, format).await,
+        }
+    }
+
+    async fn run_long(&self, statements: Vec<Statement>, format: ResultsFormat) -> Body {
+        let result = self
+            .on_blocking_thread(move |inner| {
+                match inner.read(&statements, format, Patience::Full) {
+                    Ok(body) => Ok(Ok(body)),
+                    Err(Stop::Failed(error)) => Err(error),
+                    // The schema changed in between: what was a table of ours is now something else.
+                    Err(Stop::NeedsWriter | Stop::TooLong) => Ok(Err(statements)),
+                }
+            })
+            .await?;
+        match result {
+            Ok(body) => Ok(body),
+            Err(statements) => self.writer.run(statements, format).await,
+        }
+    }
+
+    /// The database as lines of SQL, as the reply's body.
+    pub(crate) async fn export(&self, options: ExportOptions) -> Body {
+        self.on_blocking_thread(move |inner| {
+            inner.with_reader(|session| {
+                session.start_timer(Patience::Full);
+                session.trusted(|connection| crate::export::export(connection, &options))
+            })
+        })
+        .await
+    }
+
+    /// A consistent copy of the database as a SQLite file. The file has no name and is gone once closed.
+    pub(crate) async fn dump(&self) -> Result<std::fs::File, D1Error> {
+        self.on_blocking_thread(|inner| {
+            inner.with_reader(|session| crate::export::copy(session, &inner.path))
+        })
+        .await
+    }
+
+    /// The bookmark of everything acknowledged by now.
+    pub(crate) fn bookmark(&self) -> String {
+        self.inner.shared.history.bookmark()
+    }
+
+    async fn on_blocking_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, D1Error> + Send + 'static,
+    ) -> Result<T, D1Error> {
+        let inner = self.inner.clone();
+        let permit = inner.long.clone().acquire_owned().await.map_err(|_| D1Error::closed())?;
+        let task = tokio::task::spawn_blocking(move || {
+            let result = work(&inner);
+            drop(permit);
+            result
+        });
+        task.await.map_err(|_| D1Error::closed())?
+    }
+}
+
+impl Inner {
+    /// Runs a call on a connection that can only read; several statements see one state.
+    fn read(
+        &self,
+        statements: &[Statement],
+        format: ResultsFormat,
+        patience: Patience,
+    ) -> Result<Vec<u8>, Stop> {
+        self.with_reader(|session| {
+            let mut runner = Runner {
+                session,
+                plans: &self.shared.plans,
+                format,
+                patience,
+                writes: false,
+                facts: self.shared.facts(),
+                effects: Effects::default(),
+            };
+            if statements.len() == 1 {
+                return runner.run(statements);
+            }
+            session.own("BEGIN")?;
+            let result = runner.run(statements);
+            session.own("COMMIT")?;
+            result
+        })
+    }
+
+    /// Lends a connection. One that is left inside a transaction is not lent again.
+    fn with_reader<T, E: From<rusqlite::Error>>(
+        &self,
+        work: impl FnOnce(&Session) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let idle = self.idle().pop();
+        let session = match idle {
+            Some(session) => session,
+            None => Session::reader(&self.path)?,
+        };
+        let result = work(&session);
+        if session.connection.is_autocommit() {
+            let mut idle = self.idle();
+            if idle.len() < IDLE_READERS {
+                idle.push(session);
+            }
+        }
+        result
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Marks the file with the format's version and counts this opening, which bookmarks begin with.
+fn stamp(session: &Session, path: &Path) -> Result<u32, StoreError> {
+    session.trusted(|connection| {
+        let ask = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let found = ask("application_id")?;
+        if found & !0xffff == MAGIC && found - MAGIC > FORMAT {
+            return Err(StoreError::TooNew { path: path.to_owned(), found: found - MAGIC, known: FORMAT });
+        }
+        let opening = (ask("user_version")? as u32).wrapping_add(1);
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
+            MAGIC | FORMAT,
+            opening as i32
+        ))?;
+        Ok(opening)
+    })
+}

@@ -1,0 +1,342 @@
+//! Runs the statements of a call on one connection and writes the reply's body.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rusqlite::{CachedStatement, ErrorCode};
+
+use crate::encode;
+use crate::error::{D1Error, TIMED_OUT};
+use crate::plan::{Plan, Plans};
+use crate::request::{ResultsFormat, Statement};
+use crate::session::{Patience, Session};
+use crate::split;
+
+/// What `meta.served_by` says.
+const SERVED_BY: &str = "skep.db";
+
+/// What the database as a whole reports in every `meta`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The row id of the last insert, of any call.
+    pub last_row_id: i64,
+    /// Bytes of data.
+    pub size: i64,
+}
+
+/// Why a call did not get to its end.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The call failed.
+    Failed(D1Error),
+    /// It does more than read; nothing has been changed.
+    NeedsWriter,
+    /// It takes longer than the caller's thread may be held; nothing has been changed.
+    TooLong,
+}
+
+impl From<D1Error> for Stop {
+    fn from(error: D1Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What a call did besides its answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Effects {
+    /// The schema may have changed.
+    pub schema: bool,
+    /// Switches of the connection were set.
+    pub switches: bool,
+}
+
+/// Runs statements on one connection.
+pub(crate) struct Runner<'a> {
+    pub session: &'a Session,
+    pub plans: &'a Plans,
+    pub format: ResultsFormat,
+    pub patience: Patience,
+    /// Whether the connection may write, and is inside a transaction.
+    pub writes: bool,
+    pub facts: Facts,
+    pub effects: Effects,
+}
+
+impl<'a> Runner<'a> {
+    /// Runs every statement; the result is the JSON array of the reply.
+    pub(crate) fn run(&mut self, statements: &[Statement]) -> Result<Vec<u8>, Stop> {
+        let mut out = Vec::with_capacity(512);
+        out.push(b'[');
+        for (i, statement) in statements.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            self.one(statement, &mut out)?;
+        }
+        out.push(b']');
+        Ok(out)
+    }
+
+    /// A text may hold several statements; the last one has the parameters and gives the result.
+    fn one(&mut self, statement: &Statement, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let mut sql = statement.sql.as_str();
+        let total_before = self.session.connection.total_changes();
+        if !split::is_single(sql) {
+            if !self.writes {
+                return Err(Stop::NeedsWriter);
+            }
+            loop {
+                let (head, tail) = split::first(sql);
+                if tail.is_empty() {
+                    break;
+                }
+                self.prelude(head)?;
+                sql = tail;
+            }
+        }
+        let (plan, mut prepared) = self.prepare(sql)?;
+        if prepared.parameter_count() != statement.params.len() {
+            return Err(D1Error::new("Wrong number of parameter bindings for SQL query.").into());
+        }
+        for (i, param) in statement.params.iter().enumerate() {
+            prepared.raw_bind_parameter(i + 1, param)?;
+        }
+        let started = Instant::now();
+        let own_before = self.session.connection.total_changes();
+        out.extend_from_slice(b"{\"success\":true,\"results\":");
+        let rows = self.step(&plan, &mut prepared, out)?;
+        let milliseconds = started.elapsed().as_secs_f64() * 1e3;
+        let read = plan.rows_read(&prepared, rows);
+        drop(prepared);
+        self.after(&plan)?;
+        let total = self.session.connection.total_changes();
+        let written =
+            plan.rows_written(self.session.connection.changes().min(total - own_before), total - own_before);
+        self.meta(out, milliseconds, total - total_before, read, written)
+    }
+
+    /// Runs a statement that others follow in the same text; its rows are not wanted.
+    fn prelude(&mut self, sql: &str) -> Result<(), Stop> {
+        let (plan, mut prepared) = self.prepare(sql)?;
+        if prepared.parameter_count() != 0 {
+            return Err(D1Error::new(
+                "When executing multiple SQL statements in a single call, only the last statement can have parameters.",
+            )
+            .into());
+        }
+        self.session.start_timer(self.patience);
+        // As the engine does, one step only: an INSERT … RETURNING has done all of its work by then.
+        let first = prepared.raw_query().next().map(|_| ());
+        first.map_err(|e| self.failed(&plan, &e))?;
+        drop(prepared);
+        self.after(&plan)
+    }
+
+    fn prepare(&self, sql: &str) -> Result<(Arc<Plan>, CachedStatement<'a>), Stop> {
+        // VACUUM INTO counts as reading for SQLite, yet writes a file anywhere.
+        if !self.writes && !may_read(sql) {
+            return Err(Stop::NeedsWriter);
+        }
+        let shift = sql.len() - sql.trim_start().len();
+        let known = self.plans.get(sql);
+        if !self.writes && known.as_ref().is_some_and(|plan| !plan.reads) {
+            return Err(Stop::NeedsWriter);
+        }
+        let session = self.session;
+        let (guard, connection) = (&session.guard, &session.connection);
+        guard.reset();
+        let refused = |error: rusqlite::Error| match (guard.refused(), error) {
+            (Some(reason), _) => D1Error::new(reason),
+            (None, rusqlite::Error::MultipleStatement) => {
+                D1Error::new("A prepared SQL statement must contain only one statement.")
+            }
+            (None, error) => D1Error::from_sqlite(&error, shift),
+        };
+        let prepared = connection.prepare_cached(sql).map_err(refused)?;
+        let plan = match known {
+            Some(plan) => plan,
+            None => {
+                if !guard.compiled() {
+                    // It was still compiled from before its plan was forgotten; see again what it touches.
+                    connection.prepare(sql).map_err(refused)?;
+                }
+                if prepared.expanded_sql().is_none() {
+                    return Err(D1Error::new("SQL code did not contain a statement.").into());
+                }
+                let plan = Arc::new(Plan::new(session, &prepared, &guard.seen())?);
+                self.plans.put(sql, plan.clone());
+                plan
+            }
+        };
+        if !self.writes && !plan.reads {
+            return Err(Stop::NeedsWriter);
+        }
+        if self.patience == Patience::Inline && plan.is_slow() {
+            return Err(Stop::TooLong);
+        }
+        Ok((plan, prepared))
+    }
+
+    /// Runs a bound statement to its end and writes its rows; returns how many.
+    fn step(&self, plan: &Plan, prepared: &mut CachedStatement<'_>, out: &mut Vec<u8>) -> Result<u64, Stop> {
+        self.session.start_timer(self.patience);
+        let mut table: Option<Table> = None;
+        let mut count = 0;
+        let mut rows = prepared.raw_query();
+        while let Some(row) = rows.next().map_err(|e| self.failed(plan, &e))? {
+            // Not before the first step: it compiles the statement anew if the schema has changed.
+            let table = table.get_or_insert_with(|| Table::begin(row.as_ref(), self.format, out));
+            comma(out, count > 0);
+            table.row(row, out)?;
+            count += 1;
+        }
+        drop(rows);
+        table.unwrap_or_else(|| Table::begin(prepared, self.format, out)).end(out);
+        Ok(count)
+    }
+
+    /// What has to happen once a statement has run.
+    fn after(&mut self, plan: &Plan) -> Result<(), Stop> {
+        self.effects.switches |= plan.switches;
+        if !plan.schema {
+            return Ok(());
+        }
+        self.effects.schema = true;
+        self.plans.clear();
+        if plan.alters && self.session.trusted(reserved_name_exists)? {
+            // The engine's SQLite tells its authorizer the new name of a table; the stock one does not.
+            return Err(D1Error::new("not authorized: SQLITE_AUTH").into());
+        }
+        Ok(())
+    }
+
+    fn failed(&self, plan: &Plan, error: &rusqlite::Error) -> Stop {
+        let interrupted = error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted);
+        if !(interrupted && self.session.timed_out()) {
+            return D1Error::from_sqlite(error, 0).into();
+        }
+        match self.patience {
+            Patience::Full => D1Error::new(TIMED_OUT).into(),
+            Patience::Inline => {
+                plan.slow.store(true, Ordering::Relaxed);
+                Stop::TooLong
+            }
+        }
+    }
+
+    fn meta(
+        &mut self,
+        out: &mut Vec<u8>,
+        milliseconds: f64,
+        changes: u64,
+        read: u64,
+        written: u64,
+    ) -> Result<(), Stop> {
+        let before = self.facts;
+        if self.writes {
+            self.facts.last_row_id = self.session.connection.last_insert_rowid();
+            if changes > 0 || self.effects.schema {
+                self.facts.size = self.session.size()?;
+            }
+        }
+        let changed = changes > 0 || self.facts != before;
+        out.extend_from_slice(b",\"meta\":{\"served_by\":\"");
+        out.extend_from_slice(SERVED_BY.as_bytes());
+        out.extend_from_slice(
+            b"\",\"served_by_primary\":true,\"total_attempts\":1,\"timings\":{\"sql_duration_ms\":",
+        );
+        encode::real(out, milliseconds);
+        out.extend_from_slice(b"},\"duration\":");
+        encode::real(out, milliseconds);
+        let numbers = [
+            (",\"changes\":", i64::try_from(changes).unwrap_or(i64::MAX)),
+            (",\"last_row_id\":", self.facts.last_row_id),
+            (",\"size_after\":", self.facts.size),
+            (",\"rows_read\":", i64::try_from(read).unwrap_or(i64::MAX)),
+            (",\"rows_written\":", i64::try_from(written).unwrap_or(i64::MAX)),
+        ];
+        for (name, number) in numbers {
+            out.extend_from_slice(name.as_bytes());
+            encode::integer(out, number);
+        }
+        out.extend_from_slice(b",\"changed_db\":");
+        out.extend_from_slice(if changed { b"true" } else { b"false" });
+        out.extend_from_slice(b"}}");
+        Ok(())
+    }
+}
+
+/// The results of one statement while they are written.
+struct Table {
+    names: Vec<String>,
+    /// For objects: which column is written at each place.
+    objects: Option<Vec<Option<usize>>>,
+}
+
+impl Table {
+    fn begin(statement: &rusqlite::Statement<'_>, format: ResultsFormat, out: &mut Vec<u8>) -> Self {
+        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        if format == ResultsFormat::Objects {
+            out.push(b'[');
+            return Self { objects: Some(encode::object_columns(&names)), names };
+        }
+        out.extend_from_slice(b"{\"columns\":[");
+        for (i, name) in names.iter().enumerate() {
+            comma(out, i > 0);
+            encode::text(out, name);
+        }
+        out.extend_from_slice(b"],\"rows\":[");
+        Self { names, objects: None }
+    }
+
+    fn row(&self, row: &rusqlite::Row<'_>, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let Some(columns) = &self.objects else {
+            out.push(b'[');
+            for i in 0..self.names.len() {
+                comma(out, i > 0);
+                encode::value(out, row.get_ref(i)?)?;
+            }
+            out.push(b']');
+            return Ok(());
+        };
+        out.push(b'{');
+        for (i, (name, from)) in self.names.iter().zip(columns).enumerate() {
+            let Some(from) = from else { continue };
+            comma(out, i > 0);
+            encode::text(out, name);
+            out.push(b':');
+            encode::value(out, row.get_ref(*from)?)?;
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn end(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.objects.is_some() { b"]" } else { b"]}" });
+    }
+}
+
+/// Whether a statement of this beginning can be one that only reads.
+pub(crate) fn may_read(sql: &str) -> bool {
+    let word = split::first_word(sql);
+    ["select", "with", "values", "explain", "pragma"].iter().any(|w| w.eq_ignore_ascii_case(word))
+}
+
+fn reserved_name_exists(connection: &rusqlite::Connection) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM sqlite_schema WHERE tbl_name LIKE '\\_cf\\_%' ESCAPE '\\'")?
+        .exists([])
+}
+
+fn comma(out: &mut Vec<u8>, wanted: bool) {
+    if wanted {
+        out.push(b',');
+    }
+}

@@ -1,0 +1,163 @@
+//! A connection as an application may use it: limited, guarded, interruptible.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::guard::Guard;
+
+/// The longest that one query may take (developers.cloudflare.com/d1/platform/limits).
+const QUERY_TIME: Duration = Duration::from_secs(30);
+/// Bytes of a row, text or BLOB at most; same page.
+const LENGTH: i32 = 2_000_000;
+/// Steps of SQLite's virtual machine between two looks at the clock, some 10 µs.
+const STEPS: i32 = 1000;
+/// How many such looks a query gets on the caller's thread before it has to move to a blocking one:
+/// 40,000 steps, about half a millisecond, some thousand rows.
+const INLINE_LOOKS: u64 = 40;
+/// Statements that stay compiled per connection.
+const STATEMENT_CACHE: usize = 128;
+
+/// The engine's limits (workerd `setupSecurity`), but for the three that D1 documents lower: the length
+/// above, and 32 function arguments.
+const LIMITS: &[(Limit, i32)] = &[
+    (Limit::SQLITE_LIMIT_LENGTH, LENGTH),
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, 100_000),
+    (Limit::SQLITE_LIMIT_COLUMN, 100),
+    (Limit::SQLITE_LIMIT_EXPR_DEPTH, 100),
+    (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 5),
+    (Limit::SQLITE_LIMIT_VDBE_OP, 25_000),
+    (Limit::SQLITE_LIMIT_FUNCTION_ARG, 32),
+    (Limit::SQLITE_LIMIT_ATTACHED, 0),
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 50),
+    (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 100),
+    (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 10),
+    (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+];
+
+/// How long a query may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// A few hundred microseconds, then stop: the thread is the caller's.
+    Inline,
+    /// The session's `query_time`.
+    Full,
+}
+
+/// Read by the progress handler, which SQLite calls every [`STEPS`].
+#[derive(Debug)]
+struct Timer {
+    started: Instant,
+    /// Microseconds after `started`; 0 while looks are counted instead.
+    deadline: AtomicU64,
+    looks: AtomicU64,
+    fired: AtomicBool,
+}
+
+impl Timer {
+    fn should_stop(&self) -> bool {
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        let stop = match deadline {
+            0 => self.looks.fetch_add(1, Ordering::Relaxed) >= INLINE_LOOKS,
+            _ => self.started.elapsed().as_micros() as u64 > deadline,
+        };
+        if stop {
+            self.fired.store(true, Ordering::Relaxed);
+        }
+        stop
+    }
+}
+
+/// One connection, with what watches it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub connection: Connection,
+    pub guard: Arc<Guard>,
+    /// The longest that one query may take: [`QUERY_TIME`], but for tests.
+    pub query_time: Duration,
+    timer: Arc<Timer>,
+}
+
+impl Session {
+    /// Opens the writing connection; creates the file.
+    pub(crate) fn writer(path: &Path) -> rusqlite::Result<Self> {
+        let connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        Self::new(connection)
+    }
+
+    /// Opens a connection that can only read.
+    pub(crate) fn reader(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::new(Connection::open_with_flags(path, flags)?)
+    }
+
+    fn new(connection: Connection) -> rusqlite::Result<Self> {
+        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        // The order matters to nobody, but our own PRAGMAs come before the limits on what follows.
+        connection.pragma_update(None, "foreign_keys", true)?;
+        for (limit, value) in LIMITS {
+            connection.set_limit(*limit, *value)?;
+        }
+        let timer = Arc::new(Timer {
+            started: Instant::now(),
+            deadline: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
+            fired: AtomicBool::new(false),
+        });
+        let watch = timer.clone();
+        connection.progress_handler(STEPS, Some(move || watch.should_stop()))?;
+        let guard = Guard::install(&connection)?;
+        Ok(Self { connection, guard, query_time: QUERY_TIME, timer })
+    }
+
+    /// Gives the statements that follow this much time.
+    pub(crate) fn start_timer(&self, patience: Patience) {
+        let deadline = match patience {
+            Patience::Inline => 0,
+            Patience::Full => (self.timer.started.elapsed() + self.query_time).as_micros() as u64,
+        };
+        self.timer.deadline.store(deadline, Ordering::Relaxed);
+        self.timer.looks.store(0, Ordering::Relaxed);
+        self.timer.fired.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the last statement was stopped because its time was up.
+    pub(crate) fn timed_out(&self) -> bool {
+        self.timer.fired.load(Ordering::Relaxed)
+    }
+
+    /// Runs our own SQL, which may do what an application's may not.
+    pub(crate) fn trusted<T>(&self, work: impl FnOnce(&Connection) -> T) -> T {
+        struct Trusted<'a>(&'a Guard);
+        impl Drop for Trusted<'_> {
+            fn drop(&mut self) {
+                self.0.set_trusted(false);
+            }
+        }
+        self.guard.set_trusted(true);
+        let _until_done = Trusted(&self.guard);
+        work(&self.connection)
+    }
+
+    /// Runs one of our own statements without result, compiled once. No clock runs for it.
+    pub(crate) fn own(&self, sql: &str) -> rusqlite::Result<()> {
+        self.start_timer(Patience::Full);
+        self.trusted(|connection| connection.prepare_cached(sql)?.raw_execute().map(|_| ()))
+    }
+
+    /// Bytes of the file that hold data: free pages are not counted, as the engine does not.
+    pub(crate) fn size(&self) -> rusqlite::Result<i64> {
+        self.trusted(|connection| {
+            let ask = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
+            Ok((ask("PRAGMA page_count")? - ask("PRAGMA freelist_count")?) * ask("PRAGMA page_size")?)
+        })
+    }
+}

@@ -1,0 +1,273 @@
+//! The thread that writes: calls that wait share a transaction, and so the flush to disk.
+//!
+//! Each call has its own savepoint: if it fails, nothing of it is kept and the others are not touched. Calls
+//! hold nothing but SQL, so a call whose transaction was lost through no fault of its own is simply run
+//! again. One kind of call cannot share: constraints that are checked at `COMMIT` (`PRAGMA
+//! defer_foreign_keys`, `DEFERRABLE` keys) would be checked for the group as a whole, so that one call could
+//! mend or break another; those calls have a transaction to themselves.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::bookmark::History;
+use crate::error::D1Error;
+use crate::plan::Plans;
+use crate::request::{ResultsFormat, Statement};
+use crate::run::{Effects, Facts, Runner, Stop};
+use crate::session::{Patience, Session};
+
+/// Calls per transaction at most.
+const GROUP: usize = 256;
+/// After this long a transaction takes no further call: the first of a group waits for the last.
+const GROUP_TIME: Duration = Duration::from_millis(10);
+
+/// What readers report of the writer's work.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub plans: Plans,
+    pub history: History,
+    pub last_row_id: AtomicI64,
+    pub size: AtomicI64,
+}
+
+impl Shared {
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            last_row_id: self.last_row_id.load(Ordering::Relaxed),
+            size: self.size.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A reply's body.
+pub(crate) type Body = Result<Vec<u8>, D1Error>;
+
+/// A call that waits for the writer.
+pub(crate) struct Job {
+    statements: Vec<Statement>,
+    format: ResultsFormat,
+    alone: bool,
+    reply: oneshot::Sender<Body>,
+}
+
+/// The queue to the writer's thread; dropping it waits until all that is queued is written.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: Option<mpsc::Sender<Job>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(crate) fn start(session: Session, shared: Arc<Shared>) -> std::io::Result<Self> {
+        let (queue, jobs) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("write d1".into()).spawn(move || {
+            let mut thread = Thread { session, shared, deferred: true, group: VecDeque::new() };
+            thread.look_for_deferred_keys();
+            thread.serve(&jobs);
+        })?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Runs a call; resolves when what it wrote is on the disk.
+    pub(crate) async fn run(&self, statements: Vec<Statement>, format: ResultsFormat) -> Body {
+        let alone = statements.iter().any(|s| mentions_deferral(&s.sql));
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(D1Error::closed)?;
+        queue.send(Job { statements, format, alone, reply }).map_err(|_| D1Error::closed())?;
+        answer.await.map_err(|_| D1Error::closed())?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn mentions_deferral(sql: &str) -> bool {
+    sql.as_bytes().windows(5).any(|w| w.eq_ignore_ascii_case(b"defer"))
+}
+
+struct Thread {
+    session: Session,
+    shared: Arc<Shared>,
+    /// Whether the schema has keys that are checked at `COMMIT`.
+    deferred: bool,
+    group: VecDeque<Job>,
+}
+
+/// A call that has run, in a transaction not yet committed.
+type Ran = (Job, Body);
+
+impl Thread {
+    fn serve(&mut self, jobs: &mpsc::Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            self.group.push_back(first);
+            while !self.group.is_empty() {
+                let room = GROUP.saturating_sub(self.group.len());
+                self.group.extend(jobs.try_iter().take(room));
+                self.transaction();
+            }
+        }
+    }
+
+    /// One transaction: as many waiting calls as may share it.
+    fn transaction(&mut self) {
+        if let Err(error) = self.session.own("BEGIN IMMEDIATE") {
+            return self.begin_failed(&error.into());
+        }
+        let started = Instant::now();
+        let mut facts = self.shared.facts();
+        let mut ran: Vec<Ran> = Vec::new();
+        while let Some(job) = self.group.pop_front() {
+            let alone = job.alone || self.deferred;
+            if alone && !ran.is_empty() {
+                self.group.push_front(job);
+                break;
+            }
+            let (body, after) = self.savepoint(&job, facts);
+            if self.session.connection.is_autocommit() {
+                // A full disk or a stopped statement makes SQLite roll back everything. This call fails;
+                // those before it are run again.
+                reply(job, body.and(Err(D1Error::closed())));
+                return self.again(ran);
+            }
+            facts = after;
+            ran.push((job, body));
+            if alone || started.elapsed() > GROUP_TIME {
+                break;
+            }
+        }
+        self.commit(ran, facts);
+    }
+
+    /// Puts calls back at the head of the queue, in their order.
+    fn again(&mut self, ran: Vec<Ran>) {
+        for (job, _) in ran.into_iter().rev() {
+            self.group.push_front(job);
+        }
+    }
+
+    /// Nothing can be begun: the next call hears why.
+    fn begin_failed(&mut self, error: &D1Error) {
+        self.roll_back();
+        if let Some(job) = self.group.pop_front() {
+            reply(job, Err(error.clone()));
+        }
+    }
+
+    fn commit(&mut self, ran: Vec<Ran>, facts: Facts) {
+        match self.session.own("COMMIT") {
+            Ok(()) => {
+                self.shared.history.commit();
+                self.shared.last_row_id.store(facts.last_row_id, Ordering::Relaxed);
+                self.shared.size.store(facts.size, Ordering::Relaxed);
+                for (job, body) in ran {
+                    reply(job, body);
+                }
+            }
+            Err(error) => {
+                self.roll_back();
+                self.shared.plans.clear();
+                self.look_for_deferred_keys();
+                match <[Ran; 1]>::try_from(ran) {
+                    Ok([(job, body)]) => reply(job, body.and(Err(error.into()))),
+                    Err(mut ran) => {
+                        // One of them is at fault: each gets a transaction to itself.
+                        ran.iter_mut().for_each(|(job, _)| job.alone = true);
+                        self.again(ran);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs one call inside the transaction; if it fails, nothing of it stays.
+    fn savepoint(&mut self, job: &Job, facts: Facts) -> (Body, Facts) {
+        if let Err(error) = self.session.own("SAVEPOINT call") {
+            return (Err(error.into()), facts);
+        }
+        let mut runner = Runner {
+            session: &self.session,
+            plans: &self.shared.plans,
+            format: job.format,
+            patience: Patience::Full,
+            writes: true,
+            facts,
+            effects: Effects::default(),
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| runner.run(&job.statements)));
+        let (effects, after) = (runner.effects, runner.facts);
+        let body = match outcome {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(Stop::Failed(error))) => Err(error),
+            Ok(Err(Stop::NeedsWriter | Stop::TooLong)) | Err(_) => Err(D1Error::closed()),
+        };
+        let ended = self.end_savepoint(body.is_ok(), effects);
+        match (body, ended) {
+            (Ok(body), Ok(())) => (Ok(body), after),
+            (Ok(_), Err(error)) => (Err(error.into()), facts),
+            (Err(error), _) => (Err(error), facts),
+        }
+    }
+
+    fn end_savepoint(&mut self, keep: bool, effects: Effects) -> rusqlite::Result<()> {
+        if self.session.connection.is_autocommit() {
+            self.shared.plans.clear();
+            return Ok(());
+        }
+        if !keep {
+            self.session.own("ROLLBACK TO call")?;
+        }
+        self.session.own("RELEASE call")?;
+        if effects.switches {
+            self.reset_switches()?;
+        }
+        if effects.schema {
+            self.shared.plans.clear();
+            self.look_for_deferred_keys();
+        }
+        Ok(())
+    }
+
+    /// Switches last for the call that set them: the next call may be another worker's.
+    fn reset_switches(&self) -> rusqlite::Result<()> {
+        self.session.trusted(|connection| {
+            connection.execute_batch(
+                "PRAGMA case_sensitive_like = 0; PRAGMA ignore_check_constraints = 0; PRAGMA legacy_alter_table = 0; \
+                 PRAGMA recursive_triggers = 0; PRAGMA reverse_unordered_selects = 0",
+            )
+        })
+    }
+
+    fn look_for_deferred_keys(&mut self) {
+        let found = self.session.trusted(|connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%deferred%'")?
+                .exists([])
+        });
+        // If it cannot be told, calls run alone: slower, never wrong.
+        self.deferred = found.unwrap_or(true);
+    }
+
+    fn roll_back(&self) {
+        if !self.session.connection.is_autocommit()
+            && let Err(error) = self.session.own("ROLLBACK")
+        {
+            tracing::error!(%error, "a D1 transaction could not be rolled back");
+        }
+    }
+}
+
+/// The caller may be gone; its write stands nevertheless.
+fn reply(job: Job, body: Body) {
+    let _ = job.reply.send(body);
+}
