@@ -1,1 +1,97 @@
-export default {};
+// The system worker of a cell that turns Skep's HTTP calls into events of the application.
+//
+//   POST /queue      {queue, messages: [{id, ts, attempts, fmt, b64}], metadata?, target?}
+//   POST /scheduled  {cron, time, target?}
+//   GET  /health
+//
+// `USER` is the application's default entrypoint; `target` names another service binding of this worker.
+// The answer is what the engine says of the event. An event that could not be made or handled at all is
+// answered by a status of 400 or more and {error: {name, message, stack}}.
+//
+// Needs the flags `experimental` and `service_binding_extra_handlers`, which give service bindings the
+// methods `queue()` and `scheduled()`; only this worker has them, never the application.
+
+/**
+ * @typedef {{ id: string, ts: number, attempts: number, fmt: "json" | "text" | "bytes" | "v8", b64: string }} WireMessage
+ * @typedef {{ backlogCount: number, backlogBytes: number, oldestMessageTimestamp: number }} WireMetrics
+ * @typedef {{ queue: string, messages: WireMessage[], metadata?: { metrics: WireMetrics }, target?: string }} QueueEvent
+ * @typedef {{ cron: string, time: number, target?: string }} CronEvent
+ * @typedef {{ queue(name: string, messages: object[], metadata?: object): Promise<object>,
+ *             scheduled(event: { cron: string, scheduledTime: Date }): Promise<object> }} Target
+ */
+
+class BadEvent extends Error {
+  name = "BadEvent";
+}
+
+const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+
+/** @param {string} base64 @returns {Uint8Array} */
+const bytes = (base64) => /** @type {any} */ (Uint8Array).fromBase64(base64);
+
+/** The message as the engine takes it; it decodes v8 bodies itself. @param {WireMessage} message */
+const decode = ({ id, ts, attempts, fmt, b64 }) => {
+  const raw = bytes(b64);
+  const message = { id, timestamp: new Date(ts), attempts };
+  switch (fmt) {
+    case "json":
+      return { ...message, body: JSON.parse(utf8.decode(raw)) };
+    case "text":
+      return { ...message, body: utf8.decode(raw) };
+    case "bytes":
+      return { ...message, body: raw.buffer };
+    case "v8":
+      return { ...message, serializedBody: raw };
+    default:
+      throw new BadEvent(`unknown message format: ${fmt}`);
+  }
+};
+
+/** @param {{ metrics: WireMetrics } | undefined} metadata */
+const decodeMetadata = (metadata) => {
+  if (!metadata) return undefined;
+  const { oldestMessageTimestamp: oldest, ...counts } = metadata.metrics;
+  return { metrics: oldest ? { ...counts, oldestMessageTimestamp: new Date(oldest) } : counts };
+};
+
+/** @param {Record<string, Target>} env @param {string} name @returns {Target} */
+const find = (env, name = "USER") => {
+  if (!Object.hasOwn(env, name)) throw new BadEvent(`no such target: ${name}`);
+  return env[name];
+};
+
+/** @type {Record<string, (event: any, env: Record<string, Target>) => Promise<object>>} */
+const events = {
+  "POST /queue": (/** @type {QueueEvent} */ { queue, messages, metadata, target }, env) =>
+    find(env, target).queue(queue, messages.map(decode), decodeMetadata(metadata)),
+  "POST /scheduled": (/** @type {CronEvent} */ { cron, time, target }, env) =>
+    find(env, target).scheduled({ cron, scheduledTime: new Date(time) }),
+};
+
+/** @param {number} status @param {unknown} cause */
+const failed = (status, cause) => {
+  const error = cause instanceof Error ? cause : new Error(String(cause));
+  const { name, message, stack = "" } = error;
+  return Response.json({ error: { name, message, stack } }, { status });
+};
+
+export default {
+  /** @param {Request} request @param {Record<string, Target>} env */
+  async fetch(request, env) {
+    const call = `${request.method} ${new URL(request.url).pathname}`;
+    if (call === "GET /health") return new Response("ok");
+    if (!Object.hasOwn(events, call)) return failed(404, new BadEvent(`no such event: ${call}`));
+    let event;
+    try {
+      event = await request.json();
+      if (typeof event !== "object" || event === null) throw new BadEvent("an event is a JSON object");
+    } catch (error) {
+      return failed(400, error);
+    }
+    try {
+      return Response.json(await events[call](event, env));
+    } catch (error) {
+      return failed(error instanceof BadEvent ? 400 : 500, error);
+    }
+  },
+};
