@@ -8,8 +8,8 @@ use skep_wire::{Body, BoxFuture, ReadError, Request, Response, Service};
 
 use crate::bulk;
 use crate::error::KvError;
+use crate::key::decode_key;
 use crate::limits::{check_cache_ttl, parse_expiration, parse_list_limit};
-use crate::name::decode_key;
 use crate::namespace::{ListOptions, Namespace, PutOptions, Value};
 
 const METADATA: HeaderName = HeaderName::from_static("cf-kv-metadata");

@@ -10,8 +10,8 @@
 mod bulk;
 mod error;
 mod http;
+mod key;
 mod limits;
-mod name;
 mod namespace;
 mod rows;
 mod store;

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use skep_runtime::{Clock, Jobs};
-use skep_store::StoreError;
+use skep_store::{StoreError, folder_name};
 
-use crate::name::folder_name;
 use crate::namespace::Namespace;
 
 /// How often expired entries are removed. They are invisible from the second on that they expire; this only

@@ -7,10 +7,12 @@
 mod blobs;
 mod database;
 mod error;
+mod folder;
 mod values;
 mod writer;
 
 pub use blobs::{BlobId, BlobWriter, Blobs};
 pub use database::{Database, Schema};
 pub use error::StoreError;
+pub use folder::folder_name;
 pub use values::{Stored, ValueSink, read_pieces};
