@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{self, SeqAccess, Visitor};
 
 use crate::error::D1Error;
+use crate::split;
 
 /// The pseudo-statement with which `wrangler d1 export --local` asks for the database as SQL.
 const EXPORT: &str = "PRAGMA miniflare_d1_export(?,?,?);";
@@ -97,19 +98,11 @@ pub(crate) fn parse(body: &[u8]) -> Result<Asked, D1Error> {
 
 /// Leaves out what is only a comment; nothing left is an error.
 pub(crate) fn without_comments(mut statements: Vec<Statement>) -> Result<Vec<Statement>, D1Error> {
-    statements.retain(|statement| !is_comment(&statement.sql));
+    statements.retain(|statement| !split::is_blank(&statement.sql));
     if statements.is_empty() {
         return Err(D1Error::new("No SQL statements detected."));
     }
     Ok(statements)
-}
-
-/// Whether nothing but `--` lines and white space is there.
-fn is_comment(sql: &str) -> bool {
-    sql.lines().all(|line| {
-        let line = line.trim();
-        line.is_empty() || line.starts_with("--")
-    })
 }
 
 fn export_options(params: &[Param]) -> ExportOptions {
@@ -214,7 +207,7 @@ mod tests {
 
     #[test]
     fn comments_are_no_statements() {
-        let list = ["-- c", "  -- d\n", "SELECT 1", ""].map(Statement::new).to_vec();
+        let list = ["-- c", "  -- d\n", "/* e */;", "SELECT 1", ""].map(Statement::new).to_vec();
         assert_eq!(without_comments(list).unwrap(), [Statement::new("SELECT 1")]);
         let nothing = without_comments(vec![Statement::new("-- c")]).unwrap_err();
         assert_eq!(nothing.to_string(), "No SQL statements detected.");

@@ -94,7 +94,9 @@ impl<'a> Runner<'a> {
             }
             loop {
                 let (head, tail) = split::first(sql);
-                if tail.is_empty() {
+                // What follows the last statement may be a comment: here as on Cloudflare, unlike Miniflare.
+                if split::is_blank(tail) {
+                    sql = head;
                     break;
                 }
                 self.prelude(head)?;
@@ -114,7 +116,7 @@ impl<'a> Runner<'a> {
         let rows = self.step(&plan, &mut prepared, out)?;
         let milliseconds = started.elapsed().as_secs_f64() * 1e3;
         let read = plan.rows_read(&prepared, rows);
-        drop(prepared);
+        finish(prepared, &plan);
         self.after(&plan)?;
         let total = self.session.connection.total_changes();
         let written =
@@ -135,11 +137,11 @@ impl<'a> Runner<'a> {
         // As the engine does, one step only: an INSERT … RETURNING has done all of its work by then.
         let first = prepared.raw_query().next().map(|_| ());
         first.map_err(|e| self.failed(&plan, &e))?;
-        drop(prepared);
+        finish(prepared, &plan);
         self.after(&plan)
     }
 
-    fn prepare(&self, sql: &str) -> Result<(Arc<Plan>, CachedStatement<'a>), Stop> {
+    fn prepare(&mut self, sql: &str) -> Result<(Arc<Plan>, CachedStatement<'a>), Stop> {
         // VACUUM INTO counts as reading for SQLite, yet writes a file anywhere.
         if !self.writes && !may_read(sql) {
             return Err(Stop::NeedsWriter);
@@ -175,6 +177,7 @@ impl<'a> Runner<'a> {
                 plan
             }
         };
+        self.effects.switches |= plan.switches;
         if !self.writes && !plan.reads {
             return Err(Stop::NeedsWriter);
         }
@@ -204,7 +207,6 @@ impl<'a> Runner<'a> {
 
     /// What has to happen once a statement has run.
     fn after(&mut self, plan: &Plan) -> Result<(), Stop> {
-        self.effects.switches |= plan.switches;
         if !plan.schema {
             return Ok(());
         }
@@ -323,10 +325,20 @@ impl Table {
     }
 }
 
-/// Whether a statement of this beginning can be one that only reads.
+/// Whether a statement of this beginning can be one that only reads. PRAGMAs are not even compiled on a
+/// reader: SQLite sets its switches while it compiles them, also behind `EXPLAIN`.
 pub(crate) fn may_read(sql: &str) -> bool {
     let word = split::first_word(sql);
-    ["select", "with", "values", "explain", "pragma"].iter().any(|w| w.eq_ignore_ascii_case(word))
+    let is = |text: &str| word.eq_ignore_ascii_case(text);
+    let names_pragma = || sql.as_bytes().windows(6).any(|w| w.eq_ignore_ascii_case(b"pragma"));
+    is("select") || is("with") || is("values") || (is("explain") && !names_pragma())
+}
+
+/// Gives a statement back to the cache, unless it has to be compiled each time to have its effect.
+fn finish(prepared: CachedStatement<'_>, plan: &Plan) {
+    if plan.switches {
+        prepared.discard();
+    }
 }
 
 fn reserved_name_exists(connection: &rusqlite::Connection) -> rusqlite::Result<bool> {

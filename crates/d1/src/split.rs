@@ -7,6 +7,21 @@ pub(crate) fn first(sql: &str) -> (&str, &str) {
     (head, tail.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']))
 }
 
+/// Whether there is nothing but white space, comments and semicolons.
+pub(crate) fn is_blank(sql: &str) -> bool {
+    let bytes = sql.as_bytes();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match (byte, skip(bytes, at)) {
+            (b'-' | b'/', Some(next)) => at = next,
+            (b';', _) => at += 1,
+            _ if byte.is_ascii_whitespace() || byte == 0x0b => at += 1,
+            _ => return false,
+        }
+    }
+    true
+}
+
 /// Whether `sql` surely holds one statement: a quick look that spares the scan.
 pub(crate) fn is_single(sql: &str) -> bool {
     match sql.find(';') {
@@ -152,6 +167,14 @@ mod tests {
         assert_eq!(first_word(" -- a\n/* b */ ( select 1)"), "select");
         assert_eq!(first_word("'x'"), "");
         assert_eq!(first_word(""), "");
+    }
+
+    #[test]
+    fn comments_and_semicolons_are_no_statement() {
+        assert!(is_blank(" ; -- a\n/* b */;\t"));
+        assert!(is_blank("-- a"));
+        assert!(!is_blank("; '"));
+        assert!(!is_blank("-"));
     }
 
     proptest! {

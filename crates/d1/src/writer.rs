@@ -220,6 +220,9 @@ impl Thread {
     }
 
     fn end_savepoint(&mut self, keep: bool, effects: Effects) -> rusqlite::Result<()> {
+        if effects.switches {
+            self.reset_switches()?;
+        }
         if self.session.connection.is_autocommit() {
             self.shared.plans.clear();
             return Ok(());
@@ -228,9 +231,6 @@ impl Thread {
             self.session.own("ROLLBACK TO call")?;
         }
         self.session.own("RELEASE call")?;
-        if effects.switches {
-            self.reset_switches()?;
-        }
         if effects.schema {
             self.shared.plans.clear();
             self.look_for_deferred_keys();
