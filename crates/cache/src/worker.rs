@@ -1,0 +1,264 @@
+//! The caches of one worker, kept on the disk.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use skep_runtime::Clock;
+use skep_store::{BlobId, Blobs, Database, StoreError, Stored, ValueSink};
+
+use crate::key::Key;
+use crate::rows::{self, NewRow, Place};
+
+/// Bodies up to this many bytes live in the database; above it a file of their own is cheaper to write and to read.
+const INLINE_MAX: usize = 64 * 1024;
+/// Rows that one write of the upkeep changes: bounds how long puts wait behind it.
+const BATCH: usize = 200;
+/// Batches of one run of the upkeep.
+const MAX_BATCHES: usize = 500;
+/// Uses remembered until the next upkeep; further ones go unnoted, which only makes the eviction less exact.
+const MAX_TOUCHED: usize = 10_000;
+/// An entry's last use is noted no more often than this, in milliseconds.
+const TOUCH_EVERY: u64 = 60_000;
+/// How often a read looks again when the file that its row names was replaced meanwhile.
+const MAX_TRIES: usize = 8;
+
+/// How much a worker may cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one body.
+    pub object: u64,
+    /// Bytes of all heads and bodies; past it the least recently used go.
+    pub total: u64,
+}
+
+impl Default for Limits {
+    /// 512 MB an object (<https://developers.cloudflare.com/workers/platform/limits/#cache-api-limits>), 1 GiB in all.
+    fn default() -> Self {
+        Self { object: 512_000_000, total: 1 << 30 }
+    }
+}
+
+/// A body that was found.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Inline(Bytes),
+    /// An open file, which stays whole when the entry goes.
+    File(File),
+}
+
+/// A fresh entry.
+#[derive(Debug)]
+pub(crate) struct Hit {
+    pub head: Vec<u8>,
+    pub content: Content,
+    pub size: u64,
+    /// Seconds.
+    pub age: u64,
+}
+
+/// What is to be stored once its body is there.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub key: Key,
+    pub head: Vec<u8>,
+    /// Seconds.
+    pub age: u64,
+    /// Seconds.
+    pub fresh_for: u64,
+    pub body: ValueSink,
+}
+
+/// `caches.default` and all named caches of one worker.
+#[derive(Debug)]
+pub struct WorkerCache {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    db: Database,
+    blobs: Blobs,
+    clock: Clock,
+    limits: Limits,
+    touched: Mutex<HashSet<i64>>,
+}
+
+impl WorkerCache {
+    /// Opens the caches in `folder` and removes the files that a crash has left there.
+    pub(crate) fn open(folder: &Path, clock: Clock, limits: Limits) -> Result<Self, StoreError> {
+        // NORMAL: a commit waits for no flush. A power cut may lose the last ones, never damage the file.
+        let db = Database::open_with(&folder.join("cache.sqlite"), rows::SCHEMA, |connection| {
+            connection.pragma_update(None, "synchronous", "NORMAL")
+        })?;
+        let blobs = Blobs::open(&folder.join("blobs"))?;
+        blobs.sweep(&db.read(rows::blobs)?)?;
+        Ok(Self { shared: Arc::new(Shared { db, blobs, clock, limits, touched: Mutex::default() }) })
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.shared.clock.now_ms()
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    /// Where the body of a put goes.
+    pub(crate) fn sink(&self) -> ValueSink {
+        ValueSink::new(self.shared.blobs.clone(), INLINE_MAX)
+    }
+
+    /// The fresh entry of `key`.
+    pub(crate) fn find(&self, key: &Key) -> Result<Option<Hit>, StoreError> {
+        let now = self.now_ms();
+        let mut tries = 0;
+        loop {
+            let Some(row) = self.shared.db.read(|db| rows::get(db, key, now))? else { return Ok(None) };
+            let content = match row.place {
+                Place::Inline(body) => Content::Inline(body),
+                Place::Blob(id) => match self.shared.blobs.read(&id) {
+                    Ok(file) => Content::File(file),
+                    // Replaced or evicted between the row and the file: the row is another one now.
+                    Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                        tries += 1;
+                        if tries > MAX_TRIES {
+                            return Ok(None);
+                        }
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            if now.saturating_sub(row.used) > TOUCH_EVERY {
+                self.shared.note_use(row.id);
+            }
+            let age = row.age + now.saturating_sub(row.stored) / 1000;
+            return Ok(Some(Hit { head: row.head, content, size: row.size, age }));
+        }
+    }
+
+    /// Stores an entry, and makes room if that is too much.
+    pub(crate) async fn store(&self, incoming: Incoming) -> Result<(), StoreError> {
+        let shared = self.shared.clone();
+        // A task of its own: what is begun ends, also when the caller has gone away.
+        let task = tokio::spawn(async move { shared.store(incoming).await });
+        task.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Removes the entry of `key`; says whether there was a fresh one.
+    pub(crate) async fn remove(&self, key: Key) -> Result<bool, StoreError> {
+        let shared = self.shared.clone();
+        let task = tokio::spawn(async move {
+            let now = shared.clock.now_ms();
+            let Some(removed) = shared.db.write(move |t| rows::delete(t, &key, now)).await? else {
+                return Ok(false);
+            };
+            shared.remove_files(removed.blob.into_iter().collect()).await;
+            Ok(removed.fresh)
+        });
+        task.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Notes uses, removes what is stale, evicts what is too much; returns how many entries went.
+    pub(crate) async fn tidy(&self) -> Result<usize, StoreError> {
+        let shared = &self.shared;
+        shared.flush_uses().await?;
+        let now = shared.clock.now_ms();
+        let mut removed = 0;
+        for _ in 0..MAX_BATCHES {
+            let (count, files) = shared.db.write(move |t| rows::remove_stale(t, now, BATCH)).await?;
+            shared.remove_files(files).await;
+            removed += count;
+            if count < BATCH {
+                break;
+            }
+        }
+        Ok(removed + shared.evict().await?)
+    }
+
+    /// Bytes of all heads and bodies that are stored.
+    pub fn usage(&self) -> Result<u64, StoreError> {
+        self.shared.db.read(rows::usage)
+    }
+}
+
+impl Shared {
+    async fn store(&self, incoming: Incoming) -> Result<(), StoreError> {
+        let Incoming { key, head, age, fresh_for, body } = incoming;
+        let stored = body.finish().await?;
+        let size = stored.len();
+        let (place, file) = match stored {
+            Stored::Inline(body) => (Place::Inline(body), None),
+            Stored::Blob { id, .. } => (Place::Blob(id.clone()), Some(id)),
+        };
+        let now = self.clock.now_ms();
+        let expires = now.saturating_add(fresh_for.saturating_mul(1000));
+        let row = NewRow { key, head, place, size, age, now, expires };
+        let written = self.db.write(move |t| Ok((rows::put(t, &row)?, rows::usage(t)?)));
+        match written.await {
+            Ok((replaced, usage)) => {
+                self.remove_files(replaced.into_iter().collect()).await;
+                if usage > self.limits.total {
+                    self.evict().await?;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // Should the row be there after all, its file is missing, and that is a miss; see `find`.
+                self.remove_files(file.into_iter().collect()).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes a tenth below the limit, so that not every further put has to.
+    async fn evict(&self) -> Result<usize, StoreError> {
+        if self.db.read(rows::usage)? <= self.limits.total {
+            return Ok(0);
+        }
+        self.flush_uses().await?;
+        let target = self.limits.total / 10 * 9;
+        let mut evicted = 0;
+        for _ in 0..MAX_BATCHES {
+            let (count, files) = self.db.write(move |t| rows::evict(t, target, BATCH)).await?;
+            self.remove_files(files).await;
+            evicted += count;
+            if count < BATCH {
+                break;
+            }
+        }
+        Ok(evicted)
+    }
+
+    fn note_use(&self, id: i64) {
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        if touched.len() < MAX_TOUCHED {
+            touched.insert(id);
+        }
+    }
+
+    async fn flush_uses(&self) -> Result<(), StoreError> {
+        let ids: Vec<i64> = self.touched.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
+        let now = self.clock.now_ms();
+        for batch in ids.chunks(BATCH) {
+            let batch = batch.to_vec();
+            self.db.write(move |t| rows::touch(t, &batch, now)).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes files that no row names any more. Readers that have one open keep it.
+    async fn remove_files(&self, files: Vec<BlobId>) {
+        if files.is_empty() {
+            return;
+        }
+        let blobs = self.blobs.clone();
+        let removed = tokio::task::spawn_blocking(move || files.iter().try_for_each(|id| blobs.remove(id)));
+        if let Ok(Err(error)) = removed.await {
+            tracing::warn!(%error, "a cached body that was removed stays on the disk until the next start");
+        }
+    }
+}
