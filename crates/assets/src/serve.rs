@@ -1,0 +1,183 @@
+//! From a decision to a response.
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use skep_wire::{Body, Response, empty, full, reply, stream};
+
+use crate::asset::{Content, ContentError, pieces};
+use crate::config::{AssetsConfig, NotFoundHandling};
+use crate::encoding::{self, Encoding};
+use crate::headers::Matched;
+use crate::range::{self, Part};
+use crate::site::{Answer, Entry, Site};
+use crate::view::View;
+
+/// Browsers ask each time whether their copy is still good.
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=0, must-revalidate");
+const HIT: HeaderValue = HeaderValue::from_static("HIT");
+const BYTES: HeaderValue = HeaderValue::from_static("bytes");
+const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
+
+/// Answers a request from `site`. With `encode`, the body may be compressed.
+pub(crate) async fn respond(
+    site: &Site,
+    config: &AssetsConfig,
+    parts: &Parts,
+    encode: bool,
+) -> Result<Response, ContentError> {
+    let view = View::new(parts);
+    let answer = site.answer(&view, &parts.method, config.html_handling, config.not_found_handling);
+    if site.headers.is_empty() {
+        return answer_with(answer, parts, encode).await;
+    }
+    let url = if site.headers.know_hosts() {
+        format!("https://{}{}", view.hostname(), view.pathname)
+    } else {
+        String::new()
+    };
+    let rules = site.headers.matching(&view.pathname, &url);
+    let mut response = answer_with(answer, parts, encode && rules.leave_encoding()).await?;
+    apply(&rules, response.headers_mut());
+    Ok(response)
+}
+
+/// Applies `_headers`; what shared caches need to keep encodings apart stays.
+fn apply(rules: &Matched<'_>, headers: &mut HeaderMap) {
+    let varies = headers.contains_key(header::VARY);
+    rules.apply(headers);
+    let named = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|v| v.contains('*') || v.to_ascii_lowercase().contains("accept-encoding"))
+    };
+    if varies && !headers.get_all(header::VARY).iter().any(named) {
+        headers.append(header::VARY, ACCEPT_ENCODING);
+    }
+}
+
+async fn answer_with(answer: Answer<'_>, parts: &Parts, encode: bool) -> Result<Response, ContentError> {
+    match answer {
+        Answer::Serve(entry, status) => serve(entry, status, parts, encode).await,
+        Answer::Redirect(status, location) => Ok(redirect(status, &location)),
+        Answer::NotAllowed => Ok(reply(StatusCode::METHOD_NOT_ALLOWED, empty())),
+        Answer::NotFound | Answer::Nothing => Ok(reply(StatusCode::NOT_FOUND, empty())),
+        Answer::Broken => Ok(reply(StatusCode::INTERNAL_SERVER_ERROR, empty())),
+    }
+}
+
+pub(crate) fn redirect(status: StatusCode, location: &str) -> Response {
+    match HeaderValue::from_str(location) {
+        Ok(location) => {
+            let mut response = reply(status, empty());
+            response.headers_mut().insert(header::LOCATION, location);
+            response
+        }
+        Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, empty()),
+    }
+}
+
+async fn serve(
+    entry: &Entry,
+    status: StatusCode,
+    parts: &Parts,
+    encode: bool,
+) -> Result<Response, ContentError> {
+    let (asset, request) = (&entry.asset, &parts.headers);
+    let ranged = request.contains_key(header::RANGE);
+    let negotiated = encode && entry.varies();
+    // Ranges are of the file itself, so that its parts fit together.
+    let wanted = if negotiated && !ranged { encoding::preferred(request) } else { Encoding::Identity };
+    if range::none_match(request, &asset.hash) {
+        let mut response = reply(StatusCode::NOT_MODIFIED, empty());
+        *response.headers_mut() = head(entry, wanted, negotiated, request);
+        return Ok(response);
+    }
+    let (content, encoding) = content(entry, wanted).await?;
+    let size = content.len();
+    let part = match (&parts.method, status) {
+        (&Method::GET, StatusCode::OK) if ranged => range::part(request, size, asset.etag.as_bytes()),
+        _ => Part::Whole,
+    };
+    let mut headers = head(entry, encoding, negotiated, request);
+    headers.insert(header::ACCEPT_RANGES, BYTES);
+    if let Some(value) = encoding.header() {
+        headers.insert(header::CONTENT_ENCODING, value);
+    }
+    let (status, from, to) = match part {
+        Part::Whole => (status, 0, size),
+        Part::Bytes(from, to) => (StatusCode::PARTIAL_CONTENT, from, to),
+        Part::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, 0, 0),
+    };
+    let covered = match part {
+        Part::Whole => None,
+        Part::Bytes(from, to) => Some(format!("bytes {from}-{}/{size}", to - 1)),
+        Part::Unsatisfiable => Some(format!("bytes */{size}")),
+    };
+    if let Some(value) = covered.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+    let body = if parts.method == Method::HEAD {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+        empty()
+    } else {
+        body(content, from, to, &mut headers)
+    };
+    let mut response = reply(status, body);
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// The content in the wanted encoding, or as it is where that is not to be had.
+async fn content(entry: &Entry, wanted: Encoding) -> Result<(Content, Encoding), ContentError> {
+    if wanted != Encoding::Identity {
+        if let Some(sibling) = entry.sibling(wanted) {
+            return Ok((sibling.content().await?, wanted));
+        }
+        if let Some(body) = entry.asset.encoded(wanted).await? {
+            return Ok((Content::Memory(body), wanted));
+        }
+    }
+    Ok((entry.asset.content().await?, Encoding::Identity))
+}
+
+fn body(content: Content, from: u64, to: u64, headers: &mut HeaderMap) -> Body {
+    match content {
+        Content::Memory(bytes) => {
+            let range = usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0);
+            full(if range.len() == bytes.len() { bytes } else { bytes.slice(range) })
+        }
+        Content::Disk(file, _) => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(to - from));
+            stream(pieces(file, from, to))
+        }
+    }
+}
+
+/// The headers of a 200, 206, 304, 404 or 416 for a file.
+fn head(entry: &Entry, encoding: Encoding, negotiated: bool, request: &HeaderMap) -> HeaderMap {
+    let asset = &entry.asset;
+    let mut headers = HeaderMap::with_capacity(10);
+    let etag = if encoding == Encoding::Identity { &asset.etag } else { &asset.weak_etag };
+    headers.insert(header::ETAG, etag.clone());
+    if let Some(kind) = &asset.content_type {
+        headers.insert(header::CONTENT_TYPE, kind.clone());
+    }
+    if !request.contains_key(header::AUTHORIZATION) && !request.contains_key(header::RANGE) {
+        headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
+    }
+    headers.insert("cf-cache-status", HIT);
+    if negotiated {
+        headers.insert(header::VARY, ACCEPT_ENCODING);
+    }
+    headers
+}
+
+/// Whether the assets would answer this request, the worker's wishes aside.
+pub(crate) fn can_answer(
+    site: &Site,
+    config: &AssetsConfig,
+    view: &View<'_>,
+    method: &Method,
+    keep_not_found: bool,
+) -> bool {
+    let not_found = if keep_not_found { config.not_found_handling } else { NotFoundHandling::None };
+    !matches!(site.answer(view, method, config.html_handling, not_found), Answer::Nothing)
+}
