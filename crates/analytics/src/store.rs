@@ -1,0 +1,78 @@
+//! All datasets of one machine, and one of them as a binding.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use skep_store::{Database, StoreError};
+use skep_wire::{BoxFuture, ReadError, Request, Response, Service, read_all, reason};
+
+use crate::parse::parse;
+use crate::point::Point;
+use crate::rows;
+
+/// Bytes of a request at most. A point at its limits has some 16,100 bytes of data, each written as up to four, and
+/// twenty doubles.
+const MAX_REQUEST: usize = 256 * 1024;
+
+/// The datasets in one folder.
+#[derive(Clone, Debug)]
+pub struct AnalyticsStore {
+    db: Arc<Database>,
+}
+
+/// One dataset: what a worker writes to.
+#[derive(Debug)]
+pub struct Dataset {
+    name: String,
+    db: Arc<Database>,
+}
+
+impl AnalyticsStore {
+    /// Opens or creates the folder.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        Ok(Self { db: Arc::new(Database::open(&dir.join("analytics.sqlite"), rows::SCHEMA)?) })
+    }
+
+    /// The dataset of this name; it exists from its first point on.
+    pub fn dataset(&self, name: &str) -> Arc<Dataset> {
+        Arc::new(Dataset { name: name.to_owned(), db: self.db.clone() })
+    }
+
+    /// The newest points of a dataset, newest first; none if it does not exist.
+    pub fn recent(&self, dataset: &str, limit: usize) -> Result<Vec<Point>, StoreError> {
+        self.db.read(|db| rows::recent(db, dataset, limit))
+    }
+}
+
+impl Service for Dataset {
+    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move {
+            if request.method() != Method::POST {
+                return reason(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+            }
+            let json = match read_all(request.into_body(), MAX_REQUEST).await {
+                Ok(json) => json,
+                Err(error @ ReadError::TooLarge(_)) => {
+                    return reason(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string());
+                }
+                Err(error) => return reason(StatusCode::BAD_REQUEST, &error.to_string()),
+            };
+            let point = match parse(&json) {
+                Ok(point) => point,
+                Err(error) => return reason(StatusCode::BAD_REQUEST, &error.to_string()),
+            };
+            let dataset = self.name.clone();
+            match self.db.write(move |t| rows::add(t, &dataset, &point)).await {
+                Ok(()) => skep_wire::reply(StatusCode::OK, skep_wire::empty()),
+                Err(StoreError::DiskFull) => {
+                    reason(StatusCode::INSUFFICIENT_STORAGE, "Insufficient storage: the disk is full")
+                }
+                Err(error) => {
+                    tracing::error!(%error, dataset = %self.name, "a data point could not be stored");
+                    reason(StatusCode::INTERNAL_SERVER_ERROR, "Internal storage error")
+                }
+            }
+        })
+    }
+}
