@@ -16,6 +16,19 @@ use crate::split;
 /// What `meta.served_by` says.
 const SERVED_BY: &str = "skep.db";
 
+/// PRAGMAs that change nothing, not even in their connection.
+const READING_PRAGMAS: &[&str] = &[
+    "foreign_key_check",
+    "foreign_key_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "quick_check",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+];
+
 /// What the database as a whole reports in every `meta`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -325,13 +338,19 @@ impl Table {
     }
 }
 
-/// Whether a statement of this beginning can be one that only reads. PRAGMAs are not even compiled on a
+/// Whether a statement of this beginning can be one that only reads. Few PRAGMAs are even compiled on a
 /// reader: SQLite sets its switches while it compiles them, also behind `EXPLAIN`.
 pub(crate) fn may_read(sql: &str) -> bool {
-    let word = split::first_word(sql);
+    let (word, rest) = split::first_word(sql);
     let is = |text: &str| word.eq_ignore_ascii_case(text);
-    let names_pragma = || sql.as_bytes().windows(6).any(|w| w.eq_ignore_ascii_case(b"pragma"));
-    is("select") || is("with") || is("values") || (is("explain") && !names_pragma())
+    if is("select") || is("with") || is("values") {
+        return true;
+    }
+    if is("explain") {
+        return !sql.as_bytes().windows(6).any(|w| w.eq_ignore_ascii_case(b"pragma"));
+    }
+    let (pragma, _) = split::first_word(rest);
+    is("pragma") && READING_PRAGMAS.iter().any(|known| known.eq_ignore_ascii_case(pragma))
 }
 
 /// Gives a statement back to the cache, unless it has to be compiled each time to have its effect.

@@ -20,6 +20,8 @@ const STEPS: i32 = 1000;
 /// How many such looks a query gets on the caller's thread before it has to move to a blocking one:
 /// 40,000 steps, about half a millisecond, some thousand rows.
 const INLINE_LOOKS: u64 = 40;
+/// Bytes that the journal keeps once its content is in the database.
+const JOURNAL: i64 = 16 << 20;
 /// Statements that stay compiled per connection.
 const STATEMENT_CACHE: usize = 128;
 
@@ -89,6 +91,7 @@ impl Session {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "journal_size_limit", JOURNAL)?;
         Self::new(connection)
     }
 
@@ -101,7 +104,6 @@ impl Session {
     fn new(connection: Connection) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        // The order matters to nobody, but our own PRAGMAs come before the limits on what follows.
         connection.pragma_update(None, "foreign_keys", true)?;
         for (limit, value) in LIMITS {
             connection.set_limit(*limit, *value)?;

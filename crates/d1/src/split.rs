@@ -30,19 +30,19 @@ pub(crate) fn is_single(sql: &str) -> bool {
     }
 }
 
-/// The first word of `sql` after white space, comments and opening brackets.
-pub(crate) fn first_word(sql: &str) -> &str {
+/// The first word of `sql`, after white space, comments and opening brackets, and what follows it.
+pub(crate) fn first_word(sql: &str) -> (&str, &str) {
     let bytes = sql.as_bytes();
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         match skip(bytes, at) {
-            Some(next) if byte != b'\'' && byte != b'"' && byte != b'`' && byte != b'[' => at = next,
+            Some(next) if byte == b'-' || byte == b'/' => at = next,
             _ if byte.is_ascii_whitespace() || byte == b'(' => at += 1,
             _ => break,
         }
     }
-    let len = bytes[at..].iter().take_while(|b| is_word(**b)).count();
-    sql.get(at..at + len).unwrap_or("")
+    let len = bytes.iter().skip(at).take_while(|b| is_word(**b)).count();
+    (sql.get(at..at + len).unwrap_or(""), sql.get(at + len..).unwrap_or(""))
 }
 
 /// How far a statement has got; only `CREATE TRIGGER` may hold a `;`, until `; END ;`.
@@ -164,9 +164,9 @@ mod tests {
 
     #[test]
     fn the_first_word_is_behind_comments_and_brackets() {
-        assert_eq!(first_word(" -- a\n/* b */ ( select 1)"), "select");
-        assert_eq!(first_word("'x'"), "");
-        assert_eq!(first_word(""), "");
+        assert_eq!(first_word(" -- a\n/* b */ ( select 1)"), ("select", " 1)"));
+        assert_eq!(first_word("'x'"), ("", "'x'"));
+        assert_eq!(first_word(""), ("", ""));
     }
 
     #[test]
