@@ -21,6 +21,7 @@ mod encode;
 mod error;
 mod export;
 mod guard;
+mod limit;
 mod migrations;
 mod plan;
 mod request;

@@ -1,5 +1,6 @@
 //! Runs the statements of a call on one connection and writes the reply's body.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use crate::error::{D1Error, TIMED_OUT};
 use crate::plan::{Plan, Plans};
 use crate::request::{ResultsFormat, Statement};
 use crate::session::{Patience, Session};
-use crate::split;
+use crate::{limit, split};
 
 /// What `meta.served_by` says.
 const SERVED_BY: &str = "skep.db";
@@ -174,13 +175,26 @@ impl<'a> Runner<'a> {
             }
             (None, error) => D1Error::from_sqlite(&error, shift),
         };
-        let prepared = connection.prepare_cached(sql).map_err(refused)?;
+        let mut text = Cow::Borrowed(sql);
+        let prepared = match connection.prepare_cached(sql) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let limited = limit::rewrite(sql).filter(|_| is_syntax_error(&error));
+                let limited = limited.ok_or_else(|| refused(error))?;
+                if !self.writes {
+                    return Err(Stop::NeedsWriter);
+                }
+                guard.reset();
+                text = Cow::Owned(limited);
+                connection.prepare_cached(&text).map_err(refused)?
+            }
+        };
         let plan = match known {
             Some(plan) => plan,
             None => {
                 if !guard.compiled() {
                     // It was still compiled from before its plan was forgotten; see again what it touches.
-                    connection.prepare(sql).map_err(refused)?;
+                    connection.prepare(&text).map_err(refused)?;
                 }
                 if prepared.expanded_sql().is_none() {
                     return Err(D1Error::new("SQL code did not contain a statement.").into());
@@ -351,6 +365,10 @@ pub(crate) fn may_read(sql: &str) -> bool {
     }
     let (pragma, _) = split::first_word(rest);
     is("pragma") && READING_PRAGMAS.iter().any(|known| known.eq_ignore_ascii_case(pragma))
+}
+
+fn is_syntax_error(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqlInputError { msg, .. } if msg.ends_with("syntax error"))
 }
 
 /// Gives a statement back to the cache, unless it has to be compiled each time to have its effect.

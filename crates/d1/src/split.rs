@@ -45,6 +45,27 @@ pub(crate) fn first_word(sql: &str) -> (&str, &str) {
     (sql.get(at..at + len).unwrap_or(""), sql.get(at + len..).unwrap_or(""))
 }
 
+/// The words outside brackets, texts and comments, with where they begin.
+pub(crate) fn top_words(sql: &str) -> Vec<(usize, &str)> {
+    let bytes = sql.as_bytes();
+    let (mut at, mut depth, mut words) = (0, 0_i32, Vec::new());
+    while let Some(&byte) = bytes.get(at) {
+        if let Some(next) = skip(bytes, at) {
+            at = next;
+        } else if is_word(byte) {
+            let len = bytes.iter().skip(at).take_while(|b| is_word(**b)).count();
+            if depth == 0 {
+                words.extend(sql.get(at..at + len).map(|word| (at, word)));
+            }
+            at += len;
+        } else {
+            depth += i32::from(byte == b'(') - i32::from(byte == b')');
+            at += 1;
+        }
+    }
+    words
+}
+
 /// How far a statement has got; only `CREATE TRIGGER` may hold a `;`, until `; END ;`.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
