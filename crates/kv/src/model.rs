@@ -81,7 +81,7 @@ async fn check(steps: Vec<Step>) {
                 let metadata = metadata.map(|n| n.to_string());
                 let options =
                     PutOptions { expiration: ttl.map(Expiration::After), metadata: metadata.clone() };
-                namespace.put(&key, &options, full(value.clone())).await.unwrap();
+                namespace.put(&key, options, full(value.clone())).await.unwrap();
                 model.insert(key, Known { value, expires: ttl.map(|ttl| now + ttl), metadata });
             }
             Step::Delete(key) => {

@@ -143,8 +143,8 @@ impl Namespace {
     }
 
     /// Stores `value` under `key` in place of what was there; durable when this resolves.
-    pub async fn put(&self, key: &str, options: &PutOptions, mut value: Body) -> Result<(), KvError> {
-        self.put_from(key, options, &mut value).await
+    pub async fn put(&self, key: &str, options: PutOptions, mut value: Body) -> Result<(), KvError> {
+        self.put_from(key, &options, &mut value).await
     }
 
     /// As [`Namespace::put`]; what was not read of the value is still there after an error.

@@ -275,6 +275,56 @@ async fn bulk_writes_check_everything_before_they_store_anything() {
     assert_eq!(kv.files(), 0);
 }
 
+#[tokio::test]
+async fn a_list_steps_over_many_expired_keys_in_several_pages() {
+    let kv = Fixture::new();
+    let entry = |key: String, ttl| BulkEntry {
+        key,
+        options: PutOptions { expiration: Some(crate::Expiration::After(ttl)), metadata: None },
+        value: Bytes::new(),
+    };
+    kv.namespace.put_many((0..10_000).map(|n| entry(format!("a{n:05}"), 60)).collect()).await.unwrap();
+    kv.namespace.put_many((0..3).map(|n| entry(format!("b{n}"), 600)).collect()).await.unwrap();
+    kv.time.advance_ms(60_000);
+    let first = kv.namespace.list(&Default::default()).unwrap();
+    assert!(first.keys.is_empty() && first.cursor.is_some());
+    let second =
+        kv.namespace.list(&crate::ListOptions { cursor: first.cursor, ..Default::default() }).unwrap();
+    assert_eq!(second.keys.len(), 3);
+    assert_eq!(second.cursor, None);
+    assert_eq!(kv.namespace.remove_expired().await.unwrap(), 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_reader_sees_half_a_value_while_it_is_overwritten() {
+    let kv = std::sync::Arc::new(Fixture::new());
+    kv.put("/k", vec![0; 100_000]).await;
+    let writers = (1..4u8).map(|fill| {
+        let kv = kv.clone();
+        tokio::spawn(async move {
+            for len in [100_000, 10, 70_000].repeat(10) {
+                kv.put("/k", vec![fill; len]).await;
+            }
+        })
+    });
+    let readers = (0..4).map(|_| {
+        let kv = kv.clone();
+        tokio::spawn(async move {
+            for _ in 0..300 {
+                let got = kv.get("/k").await;
+                assert_eq!(got.status, 200, "{}", got.reason);
+                assert!([10, 70_000, 100_000].contains(&got.body.len()));
+                assert!(got.body.iter().all(|byte| *byte == got.body[0]));
+            }
+        })
+    });
+    let tasks: Vec<_> = writers.chain(readers.collect::<Vec<_>>()).collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(kv.files(), usize::from(kv.get("/k").await.body.len() > 64 * 1024));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_background_job_removes_what_has_expired() {
     let dir = tempfile::tempdir().unwrap();
@@ -285,7 +335,7 @@ async fn the_background_job_removes_what_has_expired() {
     let namespace = store.namespace("../odd id").unwrap();
     assert!(std::sync::Arc::ptr_eq(&namespace, &store.namespace("../odd id").unwrap()));
     let options = PutOptions { expiration: Some(crate::Expiration::After(60)), metadata: None };
-    namespace.put("k", &options, full(vec![1; 100_000])).await.unwrap();
+    namespace.put("k", options, full(vec![1; 100_000])).await.unwrap();
     time.advance_ms(60_000);
     let job = "kv: remove expired entries";
     let removed = async {
