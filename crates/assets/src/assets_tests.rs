@@ -321,6 +321,39 @@ async fn the_binding_sends_the_file_as_it_is() {
     assert_eq!(call("/a.html").await.headers()["location"], "/a");
 }
 
+/// The length is right on the wire, also where no body follows, so that the connection serves the next request.
+#[tokio::test]
+async fn answers_are_framed_so_that_a_connection_is_reused() {
+    let dir = folder(&[("a.txt", "hello"), ("_redirects", "/old /a.txt")]);
+    let big = vec![7_u8; 2_500_000];
+    fs::write(dir.path().join("big.bin"), &big).unwrap();
+    let binding = AssetsBinding(open(&dir, AssetsConfig::default()));
+    let path = dir.path().join("socket");
+    let (_trigger, shutdown) = skep_runtime::Shutdown::new();
+    let listener = skep_wire::bind_unix(&path).unwrap();
+    tokio::spawn(skep_wire::serve_unix(listener, Arc::new(binding), shutdown));
+    let client = skep_wire::UnixClient::new(&path);
+    for (method, uri, status, length, bytes) in [
+        ("HEAD", "/big.bin", 200, "2500000", 0),
+        ("GET", "/big.bin", 200, "2500000", 2_500_000),
+        ("HEAD", "/a.txt", 200, "5", 0),
+        ("GET", "/a.txt", 200, "5", 5),
+        ("POST", "/a.txt", 405, "0", 0),
+        ("GET", "/old", 302, "0", 0),
+        ("GET", "/none", 404, "0", 0),
+    ] {
+        let request =
+            http::Request::builder().method(method).uri(uri).header("host", "h").body(empty()).unwrap();
+        let (head, body) = client.send(request).await.unwrap().into_parts();
+        assert_eq!(
+            (head.status.as_u16(), head.headers["content-length"].to_str().unwrap()),
+            (status, length),
+            "{method} {uri}"
+        );
+        assert_eq!(read_all(body, 4 << 20).await.unwrap().len(), bytes, "{method} {uri}");
+    }
+}
+
 #[tokio::test]
 async fn a_reload_serves_what_changed_and_keeps_the_rest() {
     let dir = folder(&[("a.txt", "one"), ("b.txt", "same")]);

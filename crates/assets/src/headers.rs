@@ -92,7 +92,8 @@ impl Matched<'_> {
                 let value = match value {
                     Value::Fixed(value) => value.clone(),
                     Value::Template(template) => {
-                        let Ok(value) = HeaderValue::from_str(&pattern::fill(template, captures)) else {
+                        let Ok(value) = HeaderValue::from_str(pattern::fill(template, captures).trim())
+                        else {
                             continue;
                         };
                         value

@@ -233,7 +233,9 @@ impl Parser {
 
     /// Whether html_handling would send the target back to where the rule applies.
     fn loops(&self, from: &str, to: &str) -> bool {
-        let to_index = to.ends_with("/index") || to.ends_with("/index.html");
+        // Wrangler's test takes any character for the dot.
+        let stem = to.strip_suffix("html").and_then(|stem| stem.get(..stem.char_indices().next_back()?.0));
+        let to_index = to.ends_with("/index") || stem.is_some_and(|stem| stem.ends_with("/index"));
         let root = from.ends_with('/') && self.html != HtmlHandling::None;
         !rule_url::has_host(to) && to_index && (from.ends_with("/*") || root)
     }
@@ -257,14 +259,15 @@ impl From<String> for Refused {
 }
 
 fn read_status(text: &str) -> Result<StatusCode, Refused> {
-    text.parse()
-        .ok()
-        .filter(|code| [200, 301, 302, 303, 307, 308].contains(code))
-        .and_then(|code: u16| StatusCode::from_u16(code).ok())
+    // Any way to write the number, as for `Number` in JavaScript: `301.0` is one.
+    let number = text.parse::<f64>().ok();
+    [200_u16, 301, 302, 303, 307, 308]
+        .into_iter()
+        .find(|code| number == Some(f64::from(*code)))
+        .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or_else(|| {
-            Refused::Line(format!(
-                "Valid status codes are 200, 301, 302 (default), 303, 307, or 308. Got {text}."
-            ))
+            let message = "Valid status codes are 200, 301, 302 (default), 303, 307, or 308. Got";
+            Refused::Line(format!("{message} {text}."))
         })
 }
 

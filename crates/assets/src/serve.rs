@@ -1,7 +1,7 @@
 //! From a decision to a response.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use skep_wire::{Body, Response, empty, full, reply, stream};
 
 use crate::asset::{Content, ContentError, pieces};
@@ -14,6 +14,7 @@ use crate::view::View;
 
 /// Browsers ask each time whether their copy is still good.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=0, must-revalidate");
+const CF_CACHE_STATUS: HeaderName = HeaderName::from_static("cf-cache-status");
 const HIT: HeaderValue = HeaderValue::from_static("HIT");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
@@ -163,7 +164,7 @@ fn head(entry: &Entry, encoding: Encoding, negotiated: bool, request: &HeaderMap
     if !request.contains_key(header::AUTHORIZATION) && !request.contains_key(header::RANGE) {
         headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
     }
-    headers.insert("cf-cache-status", HIT);
+    headers.insert(CF_CACHE_STATUS, HIT);
     if negotiated {
         headers.insert(header::VARY, ACCEPT_ENCODING);
     }
