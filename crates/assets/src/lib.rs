@@ -11,6 +11,8 @@
 //! This crate does not know cells, hosts, deployments, or how a worker is called; it watches no files: whoever
 //! does calls [`Assets::reload`].
 
+#[cfg(test)]
+mod answer_tests;
 mod asset;
 mod assets;
 mod cache;
