@@ -10,7 +10,8 @@ use skep_store::StoreError;
 
 use crate::error::KvError;
 use crate::limits::{MAX_BULK_GET_BYTES, MAX_BULK_GET_KEYS, check_cache_ttl, check_key};
-use crate::namespace::{Entry, Namespace, Value};
+use crate::namespace::Namespace;
+use crate::types::{Entry, Value};
 
 /// Bytes of the request at most: 100 keys of 512 bytes, each byte written as `\u00XX`, fit several times.
 pub(crate) const MAX_REQUEST: usize = 1024 * 1024;

@@ -10,7 +10,8 @@ use crate::bulk;
 use crate::error::KvError;
 use crate::key::decode_key;
 use crate::limits::{check_cache_ttl, parse_expiration, parse_list_limit};
-use crate::namespace::{ListOptions, Namespace, PutOptions, Value};
+use crate::namespace::Namespace;
+use crate::types::{ListOptions, PutOptions, Value};
 
 const METADATA: HeaderName = HeaderName::from_static("cf-kv-metadata");
 const EXPIRATION: HeaderName = HeaderName::from_static("cf-expiration");

@@ -15,6 +15,7 @@ mod limits;
 mod namespace;
 mod rows;
 mod store;
+mod types;
 
 #[cfg(test)]
 mod model;
@@ -26,6 +27,7 @@ pub use limits::{
     MAX_BULK_GET_KEYS, MAX_BULK_WRITE_KEYS, MAX_KEY_BYTES, MAX_LIST_KEYS, MAX_METADATA_BYTES,
     MAX_VALUE_BYTES, MIN_TTL_SECS,
 };
-pub use namespace::{BulkEntry, Entry, Expiration, ListOptions, ListPage, Namespace, PutOptions, Value};
+pub use namespace::Namespace;
 pub use rows::KeyInfo;
 pub use store::KvStore;
+pub use types::{BulkEntry, Entry, Expiration, ListOptions, ListPage, PutOptions, Value};

@@ -2,7 +2,7 @@
 //! All pure.
 
 use crate::error::KvError;
-use crate::namespace::Expiration;
+use crate::types::Expiration;
 
 /// Bytes of a key in UTF-8.
 pub const MAX_KEY_BYTES: usize = 512;

@@ -1,12 +1,10 @@
 //! One namespace: what the binding and an admin interface both do.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use skep_runtime::Clock;
@@ -18,7 +16,8 @@ use crate::limits::{
     INLINE_MAX, MAX_BULK_WRITE_KEYS, MAX_LIST_KEYS, MAX_VALUE_BYTES, check_key, check_key_len,
     check_metadata, expires_at,
 };
-use crate::rows::{self, KeyInfo, Place, Row};
+use crate::rows::{self, Place, Row};
+use crate::types::{BulkEntry, Entry, ListOptions, ListPage, PutOptions, Value};
 
 /// Rows that one background or bulk write changes: bounds how long other writes wait behind it.
 const BATCH: usize = 200;
@@ -28,83 +27,6 @@ const MAX_BATCHES: usize = 500;
 const MAX_TRIES: usize = 8;
 /// Bytes of a too long value that are read to the end, so that its sender gets to hear why.
 const MAX_DRAIN: u64 = 64 * 1024 * 1024;
-
-/// When an entry ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiration {
-    /// Seconds since the Unix epoch.
-    At(u64),
-    /// Seconds from now.
-    After(u64),
-}
-
-/// What a put stores beside the value.
-#[derive(Clone, Debug, Default)]
-pub struct PutOptions {
-    /// Without one the entry stays.
-    pub expiration: Option<Expiration>,
-    /// JSON, at most 1024 bytes.
-    pub metadata: Option<String>,
-}
-
-/// One entry of a bulk put.
-#[derive(Clone, Debug)]
-pub struct BulkEntry {
-    /// The key.
-    pub key: String,
-    /// Expiry and metadata.
-    pub options: PutOptions,
-    /// The value.
-    pub value: Bytes,
-}
-
-/// A value that was found.
-#[derive(Debug)]
-pub enum Value {
-    /// A small one.
-    Inline(Bytes),
-    /// A large one: an open file, which stays whole when its key is overwritten meanwhile.
-    File(File),
-}
-
-/// An entry that was found.
-#[derive(Debug)]
-pub struct Entry {
-    /// The value.
-    pub value: Value,
-    /// Bytes of the value.
-    pub size: u64,
-    /// Seconds since the Unix epoch from which it is gone.
-    pub expiration: Option<u64>,
-    /// JSON.
-    pub metadata: Option<String>,
-}
-
-/// Which keys to list.
-#[derive(Clone, Debug)]
-pub struct ListOptions {
-    /// Only keys that start so; empty for all.
-    pub prefix: String,
-    /// Where the page before ended: its [`ListPage::cursor`].
-    pub cursor: Option<String>,
-    /// Keys at most, 1 to 1000.
-    pub limit: usize,
-}
-
-impl Default for ListOptions {
-    fn default() -> Self {
-        Self { prefix: String::new(), cursor: None, limit: MAX_LIST_KEYS }
-    }
-}
-
-/// A page of keys in the byte order of their UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListPage {
-    /// May be empty although there are more.
-    pub keys: Vec<KeyInfo>,
-    /// Where to go on; absent on the last page.
-    pub cursor: Option<String>,
-}
 
 /// One namespace.
 #[derive(Debug)]
