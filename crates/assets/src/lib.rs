@@ -31,6 +31,8 @@ mod router;
 mod rule_url;
 mod serve;
 mod site;
+#[cfg(test)]
+mod test_support;
 mod view;
 mod walk;
 

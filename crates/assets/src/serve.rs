@@ -182,3 +182,7 @@ pub(crate) fn can_answer(
     let not_found = if keep_not_found { config.not_found_handling } else { NotFoundHandling::None };
     !matches!(site.answer(view, method, config.html_handling, not_found), Answer::Nothing)
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;
