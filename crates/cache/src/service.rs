@@ -193,10 +193,12 @@ fn respond(head: Head, hit: Hit, selection: &Selection) -> Response {
     {
         response.extensions_mut().insert(phrase);
     }
-    *response.headers_mut() = head.headers;
     let headers = response.headers_mut();
+    if *selection != Selection::Unsatisfiable {
+        *headers = head.headers;
+        headers.insert(header::AGE, hit.age.into());
+    }
     headers.insert(STATUS, HeaderValue::from_static("HIT"));
-    headers.insert(header::AGE, hit.age.into());
     if let Some((_, len)) = body
         && has_body(status)
     {
