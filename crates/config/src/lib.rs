@@ -1,1 +1,23 @@
-//! Wrangler configuration files, typed and validated.
+//! Wrangler configuration files (`wrangler.json`, `.jsonc`, `.toml`), typed and validated.
+//!
+//! Every key is classified: it works, it means nothing off Cloudflare (said once), or it is refused with its
+//! place in the file; an unknown key is an error. Knows files only: nothing of bundling, storage or cells.
+//!
+//! Entry points: [`find`], [`load`].
+
+mod classes;
+mod diagnostic;
+mod environment;
+mod load;
+mod migrations;
+mod model;
+mod node;
+mod read;
+mod variables;
+mod worker;
+
+pub use classes::{KeyClass, classify};
+pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+pub use load::{LoadOptions, Loaded, find, is_read_too, load};
+pub use migrations::{Change, MigrationError, classes_alive, steps_after};
+pub use model::*;

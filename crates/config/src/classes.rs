@@ -1,0 +1,327 @@
+//! What each key of a wrangler configuration means here: it works, it has no meaning off Cloudflare, or it is
+//! refused. A test reads the schema that wrangler ships and fails when a key is missing.
+//!
+//! Patterns: `a.b` is a key in an object, `a[].b` one in the objects of a list, `a.*` any key.
+
+/// What happens to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyClass {
+    /// It does what it does on Cloudflare.
+    Works,
+    /// It changes nothing on one's own machines; said once. Why.
+    NoMeaning(&'static str),
+    /// Skep does not have it. What to do.
+    Refused(&'static str),
+}
+
+use KeyClass::{NoMeaning, Refused, Works};
+
+const SCHEMA: &str = "it is for editors";
+const ACCOUNT: &str = "there is no Cloudflare account or zone on this machine";
+const TELEMETRY: &str = "Skep sends nothing home";
+const NETWORK: &str = "there is one place: this machine";
+const DEPLOY: &str = "it is about deploying";
+const REMOTE: &str = "remote bindings run on Cloudflare: remove it to use the binding on this machine";
+const KIND: &str =
+    "Skep does not have this kind of binding yet: remove it, or keep it in an `env` that runs on Cloudflare";
+const LATER: &str = "Skep does not have this yet: remove it, or keep it in an `env` that runs on Cloudflare";
+
+/// Everything below these keys is in the same class.
+const TREES: &[(&str, KeyClass)] = &[
+    ("access", Refused(LATER)),
+    ("agent_memory", Refused(KIND)),
+    ("ai", Refused(KIND)),
+    ("ai_search", Refused(KIND)),
+    ("ai_search_namespaces", Refused(KIND)),
+    ("artifacts", Refused(KIND)),
+    ("browser", Refused(KIND)),
+    ("cache", NoMeaning("the Cache API always works; there is no other cache")),
+    ("cloudchamber", Refused(LATER)),
+    ("connect", Refused(KIND)),
+    ("containers", Refused(LATER)),
+    ("dependencies_instrumentation", NoMeaning(TELEMETRY)),
+    ("dispatch_namespaces", Refused(KIND)),
+    ("flagship", Refused(KIND)),
+    ("hyperdrive", Refused(KIND)),
+    ("images", Refused(KIND)),
+    ("k2", Refused(KIND)),
+    ("logfwdr", Refused(KIND)),
+    ("media", Refused(KIND)),
+    ("mtls_certificates", Refused(KIND)),
+    ("observability", NoMeaning("logs are printed as they happen")),
+    ("pipelines", Refused(KIND)),
+    ("placement", NoMeaning(NETWORK)),
+    ("previews", NoMeaning(DEPLOY)),
+    ("python_modules", Refused("Python workers do not run on Skep")),
+    ("route", Works),
+    ("routes", Works),
+    ("secrets_store_secrets", Refused(KIND)),
+    ("send_email", Refused(KIND)),
+    ("site", Refused("Workers Sites is deprecated: use `assets`")),
+    ("stream", Refused(KIND)),
+    ("streaming_tail_consumers", Refused(LATER)),
+    ("tail_consumers", Refused(LATER)),
+    ("unsafe_hello_world", Refused(KIND)),
+    ("vectorize", Refused(KIND)),
+    ("vpc_networks", Refused(KIND)),
+    ("vpc_services", Refused(KIND)),
+    ("worker_loaders", Refused(KIND)),
+];
+
+const KEYS: &[(&str, KeyClass)] = &[
+    ("$schema", NoMeaning(SCHEMA)),
+    ("account_id", NoMeaning(ACCOUNT)),
+    ("addresses", Refused(LATER)),
+    ("alias", Works),
+    ("alias.*", Works),
+    ("analytics", Refused(KIND)),
+    ("analytics_engine_datasets", Works),
+    ("analytics_engine_datasets[].binding", Works),
+    ("analytics_engine_datasets[].dataset", Works),
+    ("analytics_engine_datasets[].remote", Refused(REMOTE)),
+    ("assets", Works),
+    ("assets.base_path", Refused(LATER)),
+    ("assets.binding", Works),
+    ("assets.directory", Works),
+    ("assets.html_handling", Works),
+    ("assets.not_found_handling", Works),
+    ("assets.run_worker_first", Works),
+    ("base_dir", Works),
+    ("build", Works),
+    ("build.command", Works),
+    ("build.cwd", Works),
+    ("build.watch_dir", Works),
+    ("compatibility_date", Works),
+    ("compatibility_flags", Works),
+    ("compliance_region", NoMeaning(NETWORK)),
+    ("d1_databases", Works),
+    ("d1_databases[].binding", Works),
+    ("d1_databases[].database_id", Works),
+    ("d1_databases[].database_internal_env", NoMeaning(ACCOUNT)),
+    ("d1_databases[].database_name", Works),
+    ("d1_databases[].jurisdiction", NoMeaning(NETWORK)),
+    ("d1_databases[].migrations_dir", Works),
+    ("d1_databases[].migrations_pattern", Refused(LATER)),
+    ("d1_databases[].migrations_table", Works),
+    ("d1_databases[].preview_database_id", Works),
+    ("d1_databases[].remote", Refused(REMOTE)),
+    ("data_blobs", Works),
+    ("data_blobs.*", Works),
+    ("define", Works),
+    ("define.*", Works),
+    ("dev", Works),
+    ("dev.container_engine", NoMeaning("there are no containers")),
+    ("dev.container_engine.*", NoMeaning("there are no containers")),
+    ("dev.enable_containers", NoMeaning("there are no containers")),
+    ("dev.generate_types", NoMeaning("types are made by `wrangler types`")),
+    ("dev.host", NoMeaning("requests keep the host that they were sent to")),
+    ("dev.inspector_ip", NoMeaning("DevTools listens on the loopback address")),
+    ("dev.inspector_port", Works),
+    ("dev.ip", Works),
+    ("dev.local_protocol", Works),
+    ("dev.port", Works),
+    ("dev.upstream_protocol", NoMeaning(NETWORK)),
+    ("durable_objects", Works),
+    ("durable_objects.bindings", Works),
+    ("durable_objects.bindings[].class_name", Works),
+    ("durable_objects.bindings[].environment", Works),
+    ("durable_objects.bindings[].name", Works),
+    ("durable_objects.bindings[].script_name", Works),
+    ("durable_objects.code_update_strategy", NoMeaning(DEPLOY)),
+    ("durable_objects.code_update_strategy.*", NoMeaning(DEPLOY)),
+    ("env", Works),
+    ("env.*", Works),
+    ("exports", Refused("declare Durable Object classes by `migrations`, and Workflows by `workflows`")),
+    ("find_additional_modules", Works),
+    ("first_party_worker", NoMeaning(ACCOUNT)),
+    ("jsx_factory", Works),
+    ("jsx_fragment", Works),
+    ("keep_names", Works),
+    ("keep_vars", NoMeaning(DEPLOY)),
+    ("kv_namespaces", Works),
+    ("kv_namespaces[].binding", Works),
+    ("kv_namespaces[].id", Works),
+    ("kv_namespaces[].preview_id", Works),
+    ("kv_namespaces[].remote", Refused(REMOTE)),
+    ("limits", NoMeaning("`skep dev` sets no limits")),
+    ("limits.*", NoMeaning("`skep dev` sets no limits")),
+    ("logpush", NoMeaning(ACCOUNT)),
+    ("main", Works),
+    ("migrations", Works),
+    ("migrations[].deleted_classes", Works),
+    ("migrations[].new_classes", Works),
+    ("migrations[].new_sqlite_classes", Works),
+    ("migrations[].renamed_classes", Works),
+    ("migrations[].renamed_classes[].from", Works),
+    ("migrations[].renamed_classes[].to", Works),
+    ("migrations[].tag", Works),
+    ("migrations[].transferred_classes", Works),
+    ("migrations[].transferred_classes[].from", Works),
+    ("migrations[].transferred_classes[].from_script", Works),
+    ("migrations[].transferred_classes[].to", Works),
+    ("minify", Works),
+    ("name", Works),
+    ("no_bundle", Works),
+    ("pages_build_output_dir", Refused("Pages projects do not run on Skep: use `assets` and `main`")),
+    ("preserve_file_names", Works),
+    ("preview_urls", NoMeaning(DEPLOY)),
+    ("queues", Works),
+    ("queues.consumers", Works),
+    ("queues.consumers[].dead_letter_queue", Works),
+    ("queues.consumers[].max_batch_size", Works),
+    ("queues.consumers[].max_batch_timeout", Works),
+    ("queues.consumers[].max_concurrency", Works),
+    ("queues.consumers[].max_retries", Works),
+    ("queues.consumers[].queue", Works),
+    ("queues.consumers[].retry_delay", Works),
+    ("queues.consumers[].type", Works),
+    ("queues.consumers[].visibility_timeout_ms", NoMeaning("it is for pull consumers")),
+    ("queues.producers", Works),
+    ("queues.producers[].binding", Works),
+    ("queues.producers[].delivery_delay", Works),
+    ("queues.producers[].queue", Works),
+    ("queues.producers[].remote", Refused(REMOTE)),
+    ("r2_buckets", Works),
+    ("r2_buckets[].binding", Works),
+    ("r2_buckets[].bucket_name", Works),
+    ("r2_buckets[].jurisdiction", NoMeaning(NETWORK)),
+    ("r2_buckets[].local_dev", NoMeaning("there is no S3 API in `skep dev`")),
+    ("r2_buckets[].local_dev.*", NoMeaning("there is no S3 API in `skep dev`")),
+    ("r2_buckets[].preview_bucket_name", Works),
+    ("r2_buckets[].remote", Refused(REMOTE)),
+    ("ratelimits", Works),
+    ("ratelimits[].name", Works),
+    ("ratelimits[].namespace_id", Works),
+    ("ratelimits[].simple", Works),
+    ("ratelimits[].simple.limit", Works),
+    ("ratelimits[].simple.period", Works),
+    // Skep's own: a sliding window with an optional burst window.
+    ("ratelimits[].limit", Works),
+    ("ratelimits[].period", Works),
+    ("ratelimits[].burst", Works),
+    ("ratelimits[].burstWindow", Works),
+    ("ratelimits[].bucketSize", Works),
+    ("rules", Works),
+    ("rules[].fallthrough", Works),
+    ("rules[].globs", Works),
+    ("rules[].type", Works),
+    ("secrets", Works),
+    ("secrets.required", Works),
+    ("send_metrics", NoMeaning(TELEMETRY)),
+    ("services", Works),
+    ("services[].binding", Works),
+    ("services[].entrypoint", Works),
+    ("services[].environment", Works),
+    ("services[].props", Works),
+    ("services[].props.*", Works),
+    ("services[].remote", Refused(REMOTE)),
+    ("services[].service", Works),
+    ("text_blobs", Works),
+    ("text_blobs.*", Works),
+    ("triggers", Works),
+    ("triggers.crons", Works),
+    ("triggers.events", Refused(LATER)),
+    ("tsconfig", Works),
+    ("unsafe", Works),
+    ("unsafe.bindings", Works),
+    ("unsafe.bindings[].*", Works),
+    ("unsafe.capnp", Refused(LATER)),
+    ("unsafe.metadata", NoMeaning(DEPLOY)),
+    ("unsafe.metadata.*", NoMeaning(DEPLOY)),
+    ("upload_source_maps", NoMeaning("stacks are always mapped to the sources")),
+    ("vars", Works),
+    ("vars.*", Works),
+    ("version_metadata", Works),
+    ("version_metadata.binding", Works),
+    ("wasm_modules", Works),
+    ("wasm_modules.*", Works),
+    ("workers_dev", NoMeaning(DEPLOY)),
+    ("workflows", Works),
+    ("workflows[].binding", Works),
+    ("workflows[].class_name", Works),
+    ("workflows[].concurrency", Refused(LATER)),
+    ("workflows[].default_retention", NoMeaning("finished instances are kept for 30 days")),
+    ("workflows[].default_retention.*", NoMeaning("finished instances are kept for 30 days")),
+    ("workflows[].jurisdiction", NoMeaning(NETWORK)),
+    ("workflows[].limits", Refused(LATER)),
+    ("workflows[].name", Works),
+    ("workflows[].schedules", Refused(LATER)),
+    ("workflows[].script_name", Works),
+];
+
+/// The class of the key at `path`, in the form of the patterns above; `None` if wrangler has no such key.
+pub fn classify(path: &str) -> Option<KeyClass> {
+    let exact = |path: &str| KEYS.iter().find(|(pattern, _)| *pattern == path).map(|(_, class)| *class);
+    if let Some(class) = exact(path) {
+        return Some(class);
+    }
+    let root = path.split(['.', '[']).next().unwrap_or(path);
+    if let Some((_, class)) = TREES.iter().find(|(tree, _)| *tree == root) {
+        return Some(*class);
+    }
+    // Below a refused key, or where any key may stand.
+    let mut parent = path;
+    while let Some((shorter, _)) = parent.rsplit_once(['.', '[']) {
+        parent = shorter.trim_end_matches(']').trim_end_matches('[');
+        match exact(parent) {
+            Some(Refused(why)) => return Some(Refused(why)),
+            Some(class) if is_open(parent) => return Some(class),
+            _ => {}
+        }
+        if let Some(class) = exact(&format!("{parent}.*")).or_else(|| exact(&format!("{parent}[].*"))) {
+            return Some(class);
+        }
+    }
+    None
+}
+
+/// Whether keys below `path` are the application's own and are not looked at.
+pub(crate) fn is_open(path: &str) -> bool {
+    KEYS.iter().any(|(pattern, _)| {
+        pattern.strip_suffix(".*") == Some(path) || pattern.strip_suffix("[].*") == Some(path)
+    }) || TREES.iter().any(|(tree, _)| *tree == path)
+}
+
+/// The known key that `path` is most like, for "did you mean".
+pub(crate) fn nearest(path: &str) -> Option<&'static str> {
+    let (parent, key) = path.rsplit_once('.').map_or(("", path), |(parent, key)| (parent, key));
+    let siblings = KEYS.iter().chain(TREES).map(|(pattern, _)| *pattern).filter_map(|pattern| {
+        let (its_parent, its_key) = pattern.rsplit_once('.').map_or(("", pattern), |(p, k)| (p, k));
+        (its_parent == parent && its_key != "*").then_some(its_key)
+    });
+    let scored = siblings.map(|known| (distance(known, key), known));
+    scored.min().filter(|(d, known)| *d <= known.len().max(3) / 3).map(|(_, known)| known)
+}
+
+/// Edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_by_pattern_tree_or_openness() {
+        assert_eq!(classify("kv_namespaces[].id"), Some(Works));
+        assert!(matches!(classify("containers[].image"), Some(Refused(_))));
+        assert!(matches!(classify("exports.Foo.type"), Some(Refused(_))));
+        assert_eq!(classify("vars.ANY"), Some(Works));
+        assert_eq!(classify("kv_namespaces[].idd"), None);
+        assert_eq!(nearest("kv_namespaces[].bindig"), Some("binding"));
+        assert_eq!(nearest("kv_namespace"), Some("kv_namespaces"));
+        assert_eq!(nearest("zzzzzz"), None);
+    }
+}

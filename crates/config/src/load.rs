@@ -1,0 +1,283 @@
+//! Finding and loading a configuration.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::classes::{KeyClass, classify, is_open, nearest};
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity, Source};
+use crate::environment::select;
+use crate::migrations::classes_alive;
+use crate::model::WorkerConfig;
+use crate::node::{Node, Value, parse};
+use crate::read::Reader;
+use crate::{variables, worker};
+
+/// What the command line adds.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// The environment, `--env`.
+    pub environment: Option<String>,
+    /// `--var NAME:VALUE`.
+    pub vars: Vec<(String, String)>,
+}
+
+/// A configuration and what is to be said of it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: WorkerConfig,
+    /// Notes and warnings.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// The configuration in `dir`, in wrangler's order of preference; where a build tool has left a
+/// `.wrangler/deploy/config.json`, the one that it points to.
+pub fn find(dir: &Path) -> Option<PathBuf> {
+    let redirect = dir.join(".wrangler/deploy/config.json");
+    if let Ok(text) = std::fs::read_to_string(&redirect)
+        && let Ok(json) = serde_json::from_str::<serde_json::Value>(&text)
+        && let Some(target) = json.get("configPath").and_then(|path| path.as_str())
+    {
+        return Some(dir.join(".wrangler/deploy").join(target));
+    }
+    ["wrangler.json", "wrangler.jsonc", "wrangler.toml"]
+        .iter()
+        .map(|name| dir.join(name))
+        .find(|path| path.is_file())
+}
+
+/// Loads the configuration at `path`.
+pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
+    let text = std::fs::read_to_string(path).map_err(|e| Diagnostic {
+        severity: Severity::Error,
+        message: format!("cannot read the configuration: {e}"),
+        path: path.to_owned(),
+        place: None,
+        help: None,
+    })?;
+    let source = Source { path: path.to_owned(), text };
+    let top = parse(&source)?;
+    if !matches!(top.value, Value::Object(_)) {
+        return Err(source.error(top.span.clone(), "the configuration is not an object").into());
+    }
+    let mut problems = Vec::new();
+    let root = match &options.environment {
+        Some(name) => select(&source, &top, name, &mut problems)?,
+        None => top,
+    };
+    check_keys(&source, &root, "", &mut problems);
+
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let reader = Reader { source: &source, dir, problems: RefCell::new(problems) };
+    let mut config = worker::read(&reader, &reader.root(&root));
+    check_whole(&reader, &root, &config);
+    let problems = reader.problems.into_inner();
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(Diagnostics(problems));
+    }
+    config.environment = options.environment.clone();
+    config.secrets = variables::read(dir, options.environment.as_deref());
+    for (name, value) in &options.vars {
+        config.secrets.remove(name);
+        config.vars.insert(name.clone(), value.clone().into());
+    }
+    if config.name.is_empty() {
+        config.name = folder_name(dir);
+    }
+    Ok(Loaded { config, notes: problems })
+}
+
+/// The files beside the configuration that [`load`] reads too.
+pub fn is_read_too(file: &Path) -> bool {
+    file.file_name().and_then(|name| name.to_str()).is_some_and(variables::is_variable_file)
+}
+
+/// A name for a project that has none.
+fn folder_name(dir: &Path) -> String {
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let name = dir.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
+        .collect();
+    if name.is_empty() { "worker".to_owned() } else { name }
+}
+
+/// Looks at every key: unknown and refused ones are errors, those without a meaning are notes.
+fn check_keys(source: &Source, node: &Node, path: &str, problems: &mut Vec<Diagnostic>) {
+    if let Value::Array(items) = &node.value {
+        for item in items {
+            check_keys(source, item, &format!("{path}[]"), problems);
+        }
+    }
+    for entry in node.entries() {
+        let name = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
+        let off = matches!(&entry.node.value, Value::Bool(false) | Value::Null)
+            || matches!(&entry.node.value, Value::Array(items) if items.is_empty())
+            || matches!(&entry.node.value, Value::Object(entries) if entries.is_empty());
+        match classify(&name) {
+            None => {
+                let error = source.error(entry.key_span.clone(), format!("unknown key \"{}\"", entry.key));
+                problems.push(match nearest(&name) {
+                    Some(known) => error.help(format!("did you mean \"{known}\"?")),
+                    None => error.help("wrangler has no such key: remove it"),
+                });
+            }
+            Some(KeyClass::Refused(_)) if off => {}
+            Some(KeyClass::Refused(why)) => {
+                let message = format!("\"{name}\" does not work on Skep");
+                problems.push(source.error(entry.key_span.clone(), message).help(why));
+            }
+            Some(KeyClass::NoMeaning(why)) => {
+                if name != "$schema" && !off {
+                    let message = format!("\"{name}\" has no effect");
+                    problems.push(source.at(Severity::Note, entry.key_span.clone(), message).help(why));
+                }
+            }
+            Some(KeyClass::Works) if is_open(&name) || name == "env" => {}
+            Some(KeyClass::Works) => check_keys(source, &entry.node, &name, problems),
+        }
+    }
+}
+
+/// What no single key shows.
+fn check_whole(reader: &Reader<'_>, root: &Node, config: &WorkerConfig) {
+    if config.main.is_none() && config.assets.is_none() {
+        let message = "there is neither \"main\" nor \"assets\"";
+        reader.error(root, message, "expected the worker's entry file, the folder of its assets, or both");
+    }
+    if let Some(assets) = &config.assets
+        && config.main.is_none()
+        && let Some(binding) = &assets.binding
+        && let Some(node) = root.get("assets").and_then(|a| a.get("binding"))
+    {
+        let message = format!("Cannot use assets with a binding (\"{binding}\") in an assets-only Worker.");
+        reader.error(node, message, "remove \"binding\", or add \"main\"");
+    }
+    if let Err(error) = classes_alive(&config.migrations)
+        && let Some(node) = root.get("migrations")
+    {
+        reader.error(
+            node,
+            error.to_string(),
+            "see https://developers.cloudflare.com/durable-objects/reference/durable-objects-migrations/",
+        );
+    }
+    let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, kind) in config.binding_names() {
+        users.entry(name).or_default().push(kind);
+    }
+    for (name, kinds) in users.iter().filter(|(_, kinds)| kinds.len() > 1) {
+        let message = match kinds.iter().all(|kind| *kind == kinds[0]) {
+            true => format!("{name} assigned to multiple {} bindings.", kinds[0]),
+            false => format!("{name} assigned to {} bindings.", kinds.join(", ")),
+        };
+        reader.error(
+            root,
+            message,
+            "Bindings must have unique names, so that they can all be referenced in the worker.",
+        );
+    }
+}
+
+impl WorkerConfig {
+    /// All names on `env` and what kind each is.
+    pub fn binding_names(&self) -> Vec<(&str, &'static str)> {
+        let mut names: Vec<(&str, &'static str)> = Vec::new();
+        names.extend(self.vars.keys().map(|name| (name.as_str(), "Environment Variable")));
+        names.extend(self.kv_namespaces.iter().map(|b| (b.binding.as_str(), "KV Namespace")));
+        names.extend(self.r2_buckets.iter().map(|b| (b.binding.as_str(), "R2 Bucket")));
+        names.extend(self.d1_databases.iter().map(|b| (b.binding.as_str(), "D1 Database")));
+        names.extend(self.durable_objects.iter().map(|b| (b.name.as_str(), "Durable Object")));
+        names.extend(self.queue_producers.iter().map(|b| (b.binding.as_str(), "Queue")));
+        names.extend(self.services.iter().map(|b| (b.binding.as_str(), "Worker")));
+        names.extend(self.workflows.iter().map(|b| (b.binding.as_str(), "Workflow")));
+        names.extend(
+            self.analytics_engine_datasets.iter().map(|b| (b.binding.as_str(), "Analytics Engine Dataset")),
+        );
+        names.extend(self.ratelimits.iter().map(|b| (b.name.as_str(), "Rate Limit")));
+        names.extend(self.version_metadata.iter().map(|b| (b.as_str(), "Worker Version Metadata")));
+        names.extend(self.assets.iter().filter_map(|a| a.binding.as_deref()).map(|b| (b, "Assets")));
+        names.extend(self.wasm_modules.keys().map(|name| (name.as_str(), "WASM Module")));
+        names.extend(self.text_blobs.keys().map(|name| (name.as_str(), "Text Blob")));
+        names.extend(self.data_blobs.keys().map(|name| (name.as_str(), "Data Blob")));
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(name: &str, text: &str, environment: Option<&str>) -> Result<Loaded, Diagnostics> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        load(&path, &LoadOptions { environment: environment.map(Into::into), vars: Vec::new() })
+    }
+
+    #[test]
+    fn both_formats_say_the_same() {
+        let json = r#"{ "name": "a", "main": "x.js", /* c */ "vars": { "A": 1, "B": "b" },
+            "kv_namespaces": [{ "binding": "KV", "id": "k" }], "triggers": { "crons": ["* * * * *"] }, }"#;
+        let toml = "name = \"a\"\nmain = \"x.js\"\nvars = { A = 1, B = \"b\" }\n[triggers]\ncrons = [\"* * * * *\"]\n[[kv_namespaces]]\nbinding = \"KV\"\nid = \"k\"\n";
+        let normal = |loaded: Loaded| WorkerConfig {
+            path: PathBuf::new(),
+            dir: PathBuf::new(),
+            main: None,
+            ..loaded.config
+        };
+        let a = load_text("wrangler.jsonc", json, None).unwrap();
+        let b = load_text("wrangler.toml", toml, None).unwrap();
+        let mut b = normal(b);
+        let a = normal(a);
+        b.d1_databases.clone_from(&a.d1_databases);
+        assert_eq!(a, b);
+        assert_eq!(a.kv_namespaces[0].id, "k");
+    }
+
+    #[test]
+    fn an_environment_inherits_settings_but_not_bindings() {
+        let text = r#"{ "name": "a", "main": "x.js", "compatibility_flags": ["nodejs_compat"], "vars": { "A": "top" },
+            "env": { "prod": { "kv_namespaces": [{ "binding": "KV" }] } } }"#;
+        let loaded = load_text("wrangler.json", text, Some("prod")).unwrap();
+        assert_eq!(loaded.config.name, "a-prod");
+        assert_eq!(loaded.config.compatibility_flags, ["nodejs_compat"]);
+        assert!(loaded.config.vars.is_empty());
+        assert_eq!(loaded.config.kv_namespaces[0].id, "KV");
+        assert!(loaded.notes.iter().any(|note| note.message.contains("\"vars\" exists at the top level")));
+        let error = load_text("wrangler.json", text, Some("nope")).unwrap_err().to_string();
+        assert!(error.contains("it has: prod"), "{error}");
+    }
+
+    #[test]
+    fn errors_come_all_at_once_and_each_at_its_place() {
+        let text = "{\n  \"name\": \"Bad Name\",\n  \"main\": 5,\n  \"kv_namespace\": [],\n  \"ai\": { \"binding\": \"AI\" }\n}";
+        let error = load_text("wrangler.jsonc", text, None).unwrap_err();
+        let text = error.to_string();
+        for expected in [
+            "wrangler.jsonc:2:11",
+            "wrangler.jsonc:3:11",
+            "did you mean \"kv_namespaces\"?",
+            "\"ai\" does not work on Skep",
+        ] {
+            assert!(text.contains(expected), "{expected}\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_stands_for_one_binding() {
+        let text = r#"{ "main": "x.js", "kv_namespaces": [{ "binding": "A" }, { "binding": "A" }] }"#;
+        let error = load_text("wrangler.jsonc", text, None).unwrap_err().to_string();
+        assert!(error.contains("A assigned to multiple KV Namespace bindings."), "{error}");
+    }
+
+    #[test]
+    fn a_syntax_error_has_its_place() {
+        let error = load_text("wrangler.jsonc", "{\n  \"name\": \n}", None).unwrap_err().to_string();
+        assert!(error.contains("wrangler.jsonc:"), "{error}");
+        let error = load_text("wrangler.toml", "name = \n", None).unwrap_err().to_string();
+        assert!(error.contains("wrangler.toml:1:"), "{error}");
+    }
+}

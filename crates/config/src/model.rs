@@ -1,0 +1,293 @@
+//! The typed configuration of one worker. Paths are absolute; names and limits are wrangler's.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value as Json;
+
+/// One worker, as its configuration and the chosen environment describe it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkerConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// Its folder: what relative paths start from.
+    pub dir: PathBuf,
+    /// The chosen environment.
+    pub environment: Option<String>,
+    /// The script's name.
+    pub name: String,
+    /// The entry file; `None` for a project of assets alone.
+    pub main: Option<PathBuf>,
+    /// `YYYY-MM-DD`; `None` means the engine's own date.
+    pub compatibility_date: Option<String>,
+    /// Compatibility flags.
+    pub compatibility_flags: Vec<String>,
+    /// Plain variables; a string is text, anything else JSON.
+    pub vars: BTreeMap<String, Json>,
+    /// Variables from `.dev.vars` or `.env`: they hide those of the same name in `vars`.
+    pub secrets: BTreeMap<String, String>,
+    /// KV namespaces.
+    pub kv_namespaces: Vec<KvNamespace>,
+    /// R2 buckets.
+    pub r2_buckets: Vec<R2Bucket>,
+    /// D1 databases.
+    pub d1_databases: Vec<D1Database>,
+    /// Durable Object bindings.
+    pub durable_objects: Vec<DurableObject>,
+    /// Durable Object migrations, in order.
+    pub migrations: Vec<Migration>,
+    /// Queue bindings.
+    pub queue_producers: Vec<QueueProducer>,
+    /// Queues whose messages come to this worker.
+    pub queue_consumers: Vec<QueueConsumer>,
+    /// Cron expressions.
+    pub crons: Vec<String>,
+    /// Service bindings.
+    pub services: Vec<ServiceBinding>,
+    /// Workflows.
+    pub workflows: Vec<WorkflowBinding>,
+    /// Analytics Engine datasets.
+    pub analytics_engine_datasets: Vec<AnalyticsDataset>,
+    /// Rate limiters.
+    pub ratelimits: Vec<RateLimit>,
+    /// The binding that holds the version's id, tag and time.
+    pub version_metadata: Option<String>,
+    /// Static assets.
+    pub assets: Option<Assets>,
+    /// Files on `env`, by binding.
+    pub wasm_modules: BTreeMap<String, PathBuf>,
+    /// Files on `env` as strings.
+    pub text_blobs: BTreeMap<String, PathBuf>,
+    /// Files on `env` as `ArrayBuffer`s.
+    pub data_blobs: BTreeMap<String, PathBuf>,
+    /// How the code is put together.
+    pub bundle: Bundle,
+    /// Settings for `dev`.
+    pub dev: Dev,
+}
+
+/// `kv_namespaces[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct KvNamespace {
+    /// The name on `env`.
+    pub binding: String,
+    /// The namespace; the binding's name where none is given.
+    pub id: String,
+}
+
+/// `r2_buckets[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct R2Bucket {
+    /// The name on `env`.
+    pub binding: String,
+    /// The bucket; the binding's name where none is given.
+    pub bucket_name: String,
+}
+
+/// `d1_databases[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct D1Database {
+    /// The name on `env`.
+    pub binding: String,
+    /// The database; the binding's name where none is given.
+    pub database_id: String,
+    /// The name for people.
+    pub database_name: Option<String>,
+    /// The folder of SQL migrations: `migrations` where none is given.
+    pub migrations_dir: PathBuf,
+    /// The table that says which are applied: `d1_migrations` where none is given.
+    pub migrations_table: String,
+}
+
+/// `durable_objects.bindings[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct DurableObject {
+    /// The name on `env`.
+    pub name: String,
+    /// The exported class.
+    pub class_name: String,
+    /// The script that exports it, if another.
+    pub script_name: Option<String>,
+}
+
+/// `migrations[]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Migration {
+    /// Unique and in order.
+    pub tag: String,
+    /// Classes with key-value storage.
+    pub new_classes: Vec<String>,
+    /// Classes with SQLite storage.
+    pub new_sqlite_classes: Vec<String>,
+    /// From and to.
+    pub renamed_classes: Vec<(String, String)>,
+    /// Classes whose objects are deleted.
+    pub deleted_classes: Vec<String>,
+    /// From, from which script, to.
+    pub transferred_classes: Vec<(String, String, String)>,
+}
+
+/// `queues.producers[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueProducer {
+    /// The name on `env`.
+    pub binding: String,
+    /// The queue.
+    pub queue: String,
+    /// Seconds before messages are delivered.
+    pub delivery_delay: Option<u32>,
+}
+
+/// `queues.consumers[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueConsumer {
+    /// The queue.
+    pub queue: String,
+    /// Messages per batch at most.
+    pub max_batch_size: Option<u32>,
+    /// Seconds to wait for a full batch.
+    pub max_batch_timeout: Option<u32>,
+    /// Deliveries after the first one.
+    pub max_retries: Option<u32>,
+    /// Where messages go that failed too often.
+    pub dead_letter_queue: Option<String>,
+    /// Batches at once.
+    pub max_concurrency: Option<u32>,
+    /// Seconds before a failed message is delivered again.
+    pub retry_delay: Option<u32>,
+}
+
+/// `services[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceBinding {
+    /// The name on `env`.
+    pub binding: String,
+    /// The script.
+    pub service: String,
+    /// The exported class; the default export where none is given.
+    pub entrypoint: Option<String>,
+    /// `ctx.props` of the callee.
+    pub props: Option<Json>,
+}
+
+/// `workflows[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkflowBinding {
+    /// The name on `env`.
+    pub binding: String,
+    /// The Workflow.
+    pub name: String,
+    /// The exported class.
+    pub class_name: String,
+    /// The script that exports it, if another.
+    pub script_name: Option<String>,
+}
+
+/// `analytics_engine_datasets[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnalyticsDataset {
+    /// The name on `env`.
+    pub binding: String,
+    /// The dataset; the binding's name where none is given.
+    pub dataset: String,
+}
+
+/// `ratelimits[]`, or `unsafe.bindings[]` of type `ratelimit`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RateLimit {
+    /// The name on `env`.
+    pub name: String,
+    /// Limiters with the same id share their counters.
+    pub namespace_id: String,
+    /// Requests per period.
+    pub limit: u32,
+    /// Seconds.
+    pub period: f64,
+    /// Requests per burst window.
+    pub burst: Option<u32>,
+    /// Seconds.
+    pub burst_window: Option<f64>,
+    /// Seconds.
+    pub bucket_size: Option<f64>,
+}
+
+/// `assets`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assets {
+    /// The folder.
+    pub directory: PathBuf,
+    /// The name on `env`.
+    pub binding: Option<String>,
+    /// `auto-trailing-slash`, `force-trailing-slash`, `drop-trailing-slash` or `none`.
+    pub html_handling: Option<String>,
+    /// `single-page-application`, `404-page` or `none`.
+    pub not_found_handling: Option<String>,
+    /// Which requests go to the worker first.
+    pub run_worker_first: RunWorkerFirst,
+}
+
+/// `assets.run_worker_first`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunWorkerFirst {
+    /// All or none.
+    Always(bool),
+    /// Those whose path matches.
+    Paths(Vec<String>),
+}
+
+/// How the code is put together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bundle {
+    /// Leave the files as they are.
+    pub no_bundle: bool,
+    /// Also upload files that no import names; default: `no_bundle`.
+    pub find_additional_modules: Option<bool>,
+    /// Module names without a hash.
+    pub preserve_file_names: bool,
+    /// The folder that module names start from.
+    pub base_dir: Option<PathBuf>,
+    /// Shorter code.
+    pub minify: bool,
+    /// Keep `fn.name`; default: yes.
+    pub keep_names: Option<bool>,
+    /// Which files are modules of which kind.
+    pub rules: Vec<Rule>,
+    /// Module names to others.
+    pub alias: BTreeMap<String, String>,
+    /// Identifiers to expressions.
+    pub define: BTreeMap<String, String>,
+    /// `tsconfig.json`
+    pub tsconfig: Option<PathBuf>,
+    /// For JSX.
+    pub jsx_factory: Option<String>,
+    /// For JSX.
+    pub jsx_fragment: Option<String>,
+    /// A command to run first.
+    pub command: Option<String>,
+    /// Where to run it.
+    pub command_dir: Option<PathBuf>,
+    /// Changes in these folders run it again.
+    pub watch_dirs: Vec<PathBuf>,
+}
+
+/// `rules[]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// `ESModule`, `CommonJS`, `CompiledWasm`, `Text` or `Data`.
+    pub kind: String,
+    /// Which files.
+    pub globs: Vec<String>,
+    /// Whether later rules of the same kind count too.
+    pub fallthrough: bool,
+}
+
+/// `dev`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dev {
+    /// The address to listen on.
+    pub ip: Option<String>,
+    /// The port to listen on.
+    pub port: Option<u16>,
+    /// The port for DevTools.
+    pub inspector_port: Option<u16>,
+}

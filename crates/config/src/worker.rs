@@ -1,0 +1,308 @@
+//! From a tree to a [`WorkerConfig`].
+
+use crate::model::*;
+use crate::read::{Reader, Table};
+
+/// The longest delay that queues know: 24 hours.
+const DAY: u32 = 86_400;
+
+pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
+    WorkerConfig {
+        path: reader.source.path.clone(),
+        dir: reader.dir.to_owned(),
+        environment: None,
+        name: name(root),
+        main: root.path("main"),
+        compatibility_date: compatibility_date(root),
+        compatibility_flags: root.strings("compatibility_flags"),
+        vars: root
+            .table("vars")
+            .map(|vars| vars.node().entries().iter().map(|e| (e.key.clone(), e.node.to_json())).collect())
+            .unwrap_or_default(),
+        secrets: Default::default(),
+        kv_namespaces: root.tables("kv_namespaces").iter().map(kv).collect(),
+        r2_buckets: root.tables("r2_buckets").iter().map(r2).collect(),
+        d1_databases: root.tables("d1_databases").iter().map(|t| d1(reader, t)).collect(),
+        durable_objects: nested(root, "durable_objects", "bindings").iter().map(durable_object).collect(),
+        migrations: root.tables("migrations").iter().map(migration).collect(),
+        queue_producers: nested(root, "queues", "producers").iter().map(producer).collect(),
+        queue_consumers: nested(root, "queues", "consumers").iter().filter_map(consumer).collect(),
+        crons: root.table("triggers").map(|t| t.strings("crons")).unwrap_or_default(),
+        services: root.tables("services").iter().map(service).collect(),
+        workflows: root.tables("workflows").iter().map(workflow).collect(),
+        analytics_engine_datasets: root.tables("analytics_engine_datasets").iter().map(dataset).collect(),
+        ratelimits: ratelimits(root),
+        version_metadata: root.table("version_metadata").map(|t| t.required("binding")),
+        assets: root.table("assets").and_then(|t| assets(&t)),
+        wasm_modules: root.path_map("wasm_modules"),
+        text_blobs: root.path_map("text_blobs"),
+        data_blobs: root.path_map("data_blobs"),
+        bundle: bundle(root),
+        dev: root.table("dev").map(|t| dev(&t)).unwrap_or_default(),
+    }
+}
+
+fn nested<'a>(root: &Table<'a>, key: &str, list: &str) -> Vec<Table<'a>> {
+    root.table(key).map(|table| table.tables(list)).unwrap_or_default()
+}
+
+/// The rule and the text are wrangler's.
+fn name(root: &Table<'_>) -> String {
+    let name = root.string("name").unwrap_or_default();
+    let valid = name.len() <= 255
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+    if !valid {
+        let message = format!("\"name\" is \"{name}\"");
+        root.error("name", message, "expected only lowercase letters, digits, dashes and underscores");
+    }
+    name
+}
+
+fn compatibility_date(root: &Table<'_>) -> Option<String> {
+    let date = root.string("compatibility_date")?;
+    let valid = date.len() == 10
+        && date
+            .bytes()
+            .enumerate()
+            .all(|(n, b)| if n == 4 || n == 7 { b == b'-' } else { b.is_ascii_digit() });
+    if !valid {
+        root.error(
+            "compatibility_date",
+            format!("\"compatibility_date\" is \"{date}\""),
+            "expected YYYY-MM-DD",
+        );
+    }
+    Some(date)
+}
+
+fn kv(table: &Table<'_>) -> KvNamespace {
+    let binding = table.required("binding");
+    KvNamespace { id: table.string("id").unwrap_or_else(|| binding.clone()), binding }
+}
+
+fn r2(table: &Table<'_>) -> R2Bucket {
+    let binding = table.required("binding");
+    R2Bucket { bucket_name: table.string("bucket_name").unwrap_or_else(|| binding.clone()), binding }
+}
+
+fn d1(reader: &Reader<'_>, table: &Table<'_>) -> D1Database {
+    let binding = table.required("binding");
+    D1Database {
+        database_id: table.string("database_id").unwrap_or_else(|| binding.clone()),
+        database_name: table.string("database_name"),
+        migrations_dir: table.path("migrations_dir").unwrap_or_else(|| reader.dir.join("migrations")),
+        migrations_table: table.string("migrations_table").unwrap_or_else(|| "d1_migrations".into()),
+        binding,
+    }
+}
+
+fn durable_object(table: &Table<'_>) -> DurableObject {
+    DurableObject {
+        name: table.required("name"),
+        class_name: table.required("class_name"),
+        script_name: table.string("script_name"),
+    }
+}
+
+fn migration(table: &Table<'_>) -> Migration {
+    let renamed = table.tables("renamed_classes");
+    let transferred = table.tables("transferred_classes");
+    Migration {
+        tag: table.required("tag"),
+        new_classes: table.strings("new_classes"),
+        new_sqlite_classes: table.strings("new_sqlite_classes"),
+        renamed_classes: renamed.iter().map(|t| (t.required("from"), t.required("to"))).collect(),
+        deleted_classes: table.strings("deleted_classes"),
+        transferred_classes: transferred
+            .iter()
+            .map(|t| (t.required("from"), t.required("from_script"), t.required("to")))
+            .collect(),
+    }
+}
+
+fn producer(table: &Table<'_>) -> QueueProducer {
+    QueueProducer {
+        binding: table.required("binding"),
+        queue: table.required("queue"),
+        delivery_delay: table.integer("delivery_delay", 0, DAY),
+    }
+}
+
+/// `None` for a pull consumer: nothing is delivered to a worker.
+fn consumer(table: &Table<'_>) -> Option<QueueConsumer> {
+    if table.one_of("type", &["worker", "http_pull"]).as_deref() == Some("http_pull") {
+        return None;
+    }
+    Some(QueueConsumer {
+        queue: table.required("queue"),
+        max_batch_size: table.integer("max_batch_size", 1, 100),
+        max_batch_timeout: table.integer("max_batch_timeout", 0, 60),
+        max_retries: table.integer("max_retries", 0, 100),
+        dead_letter_queue: table.string("dead_letter_queue"),
+        max_concurrency: table.integer("max_concurrency", 1, 250),
+        retry_delay: table.integer("retry_delay", 0, DAY),
+    })
+}
+
+fn service(table: &Table<'_>) -> ServiceBinding {
+    let service = table.required("service");
+    ServiceBinding {
+        binding: table.required("binding"),
+        service: match table.string("environment") {
+            Some(environment) => format!("{service}-{environment}"),
+            None => service,
+        },
+        entrypoint: table.string("entrypoint"),
+        props: table.json("props"),
+    }
+}
+
+fn workflow(table: &Table<'_>) -> WorkflowBinding {
+    let name = table.required("name");
+    if name.chars().count() > 64 {
+        table.error(
+            "name",
+            format!("\"{}\" has more than 64 characters", table.name("name")),
+            "expected at most 64",
+        );
+    }
+    WorkflowBinding {
+        binding: table.required("binding"),
+        name,
+        class_name: table.required("class_name"),
+        script_name: table.string("script_name"),
+    }
+}
+
+fn dataset(table: &Table<'_>) -> AnalyticsDataset {
+    let binding = table.required("binding");
+    AnalyticsDataset { dataset: table.string("dataset").unwrap_or_else(|| binding.clone()), binding }
+}
+
+fn ratelimits(root: &Table<'_>) -> Vec<RateLimit> {
+    let mut all: Vec<RateLimit> = root.tables("ratelimits").iter().filter_map(ratelimit).collect();
+    for table in nested(root, "unsafe", "bindings") {
+        match table.required("type").as_str() {
+            "ratelimit" => all.extend(ratelimit(&table)),
+            other => table.error(
+                "type",
+                format!("unsafe bindings of type \"{other}\" do not exist on Skep"),
+                "only \"ratelimit\" does: remove the binding",
+            ),
+        }
+    }
+    all
+}
+
+/// Cloudflare's `simple: {limit, period}`, or Skep's sliding window with the fields beside the name.
+fn ratelimit(table: &Table<'_>) -> Option<RateLimit> {
+    let simple = table.table("simple");
+    let (limit, period) = match &simple {
+        Some(simple) => {
+            let period = simple.integer("period", 10, 60);
+            if period.is_some_and(|period| period != 10 && period != 60) {
+                let message = format!("\"{}\" is neither 10 nor 60", simple.name("period"));
+                simple.error(
+                    "period",
+                    message,
+                    "expected 10 or 60; other periods go beside \"namespace_id\"",
+                );
+            }
+            (simple.integer("limit", 1, u32::MAX), period.map(f64::from))
+        }
+        None => (table.integer("limit", 1, u32::MAX), table.seconds("period")),
+    };
+    let holder = simple.as_ref().unwrap_or(table);
+    for (key, missing) in [("limit", limit.is_none()), ("period", period.is_none())] {
+        if missing && holder.get(key).is_none() {
+            let message = format!("\"{}\" is missing", holder.name(key));
+            holder.error(key, message, "expected \"simple\": { \"limit\": …, \"period\": 10 or 60 }");
+        }
+    }
+    let namespace_id = match table.json("namespace_id") {
+        Some(serde_json::Value::Number(number)) => number.to_string(),
+        _ => table.required("namespace_id"),
+    };
+    Some(RateLimit {
+        name: table.required("name"),
+        namespace_id,
+        limit: limit?,
+        period: period?,
+        burst: table.integer("burst", 1, u32::MAX),
+        burst_window: table.seconds("burstWindow"),
+        bucket_size: table.seconds("bucketSize"),
+    })
+}
+
+fn assets(table: &Table<'_>) -> Option<Assets> {
+    let Some(directory) = table.path("directory") else {
+        let message = "\"assets.directory\" is missing";
+        table.error("directory", message, "expected the folder of the static assets");
+        return None;
+    };
+    let run_worker_first = match table.json("run_worker_first") {
+        None => RunWorkerFirst::Always(false),
+        Some(serde_json::Value::Bool(always)) => RunWorkerFirst::Always(always),
+        Some(_) => RunWorkerFirst::Paths(table.strings("run_worker_first")),
+    };
+    Some(Assets {
+        directory,
+        binding: table.string("binding"),
+        html_handling: table.one_of(
+            "html_handling",
+            &["auto-trailing-slash", "force-trailing-slash", "drop-trailing-slash", "none"],
+        ),
+        not_found_handling: table
+            .one_of("not_found_handling", &["single-page-application", "404-page", "none"]),
+        run_worker_first,
+    })
+}
+
+fn bundle(root: &Table<'_>) -> Bundle {
+    let build = root.table("build");
+    let watch = build.as_ref().map(|b| match b.json("watch_dir") {
+        Some(serde_json::Value::Array(_)) => b.strings("watch_dir"),
+        Some(_) => b.string("watch_dir").into_iter().collect(),
+        None => vec!["./src".to_owned()],
+    });
+    let dir = |text: String| root_dir(root, &text);
+    Bundle {
+        no_bundle: root.bool("no_bundle").unwrap_or(false),
+        find_additional_modules: root.bool("find_additional_modules"),
+        preserve_file_names: root.bool("preserve_file_names").unwrap_or(false),
+        base_dir: root.path("base_dir"),
+        minify: root.bool("minify").unwrap_or(false),
+        keep_names: root.bool("keep_names"),
+        rules: root.tables("rules").iter().filter_map(rule).collect(),
+        alias: root.string_map("alias"),
+        define: root.string_map("define"),
+        tsconfig: root.path("tsconfig"),
+        jsx_factory: root.string("jsx_factory"),
+        jsx_fragment: root.string("jsx_fragment"),
+        command: build.as_ref().and_then(|b| b.string("command")),
+        command_dir: build.as_ref().and_then(|b| b.path("cwd")),
+        watch_dirs: watch.into_iter().flatten().map(dir).collect(),
+    }
+}
+
+fn root_dir(root: &Table<'_>, text: &str) -> std::path::PathBuf {
+    root.dir().join(text)
+}
+
+fn rule(table: &Table<'_>) -> Option<Rule> {
+    let kind = table.one_of("type", &["ESModule", "CommonJS", "CompiledWasm", "Text", "Data"])?;
+    Some(Rule {
+        kind,
+        globs: table.strings("globs"),
+        fallthrough: table.bool("fallthrough").unwrap_or(false),
+    })
+}
+
+fn dev(table: &Table<'_>) -> Dev {
+    if table.one_of("local_protocol", &["http", "https"]).as_deref() == Some("https") {
+        let message = "\"dev.local_protocol\" is \"https\"";
+        table.error("local_protocol", message, "`skep dev` speaks HTTP: remove it, or put a proxy in front");
+    }
+    let port = |key| table.integer(key, 0, 65_535).and_then(|port| u16::try_from(port).ok());
+    Dev { ip: table.string("ip"), port: port("port"), inspector_port: port("inspector_port") }
+}
