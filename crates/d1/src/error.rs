@@ -14,6 +14,9 @@ pub(crate) const TIMED_OUT: &str =
 /// The text for a result that does not fit, from the same list.
 pub(crate) const TOO_MUCH_MEMORY: &str = "D1 DB's isolate exceeded its memory limit and was reset.";
 
+/// The text for a database of 10 GB, from the same list.
+pub(crate) const TOO_LARGE: &str = "Exceeded maximum DB size";
+
 impl D1Error {
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())

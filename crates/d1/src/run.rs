@@ -8,7 +8,7 @@ use std::time::Instant;
 use rusqlite::{CachedStatement, ErrorCode};
 
 use crate::encode;
-use crate::error::{D1Error, TIMED_OUT};
+use crate::error::{D1Error, TIMED_OUT, TOO_LARGE};
 use crate::plan::{Plan, Plans};
 use crate::request::{ResultsFormat, Statement};
 use crate::session::{Patience, Session};
@@ -247,6 +247,9 @@ impl<'a> Runner<'a> {
     }
 
     fn failed(&self, plan: &Plan, error: &rusqlite::Error) -> Stop {
+        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.session.at_capacity() {
+            return D1Error::new(TOO_LARGE).into();
+        }
         let interrupted = error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted);
         if !(interrupted && self.session.timed_out()) {
             return D1Error::from_sqlite(error, 0).into();

@@ -20,6 +20,8 @@ const STEPS: i32 = 1000;
 /// How many such looks a query gets on the caller's thread before it has to move to a blocking one:
 /// 40,000 steps, about half a millisecond, some thousand rows.
 const INLINE_LOOKS: u64 = 40;
+/// Bytes of a database at most; same page.
+const DATABASE: i64 = 10_000_000_000;
 /// Bytes that the journal keeps once its content is in the database.
 const JOURNAL: i64 = 16 << 20;
 /// Statements that stay compiled per connection.
@@ -92,6 +94,9 @@ impl Session {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "journal_size_limit", JOURNAL)?;
+        let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let pages = DATABASE / page.max(1);
+        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
         Self::new(connection)
     }
 
@@ -153,6 +158,14 @@ impl Session {
     pub(crate) fn own(&self, sql: &str) -> rusqlite::Result<()> {
         self.start_timer(Patience::Full);
         self.trusted(|connection| connection.prepare_cached(sql)?.raw_execute().map(|_| ()))
+    }
+
+    /// Whether the database is so near its largest size that this, not the disk, must be why it is full.
+    pub(crate) fn at_capacity(&self) -> bool {
+        self.trusted(|connection| {
+            let ask = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            matches!((ask("page_count"), ask("max_page_count")), (Ok(now), Ok(most)) if now >= most / 20 * 19)
+        })
     }
 
     /// Bytes of the file that hold data: free pages are not counted, as the engine does not.

@@ -329,6 +329,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_database_at_its_largest_says_so_and_can_be_emptied() {
+        let small = |session: &mut Session| {
+            session.trusted(|c| c.query_row("PRAGMA max_page_count = 200", [], |_| Ok(()))).unwrap();
+        };
+        let (_dir, writer) = writer(small);
+        let outcome = loop {
+            if let Err(error) = run(&writer, "INSERT INTO t VALUES (zeroblob(4000))").await {
+                break error;
+            }
+        };
+        assert_eq!(outcome.to_string(), crate::error::TOO_LARGE);
+        run(&writer, "DELETE FROM t").await.unwrap();
+        run(&writer, "INSERT INTO t VALUES (zeroblob(4000))").await.unwrap();
+    }
+
+    #[tokio::test]
     async fn what_is_queued_is_written_before_the_writer_ends() {
         let (dir, writer) = writer(|_| {});
         let (reply, _nobody_listens) = oneshot::channel();
