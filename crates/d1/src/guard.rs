@@ -1,170 +1,13 @@
-//! What SQL may do: the engine's own lists, asked by SQLite while it compiles a statement.
+//! What SQL may do: decided while SQLite compiles a statement, by the lists of `dialect.rs`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
-/// The engine's words for `BEGIN`, `COMMIT`, `ROLLBACK`, `SAVEPOINT` and `RELEASE`.
-pub(crate) const NO_TRANSACTIONS: &str = "To execute a transaction, please use the \
-state.storage.transaction() or state.storage.transactionSync() APIs instead of the SQL BEGIN TRANSACTION or \
-SAVEPOINT statements. The JavaScript API is safer because it will automatically roll back on exceptions, and \
-because it interacts correctly with Durable Objects' automatic atomic write coalescing.";
-
-/// The functions that SQL may call (workerd `util/sqlite.c++`); sorted.
-const FUNCTIONS: &[&str] = &[
-    "->",
-    "->>",
-    "abs",
-    "acos",
-    "acosh",
-    "asin",
-    "asinh",
-    "atan",
-    "atan2",
-    "atanh",
-    "avg",
-    "bm25",
-    "ceil",
-    "changes",
-    "char",
-    "coalesce",
-    "concat",
-    "concat_ws",
-    "cos",
-    "cosh",
-    "count",
-    "cume_dist",
-    "current_date",
-    "current_time",
-    "current_timestamp",
-    "date",
-    "datetime",
-    "degrees",
-    "dense_rank",
-    "exp",
-    "first_value",
-    "floor",
-    "format",
-    "glob",
-    "group_concat",
-    "hex",
-    "highlight",
-    "ifnull",
-    "iif",
-    "instr",
-    "json",
-    "json_array",
-    "json_array_length",
-    "json_each",
-    "json_extract",
-    "json_group_array",
-    "json_group_object",
-    "json_insert",
-    "json_object",
-    "json_patch",
-    "json_quote",
-    "json_remove",
-    "json_replace",
-    "json_set",
-    "json_tree",
-    "json_type",
-    "json_valid",
-    "jsonb",
-    "jsonb_array",
-    "jsonb_extract",
-    "jsonb_group_array",
-    "jsonb_group_object",
-    "jsonb_insert",
-    "jsonb_object",
-    "jsonb_patch",
-    "jsonb_remove",
-    "jsonb_replace",
-    "jsonb_set",
-    "julianday",
-    "lag",
-    "last_insert_rowid",
-    "last_value",
-    "lead",
-    "length",
-    "like",
-    "likelihood",
-    "likely",
-    "ln",
-    "load_extension",
-    "log",
-    "log2",
-    "lower",
-    "ltrim",
-    "match",
-    "max",
-    "max_scalar",
-    "min",
-    "min_scalar",
-    "mod",
-    "nth_value",
-    "ntile",
-    "nullif",
-    "octet_length",
-    "percent_rank",
-    "pi",
-    "pow",
-    "printf",
-    "quote",
-    "radians",
-    "random",
-    "randomblob",
-    "rank",
-    "replace",
-    "round",
-    "row_number",
-    "rtreecheck",
-    "rtrim",
-    "sign",
-    "sin",
-    "sinh",
-    "snippet",
-    "soundex",
-    "sqlite_drop_column",
-    "sqlite_rename_column",
-    "sqlite_rename_quotefix",
-    "sqlite_rename_table",
-    "sqlite_rename_test",
-    "sqrt",
-    "strftime",
-    "string_agg",
-    "substr",
-    "substring",
-    "sum",
-    "tan",
-    "tanh",
-    "time",
-    "timediff",
-    "total",
-    "total_changes",
-    "trim",
-    "trunc",
-    "typeof",
-    "unhex",
-    "unicode",
-    "unixepoch",
-    "unlikely",
-    "upper",
-    "zeroblob",
-];
-/// Functions whose answer is the writing connection's.
-const WRITER_FUNCTIONS: &[&str] = &["changes", "last_insert_rowid", "total_changes"];
-/// PRAGMAs that switch something in the connection.
-const SWITCHES: &[&str] = &[
-    "case_sensitive_like",
-    "defer_foreign_keys",
-    "foreign_keys",
-    "ignore_check_constraints",
-    "legacy_alter_table",
-    "recursive_triggers",
-    "reverse_unordered_selects",
-];
-const MODULES: &[&str] = &["fts5", "fts5vocab", "rtree", "rtree_i32"];
+use crate::dialect::{
+    FUNCTIONS, MODULES, NO_TRANSACTIONS, SWITCHES, WRITER_FUNCTIONS, allowed_name, is_boolean,
+};
 
 /// What a statement was seen to touch while it was compiled.
 #[derive(Clone, Debug, Default)]
@@ -260,39 +103,34 @@ impl Guard {
     }
 }
 
-/// Whether an application may use a name: `_cf_` is reserved.
-pub(crate) fn allowed_name(name: &str) -> bool {
-    !name.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("_cf_"))
-}
-
 fn decide(context: &AuthContext<'_>, seen: &mut Seen) -> bool {
+    if let Some(name) = context.accessor
+        && !seen.through.iter().any(|known| known == name)
+    {
+        seen.through.push(name.to_owned());
+    }
+    // For these two SQLite passes the database elsewhere.
     let database = match context.action {
         AuthAction::AlterTable { database_name, .. } | AuthAction::Detach { database_name } => {
             Some(database_name)
         }
         _ => context.database_name,
     };
-    match database {
-        None | Some("main") => {}
-        Some("temp") => {
-            return match context.action {
-                AuthAction::Read { table_name, .. } | AuthAction::Update { table_name, .. } => {
-                    allowed_name(table_name)
-                }
-                _ => false,
-            };
+    match (database, context.action) {
+        (None | Some("main"), action) => decide_schema(action, seen)
+            .unwrap_or_else(|| decide_use(action, context.accessor.is_none(), seen)),
+        (Some("temp"), AuthAction::Read { table_name, .. } | AuthAction::Update { table_name, .. }) => {
+            allowed_name(table_name)
         }
-        Some(_) => return false,
+        _ => false,
     }
-    let direct = context.accessor.is_none();
-    if let Some(name) = context.accessor
-        && !seen.through.iter().any(|known| known == name)
-    {
-        seen.through.push(name.to_owned());
-    }
-    match context.action {
-        AuthAction::Select | AuthAction::Recursive => true,
-        AuthAction::Analyze { .. } => true,
+}
+
+/// What reads and writes rows, and everything else that leaves the schema alone.
+fn decide_use(action: AuthAction<'_>, direct: bool, seen: &mut Seen) -> bool {
+    match action {
+        AuthAction::Select | AuthAction::Recursive | AuthAction::Analyze { .. } => true,
+        AuthAction::Reindex { index_name } => allowed_name(index_name),
         AuthAction::Read { table_name, .. } => {
             if !seen.tables_read.iter().any(|t| t == table_name) && !table_name.starts_with("sqlite_stat") {
                 seen.tables_read.push(table_name.to_owned());
@@ -311,37 +149,6 @@ fn decide(context: &AuthContext<'_>, seen: &mut Seen) -> bool {
             note_target(seen, direct, table_name, Some(column_name), false);
             allowed_name(table_name)
         }
-        AuthAction::CreateTable { table_name: name } | AuthAction::CreateView { view_name: name } => {
-            seen.schema = true;
-            seen.schema_rows += 2;
-            allowed_name(name)
-        }
-        AuthAction::DropTable { table_name: name } | AuthAction::DropView { view_name: name } => {
-            seen.schema = true;
-            allowed_name(name)
-        }
-        AuthAction::Reindex { index_name } => allowed_name(index_name),
-        AuthAction::AlterTable { table_name, .. } => {
-            seen.schema = true;
-            seen.alters = true;
-            allowed_name(table_name)
-        }
-        AuthAction::CreateIndex { index_name: name, table_name }
-        | AuthAction::CreateTrigger { trigger_name: name, table_name } => {
-            seen.schema = true;
-            seen.schema_rows += 1;
-            allowed_name(name) && allowed_name(table_name)
-        }
-        AuthAction::DropIndex { index_name: name, table_name }
-        | AuthAction::DropTrigger { trigger_name: name, table_name } => {
-            seen.schema = true;
-            allowed_name(name) && allowed_name(table_name)
-        }
-        AuthAction::CreateVtable { table_name, module_name }
-        | AuthAction::DropVtable { table_name, module_name } => {
-            seen.schema = true;
-            MODULES.iter().any(|m| m.eq_ignore_ascii_case(module_name)) && allowed_name(table_name)
-        }
         AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
             seen.refused = Some(NO_TRANSACTIONS);
             false
@@ -353,6 +160,39 @@ fn decide(context: &AuthContext<'_>, seen: &mut Seen) -> bool {
         AuthAction::Pragma { pragma_name, pragma_value } => decide_pragma(pragma_name, pragma_value, seen),
         _ => false,
     }
+}
+
+/// What changes the schema; `None` for anything else.
+fn decide_schema(action: AuthAction<'_>, seen: &mut Seen) -> Option<bool> {
+    let (allowed, rows) = match action {
+        AuthAction::CreateTable { table_name: name } | AuthAction::CreateView { view_name: name } => {
+            (allowed_name(name), 2)
+        }
+        AuthAction::DropTable { table_name: name } | AuthAction::DropView { view_name: name } => {
+            (allowed_name(name), 0)
+        }
+        AuthAction::AlterTable { table_name, .. } => {
+            seen.alters = true;
+            (allowed_name(table_name), 0)
+        }
+        AuthAction::CreateIndex { index_name: name, table_name }
+        | AuthAction::CreateTrigger { trigger_name: name, table_name } => {
+            (allowed_name(name) && allowed_name(table_name), 1)
+        }
+        AuthAction::DropIndex { index_name: name, table_name }
+        | AuthAction::DropTrigger { trigger_name: name, table_name } => {
+            (allowed_name(name) && allowed_name(table_name), 0)
+        }
+        AuthAction::CreateVtable { table_name, module_name }
+        | AuthAction::DropVtable { table_name, module_name } => {
+            let known = MODULES.iter().any(|m| m.eq_ignore_ascii_case(module_name));
+            (known && allowed_name(table_name), 0)
+        }
+        _ => return None,
+    };
+    seen.schema = true;
+    seen.schema_rows += rows;
+    Some(allowed)
 }
 
 /// Remembers the first table that the statement itself writes; what triggers write is counted apart.
@@ -396,33 +236,5 @@ fn decide_pragma(name: &str, value: Option<&str>, seen: &mut Seen) -> bool {
             value.is_none_or(is_boolean)
         }
         _ => false,
-    }
-}
-
-/// The engine compares beginnings, so `truely` passes there and here.
-fn is_boolean(value: &str) -> bool {
-    let bytes = value.as_bytes();
-    let bare = match bytes {
-        [quote @ (b'\'' | b'"'), inner @ .., last] if last == quote => inner,
-        _ => bytes,
-    };
-    let begins = |word: &str| bare.get(..word.len()).is_some_and(|b| b.eq_ignore_ascii_case(word.as_bytes()));
-    ["true", "false", "yes", "no", "on", "off", "1", "0"].into_iter().any(begins)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_list_of_functions_is_sorted() {
-        assert!(FUNCTIONS.is_sorted());
-    }
-
-    #[test]
-    fn the_reserved_prefix_is_told_in_any_case() {
-        assert!(!allowed_name("_CF_x"));
-        assert!(allowed_name("_cf"));
-        assert!(allowed_name("é_cf_"));
     }
 }

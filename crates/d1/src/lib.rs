@@ -17,6 +17,7 @@
 
 mod bookmark;
 mod database;
+mod dialect;
 mod encode;
 mod error;
 mod export;
