@@ -21,6 +21,8 @@ const MAGIC: i64 = 0x536b_0000;
 const FORMAT: i64 = 1;
 /// Reading connections kept for reuse; more may exist for a moment under load.
 const IDLE_READERS: usize = 4;
+/// Statements of a call that may run on the caller's thread, each at least some microseconds.
+const INLINE_STATEMENTS: usize = 100;
 /// Long queries of one database at a time; further ones wait. Bounds threads and memory.
 const LONG_QUERIES: usize = 8;
 
@@ -69,6 +71,9 @@ impl D1Database {
         let statements = without_comments(statements)?;
         if !statements.iter().all(|statement| may_read(&statement.sql)) {
             return self.writer.run(statements, format).await;
+        }
+        if statements.len() > INLINE_STATEMENTS {
+            return self.run_long(statements, format).await;
         }
         match self.inner.read(&statements, format, Patience::Inline) {
             Ok(body) => Ok(body),
@@ -149,13 +154,16 @@ impl Inner {
                 format,
                 patience,
                 writes: false,
+                alone: statements.len() == 1,
                 facts: self.shared.facts(),
                 effects: Effects::default(),
             };
-            if statements.len() == 1 {
+            if runner.alone {
+                session.start_timer(patience);
                 return runner.run(statements);
             }
             session.own("BEGIN")?;
+            session.start_timer(patience);
             let result = runner.run(statements);
             session.own("COMMIT")?;
             result

@@ -79,6 +79,8 @@ pub(crate) struct Runner<'a> {
     pub patience: Patience,
     /// Whether the connection may write, and is inside a transaction.
     pub writes: bool,
+    /// Whether the call has one statement, so that what takes long is known.
+    pub alone: bool,
     pub facts: Facts,
     pub effects: Effects,
 }
@@ -147,7 +149,7 @@ impl<'a> Runner<'a> {
             )
             .into());
         }
-        self.session.start_timer(self.patience);
+        self.start_timer();
         // As the engine does, one step only: an INSERT … RETURNING has done all of its work by then.
         let first = prepared.raw_query().next().map(|_| ());
         first.map_err(|e| self.failed(&plan, &e))?;
@@ -216,7 +218,7 @@ impl<'a> Runner<'a> {
 
     /// Runs a bound statement to its end and writes its rows; returns how many.
     fn step(&self, plan: &Plan, prepared: &mut CachedStatement<'_>, out: &mut Vec<u8>) -> Result<u64, Stop> {
-        self.session.start_timer(self.patience);
+        self.start_timer();
         let mut table: Option<Table> = None;
         let mut count = 0;
         let mut rows = prepared.raw_query();
@@ -246,6 +248,13 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
+    /// Each query has its own time, but the caller's thread is held by all of a call's together.
+    fn start_timer(&self) {
+        if self.patience == Patience::Full {
+            self.session.start_timer(Patience::Full);
+        }
+    }
+
     fn failed(&self, plan: &Plan, error: &rusqlite::Error) -> Stop {
         if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.session.at_capacity() {
             return D1Error::new(TOO_LARGE).into();
@@ -257,7 +266,7 @@ impl<'a> Runner<'a> {
         match self.patience {
             Patience::Full => D1Error::new(TIMED_OUT).into(),
             Patience::Inline => {
-                plan.slow.store(true, Ordering::Relaxed);
+                plan.slow.store(self.alone, Ordering::Relaxed);
                 Stop::TooLong
             }
         }

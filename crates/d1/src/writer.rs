@@ -201,6 +201,7 @@ impl Thread {
             format: job.format,
             patience: Patience::Full,
             writes: true,
+            alone: job.statements.len() == 1,
             facts,
             effects: Effects::default(),
         };

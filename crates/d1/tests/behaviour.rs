@@ -177,6 +177,25 @@ async fn a_long_read_does_not_hold_the_callers_thread() {
 }
 
 #[tokio::test]
+async fn many_reads_in_one_call_do_not_hold_the_callers_thread_either() {
+    let (_dir, database) = fresh();
+    sql(&database, "CREATE TABLE t (a)").await;
+    let long = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 2000) SELECT count(*) FROM c";
+    for statements in [90, 500] {
+        let batch = Value::Array(vec![json!({ "sql": long }); statements]);
+        let running = {
+            let database = database.clone();
+            tokio::spawn(async move { query(&database, batch).await })
+        };
+        tokio::task::yield_now().await;
+        assert!(!running.is_finished());
+        let replies = running.await.unwrap();
+        assert_eq!(replies.as_array().unwrap().len(), statements);
+        assert_eq!(replies[statements - 1]["results"]["rows"], json!([[2000]]));
+    }
+}
+
+#[tokio::test]
 async fn values_past_two_megabytes_are_refused_and_nothing_is_stored() {
     let (_dir, database) = fresh();
     sql(&database, "CREATE TABLE t (a)").await;
