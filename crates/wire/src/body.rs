@@ -84,7 +84,11 @@ pub enum ReadError {
     Broken(#[source] BoxError),
 }
 
-/// Reads a whole body of at most `limit` bytes.
+/// Bytes of a body past its limit that are read and thrown away: an engine that is still sending does not
+/// read our answer, and the application would wait for ever. An application cannot send more than its memory.
+const DISCARD: usize = 256 << 20;
+
+/// Reads a whole body of at most `limit` bytes. Of a longer one the rest is discarded, in constant memory.
 pub async fn read_all<B>(body: B, limit: usize) -> Result<Bytes, ReadError>
 where
     B: http_body::Body<Data = Bytes>,
@@ -97,6 +101,13 @@ where
         let Ok(data) = frame.map_err(|e| ReadError::Broken(e.into()))?.into_data() else { continue };
         let so_far = first.as_ref().map_or(0, Bytes::len).max(rest.len());
         if so_far + data.len() > limit {
+            drop((first, rest));
+            let mut discarded = data.len();
+            while discarded < DISCARD
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                discarded += frame.data_ref().map_or(0, Bytes::len);
+            }
             return Err(ReadError::TooLarge(limit));
         }
         match first.take() {
@@ -124,6 +135,18 @@ mod tests {
         };
         assert_eq!(read_all(pieces(), 5).await.unwrap(), "abcde");
         assert!(matches!(read_all(pieces(), 4).await, Err(ReadError::TooLarge(4))));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_long_is_read_to_its_end() {
+        let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = sent.clone();
+        let pieces = futures_util::stream::iter(0..50).map(move |_| {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Ok::<_, std::io::Error>(Bytes::from_static(b"abc"))
+        });
+        assert!(matches!(read_all(stream(pieces), 4).await, Err(ReadError::TooLarge(4))));
+        assert_eq!(sent.load(std::sync::atomic::Ordering::SeqCst), 50);
     }
 
     #[test]
