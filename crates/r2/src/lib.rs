@@ -1,1 +1,45 @@
-//! R2 object storage.
+//! R2 object storage: buckets of objects on SQLite rows and content files.
+//!
+//! Small objects live in their row, so that a durable put is one group commit; larger ones are content files,
+//! and a multipart object is a list of them. Every value streams in and out in constant memory.
+//!
+//! Knows nothing of the catalog, cells, accounts or the S3 and v4 APIs. Entry points: [`R2Store`] opens a folder
+//! of buckets; [`Bucket`] has the operations as methods and is the `Service` that the engine's R2 binding calls.
+
+mod bucket;
+mod checksum;
+mod condition;
+mod cursor;
+mod error;
+mod limits;
+mod list;
+mod model;
+mod multipart;
+mod ranges;
+mod read;
+mod request;
+mod rows;
+mod service;
+mod ssec;
+mod store;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use bucket::Bucket;
+pub use checksum::{Algorithm, Expected};
+pub use condition::{Conditional, Etag};
+pub use error::R2Error;
+pub use limits::{
+    MAX_DELETE_KEYS, MAX_KEY_BYTES, MAX_LIST, MAX_METADATA_BYTES, MAX_OBJECT_BYTES, MAX_PARTS, MAX_PUT_BYTES,
+    MIN_PART_BYTES,
+};
+pub use list::{ListOptions, ListOutcome};
+pub use model::{CustomField, HttpFields, Object, ObjectOptions, StorageClass};
+pub use multipart::PublishedPart;
+pub use ranges::{Range, Span};
+pub use read::{GetBody, GetOptions, GetOutcome};
+pub use ssec::SsecKey;
+pub use store::R2Store;
+pub use write::PutOptions;

@@ -1,0 +1,266 @@
+//! Objects that arrive in parts (<https://developers.cloudflare.com/r2/objects/multipart-objects/>).
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use md5::{Digest, Md5};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use serde::{Deserialize, Serialize};
+use skep_store::{BlobId, StoreError};
+use skep_wire::BoxError;
+
+use crate::R2Error;
+use crate::bucket::Bucket;
+use crate::limits::{self, MAX_OBJECT_BYTES, MAX_PARTS, MIN_PART_BYTES};
+use crate::model::{Object, ObjectOptions, SsecInfo};
+use crate::rows::{self, Content, Garbage, Part};
+use crate::ssec::{self, SsecKey};
+
+/// Uploads end by themselves after 7 days; the record of a finished one is kept as long.
+const EXPIRE_MS: i64 = 7 * 24 * 3600 * 1000;
+/// Uploads removed in one transaction.
+const EXPIRE_BATCH: usize = 100;
+
+/// States of an upload, as stored.
+const RUNNING: i64 = 0;
+const COMPLETED: i64 = 1;
+const ABORTED: i64 = 2;
+
+/// A part as the caller of complete names it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct PublishedPart {
+    /// What the upload of the part answered.
+    pub etag: String,
+    /// Its number.
+    pub part: u32,
+}
+
+/// What is known of an upload; stored as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+struct UploadMeta {
+    options: ObjectOptions,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    ssec: Option<SsecInfo>,
+}
+
+struct Upload {
+    state: i64,
+    meta: UploadMeta,
+}
+
+impl Bucket {
+    /// Starts an upload; returns its id.
+    pub async fn create_multipart_upload(
+        &self,
+        key: &str,
+        options: ObjectOptions,
+        ssec: Option<&SsecKey>,
+    ) -> Result<String, R2Error> {
+        limits::key(key)?;
+        limits::metadata(&options.http_fields, &options.custom_fields)?;
+        let id = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(|u| u.simple().to_string()).concat();
+        let meta = rows::json(&UploadMeta { options, ssec: ssec.map(SsecKey::info) })?;
+        let (row, key, now) = (id.clone(), key.to_owned(), self.core.clock.now_ms() as i64);
+        let write = move |t: &Transaction<'_>| -> Result<_, StoreError> {
+            t.prepare_cached(
+                "INSERT INTO uploads(id, key, state, started, meta) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![row, key, RUNNING, now, meta])?;
+            Ok(Ok(((), Vec::new())))
+        };
+        self.core.commit(Vec::new(), write).await?;
+        Ok(id)
+    }
+
+    /// Stores a part, replacing an earlier one of the same number; returns its etag.
+    pub async fn upload_part<S>(
+        &self,
+        key: &str,
+        upload: &str,
+        number: u32,
+        ssec: Option<&SsecKey>,
+        length: Option<u64>,
+        content: &mut S,
+    ) -> Result<String, R2Error>
+    where
+        S: Stream<Item = Result<Bytes, BoxError>> + Send + Unpin,
+    {
+        limits::key(key)?;
+        if !(1..=MAX_PARTS).contains(&number) {
+            return Err(R2Error::invalid_argument("Part number must be between 1 and 10000, inclusive."));
+        }
+        let found = self.core.db.read(|c| find(c, key, upload))?.filter(|upload| upload.state == RUNNING);
+        let found = found.ok_or_else(R2Error::no_such_upload)?;
+        ssec::check(found.meta.ssec.as_ref(), ssec)?;
+        let received = self.core.receive(content, length, None, ssec).await?;
+        let new = received.blobs();
+        let part = Part { number, size: received.size, md5: received.md5.to_vec(), place: received.place };
+        let (key, upload) = (key.to_owned(), upload.to_owned());
+        let write = move |t: &Transaction<'_>| -> Result<_, StoreError> {
+            if find(t, &key, &upload)?.is_none_or(|upload| upload.state != RUNNING) {
+                return Ok(Err(R2Error::no_such_upload()));
+            }
+            let old = rows::remove_part(t, &upload, number)?;
+            rows::insert_part(t, &upload, &part)?;
+            Ok(Ok(((), garbage(upload, old.into_iter().collect()))))
+        };
+        self.core.commit(new, write).await?;
+        Ok(hex::encode(received.md5))
+    }
+
+    /// Makes the parts an object, visible from here on.
+    pub async fn complete_multipart_upload(
+        &self,
+        key: &str,
+        upload: &str,
+        parts: Vec<PublishedPart>,
+    ) -> Result<Object, R2Error> {
+        limits::key(key)?;
+        let (key, upload, clock) = (key.to_owned(), upload.to_owned(), self.core.clock.clone());
+        let write = move |t: &Transaction<'_>| -> Result<_, StoreError> {
+            let found = match find(t, &key, &upload)? {
+                None => return Ok(Err(R2Error::internal())),
+                Some(found) if found.state != RUNNING => return Ok(Err(R2Error::no_such_upload())),
+                Some(found) => found,
+            };
+            let chosen = match choose(rows::parts(t, &upload)?, &parts) {
+                Ok(chosen) => chosen,
+                Err(error) => return Ok(Err(error)),
+            };
+            let object = assemble(key, &chosen, found.meta, clock.now_ms() as i64);
+            let mut left = drop_unlisted(t, &upload, &chosen)?;
+            left.extend(rows::remove(t, &object.name)?);
+            rows::insert(t, &object, &Content::Parts(upload.clone()))?;
+            set_state(t, &upload, COMPLETED)?;
+            Ok(Ok((object, left)))
+        };
+        self.core.commit(Vec::new(), write).await
+    }
+
+    /// Ends an upload and drops its parts. One that has ended already is left as it is.
+    pub async fn abort_multipart_upload(&self, key: &str, upload: &str) -> Result<(), R2Error> {
+        limits::key(key)?;
+        let (key, upload) = (key.to_owned(), upload.to_owned());
+        let write = move |t: &Transaction<'_>| -> Result<_, StoreError> {
+            match find(t, &key, &upload)? {
+                None => Ok(Err(R2Error::internal())),
+                Some(found) if found.state != RUNNING => Ok(Ok(((), Vec::new()))),
+                Some(_) => {
+                    let blobs = rows::remove_parts(t, &upload)?;
+                    set_state(t, &upload, ABORTED)?;
+                    Ok(Ok(((), garbage(upload, blobs))))
+                }
+            }
+        };
+        self.core.commit(Vec::new(), write).await
+    }
+
+    /// Removes uploads that were started more than 7 days ago, and the records of those that have ended; returns
+    /// how many.
+    pub(crate) async fn expire_uploads(&self) -> Result<usize, R2Error> {
+        let before = self.core.clock.now_ms() as i64 - EXPIRE_MS;
+        let mut removed = 0;
+        loop {
+            let count = self.core.commit(Vec::new(), move |t| Ok(Ok(expire(t, before)?))).await?;
+            removed += count;
+            if count < EXPIRE_BATCH {
+                return Ok(removed);
+            }
+        }
+    }
+}
+
+fn expire(t: &Transaction<'_>, before: i64) -> Result<(usize, Vec<Garbage>), StoreError> {
+    let mut statement = t.prepare_cached(
+        "DELETE FROM uploads WHERE id IN (SELECT id FROM uploads WHERE started < ?1 LIMIT ?2) RETURNING id, state",
+    )?;
+    let rows =
+        statement.query_map(params![before, EXPIRE_BATCH as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let uploads = rows.collect::<Result<Vec<(String, i64)>, _>>()?;
+    let mut left = Vec::new();
+    for (upload, state) in &uploads {
+        // The parts of a completed upload are its object's.
+        if *state == RUNNING {
+            left.extend(garbage(upload.clone(), rows::remove_parts(t, upload)?));
+        }
+    }
+    Ok((uploads.len(), left))
+}
+
+fn find(c: &Connection, key: &str, upload: &str) -> Result<Option<Upload>, StoreError> {
+    let mut statement = c.prepare_cached("SELECT state, meta FROM uploads WHERE id = ?1 AND key = ?2")?;
+    let found = statement
+        .query_row([upload, key], |row| Ok(Upload { state: row.get(0)?, meta: rows::from_json(row, 1)? }));
+    Ok(found.optional()?)
+}
+
+fn set_state(t: &Transaction<'_>, upload: &str, state: i64) -> Result<(), StoreError> {
+    t.prepare_cached("UPDATE uploads SET state = ?2 WHERE id = ?1")?.execute(params![upload, state])?;
+    Ok(())
+}
+
+/// The stored parts that `listed` names, by number. Pure.
+fn choose(stored: Vec<Part>, listed: &[PublishedPart]) -> Result<Vec<Part>, R2Error> {
+    let mut seen = HashSet::new();
+    if listed.is_empty() || listed.len() > MAX_PARTS as usize || !listed.iter().all(|p| seen.insert(p.part)) {
+        return Err(R2Error::internal());
+    }
+    let mut by_number: BTreeMap<u32, Part> = stored.into_iter().map(|part| (part.number, part)).collect();
+    let mut chosen = Vec::with_capacity(listed.len());
+    for published in listed {
+        let part = by_number.remove(&published.part).filter(|part| hex::encode(&part.md5) == published.etag);
+        chosen.push(part.ok_or_else(R2Error::invalid_part)?);
+    }
+    let small = |parts: &[Part]| {
+        parts.split_last().is_some_and(|(_, head)| head.iter().any(|p| p.size < MIN_PART_BYTES))
+    };
+    if small(&chosen) {
+        return Err(R2Error::entity_too_small());
+    }
+    chosen.sort_by_key(|part| part.number);
+    if let [first, .., last] = chosen.as_slice() {
+        let uneven = chosen.iter().take(chosen.len() - 1).any(|part| part.size != first.size);
+        if small(&chosen) || uneven || last.size > first.size {
+            return Err(R2Error::bad_upload());
+        }
+    }
+    if chosen.iter().map(|part| part.size).sum::<u64>() > MAX_OBJECT_BYTES {
+        return Err(R2Error::entity_too_large());
+    }
+    Ok(chosen)
+}
+
+fn assemble(key: String, parts: &[Part], meta: UploadMeta, uploaded: i64) -> Object {
+    let mut md5 = Md5::new();
+    parts.iter().for_each(|part| md5.update(&part.md5));
+    Object {
+        name: key,
+        version: uuid::Uuid::new_v4().simple().to_string(),
+        size: parts.iter().map(|part| part.size).sum(),
+        etag: format!("{}-{}", hex::encode(md5.finalize()), parts.len()),
+        uploaded,
+        http_fields: Some(meta.options.http_fields),
+        custom_fields: Some(meta.options.custom_fields),
+        range: None,
+        checksums: BTreeMap::new(),
+        storage_class: meta.options.storage_class,
+        ssec: meta.ssec,
+    }
+}
+
+fn drop_unlisted(t: &Transaction<'_>, upload: &str, chosen: &[Part]) -> Result<Vec<Garbage>, StoreError> {
+    let keep: HashSet<u32> = chosen.iter().map(|part| part.number).collect();
+    let mut blobs = Vec::new();
+    for part in rows::parts(t, upload)? {
+        if !keep.contains(&part.number) {
+            blobs.extend(rows::remove_part(t, upload, part.number)?);
+        }
+    }
+    Ok(garbage(upload.to_owned(), blobs))
+}
+
+/// Files of an upload, which nobody can be reading.
+fn garbage(upload: String, blobs: Vec<BlobId>) -> Vec<Garbage> {
+    vec![Garbage { version: upload, blobs }]
+}
