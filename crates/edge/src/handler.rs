@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::uri::Scheme;
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use skep_assets::{Assets, Decision};
+use skep_assets::{Assets, Decision, image_reply_allowed};
 use skep_fleet::Worker;
-use skep_wire::BoxFuture;
+use skep_wire::{BoxFuture, full, reply};
 
 use crate::body::EdgeBody;
 use crate::cell::{Context, forward};
@@ -59,7 +60,7 @@ async fn answer(
     context: &Context<'_>,
     request: Request<Incoming>,
 ) -> Response<EdgeBody> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let Some(site) = router.route(&parts) else {
         return context.error(ErrorCode::NotFound, &parts.headers, None);
     };
@@ -68,13 +69,28 @@ async fn answer(
     {
         return local.handle(&parts).await.map(EdgeBody::Own);
     }
-    if let Some(assets) = &site.assets
-        && (site.worker.is_none() || assets.route(&parts) == Decision::Asset)
-    {
-        return assets.serve(&parts).await.map(EdgeBody::Own);
+    let Some(assets) = &site.assets else {
+        return match &site.worker {
+            Some(worker) => forward(context, worker, parts, body).await,
+            None => context.error(ErrorCode::NotFound, &parts.headers, None),
+        };
+    };
+    parts.extensions.insert(Scheme::HTTP);
+    match (assets.route(&parts), &site.worker) {
+        (Decision::Answer(response), _) => response.map(EdgeBody::Own),
+        (Decision::Worker, Some(worker)) => forward(context, worker, parts, body).await,
+        (Decision::WorkerImage, Some(worker)) => {
+            let response = forward(context, worker, parts, body).await;
+            match image_reply_allowed(response.status(), response.headers()) {
+                true => response,
+                false => blocked(),
+            }
+        }
+        (Decision::Asset, _) | (_, None) => assets.serve(&parts).await.map(EdgeBody::Own),
     }
-    match &site.worker {
-        Some(worker) => forward(context, worker, parts, body).await,
-        None => context.error(ErrorCode::NotFound, &parts.headers, None),
-    }
+}
+
+/// Cloudflare's answer to an image optimiser that would fetch something else than an image.
+fn blocked() -> Response<EdgeBody> {
+    reply(StatusCode::FORBIDDEN, full("Blocked")).map(EdgeBody::Own)
 }
