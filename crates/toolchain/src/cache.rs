@@ -109,7 +109,9 @@ fn put_in_place(unpacked: &Path, target: &Path) -> io::Result<()> {
     if let Some(parent) = target.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    std::fs::rename(unpacked, target)
+    std::fs::rename(unpacked, target)?;
+    // The rename itself has to outlast a power cut.
+    target.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 #[cfg(test)]
@@ -193,5 +195,14 @@ mod tests {
         assert!(error.to_string().contains("ENOTFOUND"), "{error}");
         let error = fetch_to(home.path(), Path::new("/nowhere/npm"), &package("x"), &home.path().join("e"));
         assert!(matches!(error, Err(ToolchainError::NoNpm { .. })));
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = home.path().join("file");
+        std::fs::write(&cache, "in the way").unwrap();
+        let error = fetch_to(&cache, Path::new("npm"), &package("x"), &cache.join("e")).unwrap_err();
+        assert!(error.to_string().contains("SKEP_CACHE names another folder"), "{error}");
     }
 }
