@@ -277,8 +277,8 @@ pub struct Rule {
     pub kind: String,
     /// Which files.
     pub globs: Vec<String>,
-    /// Whether later rules of the same kind count too.
-    pub fallthrough: bool,
+    /// Whether later rules of the same kind count too; default: no, with a warning.
+    pub fallthrough: Option<bool>,
 }
 
 /// `dev`

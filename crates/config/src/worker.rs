@@ -291,11 +291,7 @@ fn root_dir(root: &Table<'_>, text: &str) -> std::path::PathBuf {
 
 fn rule(table: &Table<'_>) -> Option<Rule> {
     let kind = table.one_of("type", &["ESModule", "CommonJS", "CompiledWasm", "Text", "Data"])?;
-    Some(Rule {
-        kind,
-        globs: table.strings("globs"),
-        fallthrough: table.bool("fallthrough").unwrap_or(false),
-    })
+    Some(Rule { kind, globs: table.strings("globs"), fallthrough: table.bool("fallthrough") })
 }
 
 fn dev(table: &Table<'_>) -> Dev {

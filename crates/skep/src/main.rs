@@ -1,1 +1,61 @@
-fn main() {}
+//! Skep: runs Cloudflare Workers applications on machines you own.
+//!
+//! `main` parses the command line; each command has one composition root that wires the parts.
+
+mod args;
+mod dev;
+mod inspector;
+mod keys;
+mod stores;
+mod terminal;
+mod watch;
+mod wiring;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Cell { args } => {
+            let error = skep_fleet::become_cell(&args);
+            eprintln!("skep: cannot start the engine: {error}");
+            ExitCode::FAILURE
+        }
+        Command::Dev(args) => {
+            start_log();
+            run(dev::run(args))
+        }
+    }
+}
+
+/// Runs a command on a runtime of its own; an error is printed as it is.
+fn run(command: impl Future<Output = Result<(), String>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => Err(format!("cannot start: {error}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{}", terminal::error(&message));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Skep's own messages, on standard error: warnings, or what `SKEP_LOG` asks for (`error` to `trace`).
+fn start_log() {
+    let level = std::env::var("SKEP_LOG").ok().and_then(|level| level.parse().ok());
+    tracing_subscriber::fmt()
+        .with_max_level(level.unwrap_or(tracing_subscriber::filter::LevelFilter::WARN))
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_ansi(false)
+        .init();
+}

@@ -1,0 +1,124 @@
+//! An HTTP/1.1 load generator: closed loop, keep-alive, one thread.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Load {
+    /// Responses with status 200.
+    pub ok: u64,
+    /// Other responses and broken connections.
+    pub failed: u64,
+    /// How long it ran, in seconds.
+    pub seconds: f64,
+    /// Sorted latencies in microseconds.
+    latencies: Vec<u32>,
+}
+
+impl Load {
+    /// Successful requests per second.
+    pub fn rate(&self) -> f64 {
+        self.ok as f64 / self.seconds.max(f64::EPSILON)
+    }
+
+    /// The latency in microseconds below which `share` (0 to 1) of the requests stayed.
+    pub fn percentile(&self, share: f64) -> f64 {
+        let last = self.latencies.len().saturating_sub(1);
+        self.latencies.get((last as f64 * share).round() as usize).copied().unwrap_or_default().into()
+    }
+}
+
+/// Sends `GET path` to `address` over `connections` connections for `time`.
+pub async fn get(address: SocketAddr, path: &str, connections: usize, time: Duration) -> Load {
+    let request: std::sync::Arc<[u8]> =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: identity\r\n\r\n")
+            .into_bytes()
+            .into();
+    let start = Instant::now();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..connections {
+        clients.spawn(client(address, request.clone(), start + time));
+    }
+    let mut total = Load::default();
+    for one in clients.join_all().await {
+        total.ok += one.ok;
+        total.failed += one.failed;
+        total.latencies.extend(one.latencies);
+    }
+    total.seconds = start.elapsed().as_secs_f64();
+    total.latencies.sort_unstable();
+    total
+}
+
+async fn client(address: SocketAddr, request: std::sync::Arc<[u8]>, end: Instant) -> Load {
+    let mut load = Load::default();
+    while Instant::now() < end {
+        let Ok(mut stream) = TcpStream::connect(address).await else {
+            load.failed += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let mut buffer = Vec::with_capacity(64 << 10);
+        while Instant::now() < end {
+            let start = Instant::now();
+            match exchange(&mut stream, &request, &mut buffer).await {
+                Some(200) => {
+                    load.ok += 1;
+                    load.latencies.push(start.elapsed().as_micros() as u32);
+                }
+                Some(_) => load.failed += 1,
+                None => {
+                    load.failed += 1;
+                    break;
+                }
+            }
+        }
+    }
+    load
+}
+
+/// One request and its response; the status, or `None` if the connection broke.
+async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> Option<u16> {
+    stream.write_all(request).await.ok()?;
+    buffer.clear();
+    let head = loop {
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+        if let Some(end) = find(buffer, b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    let text = std::str::from_utf8(buffer.get(..head)?).ok()?.to_ascii_lowercase();
+    let status = text.get(9..12)?.parse().ok()?;
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
+    match length {
+        Some(length) => {
+            let mut missing = length.trim().parse::<usize>().ok()?.checked_sub(buffer.len() - head)?;
+            while missing > 0 {
+                buffer.clear();
+                let read = stream.read_buf(buffer).await.ok()?;
+                missing = missing.checked_sub(read).filter(|_| read > 0)?;
+            }
+        }
+        None => {
+            while !buffer.ends_with(b"0\r\n\r\n") {
+                let keep = buffer.len().saturating_sub(5);
+                buffer.drain(..keep);
+                if stream.read_buf(buffer).await.ok()? == 0 {
+                    return None;
+                }
+            }
+        }
+    }
+    Some(status)
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}

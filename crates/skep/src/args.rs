@@ -1,0 +1,95 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Runs Cloudflare Workers applications on machines you own.
+#[derive(Debug, Parser)]
+#[command(name = "skep", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a wrangler project on this machine, with every binding real and durable
+    Dev(DevArgs),
+    /// The step between Skep and the engine; not for people
+    #[command(name = "__cell", hide = true)]
+    Cell {
+        /// Parent, engine, arguments.
+        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+        args: Vec<OsString>,
+    },
+}
+
+/// `skep dev`
+#[derive(Clone, Debug, Args)]
+pub struct DevArgs {
+    /// The project's folder
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// The configuration file; several times for several workers, of which the first takes the requests
+    #[arg(short, long = "config", value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// The environment of the configuration to use
+    #[arg(short, long, value_name = "NAME")]
+    pub env: Option<String>,
+    /// The port to listen on; 0 for any free one [default: `dev.port`, or 8787 or the next free one]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// The address to listen on [default: 127.0.0.1]
+    #[arg(long, visible_alias = "ip")]
+    pub host: Option<IpAddr>,
+    /// The port for Chrome DevTools [default: `dev.inspector_port`, or 9229 or the next free one]
+    #[arg(long)]
+    pub inspector_port: Option<u16>,
+    /// Where state is kept between runs [default: .skep in the project's folder]
+    #[arg(long, value_name = "DIR")]
+    pub persist_to: Option<PathBuf>,
+    /// A variable as NAME:VALUE; goes before those in files
+    #[arg(long = "var", value_name = "NAME:VALUE", value_parser = parse_var)]
+    pub vars: Vec<(String, String)>,
+    /// Answer /__scheduled?cron=... by running the `scheduled` handler
+    #[arg(long)]
+    pub test_scheduled: bool,
+    /// Print the engine's configuration and end
+    #[arg(long)]
+    pub print_config: bool,
+    /// The engine's binary, instead of the pinned one
+    #[arg(long, value_name = "FILE", env = "SKEP_WORKERD")]
+    pub workerd: Option<PathBuf>,
+    /// Install the project's npm dependencies without asking, where a lock file but no node_modules is there
+    #[arg(long)]
+    pub yes: bool,
+}
+
+fn parse_var(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME:VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_variable_may_hold_colons() {
+        assert_eq!(parse_var("URL:http://x"), Ok(("URL".into(), "http://x".into())));
+        assert!(parse_var("URL").is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! Queues and cron triggers: what calls a worker without a visitor.
+
+use std::sync::Arc;
+
+use skep_cron::{Fire, Fired};
+use skep_fleet::{EventError, Worker};
+use skep_queues::{Batch, ConsumerSettings, Deliver, DeliveryOutcome};
+use skep_wire::BoxFuture;
+
+use super::local::run_scheduled;
+
+/// Delivers batches to a worker's `queue()` handler.
+#[derive(Debug)]
+pub struct QueueConsumer(pub Arc<Worker>);
+
+impl Deliver for QueueConsumer {
+    fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<DeliveryOutcome, String>> {
+        Box::pin(async move {
+            let event = serde_json::to_vec(&batch).map_err(|e| e.to_string())?;
+            match self.0.event("/queue", event).await {
+                Ok((status, body)) => Ok(DeliveryOutcome::from_reply(status, &body)),
+                Err(EventError::Lost(_)) => Ok(DeliveryOutcome::ended("internalError")),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+    }
+}
+
+/// Runs a worker's `scheduled()` handler.
+pub struct CronTrigger {
+    /// The worker.
+    pub worker: Arc<Worker>,
+    /// Says what came of it.
+    pub report: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Fire for CronTrigger {
+    fn fire(&self, fired: Fired) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            match run_scheduled(&self.worker, &fired.cron, fired.scheduled_time_ms).await {
+                Ok(outcome) => (self.report)(&format!("scheduled \"{}\": {}", fired.cron, outcome.outcome)),
+                Err(error) => (self.report)(&format!("scheduled \"{}\" failed: {error}", fired.cron)),
+            }
+        })
+    }
+}
+
+/// The settings of a consumer; what the configuration does not say is Cloudflare's default.
+pub fn consumer_settings(consumer: &skep_config::QueueConsumer) -> ConsumerSettings {
+    let default = ConsumerSettings::default();
+    ConsumerSettings {
+        max_batch_size: consumer.max_batch_size.unwrap_or(default.max_batch_size),
+        max_batch_timeout_s: consumer.max_batch_timeout.unwrap_or(default.max_batch_timeout_s),
+        max_retries: consumer.max_retries.unwrap_or(default.max_retries),
+        retry_delay: consumer.retry_delay,
+        dead_letter_queue: consumer.dead_letter_queue.clone(),
+        max_concurrency: consumer.max_concurrency,
+    }
+}

@@ -1,0 +1,93 @@
+//! Paths that `skep dev` answers itself: events by hand, as wrangler offers them.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+use http::request::Parts;
+use serde::Deserialize;
+use serde_json::json;
+use skep_edge::LocalHandler;
+use skep_fleet::Worker;
+use skep_wire::{BoxFuture, Response, full, reply};
+
+/// The paths under which wrangler and Miniflare run the `scheduled` handler.
+const SCHEDULED: [&str; 2] = ["/cdn-cgi/handler/scheduled", "/cdn-cgi/local/scheduled"];
+/// The path that wrangler has with `--test-scheduled`.
+const TEST_SCHEDULED: &str = "/__scheduled";
+
+/// What `scheduled()` came to.
+#[derive(Debug, Deserialize)]
+pub struct Outcome {
+    /// `ok`, `exception`, …
+    pub outcome: String,
+    /// Whether the handler called `controller.noRetry()`.
+    #[serde(default, rename = "noRetry")]
+    pub no_retry: bool,
+}
+
+/// Runs a script's `scheduled` handler. `time_ms` is in milliseconds since the Unix epoch.
+pub async fn run_scheduled(worker: &Worker, cron: &str, time_ms: u64) -> Result<Outcome, String> {
+    let event = json!({ "cron": cron, "time": time_ms }).to_string();
+    let (status, answer) = worker.event("/scheduled", event.into_bytes()).await.map_err(|e| e.to_string())?;
+    match serde_json::from_slice(&answer) {
+        Ok(outcome) if status.is_success() => Ok(outcome),
+        _ => Err(format!("the scheduled event failed: {}", String::from_utf8_lossy(&answer))),
+    }
+}
+
+/// The handler of those paths for one worker.
+#[derive(Debug)]
+pub struct Local {
+    /// The worker whose handlers are run.
+    pub worker: Arc<Worker>,
+    /// Whether `/__scheduled` is one of the paths.
+    pub test_scheduled: bool,
+}
+
+impl LocalHandler for Local {
+    fn handles(&self, path: &str) -> bool {
+        SCHEDULED.contains(&path) || (self.test_scheduled && path == TEST_SCHEDULED)
+    }
+
+    fn handle<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Response> {
+        Box::pin(self.scheduled(head))
+    }
+}
+
+impl Local {
+    async fn scheduled(&self, head: &Parts) -> Response {
+        let query = head.uri.query().unwrap_or_default();
+        let parameter = |name: &str| {
+            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+            pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let time = match parameter("time").map(|text| text.parse::<u64>()) {
+            None => now,
+            Some(Ok(time)) => time,
+            Some(Err(_)) => {
+                let text = "`time` must be a number of milliseconds since the Unix epoch";
+                return reply(StatusCode::BAD_REQUEST, full(text));
+            }
+        };
+        let result = run_scheduled(&self.worker, &parameter("cron").unwrap_or_default(), time).await;
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(error) => return reply(StatusCode::INTERNAL_SERVER_ERROR, full(error)),
+        };
+        let status = match outcome.outcome.as_str() {
+            "ok" => StatusCode::OK,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        if parameter("format").as_deref() == Some("json") {
+            let body = json!({ "outcome": outcome.outcome, "noRetry": outcome.no_retry });
+            return skep_wire::json(status, &body);
+        }
+        let text = match head.uri.path() == TEST_SCHEDULED {
+            true => "Ran scheduled event".to_owned(),
+            false => outcome.outcome,
+        };
+        reply(status, full(text))
+    }
+}

@@ -1,0 +1,265 @@
+//! `skep dev`: runs one or several projects on this machine and follows their files.
+
+mod consumers;
+mod listen;
+mod local;
+mod output;
+mod project;
+mod session;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use skep_config::LoadOptions;
+use skep_edge::{EdgeOptions, Router, Site};
+use skep_fleet::{Fleet, FleetOptions, print_config};
+use skep_runtime::{Clock, Jobs, Shutdown};
+use skep_toolchain::Toolchain;
+
+use crate::args::DevArgs;
+use crate::keys::{HELP, Key, Keyboard};
+use crate::stores::Stores;
+use crate::terminal::{Style, is_interactive, paint, say, table};
+use crate::watch::Watcher;
+use crate::{inspector, terminal};
+use local::Local;
+use output::Output;
+use project::Project;
+use session::Session;
+
+/// Runs until a signal or a key ends it.
+pub async fn run(args: DevArgs) -> Result<(), String> {
+    let (trigger, shutdown) = Shutdown::new();
+    let signals = signals()?;
+    let projects = load_projects(&args)?;
+    install_dependencies(&projects, args.yes).await?;
+
+    let clock = Clock::system();
+    let jobs = Jobs::new(clock.clone(), shutdown.clone());
+    let state = state_folder(&args, &projects);
+    let stores = Stores::open(&state, &clock, &jobs, &shutdown)?;
+    let tools = Toolchain::locate(args.workerd.clone()).map_err(|e| e.to_string())?;
+    let engine = {
+        let tools = tools.clone();
+        tokio::task::spawn_blocking(move || tools.engine())
+            .await
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())?
+    };
+    let output = Arc::new(Output::default());
+    let fleet = Fleet::new(FleetOptions {
+        launcher: std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?,
+        engine,
+        log: {
+            let output = output.clone();
+            Arc::new(move |log| output.print(&log))
+        },
+    })
+    .map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
+
+    let mut session = Session { projects, stores, tools, fleet, output, clock, shutdown: shutdown.clone() };
+    if args.print_config {
+        for spec in session.specs().await? {
+            say(&print_config(&spec));
+        }
+        return Ok(());
+    }
+    let result = serve(&args, &mut session, &jobs, &shutdown, signals).await;
+    trigger.trigger();
+    session.stop().await;
+    result
+}
+
+async fn serve(
+    args: &DevArgs,
+    session: &mut Session,
+    jobs: &Jobs,
+    shutdown: &Shutdown,
+    mut signals: Signals,
+) -> Result<(), String> {
+    let config = &session.projects[0].config;
+    let listener = listen::visitors(args, &config.dev).await?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let inspector = listen::inspector(args, &config.dev).await?;
+    let inspector_port = inspector.local_addr().map_err(|e| e.to_string())?.port();
+    let first = session.fleet.worker(&config.name);
+    tokio::spawn(inspector::serve(inspector, first, shutdown.clone()));
+
+    let mut watcher = Watcher::new()?;
+    let rows = session.start().await;
+    session.watch(&mut watcher);
+    if !rows.is_empty() {
+        say(&table(["Binding", "Kind", "Backed by"], &rows));
+        say(&paint(Style::Dim, &format!("  State is kept in {}", session.stores.dir.display())));
+    }
+    let site = Arc::new(OneSite(std::sync::RwLock::new(session.site(args.test_scheduled))));
+    let options = EdgeOptions { show_errors: true, timezone: listen::timezone() };
+    let edge = tokio::spawn(skep_edge::serve(listener, site.clone(), options, shutdown.clone()));
+    let url = format!("http://{address}");
+    say(&format!("{} Ready on {}", paint(Style::Green, "⬢"), paint(Style::Bold, &url)));
+
+    let keyboard = if is_interactive() { Keyboard::open() } else { None };
+    let (_guard, mut keys) = keyboard.unzip();
+    if keys.is_some() {
+        say(&paint(Style::Dim, HELP));
+    }
+    loop {
+        let key = async {
+            match &mut keys {
+                Some(keys) => keys.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = signals.any() => break,
+            key = key => match key {
+                Some(Key::Exit) => break,
+                Some(Key::Browser) => listen::open(&url),
+                Some(Key::DevTools) => listen::open(&inspector::devtools_url(inspector_port)),
+                Some(Key::Clear) => say("\x1b[2J\x1b[H"),
+                Some(Key::Jobs) => print_jobs(jobs),
+                None => keys = None,
+            },
+            changed = watcher.changed() => {
+                session.follow(&changed).await;
+                session.watch(&mut watcher);
+                let new = session.site(args.test_scheduled);
+                *site.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
+            }
+        }
+    }
+    edge.abort();
+    Ok(())
+}
+
+/// All requests go to the first worker.
+struct OneSite(std::sync::RwLock<Site>);
+
+impl Router for OneSite {
+    fn route(&self, _: &http::request::Parts) -> Option<Site> {
+        Some(self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone())
+    }
+}
+
+impl Session {
+    fn site(&self, test_scheduled: bool) -> Site {
+        let project = &self.projects[0];
+        let worker = project.config.main.is_some().then(|| self.fleet.worker(&project.config.name));
+        let local = worker.clone().map(|worker| Arc::new(Local { worker, test_scheduled }) as _);
+        Site { worker, assets: project.assets.clone(), local }
+    }
+}
+
+fn print_jobs(jobs: &Jobs) {
+    let rows: Vec<[String; 3]> = jobs
+        .list()
+        .into_iter()
+        .map(|(name, state)| {
+            let said = state.last_result.unwrap_or_else(|error| format!("failed: {error}"));
+            [name, format!("{} runs", state.runs), said]
+        })
+        .collect();
+    say(&table(["Background job", "Runs", "Last result"], &rows));
+}
+
+/// The projects that the arguments name, the first one first.
+fn load_projects(args: &DevArgs) -> Result<Vec<Project>, String> {
+    let paths: Vec<PathBuf> = match args.config.is_empty() {
+        false => args.config.clone(),
+        true => {
+            let found = skep_config::find(&args.dir);
+            vec![found.ok_or_else(|| {
+                format!(
+                    "there is no wrangler.jsonc, wrangler.json or wrangler.toml in {}: name the project's folder, or \
+                     the file by --config",
+                    args.dir.display()
+                )
+            })?]
+        }
+    };
+    let mut projects: Vec<Project> = Vec::new();
+    for path in paths {
+        let path = path.canonicalize().map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        // Variables of the command line are for the first worker, as with wrangler.
+        let vars = if projects.is_empty() { args.vars.clone() } else { Vec::new() };
+        let project = Project::load(&path, LoadOptions { environment: args.env.clone(), vars })?;
+        if let Some(other) = projects.iter().find(|other| other.config.name == project.config.name) {
+            return Err(format!(
+                "{} and {} have the same name \"{}\"",
+                other.config.path.display(),
+                path.display(),
+                project.config.name
+            ));
+        }
+        projects.push(project);
+    }
+    Ok(projects)
+}
+
+async fn install_dependencies(projects: &[Project], yes: bool) -> Result<(), String> {
+    for project in projects {
+        let Some(missing) = skep_bundle::missing_dependencies(&project.config.dir) else { continue };
+        let command = missing.client.command().join(" ");
+        let place = missing.folder.display();
+        if !yes
+            && is_interactive()
+            && !confirmed(&format!("{place} has no node_modules. Run `{command}` there? [Y/n] "))
+        {
+            continue;
+        }
+        say(&format!("Installing dependencies: {command} in {place}"));
+        missing.install().await.map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+fn confirmed(question: &str) -> bool {
+    use std::io::Write;
+    print!("{question}");
+    let _ = std::io::stdout().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer).is_ok();
+    read && !answer.trim().to_lowercase().starts_with('n')
+}
+
+fn state_folder(args: &DevArgs, projects: &[Project]) -> PathBuf {
+    let folder = match (&args.persist_to, projects.first()) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(project)) => project.config.dir.join(".skep"),
+        (None, None) => PathBuf::from(".skep"),
+    };
+    // Cells name it in their configuration.
+    std::path::absolute(&folder).unwrap_or(folder)
+}
+
+/// The signals that end it.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+fn signals() -> Result<Signals, String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
+    Ok(Signals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+}
+
+impl Signals {
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// A path as people write it: relative to where they are, if that is shorter.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
+
+/// Prints an error without ending.
+fn complain(what: &str, error: &str) {
+    say(&terminal::error(&format!("{what}: {error}")));
+}

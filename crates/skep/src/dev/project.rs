@@ -1,0 +1,237 @@
+//! One worker of a `skep dev` session: its files, its builds, what runs of it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use skep_assets::{Assets, AssetsConfig};
+use skep_bundle::{Bundle, BundleOptions, Bundler, SourceMapper};
+use skep_config::{LoadOptions, WorkerConfig};
+use skep_cron::{CronHandle, Expression};
+use skep_queues::ConsumerHandle;
+use skep_toolchain::Toolchain;
+
+use crate::terminal::{Style, paint, say};
+use crate::wiring::ENGINE_DATE;
+
+/// A worker's project.
+pub struct Project {
+    /// The configuration as it was last read.
+    pub config: WorkerConfig,
+    /// Its static assets.
+    pub assets: Option<Arc<Assets>>,
+    /// What it was last built to.
+    pub bundle: Option<Bundle>,
+    /// Feeds its `queue()` handler while it lives.
+    pub consumers: Vec<ConsumerHandle>,
+    /// Fires its `scheduled()` handler while it lives.
+    pub cron: Option<CronHandle>,
+    bundler: Option<Bundler>,
+    options: LoadOptions,
+    /// Notes that have been printed: each is said once.
+    said: BTreeSet<String>,
+}
+
+impl Project {
+    /// Reads the configuration at `path`.
+    pub fn load(path: &Path, options: LoadOptions) -> Result<Self, String> {
+        let mut project = Self {
+            config: WorkerConfig { path: path.to_owned(), ..WorkerConfig::default() },
+            assets: None,
+            bundle: None,
+            consumers: Vec::new(),
+            cron: None,
+            bundler: None,
+            options,
+            said: BTreeSet::new(),
+        };
+        project.reload()?;
+        Ok(project)
+    }
+
+    /// Reads the configuration again. On an error the old one stays.
+    pub fn reload(&mut self) -> Result<(), String> {
+        let loaded = skep_config::load(&self.config.path, &self.options).map_err(|e| e.to_string())?;
+        for note in loaded.notes {
+            let text = note.to_string();
+            if self.said.insert(text.clone()) {
+                say(&paint(Style::Dim, &text));
+            }
+        }
+        for cron in &loaded.config.crons {
+            cron.parse::<Expression>().map_err(|e| format!("the cron trigger \"{cron}\": {e}"))?;
+        }
+        self.config = loaded.config;
+        self.bundler = None;
+        Ok(())
+    }
+
+    /// The schedules of the configuration.
+    pub fn schedules(&self) -> Vec<Expression> {
+        self.config.crons.iter().filter_map(|cron| cron.parse().ok()).collect()
+    }
+
+    /// Builds the code; `None` for a project of assets alone.
+    pub async fn build(&mut self, tools: &Toolchain) -> Result<Option<&Bundle>, String> {
+        let Some(main) = self.config.main.clone() else { return Ok(None) };
+        if let Some(command) = &self.config.bundle.command {
+            let folder = self.config.bundle.command_dir.clone().unwrap_or_else(|| self.config.dir.clone());
+            say(&paint(Style::Dim, &format!("Running: {command}")));
+            let print = |line: &str| say(&paint(Style::Dim, line));
+            skep_bundle::run_custom_build(command, &folder, print).await.map_err(|e| e.to_string())?;
+        }
+        if self.bundler.is_none() {
+            self.bundler = Some(bundler(&self.config, &main, tools).await?);
+        }
+        let Some(bundler) = &mut self.bundler else { return Ok(None) };
+        let bundle = bundler.build().await.map_err(|e| e.to_string())?;
+        for warning in &bundle.warnings {
+            let text = warning.render("▲ [WARNING]");
+            if self.said.insert(text.clone()) {
+                say(&paint(Style::Yellow, &text));
+            }
+        }
+        Ok(Some(self.bundle.insert(bundle)))
+    }
+
+    /// Opens the assets folder, or reads it again.
+    pub async fn load_assets(&mut self) -> Result<(), String> {
+        let Some(config) = &self.config.assets else {
+            self.assets = None;
+            return Ok(());
+        };
+        let directory = config.directory.clone();
+        let options = assets_config(&self.config)?;
+        let opened = tokio::task::spawn_blocking(move || Assets::open(&directory, options)).await;
+        let (assets, warnings) = opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        for warning in warnings {
+            let text = warning.to_string();
+            if self.said.insert(text.clone()) {
+                say(&paint(Style::Yellow, &text));
+            }
+        }
+        self.assets = Some(assets);
+        Ok(())
+    }
+
+    /// The source map of the last build.
+    pub fn sources(&self) -> Option<Arc<SourceMapper>> {
+        let map = self.bundle.as_ref()?.source_map.as_ref()?;
+        SourceMapper::new(map).ok().map(Arc::new)
+    }
+
+    /// Files whose change asks for a new build, and folders for which every change does.
+    pub fn watched(&self) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
+        let mut files: BTreeSet<PathBuf> = self
+            .bundle
+            .iter()
+            .flat_map(|b| &b.inputs)
+            .filter(|path| crate::watch::is_source(path))
+            .cloned()
+            .collect();
+        files.extend(self.config.main.iter().cloned());
+        files.insert(self.config.path.clone());
+        let mut trees = BTreeSet::new();
+        trees.extend(self.config.assets.iter().map(|a| a.directory.clone()));
+        if self.config.bundle.command.is_some() {
+            trees.extend(self.config.bundle.watch_dirs.iter().filter(|dir| dir.is_dir()).cloned());
+        }
+        (files, trees)
+    }
+
+    /// What a change to `path` means for this project.
+    pub fn affected(&self, path: &Path) -> Affected {
+        if path == self.config.path
+            || (path.parent() == Some(&self.config.dir) && skep_config::is_read_too(path))
+        {
+            return Affected::Configuration;
+        }
+        if self.config.assets.as_ref().is_some_and(|assets| path.starts_with(&assets.directory)) {
+            return Affected::Assets;
+        }
+        let (files, trees) = self.watched();
+        match files.contains(path) || trees.iter().any(|tree| path.starts_with(tree)) {
+            true => Affected::Code,
+            false => Affected::Nothing,
+        }
+    }
+}
+
+/// What has to be done again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Affected {
+    /// Nothing.
+    Nothing,
+    /// The assets are to be read again.
+    Assets,
+    /// The code is to be built again.
+    Code,
+    /// Everything.
+    Configuration,
+}
+
+async fn bundler(config: &WorkerConfig, main: &Path, tools: &Toolchain) -> Result<Bundler, String> {
+    let mut options = BundleOptions::new(main, &config.dir);
+    let bundle = &config.bundle;
+    options.config_path = Some(config.path.clone());
+    options.rules = bundle.rules.iter().filter_map(rule).collect();
+    options.alias = bundle.alias.clone().into_iter().collect();
+    options.define = bundle.define.clone().into_iter().collect();
+    options.compatibility_date = config.compatibility_date.clone().unwrap_or_else(|| ENGINE_DATE.into());
+    options.compatibility_flags.clone_from(&config.compatibility_flags);
+    options.no_bundle = bundle.no_bundle;
+    options.find_additional_modules = bundle.find_additional_modules;
+    options.base_dir.clone_from(&bundle.base_dir);
+    options.preserve_file_names = bundle.preserve_file_names;
+    options.keep_names = bundle.keep_names.unwrap_or(true);
+    options.minify = bundle.minify;
+    options.tsconfig.clone_from(&bundle.tsconfig);
+    if bundle.jsx_factory.is_some() {
+        options.jsx_factory.clone_from(&bundle.jsx_factory);
+    }
+    if bundle.jsx_fragment.is_some() {
+        options.jsx_fragment.clone_from(&bundle.jsx_fragment);
+    }
+    options.node_env =
+        std::env::var("NODE_ENV").ok().filter(|v| !v.is_empty()).unwrap_or("development".into());
+    let (tools, needs_unenv) = (tools.clone(), options.needs_unenv());
+    let fetched = tokio::task::spawn_blocking(move || {
+        let unenv = if needs_unenv { tools.unenv()? } else { PathBuf::new() };
+        Ok::<_, skep_toolchain::ToolchainError>((tools.esbuild()?, unenv))
+    });
+    let (esbuild, unenv) = fetched.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    options.unenv = unenv;
+    Ok(Bundler::new(esbuild, options))
+}
+
+fn rule(rule: &skep_config::Rule) -> Option<skep_bundle::Rule> {
+    use skep_bundle::RuleKind;
+    let kinds =
+        [RuleKind::EsModule, RuleKind::CommonJs, RuleKind::Text, RuleKind::Data, RuleKind::CompiledWasm];
+    let kind = kinds.into_iter().find(|kind| kind.name() == rule.kind)?;
+    Some(skep_bundle::Rule { kind, globs: rule.globs.clone(), fallthrough: rule.fallthrough })
+}
+
+fn assets_config(config: &WorkerConfig) -> Result<AssetsConfig, String> {
+    let Some(assets) = &config.assets else { return Ok(AssetsConfig::default()) };
+    let mut options = AssetsConfig {
+        has_worker: config.main.is_some(),
+        compatibility_date: config.compatibility_date.clone().unwrap_or_else(|| ENGINE_DATE.into()),
+        compatibility_flags: config.compatibility_flags.clone(),
+        ..AssetsConfig::default()
+    };
+    // Both sides have wrangler's spelling.
+    let invalid = |e: serde_json::Error| format!("the assets' configuration: {e}");
+    if let Some(value) = &assets.html_handling {
+        options.html_handling = serde_json::from_value(value.clone().into()).map_err(invalid)?;
+    }
+    if let Some(value) = &assets.not_found_handling {
+        options.not_found_handling = serde_json::from_value(value.clone().into()).map_err(invalid)?;
+    }
+    let first = match &assets.run_worker_first {
+        skep_config::RunWorkerFirst::Always(always) => serde_json::Value::Bool(*always),
+        skep_config::RunWorkerFirst::Paths(paths) => serde_json::json!(paths),
+    };
+    options.run_worker_first = serde_json::from_value(first).map_err(invalid)?;
+    Ok(options)
+}

@@ -1,0 +1,229 @@
+//! All that runs during `skep dev`.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use skep_cron::Cron;
+use skep_d1::Migrations;
+use skep_fleet::{CellSpec, Fleet, expose};
+use skep_runtime::{Clock, Shutdown};
+use skep_toolchain::Toolchain;
+
+use super::consumers::{CronTrigger, QueueConsumer, consumer_settings};
+use super::output::Output;
+use super::project::{Affected, Project};
+use super::{complain, shown};
+use crate::stores::Stores;
+use crate::terminal::{Style, paint, say};
+use crate::watch::Watcher;
+use crate::wiring::{Wired, migrate, wire};
+
+/// The projects and everything that they run on.
+pub struct Session {
+    pub projects: Vec<Project>,
+    pub stores: Stores,
+    pub tools: Toolchain,
+    pub fleet: Fleet,
+    pub output: Arc<Output>,
+    pub clock: Clock,
+    pub shutdown: Shutdown,
+}
+
+impl Session {
+    /// Brings everything up; returns the table of the first worker's bindings. What does not start is
+    /// reported, and waits for the next change.
+    pub async fn start(&mut self) -> Vec<[String; 3]> {
+        let mut rows = Vec::new();
+        for n in 0..self.projects.len() {
+            if let Err(error) = self.prepare(n, Affected::Configuration).await {
+                self.failed(n, &error).await;
+            }
+        }
+        for (n, wired) in self.wire_all() {
+            match wired {
+                Ok(wired) => {
+                    if n == 0 {
+                        rows = wired.table;
+                    }
+                    if let Err(error) = self.deploy(n, wired.spec).await {
+                        self.failed(n, &error).await;
+                    }
+                }
+                Err(error) => self.failed(n, &error).await,
+            }
+        }
+        rows
+    }
+
+    /// The cells of all projects, without starting them.
+    pub async fn specs(&mut self) -> Result<Vec<CellSpec>, String> {
+        for n in 0..self.projects.len() {
+            self.prepare(n, Affected::Configuration).await?;
+        }
+        self.wire_all().into_iter().map(|(_, wired)| Ok(wired?.spec)).collect()
+    }
+
+    /// Does again what the changed files make necessary.
+    pub async fn follow(&mut self, changed: &BTreeSet<PathBuf>) {
+        for n in 0..self.projects.len() {
+            let project = &self.projects[n];
+            let affected =
+                changed.iter().map(|path| project.affected(path)).max().unwrap_or(Affected::Nothing);
+            if affected == Affected::Nothing {
+                continue;
+            }
+            let start = Instant::now();
+            match self.again(n, affected).await {
+                Ok(()) => {
+                    let project = &self.projects[n];
+                    let name = paint(Style::Dim, &format!("[{}]", project.config.name));
+                    say(&format!("{name} Reloaded in {} ms", start.elapsed().as_millis()));
+                }
+                Err(error) => self.failed(n, &error).await,
+            }
+        }
+    }
+
+    async fn again(&mut self, n: usize, affected: Affected) -> Result<(), String> {
+        if affected == Affected::Configuration {
+            self.projects[n].reload()?;
+        }
+        self.prepare(n, affected).await?;
+        if affected == Affected::Assets {
+            return Ok(());
+        }
+        // Others may be exposed to this one: their sockets are made from all configurations.
+        for (other, wired) in self.wire_all() {
+            let wired = wired?;
+            if other == n || affected == Affected::Configuration {
+                self.deploy(other, wired.spec).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything before a cell: migrations, assets, the build.
+    async fn prepare(&mut self, n: usize, affected: Affected) -> Result<(), String> {
+        let (stores, tools) = (&self.stores, &self.tools);
+        let project = &mut self.projects[n];
+        if affected == Affected::Configuration {
+            migrate(&project.config, stores).await?;
+            apply_d1_migrations(project, stores).await?;
+        }
+        match (&project.assets, affected) {
+            (Some(assets), Affected::Assets | Affected::Code) => {
+                let assets = assets.clone();
+                let reload = tokio::task::spawn_blocking(move || assets.reload()).await;
+                let warnings = reload.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+                for warning in warnings {
+                    say(&paint(Style::Yellow, &warning.to_string()));
+                }
+            }
+            _ => project.load_assets().await?,
+        }
+        if affected >= Affected::Code {
+            project.build(tools).await?;
+        }
+        Ok(())
+    }
+
+    /// The cell of every project that has been built.
+    fn wire_all(&self) -> Vec<(usize, Result<Wired, String>)> {
+        let mut all = Vec::new();
+        let mut specs = Vec::new();
+        for (n, project) in self.projects.iter().enumerate() {
+            let Some(bundle) = &project.bundle else { continue };
+            match wire(&project.config, bundle, &self.stores, project.assets.as_ref()) {
+                Ok(wired) => {
+                    specs.push(wired.spec);
+                    all.push((n, Ok(wired.table)));
+                }
+                Err(error) => all.push((n, Err(error))),
+            }
+        }
+        expose(&mut specs);
+        let mut specs = specs.into_iter();
+        all.into_iter()
+            .filter_map(|(n, table)| match table {
+                Ok(table) => specs.next().map(|spec| (n, Ok(Wired { spec, table }))),
+                Err(error) => Some((n, Err(error))),
+            })
+            .collect()
+    }
+
+    async fn deploy(&mut self, n: usize, spec: CellSpec) -> Result<(), String> {
+        let project = &mut self.projects[n];
+        let sources = project.sources();
+        let deployed = self.fleet.deploy(spec).await;
+        if let Err(error) = deployed {
+            let text = error.to_string();
+            return Err(match sources {
+                Some(sources) => sources.map_stack(&text),
+                None => text,
+            });
+        }
+        self.output.set_sources(&project.config.name, sources);
+        let worker = self.fleet.worker(&project.config.name);
+        let queues = &self.stores.queues;
+        project.consumers = project
+            .config
+            .queue_consumers
+            .iter()
+            .map(|c| queues.consume(&c.queue, consumer_settings(c), Arc::new(QueueConsumer(worker.clone()))))
+            .collect();
+        let name = project.config.name.clone();
+        let report =
+            Box::new(move |text: &str| say(&format!("{} {text}", paint(Style::Dim, &format!("[{name}]")))));
+        let trigger = Arc::new(CronTrigger { worker, report });
+        project.cron =
+            Some(Cron::start(project.schedules(), self.clock.clone(), self.shutdown.clone(), trigger));
+        Ok(())
+    }
+
+    async fn failed(&self, n: usize, error: &str) {
+        let config = &self.projects[n].config;
+        complain(&shown(&config.path), error);
+        self.fleet.set_broken(&config.name, error).await;
+    }
+
+    /// Follows the files that all projects are made of now.
+    pub fn watch(&self, watcher: &mut Watcher) {
+        let mut files = BTreeSet::new();
+        let mut trees = BTreeSet::new();
+        for project in &self.projects {
+            let (own_files, own_trees) = project.watched();
+            files.extend(own_files);
+            trees.extend(own_trees);
+        }
+        watcher.set(&files, &trees);
+    }
+
+    /// Ends everything: nothing new is delivered, cells end.
+    pub async fn stop(&mut self) {
+        for project in &mut self.projects {
+            project.consumers.clear();
+            project.cron = None;
+        }
+        self.fleet.stop().await;
+    }
+}
+
+/// Applies the SQL migrations of a project's databases, as `wrangler d1 migrations apply` does.
+async fn apply_d1_migrations(project: &Project, stores: &Stores) -> Result<(), String> {
+    for database in &project.config.d1_databases {
+        if !database.migrations_dir.is_dir() {
+            continue;
+        }
+        let server = stores.d1.database(&database.database_id).map_err(|e| e.to_string())?;
+        let mut migrations = Migrations::new(&database.migrations_dir);
+        migrations.table.clone_from(&database.migrations_table);
+        let applied = server.migrate(&migrations).await;
+        let applied = applied.map_err(|e| format!("the migrations of {}: {e}", database.binding))?;
+        for name in applied {
+            say(&paint(Style::Dim, &format!("Applied migration {name} to {}", database.binding)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Everything that is kept between runs, in one folder.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use skep_analytics::AnalyticsStore;
+use skep_cache::CacheStore;
+use skep_catalog::Catalog;
+use skep_d1::D1Store;
+use skep_kv::KvStore;
+use skep_queues::Queues;
+use skep_r2::R2Store;
+use skep_ratelimit::RateLimiter;
+use skep_runtime::{Clock, Jobs, Shutdown};
+
+/// The servers behind bindings, and the ledger of what is deployed.
+pub struct Stores {
+    /// The folder.
+    pub dir: PathBuf,
+    /// What is deployed.
+    pub catalog: Catalog,
+    /// KV.
+    pub kv: KvStore,
+    /// R2.
+    pub r2: R2Store,
+    /// D1.
+    pub d1: D1Store,
+    /// Queues.
+    pub queues: Queues,
+    /// Rate limits; in memory.
+    pub ratelimits: RateLimiter,
+    /// The Cache API.
+    pub cache: CacheStore,
+    /// Analytics Engine.
+    pub analytics: AnalyticsStore,
+    // Held: two processes on one folder would break each other's files.
+    _lock: File,
+}
+
+impl Stores {
+    /// Opens or creates everything in `dir`.
+    pub fn open(dir: &Path, clock: &Clock, jobs: &Jobs, shutdown: &Shutdown) -> Result<Self, String> {
+        let in_dir = |what: &str, error: &dyn std::fmt::Display| {
+            format!("cannot open {what} in {}: {error}", dir.display())
+        };
+        std::fs::create_dir_all(dir).map_err(|e| in_dir("the state", &e))?;
+        let lock = lock(dir)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            catalog: Catalog::open(&dir.join("catalog.sqlite")).map_err(|e| in_dir("the catalog", &e))?,
+            kv: KvStore::open(&dir.join("kv"), clock.clone(), jobs).map_err(|e| in_dir("KV", &e))?,
+            r2: R2Store::open(&dir.join("r2"), clock.clone(), jobs).map_err(|e| in_dir("R2", &e))?,
+            d1: D1Store::open(&dir.join("d1")).map_err(|e| in_dir("D1", &e))?,
+            queues: Queues::open(&dir.join("queues"), clock.clone(), jobs, shutdown.clone())
+                .map_err(|e| in_dir("queues", &e))?,
+            ratelimits: RateLimiter::new(clock.clone(), jobs),
+            cache: CacheStore::open(&dir.join("cache"), clock.clone(), jobs)
+                .map_err(|e| in_dir("the cache", &e))?,
+            analytics: AnalyticsStore::open(&dir.join("analytics"))
+                .map_err(|e| in_dir("Analytics Engine", &e))?,
+            _lock: lock,
+        })
+    }
+
+    /// Where Durable Objects keep their files.
+    pub fn objects(&self) -> PathBuf {
+        self.dir.join("do")
+    }
+
+    /// Removes the files of deleted Durable Object namespaces.
+    pub async fn bury_doomed_objects(&self) -> Result<(), String> {
+        for key in self.catalog.doomed().map_err(|e| e.to_string())? {
+            let folder = self.objects().join(&key);
+            match std::fs::remove_dir_all(&folder) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("cannot remove {}: {e}", folder.display()));
+                }
+                _ => self.catalog.buried(&key).await.map_err(|e| e.to_string())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes the folder for this process.
+fn lock(dir: &Path) -> Result<File, String> {
+    let path = dir.join("lock");
+    let unusable = |error: std::io::Error| format!("cannot use {}: {error}", path.display());
+    let mut file =
+        File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            let _ = file.read_to_string(&mut owner);
+            return Err(format!(
+                "the state in {} is in use by another Skep (process {}): end that one, or choose another folder \
+                 with --persist-to",
+                dir.display(),
+                owner.trim()
+            ));
+        }
+        Err(TryLockError::Error(error)) => return Err(unusable(error)),
+    }
+    file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(unusable)?;
+    Ok(file)
+}

@@ -1,0 +1,366 @@
+//! From a project to a cell: which server stands behind which binding.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::{HeaderValue, StatusCode};
+use skep_assets::{Assets, AssetsBinding, Decision};
+use skep_bundle::{Bundle, Format};
+use skep_catalog::{Change, Migration};
+use skep_config::WorkerConfig;
+use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, RUN_WORKER_HEADER, Workflow};
+use skep_ratelimit::Limits;
+use skep_wire::{BoxFuture, Request, Response, Service, empty, reply};
+
+use crate::stores::Stores;
+
+/// The date of the engine that Skep pins: what a project without `compatibility_date` gets.
+pub const ENGINE_DATE: &str = "2026-11-17";
+
+/// A cell in the making.
+struct Wiring<'a> {
+    config: &'a WorkerConfig,
+    stores: &'a Stores,
+    bindings: BTreeMap<String, Binding>,
+    services: BTreeMap<String, Arc<dyn Service>>,
+    /// For people: name, kind, what it is backed by.
+    table: Vec<[String; 3]>,
+}
+
+/// A cell and what a person may want to know of it.
+pub struct Wired {
+    /// What to deploy.
+    pub spec: CellSpec,
+    /// Name, kind and backing of every binding.
+    pub table: Vec<[String; 3]>,
+}
+
+/// Applies the Durable Object migrations of `config` that are not applied yet. Classes that are bound but in no
+/// migration are made too, as wrangler does locally.
+pub async fn migrate(config: &WorkerConfig, stores: &Stores) -> Result<(), String> {
+    let catalog = &stores.catalog;
+    let applied = catalog.migration_tag(&config.name).map_err(|e| e.to_string())?;
+    let steps = skep_config::steps_after(&config.migrations, applied.as_deref()).map_err(|e| {
+        format!(
+            "{e}\nThe state in {} is from another set of migrations; --persist-to chooses another folder",
+            stores.dir.display()
+        )
+    })?;
+    let steps = steps.into_iter().map(|(tag, changes)| Migration {
+        tag: Some(tag),
+        changes: changes.into_iter().map(change).collect(),
+    });
+    catalog.migrate(&config.name, steps.collect()).await.map_err(|e| e.to_string())?;
+    let known = catalog.namespaces(&config.name).map_err(|e| e.to_string())?;
+    let own = config.durable_objects.iter().filter(|b| is_own(config, b.script_name.as_ref()));
+    let missing: BTreeSet<&String> =
+        own.map(|b| &b.class_name).filter(|class| !known.contains_key(*class)).collect();
+    let changes =
+        missing.into_iter().map(|class| Change::New { class: class.clone(), sqlite: false }).collect();
+    catalog.migrate(&config.name, vec![Migration { tag: None, changes }]).await.map_err(|e| e.to_string())?;
+    stores.bury_doomed_objects().await
+}
+
+fn change(change: skep_config::Change) -> Change {
+    match change {
+        skep_config::Change::New { class, sqlite } => Change::New { class, sqlite },
+        skep_config::Change::Rename { from, to } => Change::Rename { from, to },
+        skep_config::Change::Delete { class } => Change::Delete { class },
+        skep_config::Change::Transfer { from, from_script, to } => Change::Transfer { from, from_script, to },
+    }
+}
+
+fn is_own(config: &WorkerConfig, script: Option<&String>) -> bool {
+    script.is_none_or(|script| *script == config.name)
+}
+
+/// Puts a project's code and its bindings together.
+pub fn wire(
+    config: &WorkerConfig,
+    bundle: &Bundle,
+    stores: &Stores,
+    assets: Option<&Arc<Assets>>,
+) -> Result<Wired, String> {
+    check_classes(config, bundle)?;
+    let mut wiring =
+        Wiring { config, stores, bindings: BTreeMap::new(), services: BTreeMap::new(), table: Vec::new() };
+    wiring.values()?;
+    wiring.storage()?;
+    wiring.events()?;
+    wiring.scripts()?;
+    if let Some(assets) = assets {
+        wiring.assets(assets);
+    }
+    let cache = stores.cache.worker(&config.name).map_err(|e| e.to_string())?;
+    wiring.services.insert("cache".into(), cache);
+    let namespaces = stores.catalog.namespaces(&config.name).map_err(|e| e.to_string())?;
+    let spec = CellSpec {
+        name: config.name.clone(),
+        code: code(bundle, &mut wiring.bindings),
+        compatibility_date: config.compatibility_date.clone().unwrap_or_else(|| ENGINE_DATE.into()),
+        compatibility_flags: config.compatibility_flags.clone(),
+        bindings: wiring.bindings,
+        classes: namespaces
+            .into_iter()
+            .map(|(name, n)| DurableClass { name, unique_key: n.unique_key, sqlite: n.sqlite })
+            .collect(),
+        workflows: own_workflows(config),
+        object_storage: stores.objects(),
+        front: wiring.services.contains_key("front").then(|| "front".into()),
+        services: wiring.services,
+        cache: Some("cache".into()),
+        exposed: BTreeSet::new(),
+        inspector: true,
+    };
+    Ok(Wired { spec, table: wiring.table })
+}
+
+fn own_workflows(config: &WorkerConfig) -> Vec<Workflow> {
+    let mut workflows: Vec<Workflow> = Vec::new();
+    for binding in config.workflows.iter().filter(|w| is_own(config, w.script_name.as_ref())) {
+        if !workflows.iter().any(|w| w.name == binding.name) {
+            workflows.push(Workflow { name: binding.name.clone(), class: binding.class_name.clone() });
+        }
+    }
+    workflows
+}
+
+/// The text is wrangler's.
+fn check_classes(config: &WorkerConfig, bundle: &Bundle) -> Result<(), String> {
+    if bundle.format == Format::ServiceWorker {
+        let needs_modules = config.durable_objects.iter().any(|b| is_own(config, b.script_name.as_ref()));
+        return match needs_modules {
+            true => Err(format!(
+                "You seem to be trying to use Durable Objects in a Worker written as a service-worker.\n{} has no exports",
+                config.main.as_deref().unwrap_or(&config.dir).display()
+            )),
+            false => Ok(()),
+        };
+    }
+    // Where nothing was bundled nobody knows what is exported; the engine will say.
+    if bundle.exports.is_empty() {
+        return Ok(());
+    }
+    let exported = |class: &&String| !bundle.exports.contains(class);
+    let objects = config.durable_objects.iter().filter(|b| is_own(config, b.script_name.as_ref()));
+    let missing: BTreeSet<&String> = objects.map(|b| &b.class_name).filter(exported).collect();
+    let workflows = config.workflows.iter().filter(|b| is_own(config, b.script_name.as_ref()));
+    let missing_workflows: BTreeSet<&String> = workflows.map(|b| &b.class_name).filter(exported).collect();
+    let entry = config.main.as_deref().unwrap_or(&config.dir).display();
+    for (kind, missing) in [("Durable Objects", missing), ("Workflows", missing_workflows)] {
+        if !missing.is_empty() {
+            let names: Vec<&str> = missing.into_iter().map(String::as_str).collect();
+            return Err(format!(
+                "Your Worker depends on the following {kind}, which are not exported in your entrypoint file: {}.\n\
+                 You should export these objects from your entrypoint, {entry}.",
+                names.join(", ")
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// In service worker syntax, modules are globals.
+fn code(bundle: &Bundle, bindings: &mut BTreeMap<String, Binding>) -> Code {
+    let kind = |kind| match kind {
+        skep_bundle::ModuleKind::EsModule => ModuleKind::EsModule,
+        skep_bundle::ModuleKind::CommonJs => ModuleKind::CommonJs,
+        skep_bundle::ModuleKind::Text => ModuleKind::Text,
+        skep_bundle::ModuleKind::Data => ModuleKind::Data,
+        skep_bundle::ModuleKind::Wasm => ModuleKind::Wasm,
+    };
+    let modules = bundle.modules.iter();
+    if bundle.format == Format::Modules {
+        let module = |m: &skep_bundle::Module| Module {
+            name: m.name.trim_start_matches("./").to_owned(),
+            kind: kind(m.kind),
+            content: m.content.clone(),
+        };
+        return Code::Modules(modules.map(module).collect());
+    }
+    for module in modules.clone().skip(1) {
+        let binding = match kind(module.kind) {
+            ModuleKind::Wasm => Binding::Wasm(module.content.clone()),
+            ModuleKind::Text => Binding::Text(String::from_utf8_lossy(&module.content).into_owned()),
+            _ => Binding::Data(module.content.clone()),
+        };
+        bindings.insert(module.global_name(), binding);
+    }
+    Code::ServiceWorker(modules.clone().next().map(|m| m.content.clone()).unwrap_or_default())
+}
+
+impl Wiring<'_> {
+    fn add(&mut self, name: &str, kind: &str, backing: impl Into<String>, binding: Binding) {
+        self.table.push([format!("env.{name}"), kind.to_owned(), backing.into()]);
+        self.bindings.insert(name.to_owned(), binding);
+    }
+
+    /// Keeps a server and returns the id that the cell will call it by.
+    fn serve(&mut self, service: Arc<dyn Service>) -> String {
+        let id = format!("b{}", self.services.len());
+        self.services.insert(id.clone(), service);
+        id
+    }
+
+    fn values(&mut self) -> Result<(), String> {
+        for (name, value) in &self.config.vars {
+            let binding = match value {
+                serde_json::Value::String(text) => Binding::Text(text.clone()),
+                other => Binding::Json(other.to_string()),
+            };
+            self.add(name, "Environment variable", "the configuration", binding);
+        }
+        for (name, value) in &self.config.secrets {
+            self.table.retain(|row| row[0] != format!("env.{name}"));
+            self.add(name, "Secret", "a file beside the configuration", Binding::Text(value.clone()));
+        }
+        if let Some(name) = &self.config.version_metadata {
+            let id = uuid::Uuid::new_v4().to_string();
+            let timestamp = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+            let json = serde_json::json!({ "id": id, "tag": "", "timestamp": timestamp }).to_string();
+            self.add(name, "Version metadata", "this start", Binding::Json(json));
+        }
+        let read = |path: &std::path::Path| {
+            std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))
+        };
+        for (name, path) in &self.config.wasm_modules {
+            self.add(name, "Wasm module", path.to_string_lossy(), Binding::Wasm(read(path)?.into()));
+        }
+        for (name, path) in &self.config.data_blobs {
+            self.add(name, "Data blob", path.to_string_lossy(), Binding::Data(read(path)?.into()));
+        }
+        for (name, path) in &self.config.text_blobs {
+            let text = String::from_utf8_lossy(&read(path)?).into_owned();
+            self.add(name, "Text blob", path.to_string_lossy(), Binding::Text(text));
+        }
+        Ok(())
+    }
+
+    fn storage(&mut self) -> Result<(), String> {
+        let stores = self.stores;
+        for b in &self.config.kv_namespaces {
+            let namespace = stores.kv.namespace(&b.id).map_err(|e| e.to_string())?;
+            let service = self.serve(namespace);
+            self.add(&b.binding, "KV namespace", format!("kv/ \"{}\"", b.id), Binding::Kv { service });
+        }
+        for b in &self.config.r2_buckets {
+            let bucket = stores.r2.bucket(&b.bucket_name).map_err(|e| e.to_string())?;
+            let service = self.serve(bucket);
+            self.add(&b.binding, "R2 bucket", format!("r2/ \"{}\"", b.bucket_name), Binding::R2 { service });
+        }
+        for b in &self.config.d1_databases {
+            let database = stores.d1.database(&b.database_id).map_err(|e| e.to_string())?;
+            let service = self.serve(database);
+            self.add(
+                &b.binding,
+                "D1 database",
+                format!("d1/ \"{}\"", b.database_id),
+                Binding::D1 { service },
+            );
+        }
+        for b in &self.config.analytics_engine_datasets {
+            let service = self.serve(stores.analytics.dataset(&b.dataset));
+            let backing = format!("analytics/ \"{}\"", b.dataset);
+            self.add(&b.binding, "Analytics Engine", backing, Binding::Analytics { service });
+        }
+        Ok(())
+    }
+
+    fn events(&mut self) -> Result<(), String> {
+        for b in &self.config.queue_producers {
+            let service = self.serve(self.stores.queues.producer(&b.queue, b.delivery_delay));
+            self.add(&b.binding, "Queue", format!("queues/ \"{}\"", b.queue), Binding::Queue { service });
+        }
+        for b in &self.config.ratelimits {
+            let invalid = |e: &dyn std::fmt::Display| format!("the rate limit \"{}\": {e}", b.name);
+            let mut limits = Limits::simple(b.limit.into(), b.period).map_err(|e| invalid(&e))?;
+            if let Some(burst) = b.burst {
+                let window = b.burst_window.unwrap_or(1.0);
+                limits = limits.with_burst(burst.into(), window).map_err(|e| invalid(&e))?;
+            }
+            if let Some(size) = b.bucket_size {
+                limits = limits.with_bucket(size).map_err(|e| invalid(&e))?;
+            }
+            let defaults = serde_json::json!({ "limit": b.limit, "period": b.period }).to_string();
+            let service = self.serve(self.stores.ratelimits.namespace(&b.namespace_id, limits));
+            let backing = format!("memory, {} in {} s", b.limit, b.period);
+            self.add(&b.name, "Rate limit", backing, Binding::RateLimit { service, defaults });
+        }
+        Ok(())
+    }
+
+    fn scripts(&mut self) -> Result<(), String> {
+        let config = self.config;
+        for b in &config.durable_objects {
+            let class = b.class_name.clone();
+            if is_own(config, b.script_name.as_ref()) {
+                self.add(&b.name, "Durable Object", format!("do/ {class}"), Binding::DurableObject { class });
+                continue;
+            }
+            let script = b.script_name.clone().unwrap_or_default();
+            let known = self.stores.catalog.namespaces(&script).map_err(|e| e.to_string())?;
+            let namespace = known.get(&class);
+            let class = DurableClass {
+                unique_key: namespace.map_or_else(|| format!("{script}-{class}"), |n| n.unique_key.clone()),
+                sqlite: namespace.is_some_and(|n| n.sqlite),
+                name: class,
+            };
+            let backing = format!("{} of {script}", class.name);
+            self.add(&b.name, "Durable Object", backing, Binding::RemoteDurableObject { script, class });
+        }
+        for b in &config.services {
+            let (entrypoint, props) = (b.entrypoint.clone(), b.props.as_ref().map(ToString::to_string));
+            let backing = match &entrypoint {
+                Some(entrypoint) => format!("{entrypoint} of {}", b.service),
+                None => b.service.clone(),
+            };
+            let binding = match b.service == config.name {
+                true => Binding::OwnEntrypoint { entrypoint, props },
+                false => Binding::RemoteEntrypoint { script: b.service.clone(), entrypoint, props },
+            };
+            self.add(&b.binding, "Service", backing, binding);
+        }
+        for b in &config.workflows {
+            let name = b.name.clone();
+            let (backing, binding) = match &b.script_name {
+                Some(script) if *script != config.name => {
+                    (format!("{name} of {script}"), Binding::RemoteWorkflow { script: script.clone(), name })
+                }
+                _ => (format!("do/ workflow {name}"), Binding::Workflow { name }),
+            };
+            self.add(&b.binding, "Workflow", backing, binding);
+        }
+        Ok(())
+    }
+
+    fn assets(&mut self, assets: &Arc<Assets>) {
+        let Some(config) = &self.config.assets else { return };
+        self.services.insert("front".into(), Arc::new(Front(assets.clone())));
+        if let Some(name) = &config.binding {
+            let service = self.serve(Arc::new(AssetsBinding(assets.clone())));
+            let backing = config.directory.to_string_lossy().into_owned();
+            self.add(name, "Assets", backing, Binding::Fetcher { service });
+        }
+    }
+}
+
+/// Decides for calls from other workers whether they are for an asset.
+struct Front(Arc<Assets>);
+
+impl Service for Front {
+    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move {
+            let (parts, _) = request.into_parts();
+            match self.0.route(&parts) {
+                Decision::Asset => self.0.serve(&parts).await,
+                Decision::Answer(response) => *response,
+                Decision::Worker | Decision::WorkerImage => {
+                    let mut run = reply(StatusCode::NO_CONTENT, empty());
+                    run.headers_mut().insert(RUN_WORKER_HEADER, HeaderValue::from_static("1"));
+                    run
+                }
+            }
+        })
+    }
+}

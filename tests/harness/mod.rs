@@ -1,0 +1,260 @@
+//! Starts `skep dev` on a project and talks to it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take that normally takes milliseconds: the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `skep dev`.
+pub struct Skep {
+    child: Child,
+    pub url: String,
+    output: Arc<Mutex<String>>,
+    // Removed when the test is over.
+    _state: Option<tempfile::TempDir>,
+}
+
+/// An answer.
+pub struct Answer {
+    pub status: u16,
+    pub headers: ureq::http::HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// The checkout.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// A project below `tests/projects`.
+pub fn project(name: &str) -> PathBuf {
+    repository().join("tests/projects").join(name)
+}
+
+/// `skep dev` with fresh state; the URL is known when this returns.
+pub fn dev(dir: &Path) -> Skep {
+    let state = tempfile::tempdir().unwrap();
+    let mut skep = dev_with(dir, state.path(), &[]);
+    skep._state = Some(state);
+    skep
+}
+
+/// `skep dev` with state in `state` and more arguments.
+pub fn dev_with(dir: &Path, state: &Path, args: &[&str]) -> Skep {
+    try_dev(dir, state, args).unwrap_or_else(|output| panic!("skep dev did not come up:\n{output}"))
+}
+
+/// As [`dev_with`], or what it printed before it ended.
+pub fn try_dev(dir: &Path, state: &Path, args: &[&str]) -> Result<Skep, String> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_skep"))
+        .arg("dev")
+        .arg(dir)
+        .args(["--port", "0", "--inspector-port", "0", "--yes", "--persist-to"])
+        .arg(state)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = Arc::new(Mutex::new(String::new()));
+    let (url_tx, url_rx) = std::sync::mpsc::channel();
+    collect(child.stderr.take().unwrap(), output.clone(), None);
+    collect(child.stdout.take().unwrap(), output.clone(), Some(url_tx));
+    // The first run on a machine fetches the engine and a project's dependencies.
+    let url = url_rx.recv_timeout(PATIENCE * 5);
+    match url {
+        Ok(url) => Ok(Skep { child, url, output, _state: None }),
+        Err(_) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            std::thread::sleep(Duration::from_millis(100));
+            Err(output.lock().unwrap().clone())
+        }
+    }
+}
+
+fn collect(
+    from: impl Read + Send + 'static,
+    into: Arc<Mutex<String>>,
+    mut url: Option<std::sync::mpsc::Sender<String>>,
+) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if line.contains("Ready on")
+                && let Some(start) = line.find("http://")
+                && let Some(url) = url.take()
+            {
+                let _ = url.send(line[start..].split_whitespace().next().unwrap().to_owned());
+            }
+            let mut into = into.lock().unwrap();
+            into.push_str(&line);
+            into.push('\n');
+        }
+    });
+}
+
+impl Skep {
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], None)
+    }
+
+    pub fn post(&self, path: &str, body: &str) -> Answer {
+        self.send("POST", path, &[], Some(body.as_bytes()))
+    }
+
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
+        self.try_send(method, path, headers, body)
+            .unwrap_or_else(|e| panic!("{method} {path}: {e}\n{}", self.output()))
+    }
+
+    pub fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer, ureq::Error> {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = match body {
+            Some(body) => agent.run(request.body(body).unwrap())?,
+            None => agent.run(request.body(()).unwrap())?,
+        };
+        let (parts, mut body) = response.into_parts();
+        let body = body.with_config().limit(1 << 30).read_to_vec()?;
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+
+    /// Everything that it has printed.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// Waits until it has printed `text`.
+    pub fn wait_for_output(&self, text: &str) {
+        eventually(&format!("{text:?} in the output"), || self.output().contains(text).then_some(()));
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name, such as `KILL`.
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the end of skep", || child.try_wait().unwrap())
+    }
+
+    /// The process ids of its cells.
+    pub fn cells(&self) -> Vec<u32> {
+        let is_cell = |pid: &u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "workerd")
+        };
+        children(self.pid()).into_iter().filter(is_cell).collect()
+    }
+
+    /// A WebSocket to `path`.
+    pub fn websocket(&self, path: &str) -> tungstenite::WebSocket<std::net::TcpStream> {
+        let address = self.url.strip_prefix("http://").unwrap();
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        tungstenite::client(format!("ws://{address}{path}"), stream).unwrap().0
+    }
+}
+
+impl Drop for Skep {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal("TERM");
+            let start = Instant::now();
+            while self.child.try_wait().unwrap().is_none() {
+                if start.elapsed() > Duration::from_secs(20) {
+                    let _ = self.child.kill();
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        if std::thread::panicking() {
+            eprintln!("--- skep said:\n{}", self.output());
+        }
+    }
+}
+
+/// Sends a signal by name.
+pub fn signal(pid: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+}
+
+/// Whether a process exists and is no zombie.
+pub fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>())
+        .filter(|pid| is_alive(*pid))
+        .collect()
+}
+
+/// Asks again and again until there is an answer.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "no {what} after {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A project of one file, in a temporary folder.
+pub fn small_project(config: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("wrangler.jsonc"), config).unwrap();
+    for (name, content) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    dir
+}

@@ -1,0 +1,8 @@
+//! The real binary, driven from outside: one test program, one module per subject.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod harness;
+
+mod dev;
+mod layers;
