@@ -6,3 +6,4 @@ mod harness;
 
 mod dev;
 mod layers;
+mod schema;

@@ -1,5 +1,7 @@
 //! Starts `skep dev` on a project and talks to it.
 
+pub mod npm;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
