@@ -3,10 +3,11 @@
 //! Every key is classified: it works, it means nothing off Cloudflare (said once), or it is refused with its
 //! place in the file; an unknown key is an error. Knows files only: nothing of bundling, storage or cells.
 //!
-//! Entry points: [`find`], [`load`].
+//! Entry points: [`find`], [`load`], [`edit`].
 
 mod classes;
 mod diagnostic;
+pub mod edit;
 mod environment;
 mod load;
 mod migrations;
