@@ -3,6 +3,7 @@
 //! `main` parses the command line; each command has one composition root that wires the parts.
 
 mod args;
+mod dates;
 mod dev;
 mod inspector;
 mod keys;

@@ -13,10 +13,8 @@ use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, RUN_
 use skep_ratelimit::Limits;
 use skep_wire::{BoxFuture, Request, Response, Service, empty, reply};
 
+use crate::dates::ENGINE_DATE;
 use crate::stores::Stores;
-
-/// The date of the engine that Skep pins: what a project without `compatibility_date` gets.
-pub const ENGINE_DATE: &str = "2026-11-17";
 
 /// A cell in the making.
 struct Wiring<'a> {

@@ -11,8 +11,8 @@ use skep_cron::{CronHandle, Expression};
 use skep_queues::ConsumerHandle;
 use skep_toolchain::Toolchain;
 
+use crate::dates;
 use crate::terminal::{Style, paint, say};
-use crate::wiring::ENGINE_DATE;
 
 /// A worker's project.
 pub struct Project {
@@ -63,6 +63,16 @@ impl Project {
         }
         self.config = loaded.config;
         self.bundler = None;
+        if self.config.main.is_some() {
+            let asked = self.config.compatibility_date.take();
+            let supported = dates::supported(asked.as_deref(), &dates::today());
+            if let Some(warning) = dates::warning(asked.as_deref(), &supported)
+                && self.said.insert(warning.clone())
+            {
+                say(&paint(Style::Yellow, &format!("▲ {warning}")));
+            }
+            self.config.compatibility_date = Some(supported);
+        }
         Ok(())
     }
 
@@ -177,7 +187,8 @@ async fn bundler(config: &WorkerConfig, main: &Path, tools: &Toolchain) -> Resul
     options.rules = bundle.rules.iter().filter_map(rule).collect();
     options.alias = bundle.alias.clone().into_iter().collect();
     options.define = bundle.define.clone().into_iter().collect();
-    options.compatibility_date = config.compatibility_date.clone().unwrap_or_else(|| ENGINE_DATE.into());
+    options.compatibility_date =
+        config.compatibility_date.clone().unwrap_or_else(|| dates::ENGINE_DATE.into());
     options.compatibility_flags.clone_from(&config.compatibility_flags);
     options.no_bundle = bundle.no_bundle;
     options.find_additional_modules = bundle.find_additional_modules;
@@ -216,7 +227,7 @@ fn assets_config(config: &WorkerConfig) -> Result<AssetsConfig, String> {
     let Some(assets) = &config.assets else { return Ok(AssetsConfig::default()) };
     let mut options = AssetsConfig {
         has_worker: config.main.is_some(),
-        compatibility_date: config.compatibility_date.clone().unwrap_or_else(|| ENGINE_DATE.into()),
+        compatibility_date: config.compatibility_date.clone().unwrap_or_else(|| dates::ENGINE_DATE.into()),
         compatibility_flags: config.compatibility_flags.clone(),
         ..AssetsConfig::default()
     };
