@@ -84,7 +84,7 @@ impl Output {
     }
 }
 
-/// The part of an engine message that means something to an application's developer.
+/// The part of an engine message that means something to an application's developer, if any.
 fn engine_text(message: &str) -> Option<&str> {
     // What an isolate threw, with where in the engine's own code it came out.
     if let Some((_, thrown)) =
@@ -92,8 +92,8 @@ fn engine_text(message: &str) -> Option<&str> {
     {
         return Some(thrown);
     }
-    // The inspector says so at every start.
-    (!message.contains("worker_do_not_log")).then_some(message)
+    let of_script = message.strip_prefix("service user: ").unwrap_or(message);
+    (!message.contains("worker_do_not_log")).then_some(of_script)
 }
 
 /// A stack without the lines of our own entry module.
