@@ -118,3 +118,33 @@ fn a_second_skep_on_the_same_state_is_refused() {
     assert!(output.contains("is in use"), "{output}");
     std::thread::sleep(Duration::from_millis(1));
 }
+
+#[test]
+fn websockets_of_a_replaced_script_are_told_to_come_back() {
+    let config = r#"{ "name": "room", "main": "index.js", "compatibility_date": "2026-07-01",
+        "durable_objects": { "bindings": [{ "name": "ROOM", "class_name": "Room" }] },
+        "migrations": [{ "tag": "v1", "new_sqlite_classes": ["Room"] }] }"#;
+    let code = r#"import { DurableObject } from "cloudflare:workers";
+        export class Room extends DurableObject {
+            async fetch() {
+                const [client, server] = Object.values(new WebSocketPair());
+                this.ctx.acceptWebSocket(server);
+                return new Response(null, { status: 101, webSocket: client });
+            }
+            webSocketMessage(socket, message) { socket.send("echo " + message); }
+        }
+        export default { fetch: (request, env) => env.ROOM.getByName("a").fetch(request) };"#;
+    let project = small_project(config, &[("index.js", code)]);
+    let skep = dev(project.path());
+    let echo = |socket: &mut tungstenite::WebSocket<std::net::TcpStream>| {
+        socket.send("hi".into()).unwrap();
+        socket.read().unwrap().into_text().unwrap().to_string()
+    };
+    let mut socket = skep.websocket("/");
+    assert_eq!(echo(&mut socket), "echo hi");
+    std::fs::write(project.path().join("index.js"), code.replace("echo", "new echo")).unwrap();
+    let tungstenite::Message::Close(Some(close)) = socket.read().unwrap() else { panic!("no close frame") };
+    assert_eq!(u16::from(close.code), 1012);
+    let mut socket = skep.websocket("/");
+    assert_eq!(echo(&mut socket), "new echo hi");
+}

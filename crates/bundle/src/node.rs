@@ -17,14 +17,21 @@ pub(crate) enum Mode {
     V2,
 }
 
+/// From this date `nodejs_compat` is on unless a flag says otherwise.
+const ON_SINCE: &str = "2026-08-04";
+/// From this date it means all of Node.js's modules.
+const ALL_SINCE: &str = "2024-09-23";
+
 /// The mode at a compatibility date with flags.
 pub(crate) fn mode(date: &str, flags: &[String]) -> Mode {
     let has = |flag: &str| flags.iter().any(|f| f == flag);
-    let second = date >= "2024-09-23" && !has("no_nodejs_compat_v2");
-    if has("nodejs_compat_v2") || (has("nodejs_compat") && second) {
+    let default = date >= ON_SINCE;
+    let on = has("nodejs_compat") || (default && !has("no_nodejs_compat"));
+    let all = default || (on && date >= ALL_SINCE);
+    if has("nodejs_compat_v2") || (all && !has("no_nodejs_compat_v2")) {
         return Mode::V2;
     }
-    match (has("nodejs_compat"), has("nodejs_als")) {
+    match (on, has("nodejs_als")) {
         (true, _) => Mode::V1,
         (_, true) => Mode::Als,
         _ => Mode::Off,
@@ -312,6 +319,10 @@ mod tests {
             ("2024-09-23", &["nodejs_compat", "no_nodejs_compat_v2"], Mode::V1),
             ("2023-01-01", &["nodejs_compat_v2"], Mode::V2),
             ("2026-01-01", &["nodejs_als"], Mode::Als),
+            ("2026-08-03", &[], Mode::Off),
+            ("2026-08-04", &[], Mode::V2),
+            ("2026-08-04", &["no_nodejs_compat_v2"], Mode::V1),
+            ("2026-08-04", &["no_nodejs_compat", "no_nodejs_compat_v2"], Mode::Off),
         ] {
             assert_eq!(mode(date, &flags(set)), expected, "{date} {set:?}");
         }

@@ -8,6 +8,7 @@
 mod body;
 mod cell;
 mod error_page;
+mod frames;
 mod handler;
 mod headers;
 mod server;

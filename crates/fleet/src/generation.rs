@@ -32,6 +32,7 @@ pub struct Generation {
     inspector_port: Option<u16>,
     in_flight: AtomicUsize,
     idle: Notify,
+    retired: watch::Sender<bool>,
     killer: Killer,
     ended: watch::Receiver<Option<String>>,
     // Ends the servers of its sockets when the generation is dropped.
@@ -147,6 +148,7 @@ impl Generation {
             inspector_port: inspector_port.filter(|_| spec.inspector),
             in_flight: AtomicUsize::new(0),
             idle: Notify::new(),
+            retired: watch::Sender::new(false),
             killer,
             ended,
             _servers: servers,
@@ -210,8 +212,19 @@ impl Generation {
         let _ = tokio::time::timeout(limit, empty).await;
     }
 
+    /// Tells those who hold connections open that they should find a newer process.
+    pub(crate) fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+
+    /// Resolves when connections that stay open, WebSockets, should be closed: the process is about to end.
+    pub async fn retired(&self) {
+        let _ = self.retired.subscribe().wait_for(|retired| *retired).await;
+    }
+
     /// Asks the process to end; after `grace` it has to.
     pub(crate) async fn stop(&self, grace: Duration) {
+        self.retire();
         self.killer.terminate();
         if tokio::time::timeout(grace, self.ended()).await.is_err() {
             self.kill().await;

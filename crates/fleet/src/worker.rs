@@ -291,6 +291,7 @@ impl Supervisor {
         let trial = Generation::start(&self.shared, spec, Storage::Throwaway).await?;
         trial.kill().await;
         self.state.send_replace(State::Starting);
+        old.retire();
         old.drained(DRAIN_EXCLUSIVE).await;
         old.kill().await;
         match Generation::start(&self.shared, spec, Storage::Real).await {
