@@ -13,7 +13,7 @@ use tokio::io::AsyncBufReadExt;
 use tokio::sync::{Notify, watch};
 
 use crate::fleet::Shared;
-use crate::log::{CellLog, LogEvent, parse, start_failure};
+use crate::log::{CellLog, LogEvent, LogSink, parse, start_failure};
 use crate::process::{Killer, Started, each_line};
 use crate::relay::relay;
 use crate::render::{BINDINGS_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, object_folder, render};
@@ -94,11 +94,16 @@ impl Generation {
             tokio::spawn(relay(listener, link, shared.clone(), stop.clone()));
         }
         let started = shared.launch.start(&shared.spawner, &config, spec.inspector).await?;
-        Self::come_up(shared, spec, folder, started, rendered.sockets, servers).await
+        // What a trial says, the real one says again.
+        let log = match storage {
+            Storage::Real => shared.log.clone(),
+            Storage::Throwaway => Arc::new(|_| {}),
+        };
+        Self::come_up(log, spec, folder, started, rendered.sockets, servers).await
     }
 
     async fn come_up(
-        shared: &Arc<Shared>,
+        log: LogSink,
         spec: &CellSpec,
         folder: PathBuf,
         started: Started,
@@ -111,8 +116,8 @@ impl Generation {
         // Until it listens, what it says is kept: it may be the reason why it does not.
         let early = Arc::new(Mutex::new(Some(Vec::new())));
         let readers = [
-            tokio::spawn(read_log(stdout, shared.clone(), spec.name.clone(), early.clone())),
-            tokio::spawn(read_log(stderr, shared.clone(), spec.name.clone(), early.clone())),
+            tokio::spawn(read_log(stdout, log.clone(), spec.name.clone(), early.clone())),
+            tokio::spawn(read_log(stderr, log.clone(), spec.name.clone(), early.clone())),
         ];
         let (ended_tx, ended) = watch::channel(None);
         tokio::spawn(async move {
@@ -138,7 +143,7 @@ impl Generation {
         };
         let said = early.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
         for event in said {
-            (shared.log)(CellLog { script: spec.name.clone(), event });
+            log(CellLog { script: spec.name.clone(), event });
         }
         Ok(Arc::new(Self {
             http: UnixClient::new(folder.join(HTTP_SOCKET)),
@@ -298,7 +303,7 @@ async fn wait_listening(
 
 async fn read_log(
     from: impl tokio::io::AsyncRead + Unpin,
-    shared: Arc<Shared>,
+    log: LogSink,
     script: String,
     early: Arc<Mutex<Option<Vec<LogEvent>>>>,
 ) {
@@ -308,7 +313,7 @@ async fn read_log(
             early.push(event);
             return;
         }
-        (shared.log)(CellLog { script: script.clone(), event });
+        log(CellLog { script: script.clone(), event });
     })
     .await;
 }
