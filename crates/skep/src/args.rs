@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -45,7 +45,7 @@ pub struct DevArgs {
     #[arg(long)]
     pub port: Option<u16>,
     /// The address to listen on [default: 127.0.0.1]
-    #[arg(long, visible_alias = "ip")]
+    #[arg(long, visible_alias = "ip", value_parser = parse_host)]
     pub host: Option<IpAddr>,
     /// The port for Chrome DevTools [default: `dev.inspector_port`, or 9229 or the next free one]
     #[arg(long)]
@@ -70,6 +70,15 @@ pub struct DevArgs {
     pub yes: bool,
 }
 
+/// An address, or the name that every machine has.
+pub fn parse_host(text: &str) -> Result<IpAddr, String> {
+    match text {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        "*" => Ok(Ipv4Addr::UNSPECIFIED.into()),
+        _ => text.parse().map_err(|_| "expected an IP address, or localhost".to_owned()),
+    }
+}
+
 fn parse_var(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -85,6 +94,13 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_host_is_an_address_or_localhost() {
+        assert_eq!(parse_host("localhost"), Ok(Ipv4Addr::LOCALHOST.into()));
+        assert_eq!(parse_host("::1"), Ok(std::net::Ipv6Addr::LOCALHOST.into()));
+        assert!(parse_host("example.com").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use skep_config::Dev;
 use tokio::net::TcpListener;
 
-use crate::args::DevArgs;
+use crate::args::{DevArgs, parse_host};
 
 /// wrangler's default ports.
 const PORT: u16 = 8787;
