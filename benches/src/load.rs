@@ -34,10 +34,7 @@ impl Load {
 
 /// Sends `GET path` to `address` over `connections` connections for `time`.
 pub async fn get(address: SocketAddr, path: &str, connections: usize, time: Duration) -> Load {
-    let request: std::sync::Arc<[u8]> =
-        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: identity\r\n\r\n")
-            .into_bytes()
-            .into();
+    let request: std::sync::Arc<[u8]> = request(address, path).into();
     let start = Instant::now();
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..connections {
@@ -52,6 +49,20 @@ pub async fn get(address: SocketAddr, path: &str, connections: usize, time: Dura
     total.seconds = start.elapsed().as_secs_f64();
     total.latencies.sort_unstable();
     total
+}
+
+/// The status of one `GET path`; `None` if nobody answers within ten seconds.
+pub async fn status(address: SocketAddr, path: &str) -> Option<u16> {
+    let request = request(address, path);
+    let answer = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        exchange(&mut stream, &request, &mut Vec::with_capacity(4 << 10)).await
+    };
+    tokio::time::timeout(Duration::from_secs(10), answer).await.ok()?
+}
+
+fn request(address: SocketAddr, path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: identity\r\n\r\n").into_bytes()
 }
 
 async fn client(address: SocketAddr, request: std::sync::Arc<[u8]>, end: Instant) -> Load {
@@ -94,12 +105,11 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) 
             break end + 4;
         }
     };
-    let text = std::str::from_utf8(buffer.get(..head)?).ok()?.to_ascii_lowercase();
+    let text = std::str::from_utf8(buffer.get(..head)?).ok()?;
     let status = text.get(9..12)?.parse().ok()?;
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
-    match length {
+    match content_length(text) {
         Some(length) => {
-            let mut missing = length.trim().parse::<usize>().ok()?.checked_sub(buffer.len() - head)?;
+            let mut missing = length.checked_sub(buffer.len() - head)?;
             while missing > 0 {
                 buffer.clear();
                 let read = stream.read_buf(buffer).await.ok()?;
@@ -117,6 +127,16 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) 
         }
     }
     Some(status)
+}
+
+fn content_length(head: &str) -> Option<usize> {
+    const NAME: &str = "content-length:";
+    let mut lines = head.lines();
+    let value = lines.find_map(|line| {
+        line.get(..NAME.len()).filter(|name| name.eq_ignore_ascii_case(NAME))?;
+        line.get(NAME.len()..)
+    });
+    value?.trim().parse().ok()
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

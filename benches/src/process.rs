@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A running peer. Ended when dropped.
+#[derive(Debug)]
 pub struct Peer {
     child: Child,
     /// Where it listens.
@@ -32,9 +33,7 @@ impl Peer {
             .map_err(|e| format!("cannot start {name}: {e}"))?;
         let mut said = Vec::new();
         for stream in [child.stdout.take().map(boxed), child.stderr.take().map(boxed)].into_iter().flatten() {
-            said.push(std::thread::spawn(move || {
-                BufReader::new(stream).lines().map_while(Result::ok).take(2000).collect::<Vec<_>>().join("\n")
-            }));
+            said.push(std::thread::spawn(move || read_on(stream)));
         }
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         while start.elapsed() < Duration::from_secs(90) {
@@ -72,6 +71,14 @@ impl Peer {
     }
 }
 
+/// The first lines of what a process says; the rest is read too, so that it can go on.
+fn read_on(stream: impl std::io::Read) -> String {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let first: Vec<String> = lines.by_ref().take(200).collect();
+    lines.for_each(drop);
+    first.join("\n")
+}
+
 fn boxed(stream: impl std::io::Read + Send + 'static) -> Box<dyn std::io::Read + Send> {
     Box::new(stream)
 }
@@ -92,7 +99,7 @@ impl Drop for Peer {
 }
 
 async fn answers(address: SocketAddr, path: &str) -> bool {
-    super::load::get(address, path, 1, Duration::from_millis(1)).await.ok > 0
+    crate::load::status(address, path).await == Some(200)
 }
 
 /// The processor time that a process has used, in microseconds.
@@ -115,4 +122,17 @@ pub fn memory_mib(pid: u32) -> (f64, f64) {
         kib.sum::<f64>() / 1024.0
     };
     (field("Rss"), field("Private_Dirty") + field("Private_Clean"))
+}
+
+/// Resets what [`peak_mib`] says.
+pub fn forget_peak(pid: u32) {
+    let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
+/// The most memory that a process has had resident, in MiB.
+pub fn peak_mib(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let kib = line.split_whitespace().next().and_then(|n| n.parse::<f64>().ok());
+    kib.unwrap_or_default() / 1024.0
 }

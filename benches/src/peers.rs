@@ -1,0 +1,139 @@
+//! How each peer is started.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::process::{Peer, free_port};
+use crate::tools::Tools;
+
+/// The date that all workers are compatible with.
+const DATE: &str = "2026-11-01";
+
+/// A project in a folder of its own, and what it keeps.
+#[derive(Debug)]
+pub struct Project {
+    folder: TempDir,
+}
+
+impl Project {
+    /// A project whose configuration holds `settings` (JSON fields) beside name and date, with `files`.
+    pub fn new(settings: &str, files: &[(&str, &[u8])]) -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let comma = if settings.is_empty() { "" } else { ", " };
+        let config = format!(r#"{{ "name": "bench", "compatibility_date": "{DATE}"{comma}{settings} }}"#);
+        let project = Self { folder };
+        project.write("wrangler.jsonc", config.as_bytes())?;
+        for (name, content) in files {
+            project.write(name, content)?;
+        }
+        Ok(project)
+    }
+
+    /// The worker that has an operation per path, with its bindings.
+    pub fn operations(tools: &Tools) -> Result<Self, String> {
+        let code = std::fs::read(tools.file("workers/worker.js")).map_err(|e| e.to_string())?;
+        let settings = r#""main": "worker.js",
+            "kv_namespaces": [{ "binding": "KV", "id": "bench" }],
+            "r2_buckets": [{ "binding": "BUCKET", "bucket_name": "bench" }],
+            "d1_databases": [{ "binding": "DB", "database_id": "bench", "database_name": "bench" }]"#;
+        Self::new(settings, &[("worker.js", &code)])
+    }
+
+    /// Writes one of its files.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<(), String> {
+        let path = self.path().join(name);
+        let parent = path.parent().unwrap_or(self.path());
+        std::fs::create_dir_all(parent)
+            .and_then(|()| std::fs::write(&path, content))
+            .map_err(|e| format!("cannot write {}: {e}", path.display()))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where Skep keeps the project's state.
+    pub fn state(&self) -> PathBuf {
+        self.path().join(".skep")
+    }
+
+    /// Removes what Skep and wrangler keep between runs.
+    pub fn forget(&self) {
+        for name in [".skep", ".wrangler"] {
+            let _ = std::fs::remove_dir_all(self.path().join(name));
+        }
+    }
+}
+
+fn port() -> Result<u16, String> {
+    free_port().map_err(|e| e.to_string())
+}
+
+/// `skep dev`.
+pub async fn skep(tools: &Tools, project: &Project, path: &str) -> Result<Peer, String> {
+    let port = port()?;
+    let mut command = Command::new(&tools.skep);
+    command.arg("dev").arg(project.path()).args(["--port", &port.to_string(), "--inspector-port", "0"]);
+    command.arg("--workerd").arg(&tools.workerd);
+    Peer::start(command, port, path).await
+}
+
+/// `wrangler dev`.
+pub async fn wrangler(tools: &Tools, project: &Project, path: &str) -> Result<Peer, String> {
+    let (port, inspector) = (port()?, port()?);
+    let mut command = Command::new(&tools.node);
+    command.arg(tools.npm.join("node_modules/wrangler/bin/wrangler.js")).arg("dev");
+    command.args(["--ip", "127.0.0.1", "--port", &port.to_string()]);
+    command.args(["--inspector-port", &inspector.to_string()]).current_dir(project.path());
+    command.env("WRANGLER_SEND_METRICS", "false").env("CI", "1");
+    Peer::start(command, port, path).await
+}
+
+/// The engine at its defaults, with the least configuration that runs the worker.
+pub async fn bare_workerd(tools: &Tools, path: &str) -> Result<Peer, String> {
+    let port = port()?;
+    let mut command = Command::new(&tools.workerd);
+    command.arg("serve").arg(format!("--socket-addr=http=127.0.0.1:{port}"));
+    command.arg(tools.file("workers/workerd.capnp"));
+    Peer::start(command, port, path).await
+}
+
+/// Miniflare with the same worker as [`Project::operations`], or with the assets in `assets`.
+pub async fn miniflare(
+    tools: &Tools,
+    state: &Path,
+    assets: Option<&Path>,
+    path: &str,
+) -> Result<Peer, String> {
+    let port = port()?;
+    let mut command = Command::new(&tools.node);
+    command.arg(tools.file("workers/miniflare.mjs")).arg(&tools.npm).arg(port.to_string()).arg(DATE);
+    command.arg(tools.file("workers/worker.js")).arg(state);
+    command.args(assets);
+    Peer::start(command, port, path).await
+}
+
+/// nginx on the files in `root`; `None` where it is not installed.
+pub async fn nginx(root: &Path, scratch: &Path, path: &str) -> Result<Option<Peer>, String> {
+    let found = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
+    let Some(nginx) = found.iter().find(|path| Path::new(path).exists()) else { return Ok(None) };
+    let port = port()?;
+    let config = format!(
+        "daemon off; worker_processes auto; pid {dir}/nginx.pid; error_log stderr crit;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000;\n\
+         open_file_cache max=1000 inactive=60s; client_body_temp_path {dir}; proxy_temp_path {dir};\n\
+         fastcgi_temp_path {dir}; uwsgi_temp_path {dir}; scgi_temp_path {dir};\n\
+         server {{ listen 127.0.0.1:{port}; root {root}; }} }}\n",
+        dir = scratch.display(),
+        root = root.display()
+    );
+    let file = scratch.join("nginx.conf");
+    std::fs::write(&file, config).map_err(|e| e.to_string())?;
+    let mut command = Command::new(nginx);
+    command.arg("-p").arg(scratch).arg("-c").arg(&file);
+    Peer::start(command, port, path).await.map(Some)
+}

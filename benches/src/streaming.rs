@@ -1,0 +1,26 @@
+//! R2 objects of 100 MiB through a worker.
+
+use std::time::Duration;
+
+use crate::hello::Peers;
+use crate::process::{forget_peak, peak_mib};
+use crate::report::Report;
+use crate::rounds::{Plan, compare};
+use crate::stats::Spread;
+
+/// Streaming into and out of a bucket, beside Miniflare, and the memory it takes.
+pub async fn measure(peers: &Peers, report: &mut Report) -> Result<(), String> {
+    let both = [&peers.skep, &peers.miniflare];
+    forget_peak(peers.skep.pid());
+    let plan = Plan { connections: 1, time: Duration::from_millis(1500), rounds: 3 };
+    let put = compare(&both, "/r2-big-put", plan).await?;
+    report.at_least("R2 put of 100 MiB, streamed: Skep / Miniflare", put.rate_ratio((0, 1)), 3.0, "");
+    report.note("R2 put of 100 MiB, streamed: Skep", put.of(0, |s| s.load.rate() * 100.0), "MiB/s");
+    let plan = Plan { connections: 2, ..plan };
+    let get = compare(&both, "/r2-big-get", plan).await?;
+    report.at_least("R2 get of 100 MiB, streamed: Skep / Miniflare", get.rate_ratio((0, 1)), 3.0, "");
+    report.note("R2 get of 100 MiB, streamed: Skep", get.of(0, |s| s.load.rate() * 100.0), "MiB/s");
+    let peak = Spread::of([peak_mib(peers.skep.pid())]);
+    report.at_most("R2 streaming: peak resident memory of the Rust process", peak, 60.0, "MiB");
+    Ok(())
+}
