@@ -5,5 +5,6 @@
 mod harness;
 
 mod dev;
+mod hive;
 mod layers;
 mod schema;
