@@ -52,6 +52,17 @@ impl Diagnostic {
     }
 }
 
+impl Diagnostic {
+    /// The same on one line, for what is only good to know.
+    pub fn brief(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let place =
+            self.place.as_ref().map(|place| format!(":{}:{}", place.line, place.column)).unwrap_or_default();
+        let help = self.help.as_ref().map(|help| format!(": {help}")).unwrap_or_default();
+        format!("{}{help} ({name}{place})", self.message)
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
@@ -168,6 +179,13 @@ mod tests {
             text,
             "error: \"name\" should be a string\n --> wrangler.jsonc:2:10\n  |\n2 | \t\"näme\": 5,\n  | \t        ^\n  = help: expected a string"
         );
+    }
+
+    #[test]
+    fn a_note_fits_on_a_line() {
+        let source = Source { path: "/x/wrangler.toml".into(), text: "a = 1".into() };
+        let note = source.at(Severity::Note, 0..1, "\"a\" has no effect").help("it never had");
+        assert_eq!(note.brief(), "\"a\" has no effect: it never had (wrangler.toml:1:1)");
     }
 
     #[test]

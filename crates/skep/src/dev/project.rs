@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use skep_assets::{Assets, AssetsConfig};
 use skep_bundle::{Bundle, BundleOptions, Bundler, SourceMapper};
-use skep_config::{LoadOptions, WorkerConfig};
+use skep_config::{LoadOptions, Severity, WorkerConfig};
 use skep_cron::{CronHandle, Expression};
 use skep_queues::ConsumerHandle;
 use skep_toolchain::Toolchain;
@@ -53,9 +53,12 @@ impl Project {
     pub fn reload(&mut self) -> Result<(), String> {
         let loaded = skep_config::load(&self.config.path, &self.options).map_err(|e| e.to_string())?;
         for note in loaded.notes {
-            let text = note.to_string();
+            let (text, style) = match note.severity {
+                Severity::Note => (note.brief(), Style::Dim),
+                Severity::Warning | Severity::Error => (note.to_string(), Style::Yellow),
+            };
             if self.said.insert(text.clone()) {
-                say(&paint(Style::Dim, &text));
+                say(&paint(style, &text));
             }
         }
         for cron in &loaded.config.crons {
