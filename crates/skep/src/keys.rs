@@ -55,8 +55,9 @@ impl Keyboard {
         std::thread::Builder::new()
             .name("keyboard".into())
             .spawn(move || {
-                for byte in stdin().bytes().map_while(Result::ok) {
-                    if let Some(key) = Key::of(byte)
+                let mut byte = [0];
+                while matches!(stdin().read(&mut byte), Ok(1)) {
+                    if let Some(key) = Key::of(byte[0])
                         && keys.send(key).is_err()
                     {
                         return;

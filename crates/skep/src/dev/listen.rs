@@ -16,10 +16,7 @@ const INSPECTOR_PORT: u16 = 9229;
 pub async fn visitors(args: &DevArgs, dev: &Dev) -> Result<TcpListener, String> {
     let host = match (&args.host, &dev.ip) {
         (Some(host), _) => *host,
-        (None, Some(ip)) if ip == "localhost" => Ipv4Addr::LOCALHOST.into(),
-        (None, Some(ip)) => {
-            ip.parse().map_err(|_| format!("\"dev.ip\" is \"{ip}\", which is no IP address"))?
-        }
+        (None, Some(ip)) => parse_host(ip).map_err(|e| format!("\"dev.ip\" is \"{ip}\": {e}"))?,
         (None, None) => Ipv4Addr::LOCALHOST.into(),
     };
     bind(host, args.port.or(dev.port), PORT, "--port").await
