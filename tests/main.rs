@@ -7,4 +7,5 @@ mod harness;
 mod dev;
 mod hive;
 mod layers;
+mod objects;
 mod schema;
