@@ -11,7 +11,7 @@ use skep_catalog::{Change, Migration};
 use skep_config::WorkerConfig;
 use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, RUN_WORKER_HEADER, Workflow};
 use skep_ratelimit::Limits;
-use skep_wire::{BoxFuture, Request, Response, Service, empty, reply};
+use skep_wire::{BoxFuture, Request, Response, Service, empty, full, reply};
 
 use crate::dates::ENGINE_DATE;
 use crate::stores::Stores;
@@ -20,6 +20,8 @@ use crate::stores::Stores;
 struct Wiring<'a> {
     config: &'a WorkerConfig,
     stores: &'a Stores,
+    /// All scripts that run.
+    scripts: &'a BTreeSet<String>,
     bindings: BTreeMap<String, Binding>,
     services: BTreeMap<String, Arc<dyn Service>>,
     /// For people: name, kind, what it is backed by.
@@ -73,16 +75,23 @@ fn is_own(config: &WorkerConfig, script: Option<&String>) -> bool {
     script.is_none_or(|script| *script == config.name)
 }
 
-/// Puts a project's code and its bindings together.
+/// Puts a project's code and its bindings together. `scripts` are the names of all that run.
 pub fn wire(
     config: &WorkerConfig,
     bundle: &Bundle,
     stores: &Stores,
     assets: Option<&Arc<Assets>>,
+    scripts: &BTreeSet<String>,
 ) -> Result<Wired, String> {
     check_classes(config, bundle)?;
-    let mut wiring =
-        Wiring { config, stores, bindings: BTreeMap::new(), services: BTreeMap::new(), table: Vec::new() };
+    let mut wiring = Wiring {
+        config,
+        stores,
+        scripts,
+        bindings: BTreeMap::new(),
+        services: BTreeMap::new(),
+        table: Vec::new(),
+    };
     wiring.values()?;
     wiring.storage()?;
     wiring.events()?;
@@ -315,6 +324,13 @@ impl Wiring<'_> {
             };
             let binding = match b.service == config.name {
                 true => Binding::OwnEntrypoint { entrypoint, props },
+                false if !self.scripts.contains(&b.service) => {
+                    let entrypoint = entrypoint.unwrap_or_else(|| "default".into());
+                    let service = self.serve(Arc::new(NotRunning { script: b.service.clone(), entrypoint }));
+                    let backing = format!("{} (not running: add its configuration with -c)", b.service);
+                    self.add(&b.binding, "Service", backing, Binding::Fetcher { service });
+                    continue;
+                }
                 false => Binding::RemoteEntrypoint { script: b.service.clone(), entrypoint, props },
             };
             self.add(&b.binding, "Service", backing, binding);
@@ -360,5 +376,21 @@ impl Service for Front {
                 }
             }
         })
+    }
+}
+
+/// Stands in for a script that is not part of the session. Status and text are wrangler's.
+struct NotRunning {
+    script: String,
+    entrypoint: String,
+}
+
+impl Service for NotRunning {
+    fn call(&self, _: Request) -> BoxFuture<'_, Response> {
+        let Self { script, entrypoint } = self;
+        let text = format!(
+            "Couldn't find a local dev session for the \"{entrypoint}\" entrypoint of service \"{script}\" to proxy to"
+        );
+        Box::pin(async { reply(StatusCode::SERVICE_UNAVAILABLE, full(text)) })
     }
 }

@@ -133,9 +133,10 @@ impl Session {
     fn wire_all(&self) -> Vec<(usize, Result<Wired, String>)> {
         let mut all = Vec::new();
         let mut specs = Vec::new();
+        let scripts = self.projects.iter().map(|project| project.config.name.clone()).collect();
         for (n, project) in self.projects.iter().enumerate() {
             let Some(bundle) = &project.bundle else { continue };
-            match wire(&project.config, bundle, &self.stores, project.assets.as_ref()) {
+            match wire(&project.config, bundle, &self.stores, project.assets.as_ref(), &scripts) {
                 Ok(wired) => {
                     specs.push(wired.spec);
                     all.push((n, Ok(wired.table)));
