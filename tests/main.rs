@@ -9,3 +9,4 @@ mod hive;
 mod layers;
 mod objects;
 mod schema;
+mod templates;
