@@ -2,29 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Skep, dev_with, eventually, repository};
-
-/// A copy without installed dependencies, as a new user has it.
-fn copy() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    copy_tree(&repository().join("examples/hive"), dir.path());
-    dir
-}
-
-fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name();
-        if name == "node_modules" || name == ".skep" || name == ".wrangler" {
-            continue;
-        }
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_tree(&entry.path(), &to.join(name)),
-            false => drop(std::fs::copy(entry.path(), to.join(name)).unwrap()),
-        }
-    }
-}
+use crate::harness::{Skep, copy, dev_with, eventually, repository};
 
 fn post(skep: &Skep, path: &str, body: &Value) -> Value {
     let headers = [("content-type", "application/json")];
@@ -33,7 +11,7 @@ fn post(skep: &Skep, path: &str, body: &Value) -> Value {
 
 #[test]
 fn the_hive_works_and_remembers() {
-    let project = copy();
+    let project = copy(&repository().join("examples/hive"));
     let state = tempfile::tempdir().unwrap();
     {
         let skep = dev_with(project.path(), state.path(), &["--test-scheduled"]);

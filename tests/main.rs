@@ -8,5 +8,7 @@ mod dev;
 mod hive;
 mod layers;
 mod objects;
+mod projects;
 mod schema;
+mod several;
 mod templates;

@@ -260,3 +260,25 @@ pub fn small_project(config: &str, files: &[(&str, &str)]) -> tempfile::TempDir 
     }
     dir
 }
+
+/// A copy of a project without what was installed or stored in it, as a new user has it.
+pub fn copy(project: &Path) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    copy_tree(project, dir.path());
+    dir
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        if name == "node_modules" || name == ".skep" || name == ".wrangler" {
+            continue;
+        }
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_tree(&entry.path(), &to.join(name)),
+            false => drop(std::fs::copy(entry.path(), to.join(name)).unwrap()),
+        }
+    }
+}
