@@ -1,11 +1,11 @@
 //! From a visitor's request to a cell and back.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use skep_fleet::Worker;
-use skep_wire::{Body, BoxError, SendError, empty};
+use skep_wire::{BoxError, SendError, empty};
 
 use crate::body::EdgeBody;
 use crate::error_page::{ErrorCode, error_page};
@@ -43,14 +43,12 @@ pub(crate) async fn forward(
     let accept = accept_only(&parts.headers);
     let upgrade = upgrade::take(&mut parts);
     prepare(context, &mut parts, upgrade.is_some());
-    let replay = is_replayable(&parts.method, &body)
-        .then(|| (parts.method.clone(), parts.uri.clone(), parts.headers.clone()));
-    let body = match replay {
-        Some(_) => empty(),
-        None => body.map_err(|e| Box::new(e) as BoxError).boxed_unsync(),
+    let body = match http_body::Body::is_end_stream(&body) {
+        true => empty(),
+        false => body.map_err(|e| Box::new(e) as BoxError).boxed_unsync(),
     };
     let mut request = Request::from_parts(parts, body);
-    let mut replay = replay.map(rebuild);
+    let mut tries = 0;
     loop {
         let lease = match worker.acquire().await {
             Ok(lease) => lease,
@@ -73,14 +71,12 @@ pub(crate) async fn forward(
                 return response;
             }
             // The process ended before it saw the request: the next one may have it.
-            Err(SendError::Connect { .. }) if replay.is_some() => match replay.take() {
-                Some(again) => {
-                    drop(lease);
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-                    request = again;
-                }
-                None => return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST)),
-            },
+            Err(SendError::Connect { unsent, .. }) if tries < MAX_TRIES => {
+                drop(lease);
+                tries += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                request = *unsent;
+            }
             Err(error) => {
                 tracing::debug!(%error, "a request was lost with its cell");
                 return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST));
@@ -89,6 +85,8 @@ pub(crate) async fn forward(
     }
 }
 
+/// How often a request that found no process behind its socket is given to the next one.
+const MAX_TRIES: u32 = 2;
 const SEE_LOG: &str = "The exception and its stack are in the log.";
 const LOST: &str = "The cell ended while it worked on this request.";
 const NO_UPGRADE: &str = "The worker answered with a WebSocket, but the request did not ask for one.";
@@ -110,19 +108,6 @@ fn prepare(context: &Context<'_>, parts: &mut Parts, upgrading: bool) {
     }
     parts.version = http::Version::HTTP_11;
     parts.extensions = http::Extensions::new();
-}
-
-/// A request that a second cell may get if the first never saw it: safe and without a body.
-fn is_replayable(method: &Method, body: &Incoming) -> bool {
-    method.is_safe() && http_body::Body::is_end_stream(body)
-}
-
-fn rebuild((method, uri, headers): (Method, Uri, HeaderMap)) -> Request<Body> {
-    let mut request = Request::new(empty());
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    request
 }
 
 fn accept_only(headers: &HeaderMap) -> HeaderMap {
