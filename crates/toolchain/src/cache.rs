@@ -116,8 +116,9 @@ fn put_in_place(unpacked: &Path, target: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -145,8 +146,12 @@ mod tests {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let path = home.join(format!("npm{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let find = "while [ $# -gt 0 ]; do [ \"$1\" = --pack-destination ] && into=$2; shift; done";
-        std::fs::write(&path, format!("#!/bin/sh\nhome={}\n{find}\n{script}\n", home.display())).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let script = format!("#!/bin/sh\nhome={}\n{find}\n{script}\n", home.display());
+        // Written by another process: a descriptor open for writing that a fork of another test's thread
+        // inherits would make it "busy" when it is to run.
+        let write = "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\"";
+        let written = std::process::Command::new("sh").args(["-c", write]).arg(&path).arg(script).status();
+        assert!(written.unwrap().success());
         path
     }
 
