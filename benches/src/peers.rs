@@ -1,5 +1,6 @@
 //! How each peer is started.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -118,18 +119,38 @@ pub async fn miniflare(
 
 /// nginx on the files in `root`; `None` where it is not installed.
 pub async fn nginx(root: &Path, scratch: &Path, path: &str) -> Result<Option<Peer>, String> {
+    let serving = format!("root {};", root.display());
+    start_nginx("worker_processes auto;", "", &serving, scratch, path).await
+}
+
+/// nginx as a proxy before the server at `upstream`, in one process; `None` where it is not installed.
+pub async fn nginx_proxy(upstream: SocketAddr, scratch: &Path, path: &str) -> Result<Option<Peer>, String> {
+    let pool =
+        format!("upstream behind {{ server {upstream}; keepalive 256; keepalive_requests 100000000; }}");
+    let serving =
+        "location / { proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection \"\"; }";
+    start_nginx("master_process off;", &pool, serving, scratch, path).await
+}
+
+async fn start_nginx(
+    processes: &str,
+    before: &str,
+    serving: &str,
+    scratch: &Path,
+    path: &str,
+) -> Result<Option<Peer>, String> {
     let found = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
     let Some(nginx) = found.iter().find(|path| Path::new(path).exists()) else { return Ok(None) };
     let port = port()?;
     let config = format!(
-        "daemon off; worker_processes auto; pid {dir}/nginx.pid; error_log stderr crit;\n\
+        "daemon off; {processes} pid {dir}/nginx.pid; error_log stderr crit;\n\
          events {{ worker_connections 1024; }}\n\
          http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000;\n\
          open_file_cache max=1000 inactive=60s; client_body_temp_path {dir}; proxy_temp_path {dir};\n\
          fastcgi_temp_path {dir}; uwsgi_temp_path {dir}; scgi_temp_path {dir};\n\
-         server {{ listen 127.0.0.1:{port}; root {root}; }} }}\n",
+         {before}\n\
+         server {{ listen 127.0.0.1:{port}; {serving} }} }}\n",
         dir = scratch.display(),
-        root = root.display()
     );
     let file = scratch.join("nginx.conf");
     std::fs::write(&file, config).map_err(|e| e.to_string())?;

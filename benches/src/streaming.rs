@@ -11,6 +11,7 @@ use crate::stats::Spread;
 /// Streaming into and out of a bucket, beside Miniflare, and the memory it takes.
 pub async fn measure(peers: &Peers, report: &mut Report) -> Result<(), String> {
     let both = [&peers.skep, &peers.miniflare];
+    let engine_alone = "R2 get of 100 MiB: bare workerd sending as much that it made itself / Miniflare";
     forget_peak(peers.skep.pid());
     let plan = Plan { connections: 1, time: Duration::from_millis(1500), rounds: 3 };
     let put = compare(&both, "/r2-big-put", plan).await?;
@@ -20,6 +21,12 @@ pub async fn measure(peers: &Peers, report: &mut Report) -> Result<(), String> {
     let get = compare(&both, "/r2-big-get", plan).await?;
     report.at_least("R2 get of 100 MiB, streamed: Skep / Miniflare", get.rate_ratio((0, 1)), 3.0, "");
     report.note("R2 get of 100 MiB, streamed: Skep", get.of(0, |s| s.load.rate() * 100.0), "MiB/s");
+    report.note("R2 get of 100 MiB: Skep's CPU", get.of(0, |s| s.own_cpu / 1000.0), "ms");
+    let made = compare(&[&peers.workerd], "/made-big", plan).await?;
+    let limit = made.of(0, |s| s.load.rate() * 100.0);
+    report.note("100 MiB that bare workerd made itself, without any storage", limit, "MiB/s");
+    let theirs = get.of(1, |s| s.load.rate() * 100.0);
+    report.note(engine_alone, limit.over(theirs.median), "");
     let peak = Spread::of([peak_mib(peers.skep.pid())]);
     report.at_most("R2 streaming: peak resident memory of the Rust process", peak, 60.0, "MiB");
     Ok(())

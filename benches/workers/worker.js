@@ -44,6 +44,16 @@ export default {
         await put;
         return new Response("ok");
       }
+      case "/made-big": {
+        const { readable, writable } = new FixedLengthStream(100 << 20);
+        const chunk = new Uint8Array(1 << 20);
+        const writer = writable.getWriter();
+        (async () => {
+          for (let n = 0; n < 100; n++) await writer.write(chunk);
+          await writer.close();
+        })();
+        return new Response(readable);
+      }
       case "/r2-big-get":
         return new Response((await env.BUCKET.get("big")).body);
     }
