@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod conformance;
 mod dev;
 mod hive;
 mod layers;

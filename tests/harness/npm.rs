@@ -18,6 +18,14 @@ pub fn unpacked(name: &str, version: &str) -> PathBuf {
     .join("package")
 }
 
+/// A folder with `packages` and what they need in its `node_modules`.
+pub fn installed(name: &str, packages: &[&str]) -> PathBuf {
+    once(name, |folder| {
+        let flags = ["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"];
+        run(Command::new("npm").args(flags).args(packages).current_dir(folder));
+    })
+}
+
 /// A folder below `target/tools`, made by `make` if it is not there yet; only one process makes it.
 pub fn once(name: &str, make: impl FnOnce(&PathBuf)) -> PathBuf {
     let tools = repository().join("target/tools");

@@ -1,0 +1,1 @@
+import { DurableObject } from "cloudflare:workers"; export class KeyedObject extends DurableObject {}; export class SqlObject extends DurableObject {}

@@ -1,0 +1,1 @@
+import { DurableObject, WorkerEntrypoint } from "cloudflare:workers"; export class Room extends DurableObject {}; export class Named extends WorkerEntrypoint {}; export default { fetch() { return new Response("other"); } };
