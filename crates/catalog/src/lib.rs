@@ -1,31 +1,77 @@
-//! What is deployed. Today: which Durable Object namespace belongs to which class of which script.
+//! What is deployed: scripts, versions, deployments, where they answer, the resources of an account; and which
+//! Durable Object namespace belongs to which class of which script.
 //!
-//! A class name in a configuration is only a label; the namespace behind it has a key of its own, on which
-//! object ids and files hang. Migrations move labels; this ledger remembers the keys. It does not know
-//! where the files are, nor what runs.
+//! One [`Catalog`] per account; the [`Registry`] beside them knows accounts and tokens. A class name in a
+//! configuration is only a label; the namespace behind it has a key of its own, on which object ids and files
+//! hang. Migrations move labels; this ledger remembers the keys. It does not know what runs, nor what is in a
+//! bucket or a database.
 //!
-//! Entry point: [`Catalog`].
+//! Entry points: [`Catalog`], [`Registry`].
 
+mod content;
 mod migrations;
+mod publish;
+mod registry;
+mod resources;
+mod routes;
+mod script;
+mod seal;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use skep_store::{Database, Schema, StoreError};
 
-use migrations::apply;
+pub use content::Stored;
 pub use migrations::{Change, Migration};
+use migrations::{apply, current_tag};
+pub use publish::{MigrationSet, Publish, Published};
+pub use registry::{Account, AuditEntry, Registry, Token};
+pub use resources::{Kind, Resource};
+pub use routes::{Domain, Route};
+pub use script::{
+    AssetsRef, Content, Deployment, Module, NamedHandlers, Origin, Schedule, Script, Settings, Version,
+};
+pub use seal::{SealError, Sealer};
 
-const SCHEMA: Schema = Schema(&["
+const SCHEMA: Schema = Schema(&[
+    "
     CREATE TABLE namespace(
         unique_key TEXT PRIMARY KEY, script TEXT NOT NULL, class TEXT NOT NULL, sqlite INTEGER NOT NULL,
         UNIQUE(script, class)) STRICT, WITHOUT ROWID;
     CREATE TABLE migration_tag(script TEXT PRIMARY KEY, tag TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE doomed(unique_key TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-"]);
+    ",
+    "
+    CREATE TABLE script(
+        tag TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL, modified INTEGER NOT NULL,
+        settings TEXT NOT NULL, workers_dev INTEGER, previews INTEGER) STRICT, WITHOUT ROWID;
+    CREATE TABLE version(
+        id TEXT PRIMARY KEY, script TEXT NOT NULL, number INTEGER NOT NULL, created INTEGER NOT NULL,
+        origin TEXT NOT NULL, annotations TEXT NOT NULL, content TEXT NOT NULL, UNIQUE(script, number)) STRICT;
+    CREATE TABLE deployment(
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, script TEXT NOT NULL,
+        created INTEGER NOT NULL, origin TEXT NOT NULL, annotations TEXT NOT NULL, versions TEXT NOT NULL) STRICT;
+    CREATE INDEX deployment_script ON deployment(script, sequence);
+    CREATE TABLE content(
+        key TEXT PRIMARY KEY, blob TEXT NOT NULL, size INTEGER NOT NULL, content_type TEXT,
+        touched INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE content_use(
+        version TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY(version, key)) STRICT, WITHOUT ROWID;
+    CREATE INDEX content_use_key ON content_use(key);
+    CREATE TABLE route(
+        id TEXT PRIMARY KEY, pattern TEXT NOT NULL UNIQUE, script TEXT, zone TEXT) STRICT, WITHOUT ROWID;
+    CREATE TABLE domain(
+        id TEXT PRIMARY KEY, hostname TEXT NOT NULL UNIQUE, script TEXT NOT NULL, zone TEXT NOT NULL,
+        enabled INTEGER NOT NULL, previews INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE resource(
+        kind TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, created INTEGER NOT NULL,
+        settings TEXT NOT NULL, PRIMARY KEY(kind, id), UNIQUE(kind, name)) STRICT, WITHOUT ROWID;
+    ",
+]);
 
-/// The ledger of what is deployed.
+/// The ledger of what is deployed in one account.
 #[derive(Debug)]
 pub struct Catalog {
     db: Database,
@@ -40,12 +86,46 @@ pub struct Namespace {
     pub sqlite: bool,
 }
 
-/// Why a set of migrations was refused; nothing was changed.
+/// Why a change was refused; nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// The migrations do not fit what is there. Texts follow Cloudflare's.
-    #[error("{0}")]
-    Migration(String),
+    /// The migrations do not fit what is there. Codes and texts follow Cloudflare's.
+    #[error("{text}")]
+    Migration {
+        /// Cloudflare's code.
+        code: u32,
+        /// Cloudflare's text.
+        text: String,
+    },
+    /// The migrations start from another tag than the script has. The text is Cloudflare's (10079).
+    #[error(
+        "Actor migration tag precondition failed, got tag '{}' when expected tag is '{}'",
+        got.as_deref().unwrap_or_default(), expected.as_deref().unwrap_or_default()
+    )]
+    MigrationTag {
+        /// What the caller said.
+        got: Option<String>,
+        /// What is stored.
+        expected: Option<String>,
+    },
+    /// No script of that name.
+    #[error("This Worker does not exist on your account.")]
+    NoScript,
+    /// No version of that id.
+    #[error("the version {0} does not exist")]
+    NoVersion(String),
+    /// Another version was made in between.
+    #[error("another version was uploaded meanwhile")]
+    Overtaken,
+    /// Something of that name or id is there.
+    #[error("{0} already exists")]
+    Exists(String),
+    /// Something cannot be stored.
+    #[error("cannot be stored: {0}")]
+    Invalid(String),
+    /// Never seen outside: undoes a rehearsal.
+    #[error("a rehearsal")]
+    Rehearsed(BTreeMap<String, Namespace>),
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,6 +137,17 @@ impl From<rusqlite::Error> for CatalogError {
     }
 }
 
+pub(crate) fn namespaces_of(
+    c: &Connection,
+    script: &str,
+) -> Result<BTreeMap<String, Namespace>, CatalogError> {
+    let mut query = c.prepare_cached("SELECT class, unique_key, sqlite FROM namespace WHERE script = ?")?;
+    let rows = query.query_map([script], |row| {
+        Ok((row.get(0)?, Namespace { unique_key: row.get(1)?, sqlite: row.get(2)? }))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 impl Catalog {
     /// Opens or creates the ledger in the file at `path`.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
@@ -65,43 +156,28 @@ impl Catalog {
 
     /// The tag of the last migration applied to `script`.
     pub fn migration_tag(&self, script: &str) -> Result<Option<String>, CatalogError> {
-        self.db.read(|c| {
-            let mut query = c.prepare_cached("SELECT tag FROM migration_tag WHERE script = ?")?;
-            let mut rows = query.query([script])?;
-            Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
-        })
+        self.db.read(|c| current_tag(c, script))
     }
 
     /// Applies `migrations` that follow the last applied tag, all or none.
     pub async fn migrate(&self, script: &str, migrations: Vec<Migration>) -> Result<(), CatalogError> {
         let script = script.to_owned();
-        let outcome = self
-            .db
-            .write(move |t| match apply(t, &script, &migrations) {
-                Ok(()) => Ok(Ok(())),
-                // An `Err` here makes the writer undo what was done so far.
-                Err(CatalogError::Store(error)) => Err(error),
-                Err(CatalogError::Migration(text)) => {
-                    Err(StoreError::Sqlite(rusqlite::Error::InvalidParameterName(text)))
-                }
-            })
-            .await;
-        match outcome {
-            Ok(result) => result,
-            Err(StoreError::Sqlite(rusqlite::Error::InvalidParameterName(text))) => {
-                Err(CatalogError::Migration(text))
-            }
-            Err(error) => Err(error.into()),
-        }
+        self.change(move |t| apply(t, &script, &migrations)).await
     }
 
     /// The namespaces of `script`, by class.
     pub fn namespaces(&self, script: &str) -> Result<BTreeMap<String, Namespace>, CatalogError> {
+        self.db.read(|c| namespaces_of(c, script))
+    }
+
+    /// All namespaces: script, class, namespace.
+    pub fn all_namespaces(&self) -> Result<Vec<(String, String, Namespace)>, CatalogError> {
         self.db.read(|c| {
-            let mut query =
-                c.prepare_cached("SELECT class, unique_key, sqlite FROM namespace WHERE script = ?")?;
-            let rows = query.query_map([script], |row| {
-                Ok((row.get(0)?, Namespace { unique_key: row.get(1)?, sqlite: row.get(2)? }))
+            let sql = "SELECT script, class, unique_key, sqlite FROM namespace ORDER BY script, class";
+            let mut query = c.prepare_cached(sql)?;
+            let rows = query.query_map([], |row| {
+                let namespace = Namespace { unique_key: row.get(2)?, sqlite: row.get(3)? };
+                Ok((row.get(0)?, row.get(1)?, namespace))
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -119,19 +195,94 @@ impl Catalog {
     /// To be called when the files of a doomed namespace are gone.
     pub async fn buried(&self, unique_key: &str) -> Result<(), CatalogError> {
         let key = unique_key.to_owned();
-        Ok(self
-            .db
-            .write(move |t: &Transaction<'_>| {
-                t.execute("DELETE FROM doomed WHERE unique_key = ?", [key])?;
-                Ok(())
-            })
-            .await?)
+        self.change(move |t: &Transaction<'_>| {
+            t.execute("DELETE FROM doomed WHERE unique_key = ?", [key])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A script by its name.
+    pub fn script(&self, name: &str) -> Result<Option<Script>, CatalogError> {
+        self.db.read(|c| script::find_script(c, name))
+    }
+
+    /// All scripts, by name.
+    pub fn scripts(&self) -> Result<Vec<Script>, CatalogError> {
+        self.db.read(script::scripts)
+    }
+
+    /// A version of the script with this tag.
+    pub fn version(&self, tag: &str, id: &str) -> Result<Option<Version>, CatalogError> {
+        self.db.read(|c| script::find_version(c, tag, id))
+    }
+
+    /// The newest version of the script with this tag.
+    pub fn latest_version(&self, tag: &str) -> Result<Option<Version>, CatalogError> {
+        self.db.read(|c| script::latest_version(c, tag))
+    }
+
+    /// Versions, newest first, and how many there are.
+    pub fn versions(&self, tag: &str, offset: u64, limit: u64) -> Result<(Vec<Version>, u64), CatalogError> {
+        self.db.read(|c| script::versions(c, tag, offset, limit))
+    }
+
+    /// Deployments, newest first.
+    pub fn deployments(&self, tag: &str, limit: u64) -> Result<Vec<Deployment>, CatalogError> {
+        self.db.read(|c| script::deployments(c, tag, limit))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn version(script: &str, migrations: Option<MigrationSet>) -> Publish {
+        Publish { script: script.into(), create: true, deploy: true, migrations, ..Publish::default() }
+    }
+
+    fn classes(old_tag: Option<Option<&str>>, new_tag: &str, classes: &[&str]) -> Option<MigrationSet> {
+        Some(MigrationSet {
+            old_tag: old_tag.map(|tag| tag.map(str::to_owned)),
+            new_tag: Some(new_tag.into()),
+            changes: classes.iter().map(|class| new(class)).collect(),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_version_comes_with_its_migrations_and_its_deployment_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap();
+        let first = catalog.publish(version("s", classes(None, "v1", &["A"]))).await.unwrap();
+        assert_eq!((first.version.number, first.version.content.migration_tag.as_deref()), (1, Some("v1")));
+        let wrong = catalog.publish(version("s", classes(Some(None), "v2", &["B"]))).await.unwrap_err();
+        assert_eq!(
+            wrong.to_string(),
+            "Actor migration tag precondition failed, got tag '' when expected tag is 'v1'"
+        );
+        let twice = catalog.publish(version("s", classes(Some(Some("v1")), "v2", &["B", "A"]))).await;
+        assert!(matches!(twice, Err(CatalogError::Migration { code: 10074, .. })), "{twice:?}");
+        assert_eq!(catalog.versions(&first.script.tag, 0, 10).unwrap().1, 1);
+        assert_eq!(catalog.namespaces("s").unwrap().len(), 1);
+        let tried = catalog.try_migrations("s", classes(Some(Some("v1")), "v2", &["B"])).await.unwrap();
+        assert_eq!(tried.keys().collect::<Vec<_>>(), ["A", "B"]);
+        assert_eq!(catalog.namespaces("s").unwrap().len(), 1, "a rehearsal changes nothing");
+        let active = catalog.active_deployment(&first.script.tag).unwrap().unwrap();
+        assert_eq!(active.versions, [(first.version.id, 100.0)]);
+    }
+
+    #[tokio::test]
+    async fn a_removed_script_leaves_nothing_but_doomed_objects() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap();
+        catalog.publish(version("s", classes(None, "v1", &["A"]))).await.unwrap();
+        catalog.remove_script("s").await.unwrap();
+        assert_eq!(catalog.scripts().unwrap(), []);
+        assert_eq!(catalog.doomed().unwrap(), ["s-A"]);
+        assert!(matches!(catalog.remove_script("s").await, Err(CatalogError::NoScript)));
+        let again = catalog.publish(version("s", None)).await.unwrap();
+        assert_eq!((again.version.number, again.version.content.migration_tag), (1, None));
+    }
 
     fn new(class: &str) -> Change {
         Change::New { class: class.into(), sqlite: true }

@@ -1,7 +1,7 @@
 //! Durable Object migrations, applied to the ledger.
 //! <https://developers.cloudflare.com/durable-objects/reference/durable-objects-migrations/>
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::CatalogError;
 
@@ -65,13 +65,13 @@ pub(crate) fn apply(t: &Transaction<'_>, script: &str, migrations: &[Migration])
 fn apply_change(t: &Transaction<'_>, script: &str, change: &Change) -> Result<(), CatalogError> {
     match change {
         Change::New { class, sqlite } => {
-            must_be_free(t, script, class)?;
+            must_be_free(t, script, class, if *sqlite { "new-sqlite-class" } else { "new-class" })?;
             let key = free_key(t, script, class)?;
             t.execute("INSERT INTO namespace VALUES (?, ?, ?, ?)", params![key, script, class, sqlite])?;
         }
         Change::Rename { from, to } => {
             let key = key_of(t, script, from)?;
-            must_be_free(t, script, to)?;
+            must_be_free(t, script, to, "renamed-class")?;
             t.execute("UPDATE namespace SET class = ? WHERE unique_key = ?", [to, &key])?;
         }
         Change::Delete { class } => {
@@ -81,7 +81,7 @@ fn apply_change(t: &Transaction<'_>, script: &str, change: &Change) -> Result<()
         }
         Change::Transfer { from, from_script, to } => {
             let key = key_of(t, from_script, from)?;
-            must_be_free(t, script, to)?;
+            must_be_free(t, script, to, "transferred-class")?;
             t.execute("UPDATE namespace SET script = ?, class = ? WHERE unique_key = ?", [script, to, &key])?;
         }
     }
@@ -97,23 +97,44 @@ fn key_of(t: &Transaction<'_>, script: &str, class: &str) -> Result<String, Cata
         )
         .optional()?;
     key.ok_or_else(|| {
-        CatalogError::Migration(format!(
-            "Cannot apply migration to class '{class}': script '{script}' has no Durable Object class of that name"
-        ))
+        refused(
+            NO_CLASS,
+            format!(
+                "Cannot apply migration to class '{class}': script '{script}' has no Durable Object class of that name"
+            ),
+        )
     })
 }
 
-fn must_be_free(t: &Transaction<'_>, script: &str, class: &str) -> Result<(), CatalogError> {
+/// Cloudflare's code for a migration that names a class which has no namespace.
+const NO_CLASS: u32 = 10061;
+/// Cloudflare's code for a new class that is there already.
+const CLASS_EXISTS: u32 = 10074;
+
+fn refused(code: u32, text: String) -> CatalogError {
+    CatalogError::Migration { code, text }
+}
+
+/// The tag of the last migration of `script`.
+pub(crate) fn current_tag(c: &Connection, script: &str) -> Result<Option<String>, CatalogError> {
+    let mut query = c.prepare_cached("SELECT tag FROM migration_tag WHERE script = ?")?;
+    Ok(query.query_row([script], |row| row.get(0)).optional()?)
+}
+
+fn must_be_free(t: &Transaction<'_>, script: &str, class: &str, kind: &str) -> Result<(), CatalogError> {
     // A key names a folder.
     if class.is_empty() || class.contains(['/', '\0']) {
-        return Err(CatalogError::Migration(format!("'{class}' is not the name of a class")));
+        return Err(refused(NO_CLASS, format!("'{class}' is not the name of a class")));
     }
     match key_of(t, script, class) {
-        Err(CatalogError::Migration(_)) => Ok(()),
+        Err(CatalogError::Migration { .. }) => Ok(()),
         Err(error) => Err(error),
-        Ok(_) => Err(CatalogError::Migration(format!(
-            "Cannot apply new-class migration to class '{class}' that is already depended on by existing Durable Objects"
-        ))),
+        Ok(_) => Err(refused(
+            CLASS_EXISTS,
+            format!(
+                "Cannot apply {kind} migration to class '{class}' that is already depended on by existing Durable Objects"
+            ),
+        )),
     }
 }
 

@@ -1,0 +1,282 @@
+//! Accounts, the tokens that speak for them, and the log of who changed what.
+
+use std::path::Path;
+
+use rusqlite::{OptionalExtension, Row, params};
+use sha2::{Digest, Sha256};
+use skep_store::{Database, Schema, StoreError};
+
+use crate::CatalogError;
+use crate::seal::random;
+
+const SCHEMA: Schema = Schema(&["
+    CREATE TABLE account(
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, subdomain TEXT NOT NULL UNIQUE, created INTEGER NOT NULL)
+        STRICT, WITHOUT ROWID;
+    CREATE TABLE token(
+        id TEXT PRIMARY KEY, account TEXT NOT NULL, name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE,
+        permissions TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER, revoked INTEGER)
+        STRICT, WITHOUT ROWID;
+    CREATE TABLE audit(
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, account TEXT NOT NULL,
+        token TEXT NOT NULL, action TEXT NOT NULL, outcome INTEGER NOT NULL) STRICT;
+    CREATE INDEX audit_account ON audit(account, sequence);
+"]);
+
+/// Accounts, tokens and the audit log.
+#[derive(Debug)]
+pub struct Registry {
+    db: Database,
+}
+
+/// An account: a name space of scripts and resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// `<script>.<subdomain>.<domain>`
+    pub subdomain: String,
+    /// Milliseconds since 1970.
+    pub created_ms: i64,
+}
+
+/// A token, without its secret part: only a hash of that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// The account that it speaks for.
+    pub account: String,
+    /// For people.
+    pub name: String,
+    /// Permission groups; `*` is all.
+    pub permissions: Vec<String>,
+    /// Milliseconds since 1970.
+    pub created_ms: i64,
+    /// From then on it is worth nothing.
+    pub expires_ms: Option<i64>,
+}
+
+/// A change that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// The account.
+    pub account: String,
+    /// The token's id.
+    pub token: String,
+    /// `PUT /accounts/…`
+    pub action: String,
+    /// The status of the answer.
+    pub outcome: u16,
+}
+
+fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
+    Ok(Account { id: row.get(0)?, name: row.get(1)?, subdomain: row.get(2)?, created_ms: row.get(3)? })
+}
+
+fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
+    let permissions: String = row.get(3)?;
+    Ok(Token {
+        id: row.get(0)?,
+        account: row.get(1)?,
+        name: row.get(2)?,
+        permissions: permissions.split(',').map(str::to_owned).collect(),
+        created_ms: row.get(4)?,
+        expires_ms: row.get(5)?,
+    })
+}
+
+const TOKEN: &str = "SELECT id, account, name, permissions, created, expires FROM token";
+
+impl Registry {
+    /// Opens or creates the registry in the file at `path`.
+    pub fn open(path: &Path) -> Result<Self, CatalogError> {
+        Ok(Self { db: Database::open(path, SCHEMA)? })
+    }
+
+    /// All accounts, the oldest first.
+    pub fn accounts(&self) -> Result<Vec<Account>, CatalogError> {
+        self.db.read(|c| {
+            let mut query =
+                c.prepare_cached("SELECT id, name, subdomain, created FROM account ORDER BY created, id")?;
+            Ok(query.query_map([], account)?.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Makes an account. [`CatalogError::Exists`] if its subdomain is taken.
+    pub async fn add_account(
+        &self,
+        name: &str,
+        subdomain: &str,
+        now_ms: i64,
+    ) -> Result<Account, CatalogError> {
+        let account = Account {
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            name: name.to_owned(),
+            subdomain: subdomain.to_owned(),
+            created_ms: now_ms,
+        };
+        let row = account.clone();
+        let made = self
+            .db
+            .write(move |t| {
+                let sql = "INSERT INTO account VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
+                Ok(t.execute(sql, params![row.id, row.name, row.subdomain, row.created_ms])?)
+            })
+            .await?;
+        match made {
+            0 => Err(CatalogError::Exists(subdomain.to_owned())),
+            _ => Ok(account),
+        }
+    }
+
+    /// Gives an account another subdomain. [`CatalogError::Exists`] if it is taken.
+    pub async fn set_subdomain(&self, account: &str, subdomain: &str) -> Result<(), CatalogError> {
+        let (id, wanted) = (account.to_owned(), subdomain.to_owned());
+        let changed = self
+            .db
+            .write(move |t| {
+                Ok(t.execute("UPDATE OR IGNORE account SET subdomain = ? WHERE id = ?", [wanted, id])?)
+            })
+            .await?;
+        match changed {
+            0 => Err(CatalogError::Exists(subdomain.to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a token; the secret is returned once and kept nowhere.
+    pub async fn add_token(
+        &self,
+        account: &str,
+        name: &str,
+        permissions: &[&str],
+        expires_ms: Option<i64>,
+        now_ms: i64,
+    ) -> Result<(Token, String), CatalogError> {
+        let secret = random::<30>().map_err(|e| CatalogError::Invalid(e.to_string()))?;
+        let secret = format!("skep_{}", hex::encode(secret));
+        let token = Token {
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            account: account.to_owned(),
+            name: name.to_owned(),
+            permissions: permissions.iter().map(|&p| p.to_owned()).collect(),
+            created_ms: now_ms,
+            expires_ms,
+        };
+        let (row, hash) = (token.clone(), hash(&secret));
+        self.db
+            .write(move |t| {
+                let permissions = row.permissions.join(",");
+                t.execute(
+                    "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
+                    params![row.id, row.account, row.name, hash, permissions, row.created_ms, row.expires_ms],
+                )?;
+                Ok(())
+            })
+            .await?;
+        Ok((token, secret))
+    }
+
+    /// The token that `secret` is, unless it is revoked or expired. Found by a hash of 256 bits: how long it
+    /// takes says nothing about the secret.
+    pub fn token(&self, secret: &str, now_ms: i64) -> Result<Option<Token>, CatalogError> {
+        self.db.read(|c| {
+            let sql =
+                format!("{TOKEN} WHERE hash = ? AND revoked IS NULL AND (expires IS NULL OR expires > ?)");
+            let mut query = c.prepare_cached(&sql)?;
+            Ok(query.query_row(params![hash(secret), now_ms], token).optional()?)
+        })
+    }
+
+    /// The tokens of an account that are not revoked, the oldest first.
+    pub fn tokens(&self, account: &str) -> Result<Vec<Token>, CatalogError> {
+        self.db.read(|c| {
+            let sql = format!("{TOKEN} WHERE account = ? AND revoked IS NULL ORDER BY created, id");
+            let mut query = c.prepare_cached(&sql)?;
+            Ok(query.query_map([account], token)?.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Makes a token worthless; false if there is none of that id.
+    pub async fn revoke_token(&self, account: &str, id: &str, now_ms: i64) -> Result<bool, CatalogError> {
+        let (account, id) = (account.to_owned(), id.to_owned());
+        let sql = "UPDATE token SET revoked = ? WHERE account = ? AND id = ? AND revoked IS NULL";
+        let revoked = self.db.write(move |t| Ok(t.execute(sql, params![now_ms, account, id])?)).await?;
+        Ok(revoked > 0)
+    }
+
+    /// Notes a change.
+    pub async fn audit(&self, entry: AuditEntry) -> Result<(), CatalogError> {
+        let AuditEntry { at_ms, account, token, action, outcome } = entry;
+        let write = self.db.write(move |t| {
+            let sql = "INSERT INTO audit(at, account, token, action, outcome) VALUES (?, ?, ?, ?, ?)";
+            t.prepare_cached(sql)?.execute(params![at_ms, account, token, action, outcome])?;
+            Ok::<_, StoreError>(())
+        });
+        Ok(write.await?)
+    }
+
+    /// The last changes of an account, newest first.
+    pub fn audited(&self, account: &str, limit: u64) -> Result<Vec<AuditEntry>, CatalogError> {
+        self.db.read(|c| {
+            let sql = "SELECT at, account, token, action, outcome FROM audit WHERE account = ?
+                       ORDER BY sequence DESC LIMIT ?";
+            let mut query = c.prepare_cached(sql)?;
+            let rows = query.query_map(params![account, limit as i64], |row| {
+                Ok(AuditEntry {
+                    at_ms: row.get(0)?,
+                    account: row.get(1)?,
+                    token: row.get(2)?,
+                    action: row.get(3)?,
+                    outcome: row.get(4)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+}
+
+fn hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_is_good_until_it_expires_or_is_revoked_and_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r.sqlite");
+        let registry = Registry::open(&path).unwrap();
+        let account = registry.add_account("Me", "me", 1).await.unwrap();
+        let (token, secret) = registry.add_token(&account.id, "t", &["*"], Some(100), 1).await.unwrap();
+        assert_eq!(registry.token(&secret, 99).unwrap(), Some(token.clone()));
+        assert_eq!(registry.token(&secret, 100).unwrap(), None);
+        assert_eq!(registry.token(&secret[..secret.len() - 1], 99).unwrap(), None);
+        for file in ["r.sqlite", "r.sqlite-wal"] {
+            let bytes = std::fs::read(dir.path().join(file)).unwrap();
+            assert!(!bytes.windows(secret.len()).any(|w| w == secret.as_bytes()));
+        }
+        assert!(registry.revoke_token(&account.id, &token.id, 50).await.unwrap());
+        assert_eq!(registry.token(&secret, 60).unwrap(), None);
+        assert_eq!(registry.tokens(&account.id).unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn subdomains_are_unique() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&dir.path().join("r.sqlite")).unwrap();
+        let a = registry.add_account("A", "a", 1).await.unwrap();
+        registry.add_account("B", "b", 2).await.unwrap();
+        assert!(registry.add_account("C", "b", 2).await.is_err());
+        assert!(registry.set_subdomain(&a.id, "b").await.is_err());
+        registry.set_subdomain(&a.id, "c").await.unwrap();
+        assert_eq!(registry.accounts().unwrap()[0].subdomain, "c");
+    }
+}
