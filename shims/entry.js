@@ -34,3 +34,26 @@ export const skepEdge = {
     }
   },
 };
+
+/** The names of an object's own functions. @param {any} object */
+const methods = (object) =>
+  object == null ? [] : Object.getOwnPropertyNames(object).filter((name) => {
+    const property = Object.getOwnPropertyDescriptor(object, name);
+    return name !== "constructor" && typeof property?.value === "function";
+  });
+
+/** What an export handles. @param {any} value */
+const handlers = (value) => (typeof value === "function" ? methods(value.prototype) : methods(value));
+
+/** Says what the application exports; called only where code is tried out. */
+export const skepExports = {
+  fetch() {
+    const named = Object.entries(app).filter(([name, value]) => name !== "default" && value != null);
+    return Response.json({
+      default: handlers(main),
+      named: named
+        .filter(([, value]) => typeof value === "function" || typeof value === "object")
+        .map(([name, value]) => ({ name, isClass: typeof value === "function", handlers: handlers(value) })),
+    });
+  },
+};

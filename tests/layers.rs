@@ -22,6 +22,7 @@ const LAYERS: &[&str] = &[
     "cron",
     "fleet",
     "edge",
+    "api",
 ];
 
 #[test]

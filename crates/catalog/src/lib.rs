@@ -217,6 +217,11 @@ impl Catalog {
         self.db.read(|c| script::find_version(c, tag, id))
     }
 
+    /// The newest version of the script with this tag whose id starts with `prefix`.
+    pub fn version_with_prefix(&self, tag: &str, prefix: &str) -> Result<Option<Version>, CatalogError> {
+        self.db.read(|c| script::version_with_prefix(c, tag, prefix))
+    }
+
     /// The newest version of the script with this tag.
     pub fn latest_version(&self, tag: &str) -> Result<Option<Version>, CatalogError> {
         self.db.read(|c| script::latest_version(c, tag))

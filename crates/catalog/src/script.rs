@@ -228,6 +228,17 @@ pub(crate) fn find_version(c: &Connection, tag: &str, id: &str) -> Result<Option
     Ok(query.query_row([id, tag], version).optional()?)
 }
 
+pub(crate) fn version_with_prefix(
+    c: &Connection,
+    tag: &str,
+    prefix: &str,
+) -> Result<Option<Version>, CatalogError> {
+    let sql = format!(
+        "{VERSION} WHERE script = ?1 AND substr(id, 1, length(?2)) = ?2 ORDER BY number DESC LIMIT 1"
+    );
+    Ok(c.prepare_cached(&sql)?.query_row([tag, prefix], version).optional()?)
+}
+
 pub(crate) fn latest_version(c: &Connection, tag: &str) -> Result<Option<Version>, CatalogError> {
     let mut query = c.prepare_cached(&format!("{VERSION} WHERE script = ? ORDER BY number DESC LIMIT 1"))?;
     Ok(query.query_row([tag], version).optional()?)

@@ -14,6 +14,7 @@ use crate::process::{Launch, Spawner};
 use crate::render::{Storage, render};
 use crate::rundir::RunDir;
 use crate::spec::{CellSpec, Exposed};
+use crate::tried::{self, Tried};
 use crate::worker::Worker;
 
 /// What a fleet needs of its surroundings.
@@ -24,7 +25,13 @@ pub struct FleetOptions {
     pub engine: PathBuf,
     /// Where cells' output goes.
     pub log: LogSink,
+    /// Called with the name of a script that is wanted but was never deployed here; it is expected to lead
+    /// to a deploy, for which the request waits.
+    pub wanted: Option<Wanted>,
 }
+
+/// Hears of scripts that are wanted.
+pub type Wanted = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What all parts of a fleet share.
 pub(crate) struct Shared {
@@ -32,6 +39,7 @@ pub(crate) struct Shared {
     pub spawner: Spawner,
     pub log: LogSink,
     pub stop: Shutdown,
+    pub wanted: Option<Wanted>,
     run_dir: RunDir,
     next_folder: AtomicU64,
     workers: RwLock<BTreeMap<String, Arc<Worker>>>,
@@ -44,8 +52,20 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn worker(&self, script: &str) -> Option<Arc<Worker>> {
+    /// The script that a call is for; `None` where nothing by that name runs or could be woken.
+    pub(crate) fn callee(self: &Arc<Self>, script: &str) -> Option<Arc<Worker>> {
+        if self.wanted.is_some() {
+            return Some(self.worker(script));
+        }
         self.workers.read().unwrap_or_else(PoisonError::into_inner).get(script).cloned()
+    }
+
+    pub(crate) fn worker(self: &Arc<Self>, script: &str) -> Arc<Worker> {
+        if let Some(worker) = self.workers.read().unwrap_or_else(PoisonError::into_inner).get(script) {
+            return worker.clone();
+        }
+        let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
+        workers.entry(script.to_owned()).or_insert_with(|| Worker::start(script, self.clone())).clone()
     }
 
     pub(crate) fn new_folder(&self) -> io::Result<PathBuf> {
@@ -72,6 +92,7 @@ impl Fleet {
             spawner: Spawner::start()?,
             log: options.log,
             stop: stopping,
+            wanted: options.wanted,
             run_dir: RunDir::create()?,
             next_folder: AtomicU64::new(0),
             workers: RwLock::default(),
@@ -81,17 +102,29 @@ impl Fleet {
 
     /// The script of that name; made if there is none, so that requests can wait for its first deploy.
     pub fn worker(&self, script: &str) -> Arc<Worker> {
-        if let Some(worker) = self.shared.worker(script) {
-            return worker;
-        }
-        let mut workers = self.shared.workers.write().unwrap_or_else(PoisonError::into_inner);
-        workers.entry(script.to_owned()).or_insert_with(|| Worker::start(script, self.shared.clone())).clone()
+        self.shared.worker(script)
     }
 
     /// Puts `spec` in the place of what runs under its name, without dropping a request. On an error, what
     /// ran runs on.
     pub async fn deploy(&self, spec: CellSpec) -> Result<(), StartError> {
         self.worker(&spec.name).deploy(spec).await
+    }
+
+    /// Starts the code of `spec` once, without its objects, and says what it exports.
+    pub async fn try_out(&self, spec: &CellSpec) -> Result<Tried, StartError> {
+        tried::try_out(&self.shared, spec).await
+    }
+
+    /// Ends a script: it takes no more requests, its cells end when they have finished.
+    pub async fn remove(&self, script: &str) {
+        let worker = {
+            let mut workers = self.shared.workers.write().unwrap_or_else(PoisonError::into_inner);
+            workers.remove(script)
+        };
+        if let Some(worker) = worker {
+            worker.stop().await;
+        }
     }
 
     /// Tells requests that wait for a script that it cannot be started, and why.

@@ -17,12 +17,14 @@ mod relay;
 mod render;
 mod rundir;
 mod spec;
+mod tried;
 mod worker;
 
-pub use fleet::{Fleet, FleetOptions, expose, print_config};
+pub use fleet::{Fleet, FleetOptions, Wanted, expose, print_config};
 pub use generation::{Generation, Lease, StartError};
 pub use launcher::{LAUNCHER_COMMAND, become_cell};
 pub use log::{CellLog, LogEvent, LogSink};
 pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER};
 pub use spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, Workflow};
+pub use tried::{NamedExport, Tried};
 pub use worker::{EventError, Unavailable, Worker};

@@ -41,8 +41,8 @@ pub(crate) async fn relay(listener: UnixListener, link: Link, shared: Arc<Shared
 }
 
 /// One connection; dropped without an answer if the callee is not there, which the caller's engine reports.
-async fn connection(mut caller: UnixStream, link: &Link, shared: &Shared) {
-    let Some(worker) = shared.worker(&link.script) else {
+async fn connection(mut caller: UnixStream, link: &Link, shared: &Arc<Shared>) {
+    let Some(worker) = shared.callee(&link.script) else {
         tracing::warn!(script = link.script, "a binding names a script that does not run");
         return;
     };

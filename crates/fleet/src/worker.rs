@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 use skep_wire::{SendError, full, read_all};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::fleet::Shared;
+use crate::fleet::{Shared, Wanted};
 use crate::generation::{Generation, Lease, StartError};
 use crate::log::{CellLog, LogEvent};
 use crate::policy::{Backoff, DRAIN_EXCLUSIVE, DRAIN_SHARED, STOP_GRACE};
@@ -23,6 +23,8 @@ const MAX_EVENT_REPLY: usize = 16 << 20;
 /// Whether requests can be taken.
 #[derive(Clone, Debug)]
 enum State {
+    /// Nothing was deployed yet.
+    Asleep,
     /// Soon.
     Starting,
     /// Yes, by this one.
@@ -68,18 +70,25 @@ enum Command {
 }
 
 /// A script in the fleet.
-#[derive(Debug)]
 pub struct Worker {
     name: String,
     state: watch::Receiver<State>,
     commands: mpsc::UnboundedSender<Command>,
+    wanted: Option<Wanted>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Worker {
     pub(crate) fn start(name: &str, shared: Arc<Shared>) -> Arc<Self> {
-        let (state_tx, state) = watch::channel(State::Starting);
+        let (state_tx, state) = watch::channel(State::Asleep);
         let (commands, inbox) = mpsc::unbounded_channel();
         let name = name.to_owned();
+        let wanted = shared.wanted.clone();
         let supervisor = Supervisor {
             name: name.clone(),
             shared,
@@ -90,7 +99,7 @@ impl Worker {
             restart_at: None,
         };
         tokio::spawn(supervisor.run(inbox));
-        Arc::new(Self { name, state, commands })
+        Arc::new(Self { name, state, commands, wanted })
     }
 
     /// The script's name.
@@ -104,14 +113,17 @@ impl Worker {
             return Ok(generation.lease());
         }
         let mut state = self.state.clone();
-        let settled = state.wait_for(|state| !matches!(state, State::Starting));
+        if let (State::Asleep, Some(wanted)) = (&*state.borrow_and_update(), &self.wanted) {
+            wanted(&self.name);
+        }
+        let settled = state.wait_for(|state| !matches!(state, State::Starting | State::Asleep));
         match tokio::time::timeout(WAIT, settled).await {
             Err(_) => Err(Unavailable::Timeout),
             Ok(Err(_)) => Err(Unavailable::Stopped),
             Ok(Ok(state)) => match &*state {
                 State::Ready(generation) => Ok(generation.lease()),
                 State::Broken(why) => Err(Unavailable::Broken(why.clone())),
-                State::Starting | State::Stopped => Err(Unavailable::Stopped),
+                State::Asleep | State::Starting | State::Stopped => Err(Unavailable::Stopped),
             },
         }
     }

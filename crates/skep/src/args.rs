@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -20,6 +20,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a wrangler project on this machine, with every binding real and durable
     Dev(DevArgs),
+    /// Run a node that keeps and serves what wrangler deploys to it
+    Serve(ServeArgs),
     /// The step between Skep and the engine; not for people
     #[command(name = "__cell", hide = true)]
     Cell {
@@ -68,6 +70,29 @@ pub struct DevArgs {
     /// Install the project's npm dependencies without asking, where a lock file but no node_modules is there
     #[arg(long)]
     pub yes: bool,
+}
+
+/// `skep serve`
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// The folder that everything is kept in
+    #[arg(long, value_name = "DIR", default_value = "skep-data")]
+    pub data: PathBuf,
+    /// Where the API listens
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8788")]
+    pub api: SocketAddr,
+    /// Where visitors are served
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8787")]
+    pub http: SocketAddr,
+    /// Scripts answer at <script>.<account>.DOMAIN too, not only below localhost; several times for several
+    #[arg(long, value_name = "DOMAIN")]
+    pub base_domain: Vec<String>,
+    /// The file with the key that secrets are encrypted with [default: secrets.key in the data folder]
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// The engine's binary, instead of the pinned one
+    #[arg(long, value_name = "FILE", env = "SKEP_WORKERD")]
+    pub workerd: Option<PathBuf>,
 }
 
 /// An address, or the name that every machine has.

@@ -3,10 +3,14 @@
 //! `main` parses the command line; each command has one composition root that wires the parts.
 
 mod args;
+mod assets;
 mod dates;
 mod dev;
+mod events;
 mod inspector;
 mod keys;
+mod serve;
+mod signals;
 mod stores;
 mod terminal;
 mod watch;
@@ -30,6 +34,10 @@ fn main() -> ExitCode {
         Command::Dev(args) => {
             start_log();
             run(dev::run(args))
+        }
+        Command::Serve(args) => {
+            start_log();
+            run(serve::run(args))
         }
     }
 }

@@ -36,6 +36,27 @@ pub struct Wired {
     pub table: Vec<[String; 3]>,
 }
 
+/// What a version metadata binding holds.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The version's id.
+    pub id: String,
+    /// The tag that it was uploaded with.
+    pub tag: String,
+    /// When it was made, RFC 3339.
+    pub timestamp: String,
+}
+
+impl Identity {
+    fn of_this_start() -> Self {
+        Self {
+            id: uuid::Uuid::new_v4().to_string(),
+            tag: String::new(),
+            timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        }
+    }
+}
+
 /// Applies the Durable Object migrations of `config` that are not applied yet. Classes that are bound but in no
 /// migration are made too, as wrangler does locally.
 pub async fn migrate(config: &WorkerConfig, stores: &Stores) -> Result<(), String> {
@@ -82,6 +103,7 @@ pub fn wire(
     stores: &Stores,
     assets: Option<&Arc<Assets>>,
     scripts: &BTreeSet<String>,
+    identity: Option<&Identity>,
 ) -> Result<Wired, String> {
     check_classes(config, bundle)?;
     let mut wiring = Wiring {
@@ -92,7 +114,7 @@ pub fn wire(
         services: BTreeMap::new(),
         table: Vec::new(),
     };
-    wiring.values()?;
+    wiring.values(identity)?;
     wiring.storage()?;
     wiring.events()?;
     wiring.scripts()?;
@@ -210,7 +232,7 @@ impl Wiring<'_> {
         id
     }
 
-    fn values(&mut self) -> Result<(), String> {
+    fn values(&mut self, identity: Option<&Identity>) -> Result<(), String> {
         for (name, value) in &self.config.vars {
             let binding = match value {
                 serde_json::Value::String(text) => Binding::Text(text.clone()),
@@ -223,10 +245,13 @@ impl Wiring<'_> {
             self.add(name, "Secret", "a file beside the configuration", Binding::Text(value.clone()));
         }
         if let Some(name) = &self.config.version_metadata {
-            let id = uuid::Uuid::new_v4().to_string();
-            let timestamp = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-            let json = serde_json::json!({ "id": id, "tag": "", "timestamp": timestamp }).to_string();
-            self.add(name, "Version metadata", "this start", Binding::Json(json));
+            let (identity, backing) = match identity {
+                Some(identity) => (identity.clone(), "this version"),
+                None => (Identity::of_this_start(), "this start"),
+            };
+            let Identity { id, tag, timestamp } = identity;
+            let json = serde_json::json!({ "id": id, "tag": tag, "timestamp": timestamp }).to_string();
+            self.add(name, "Version metadata", backing, Binding::Json(json));
         }
         let read = |path: &std::path::Path| {
             std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))

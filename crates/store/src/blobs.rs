@@ -116,7 +116,8 @@ impl Blobs {
         self.root.join(&id.0[..2])
     }
 
-    fn path(&self, id: &BlobId) -> PathBuf {
+    /// Where a file is.
+    pub fn path(&self, id: &BlobId) -> PathBuf {
         self.folder(id).join(&id.0)
     }
 }

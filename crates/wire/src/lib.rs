@@ -16,5 +16,5 @@ pub use body::{
     stream,
 };
 pub use client::{ClientBody, SendError, UnixClient};
-pub use server::{ServeError, bind_unix, serve_unix};
+pub use server::{ServeError, bind_unix, serve_tcp, serve_unix};
 pub use service::{BINDING_HEADER, BindingTable, BoxFuture, Service};

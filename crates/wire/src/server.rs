@@ -10,7 +10,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use skep_runtime::Shutdown;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::{BoxError, Service};
 
@@ -59,7 +60,31 @@ pub async fn serve_unix(listener: UnixListener, service: Arc<dyn Service>, shutd
     }
 }
 
-async fn connection(stream: UnixStream, service: Arc<dyn Service>, shutdown: Shutdown) {
+/// Serves `service` on `listener` until `shutdown`; connections may be upgraded.
+pub async fn serve_tcp(listener: TcpListener, service: Arc<dyn Service>, shutdown: Shutdown) {
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.requested() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(connection(stream, service.clone(), shutdown.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: Arc<dyn Service>,
+    shutdown: Shutdown,
+) {
     let handler = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let service = service.clone();
         async move {
@@ -71,7 +96,8 @@ async fn connection(stream: UnixStream, service: Arc<dyn Service>, shutdown: Shu
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .max_buf_size(1 << 20)
-        .serve_connection(TokioIo::new(stream), handler);
+        .serve_connection(TokioIo::new(stream), handler)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -81,6 +107,6 @@ async fn connection(stream: UnixStream, service: Arc<dyn Service>, shutdown: Shu
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, "a cell's connection ended early");
+        tracing::debug!(%error, "a connection ended early");
     }
 }

@@ -21,6 +21,8 @@ pub const RUN_WORKER_HEADER: &str = "x-skep-run-worker";
 pub(crate) const HTTP_SOCKET: &str = "http";
 /// The socket that takes events.
 pub(crate) const EVENTS_SOCKET: &str = "events";
+/// The socket that says what the code exports, in a cell that only tries it out.
+pub(crate) const EXPORTS_SOCKET: &str = "exports";
 /// The socket on which we serve the cell's bindings.
 pub(crate) const BINDINGS_SOCKET: &str = "bindings";
 
@@ -127,6 +129,10 @@ impl Render<'_> {
             Code::ServiceWorker(_) => text("user"),
         };
         self.sockets.push((HTTP_SOCKET.into(), service));
+        if self.storage == Storage::Throwaway && matches!(spec.code, Code::Modules(_)) {
+            let exports = fields([("name", text("user")), ("entrypoint", text("skepExports"))]);
+            self.sockets.push((EXPORTS_SOCKET.into(), exports));
+        }
         self.remote_objects();
     }
 

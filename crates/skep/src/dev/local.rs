@@ -5,36 +5,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use http::request::Parts;
-use serde::Deserialize;
 use serde_json::json;
 use skep_edge::LocalHandler;
 use skep_fleet::Worker;
 use skep_wire::{BoxFuture, Response, full, reply};
 
+use crate::events::run_scheduled;
+
 /// The paths under which wrangler and Miniflare run the `scheduled` handler.
 const SCHEDULED: [&str; 2] = ["/cdn-cgi/handler/scheduled", "/cdn-cgi/local/scheduled"];
 /// The path that wrangler has with `--test-scheduled`.
 const TEST_SCHEDULED: &str = "/__scheduled";
-
-/// What `scheduled()` came to.
-#[derive(Debug, Deserialize)]
-pub struct Outcome {
-    /// `ok`, `exception`, …
-    pub outcome: String,
-    /// Whether the handler called `controller.noRetry()`.
-    #[serde(default, rename = "noRetry")]
-    pub no_retry: bool,
-}
-
-/// Runs a script's `scheduled` handler. `time_ms` is in milliseconds since the Unix epoch.
-pub async fn run_scheduled(worker: &Worker, cron: &str, time_ms: u64) -> Result<Outcome, String> {
-    let event = json!({ "cron": cron, "time": time_ms }).to_string();
-    let (status, answer) = worker.event("/scheduled", event.into_bytes()).await.map_err(|e| e.to_string())?;
-    match serde_json::from_slice(&answer) {
-        Ok(outcome) if status.is_success() => Ok(outcome),
-        _ => Err(format!("the scheduled event failed: {}", String::from_utf8_lossy(&answer))),
-    }
-}
 
 /// The handler of those paths for one worker.
 #[derive(Debug)]

@@ -1,6 +1,5 @@
 //! `skep dev`: runs one or several projects on this machine and follows their files.
 
-mod consumers;
 mod listen;
 mod local;
 mod output;
@@ -18,6 +17,7 @@ use skep_toolchain::Toolchain;
 
 use crate::args::DevArgs;
 use crate::keys::{HELP, Key, Keyboard};
+use crate::signals::Signals;
 use crate::stores::Stores;
 use crate::terminal::{Style, is_interactive, paint, say, table};
 use crate::watch::Watcher;
@@ -27,10 +27,12 @@ use output::Output;
 use project::Project;
 use session::Session;
 
+pub use listen::timezone;
+
 /// Runs until a signal or a key ends it.
 pub async fn run(args: DevArgs) -> Result<(), String> {
     let (trigger, shutdown) = Shutdown::new();
-    let signals = signals()?;
+    let signals = Signals::listen()?;
     let projects = load_projects(&args)?;
     install_dependencies(&projects, args.yes).await?;
 
@@ -54,6 +56,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
             let output = output.clone();
             Arc::new(move |log| output.print(&log))
         },
+        wanted: None,
     })
     .map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
 
@@ -230,27 +233,6 @@ fn state_folder(args: &DevArgs, projects: &[Project]) -> PathBuf {
     };
     // Cells name it in their configuration.
     std::path::absolute(&folder).unwrap_or(folder)
-}
-
-/// The signals that end it.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-fn signals() -> Result<Signals, String> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
-    Ok(Signals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-}
-
-impl Signals {
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// A path as people write it: relative to where they are, if that is shorter.

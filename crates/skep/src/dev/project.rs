@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skep_assets::{Assets, AssetsConfig};
+use skep_assets::Assets;
 use skep_bundle::{Bundle, BundleOptions, Bundler, SourceMapper};
 use skep_config::{LoadOptions, Severity, WorkerConfig};
 use skep_cron::{CronHandle, Expression};
 use skep_queues::ConsumerHandle;
 use skep_toolchain::Toolchain;
 
+use crate::assets::assets_config;
 use crate::dates;
 use crate::terminal::{Style, paint, say};
 
@@ -224,28 +225,4 @@ fn rule(rule: &skep_config::Rule) -> Option<skep_bundle::Rule> {
         [RuleKind::EsModule, RuleKind::CommonJs, RuleKind::Text, RuleKind::Data, RuleKind::CompiledWasm];
     let kind = kinds.into_iter().find(|kind| kind.name() == rule.kind)?;
     Some(skep_bundle::Rule { kind, globs: rule.globs.clone(), fallthrough: rule.fallthrough })
-}
-
-fn assets_config(config: &WorkerConfig) -> Result<AssetsConfig, String> {
-    let Some(assets) = &config.assets else { return Ok(AssetsConfig::default()) };
-    let mut options = AssetsConfig {
-        has_worker: config.main.is_some(),
-        compatibility_date: config.compatibility_date.clone().unwrap_or_else(|| dates::ENGINE_DATE.into()),
-        compatibility_flags: config.compatibility_flags.clone(),
-        ..AssetsConfig::default()
-    };
-    // Both sides have wrangler's spelling.
-    let invalid = |e: serde_json::Error| format!("the assets' configuration: {e}");
-    if let Some(value) = &assets.html_handling {
-        options.html_handling = serde_json::from_value(value.clone().into()).map_err(invalid)?;
-    }
-    if let Some(value) = &assets.not_found_handling {
-        options.not_found_handling = serde_json::from_value(value.clone().into()).map_err(invalid)?;
-    }
-    let first = match &assets.run_worker_first {
-        skep_config::RunWorkerFirst::Always(always) => serde_json::Value::Bool(*always),
-        skep_config::RunWorkerFirst::Paths(paths) => serde_json::json!(paths),
-    };
-    options.run_worker_first = serde_json::from_value(first).map_err(invalid)?;
-    Ok(options)
 }

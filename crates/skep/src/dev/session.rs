@@ -11,10 +11,10 @@ use skep_fleet::{CellSpec, Fleet, expose};
 use skep_runtime::{Clock, Shutdown};
 use skep_toolchain::Toolchain;
 
-use super::consumers::{CronTrigger, QueueConsumer, consumer_settings};
 use super::output::Output;
 use super::project::{Affected, Project};
 use super::{complain, shown};
+use crate::events::{CronTrigger, QueueConsumer, consumer_settings};
 use crate::stores::Stores;
 use crate::terminal::{Style, paint, say};
 use crate::watch::Watcher;
@@ -136,7 +136,7 @@ impl Session {
         let scripts = self.projects.iter().map(|project| project.config.name.clone()).collect();
         for (n, project) in self.projects.iter().enumerate() {
             let Some(bundle) = &project.bundle else { continue };
-            match wire(&project.config, bundle, &self.stores, project.assets.as_ref(), &scripts) {
+            match wire(&project.config, bundle, &self.stores, project.assets.as_ref(), &scripts, None) {
                 Ok(wired) => {
                     specs.push(wired.spec);
                     all.push((n, Ok(wired.table)));

@@ -2,12 +2,32 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde_json::json;
 use skep_cron::{Fire, Fired};
 use skep_fleet::{EventError, Worker};
 use skep_queues::{Batch, ConsumerSettings, Deliver, DeliveryOutcome};
 use skep_wire::BoxFuture;
 
-use super::local::run_scheduled;
+/// What `scheduled()` came to.
+#[derive(Debug, Deserialize)]
+pub struct Outcome {
+    /// `ok`, `exception`, …
+    pub outcome: String,
+    /// Whether the handler called `controller.noRetry()`.
+    #[serde(default, rename = "noRetry")]
+    pub no_retry: bool,
+}
+
+/// Runs a script's `scheduled` handler. `time_ms` is in milliseconds since the Unix epoch.
+pub async fn run_scheduled(worker: &Worker, cron: &str, time_ms: u64) -> Result<Outcome, String> {
+    let event = json!({ "cron": cron, "time": time_ms }).to_string();
+    let (status, answer) = worker.event("/scheduled", event.into_bytes()).await.map_err(|e| e.to_string())?;
+    match serde_json::from_slice(&answer) {
+        Ok(outcome) if status.is_success() => Ok(outcome),
+        _ => Err(format!("the scheduled event failed: {}", String::from_utf8_lossy(&answer))),
+    }
+}
 
 /// Delivers batches to a worker's `queue()` handler.
 #[derive(Debug)]

@@ -1,0 +1,294 @@
+//! Static assets: what is missing is uploaded, the rest is there already.
+//! <https://developers.cloudflare.com/workers/static-assets/direct-upload/>
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+use skep_catalog::Version;
+
+use crate::call::Call;
+use crate::modules;
+use crate::platform::Tenant;
+use crate::reply::{Answer, ApiError, ok, with_status};
+use crate::upload;
+
+/// Files of a version at most. <https://developers.cloudflare.com/workers/platform/limits/#static-assets>
+const MAX_FILES: usize = 100_000;
+/// Bytes of a file at most.
+const MAX_FILE: u64 = 25 << 20;
+/// Bytes that are uploaded with one request, about.
+const BUCKET_BYTES: u64 = 40 << 20;
+/// Files that are uploaded with one request.
+const BUCKET_FILES: usize = 1000;
+/// How long a session's tokens are good.
+const SESSION_MS: i64 = 60 * 60 * 1000;
+const SESSION: &str = "assets session";
+
+/// Path to file.
+type Manifest = BTreeMap<String, File>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct File {
+    hash: String,
+    size: u64,
+}
+
+/// What a session's token says; sealed, so that nobody else can make one.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    account: String,
+    script: String,
+    manifest: String,
+    expires_ms: i64,
+}
+
+fn key_of(hash: &str) -> String {
+    format!("a:{hash}")
+}
+
+fn bad(text: impl Into<String>) -> ApiError {
+    ApiError::bad(100_306, text)
+}
+
+#[derive(Deserialize)]
+struct Session {
+    manifest: Manifest,
+}
+
+pub(crate) async fn session(mut call: Call) -> Answer {
+    let bytes = call.bytes(64 << 20).await?;
+    let Session { manifest } = serde_json::from_slice(&bytes)
+        .map_err(|error| bad(format!("Could not parse the manifest: {error}")))?;
+    check(&manifest)?;
+    let name = call.param(0).to_owned();
+    upload::check_name(&name)?;
+    let tenant = call.tenant()?;
+    let text = serde_json::to_vec(&manifest).map_err(ApiError::internal)?;
+    let key = modules::key_of(&text);
+    modules::keep(&tenant, &key, text.into(), None, call.now_ms()).await?;
+    let missing = missing(&call, &tenant, &manifest).await?;
+    let claims = Claims {
+        account: call.token.account.clone(),
+        script: name,
+        manifest: key,
+        expires_ms: call.now_ms() + SESSION_MS,
+    };
+    let claims = serde_json::to_vec(&claims).map_err(ApiError::internal)?;
+    let token = call.api.sealer.seal(&claims, SESSION).map_err(ApiError::internal)?;
+    ok(json!({ "jwt": token, "buckets": buckets(&manifest, missing) }))
+}
+
+fn check(manifest: &Manifest) -> Result<(), ApiError> {
+    if manifest.len() > MAX_FILES {
+        return Err(bad(format!("There are {} assets; {MAX_FILES} are allowed", manifest.len())));
+    }
+    for (path, file) in manifest {
+        let leaves = path.split('/').any(|segment| segment == ".." || segment == ".");
+        if !path.starts_with('/') || leaves || path.contains('\0') || path.len() > 4096 {
+            return Err(bad(format!("\"{path}\" is not the path of an asset")));
+        }
+        let hexadecimal = file.hash.len() == 32 && file.hash.bytes().all(|b| b.is_ascii_hexdigit());
+        if !hexadecimal {
+            return Err(bad(format!("The hash of \"{path}\" is not 32 hexadecimal digits")));
+        }
+        if file.size > MAX_FILE {
+            return Err(bad(format!("\"{path}\" has {} bytes; {MAX_FILE} are allowed", file.size)));
+        }
+    }
+    Ok(())
+}
+
+/// The hashes that are not stored yet.
+async fn missing(
+    call: &Call,
+    tenant: &Arc<dyn Tenant>,
+    manifest: &Manifest,
+) -> Result<Vec<String>, ApiError> {
+    let mut keys: Vec<String> = manifest.values().map(|file| key_of(&file.hash)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let missing = tenant.catalog().missing_content(keys, call.now_ms()).await?;
+    Ok(missing.into_iter().map(|key| key[2..].to_owned()).collect())
+}
+
+fn buckets(manifest: &Manifest, missing: Vec<String>) -> Vec<Vec<String>> {
+    let sizes: BTreeMap<&str, u64> = manifest.values().map(|file| (file.hash.as_str(), file.size)).collect();
+    let mut buckets: Vec<Vec<String>> = Vec::new();
+    let mut filled = 0;
+    for hash in missing {
+        let size = sizes.get(hash.as_str()).copied().unwrap_or_default();
+        match buckets.last_mut() {
+            Some(last) if last.len() < BUCKET_FILES && filled + size <= BUCKET_BYTES => {
+                last.push(hash);
+                filled += size;
+            }
+            _ => {
+                buckets.push(vec![hash]);
+                filled = size;
+            }
+        }
+    }
+    buckets
+}
+
+/// The session of a request's bearer token.
+fn claims(call: &Call, token: &str) -> Result<Claims, ApiError> {
+    let refused = |text: &str| ApiError::new(StatusCode::UNAUTHORIZED, 10000, text);
+    let opened = call.api.sealer.open_sealed(token, SESSION);
+    let opened = opened.map_err(|_| refused("Authentication error"))?;
+    let claims: Claims = serde_json::from_slice(&opened).map_err(ApiError::internal)?;
+    if claims.expires_ms <= call.now_ms() {
+        return Err(refused("The upload session has expired; start a new one"));
+    }
+    if claims.account != call.token.account {
+        return Err(refused("Authentication error"));
+    }
+    Ok(claims)
+}
+
+fn bearer(call: &Call) -> Result<String, ApiError> {
+    let token = call.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let token =
+        token.ok_or_else(|| ApiError::new(StatusCode::UNAUTHORIZED, 10000, "Authentication error"))?;
+    Ok(token.trim().to_owned())
+}
+
+async fn manifest_of(tenant: &Arc<dyn Tenant>, key: &str) -> Result<Manifest, ApiError> {
+    serde_json::from_slice(&modules::load(tenant, key).await?).map_err(ApiError::internal)
+}
+
+pub(crate) async fn upload(mut call: Call) -> Answer {
+    let token = bearer(&call)?;
+    let claims = claims(&call, &token)?;
+    let form = call.form().await?.ok_or_else(|| bad("The request is not a form"))?;
+    let tenant = call.tenant()?;
+    let manifest = manifest_of(&tenant, &claims.manifest).await?;
+    for part in form.0 {
+        let decoded = STANDARD.decode(part.bytes.trim_ascii());
+        let bytes = decoded.map_err(|_| bad(format!("The asset {} is not valid base64", part.name)))?;
+        keep(&call, &tenant, &manifest, &part.name, bytes.into(), part.content_type).await?;
+    }
+    finish(&call, &tenant, &manifest, &token).await
+}
+
+/// One asset, as it is.
+pub(crate) async fn upload_one(mut call: Call) -> Answer {
+    let token = bearer(&call)?;
+    let claims = claims(&call, &token)?;
+    let bytes = call.bytes(MAX_FILE as usize).await?;
+    let tenant = call.tenant()?;
+    let manifest = manifest_of(&tenant, &claims.manifest).await?;
+    let content_type = call.header("content-type").map(str::to_owned);
+    let hash = call.param(0).to_owned();
+    keep(&call, &tenant, &manifest, &hash, bytes, content_type).await?;
+    finish(&call, &tenant, &manifest, &token).await
+}
+
+async fn keep(
+    call: &Call,
+    tenant: &Arc<dyn Tenant>,
+    manifest: &Manifest,
+    hash: &str,
+    bytes: Bytes,
+    content_type: Option<String>,
+) -> Result<(), ApiError> {
+    let Some((path, file)) = manifest.iter().find(|(_, file)| file.hash == hash) else {
+        return Err(bad(format!("The asset {hash} is not in the manifest")));
+    };
+    if file.size != bytes.len() as u64 {
+        return Err(bad(format!(
+            "The asset {path} has {} bytes, but {} in the manifest",
+            bytes.len(),
+            file.size
+        )));
+    }
+    let content_type = content_type.filter(|kind| kind != "application/null" && !kind.is_empty());
+    modules::keep(tenant, &key_of(hash), bytes, content_type, call.now_ms()).await
+}
+
+/// The token is the completion's too: it is worth something only when nothing is missing.
+async fn finish(call: &Call, tenant: &Arc<dyn Tenant>, manifest: &Manifest, token: &str) -> Answer {
+    match missing(call, tenant, manifest).await?.is_empty() {
+        true => with_status(StatusCode::CREATED, json!({ "jwt": token })),
+        false => with_status(StatusCode::ACCEPTED, json!({ "jwt": null })),
+    }
+}
+
+/// The content keys of a stored manifest.
+pub(crate) async fn keys_of(tenant: &Arc<dyn Tenant>, manifest: &str) -> Result<Vec<String>, ApiError> {
+    Ok(manifest_of(tenant, manifest).await?.values().map(|file| key_of(&file.hash)).collect())
+}
+
+/// The assets of an upload's version: the manifest's key with the configuration, and all content keys.
+pub(crate) async fn of_upload(
+    call: &Call,
+    tenant: &Arc<dyn Tenant>,
+    script: &str,
+    metadata: &Json,
+    previous: Option<&Version>,
+) -> Result<(Option<(String, Json)>, Vec<String>), ApiError> {
+    let before = previous.and_then(|version| version.content.assets.clone());
+    let config = &metadata["assets"]["config"];
+    let (key, config) = match metadata["assets"]["jwt"].as_str() {
+        Some(token) => {
+            let claims = claims(call, token)?;
+            if claims.script != script {
+                return Err(bad("The assets were uploaded for another Worker"));
+            }
+            (claims.manifest, config.clone())
+        }
+        None if metadata["keep_assets"] == true => match before {
+            Some(assets) if config.is_null() => (assets.manifest, assets.config),
+            Some(assets) => (assets.manifest, config.clone()),
+            None => return Ok((None, Vec::new())),
+        },
+        None if metadata["assets"].is_null() => return Ok((None, Vec::new())),
+        None => return Err(bad("assets must have a `jwt`: upload the assets first")),
+    };
+    let manifest = manifest_of(tenant, &key).await?;
+    let lacking = missing(call, tenant, &manifest).await?;
+    if let Some(hash) = lacking.first() {
+        return Err(bad(format!("The upload of the assets is not complete: {hash} is missing")));
+    }
+    let keys = manifest.values().map(|file| key_of(&file.hash)).collect();
+    Ok((Some((key, config)), keys))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(files: &[(&str, u64)]) -> Manifest {
+        files
+            .iter()
+            .enumerate()
+            .map(|(n, (path, size))| ((*path).to_owned(), File { hash: format!("{n:032x}"), size: *size }))
+            .collect()
+    }
+
+    #[test]
+    fn buckets_are_filled_and_not_overfilled() {
+        let files = manifest(&[("/a", 30 << 20), ("/b", 20 << 20), ("/c", 10 << 20)]);
+        let missing = files.values().map(|file| file.hash.clone()).collect();
+        let sizes: Vec<usize> = buckets(&files, missing).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [1, 2]);
+        assert!(buckets(&files, Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn paths_hashes_and_sizes_are_checked() {
+        assert!(check(&manifest(&[("/a/b.html", 1)])).is_ok());
+        for path in ["a", "/../a", "/a/..", "/a\0", "/./a"] {
+            assert!(check(&manifest(&[(path, 1)])).is_err(), "{path}");
+        }
+        assert!(check(&manifest(&[("/a", MAX_FILE + 1)])).is_err());
+        let short = BTreeMap::from([("/a".to_owned(), File { hash: "12".into(), size: 1 })]);
+        assert!(check(&short).is_err());
+    }
+}

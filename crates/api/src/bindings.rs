@@ -1,0 +1,249 @@
+//! Bindings of an upload: checked, resolved, secrets sealed.
+//! <https://developers.cloudflare.com/workers/configuration/multipart-upload-metadata/>
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value as Json, json};
+use skep_catalog::{Catalog, Kind, Namespace, Sealer, Version};
+
+use crate::reply::ApiError;
+
+/// Types that hold a value which is never shown again.
+const SECRET_TYPES: [&str; 2] = ["secret_text", "secret_key"];
+
+/// What bindings are resolved against.
+pub(crate) struct Resolver<'a> {
+    pub catalog: &'a Catalog,
+    pub sealer: &'a Sealer,
+    pub account: &'a str,
+    pub script: &'a str,
+    /// The version whose bindings may be inherited.
+    pub previous: Option<&'a Version>,
+    /// The Durable Object namespaces that the script will have.
+    pub namespaces: &'a BTreeMap<String, Namespace>,
+}
+
+/// The place that a secret is sealed for.
+pub(crate) fn seal_context(account: &str, script: &str, name: &str) -> String {
+    format!("{account}/{script}/{name}")
+}
+
+fn invalid(text: impl Into<String>) -> ApiError {
+    ApiError::bad(10021, text)
+}
+
+fn text<'a>(binding: &'a Json, key: &str) -> Option<&'a str> {
+    binding[key].as_str().filter(|text| !text.is_empty())
+}
+
+/// A binding's text field, which must be there.
+fn need<'a>(binding: &'a Json, key: &str) -> Result<&'a str, ApiError> {
+    text(binding, key).ok_or_else(|| {
+        let (name, kind) = (binding["name"].as_str().unwrap_or("?"), binding["type"].as_str().unwrap_or("?"));
+        invalid(format!("binding {name} of type {kind} must have a valid `{key}` specified"))
+    })
+}
+
+impl Resolver<'_> {
+    /// The bindings of the new version: what was uploaded, then what is kept of the version before.
+    /// `keep` lists the types that are kept; `None` keeps secrets.
+    pub fn resolve(&self, uploaded: &[Json], keep: Option<&[String]>) -> Result<Vec<Json>, ApiError> {
+        let mut names = BTreeSet::new();
+        let mut resolved = Vec::new();
+        let mut not_inherited = Vec::new();
+        for binding in uploaded {
+            let name = binding["name"].as_str().filter(|name| !name.is_empty());
+            let name = name.ok_or_else(|| invalid("a binding has no name"))?;
+            if !names.insert(name.to_owned()) {
+                return Err(ApiError::bad(
+                    10053,
+                    format!(
+                        "Binding name '{name}' already in use. Please use a different name and try again."
+                    ),
+                ));
+            }
+            if binding["type"] == "inherit" {
+                match self.inherit(binding, name)? {
+                    Some(found) => resolved.push(found),
+                    None => not_inherited.push((
+                        10057,
+                        format!("inherit binding '{name}' is invalid: the previous version of the Worker has no binding of that name"),
+                    )),
+                }
+                continue;
+            }
+            resolved.push(self.check(binding, name)?);
+        }
+        if !not_inherited.is_empty() {
+            return Err(ApiError { status: http::StatusCode::BAD_REQUEST, errors: not_inherited });
+        }
+        let kept = |kind: &str| match keep {
+            Some(kinds) => kinds.iter().any(|k| k == kind),
+            None => SECRET_TYPES.contains(&kind),
+        };
+        for binding in self.previous.iter().flat_map(|version| &version.content.bindings) {
+            let (Some(name), Some(kind)) = (binding["name"].as_str(), binding["type"].as_str()) else {
+                continue;
+            };
+            if kept(kind) && names.insert(name.to_owned()) {
+                resolved.push(binding.clone());
+            }
+        }
+        Ok(resolved)
+    }
+
+    fn inherit(&self, binding: &Json, name: &str) -> Result<Option<Json>, ApiError> {
+        let old_name = text(binding, "old_name").unwrap_or(name);
+        let before = self.previous.map(|v| v.content.bindings.as_slice()).unwrap_or_default();
+        let Some(found) = before.iter().find(|b| b["name"] == old_name) else { return Ok(None) };
+        let mut found = found.clone();
+        if old_name != name {
+            if let Some(sealed) = found["sealed"].as_str() {
+                let value =
+                    self.sealer.open_sealed(sealed, &seal_context(self.account, self.script, old_name));
+                let value = value.map_err(ApiError::internal)?;
+                found["sealed"] = self.seal(&value, name)?.into();
+            }
+            found["name"] = name.into();
+        }
+        Ok(Some(found))
+    }
+
+    pub fn seal(&self, value: &[u8], name: &str) -> Result<String, ApiError> {
+        self.sealer.seal(value, &seal_context(self.account, self.script, name)).map_err(ApiError::internal)
+    }
+
+    /// Checks one binding and returns it as it is kept.
+    fn check(&self, binding: &Json, name: &str) -> Result<Json, ApiError> {
+        let mut kept = binding.clone();
+        let kind = need(binding, "type")?;
+        match kind {
+            "plain_text" if binding["text"].is_string() => {}
+            "plain_text" => {
+                return Err(invalid(format!("binding {name} of type plain_text must have a `text`")));
+            }
+            "json" if !binding["json"].is_null() || binding.get("json").is_some() => {}
+            "json" => return Err(invalid(format!("binding {name} of type json must have a `json`"))),
+            "secret_text" => {
+                let Some(value) = binding["text"].as_str() else {
+                    return Err(invalid(format!("binding {name} of type secret_text must have a `text`")));
+                };
+                kept = json!({ "name": name, "type": kind, "sealed": self.seal(value.as_bytes(), name)? });
+            }
+            "kv_namespace" => self.kv(need(binding, "namespace_id")?)?,
+            "r2_bucket" => self.r2(need(binding, "bucket_name")?)?,
+            "d1" => {
+                let id = text(binding, "database_id").map_or_else(|| need(binding, "id"), Ok)?;
+                self.d1(id)?;
+                kept["id"] = id.into();
+                kept["database_id"] = id.into();
+            }
+            "queue" => self.queue(need(binding, "queue_name")?)?,
+            "durable_object_namespace" => self.objects(binding, &mut kept)?,
+            "service" => self.service(binding, name)?,
+            "workflow" => {
+                need(binding, "workflow_name")?;
+                need(binding, "class_name")?;
+            }
+            "ratelimit" => {
+                need(binding, "namespace_id")?;
+                if !binding["simple"]["limit"].is_number() || !binding["simple"]["period"].is_number() {
+                    return Err(invalid(format!(
+                        "binding {name} of type ratelimit must have `simple.limit` and `simple.period`"
+                    )));
+                }
+            }
+            "analytics_engine" => {
+                need(binding, "dataset")?;
+            }
+            "assets" | "version_metadata" => {}
+            other => {
+                return Err(invalid(format!(
+                    "binding {name} of type {other} is not supported by Skep; remove it from the configuration"
+                )));
+            }
+        }
+        Ok(kept)
+    }
+
+    fn kv(&self, id: &str) -> Result<(), ApiError> {
+        match self.catalog.resource(Kind::Kv, id)? {
+            Some(_) => Ok(()),
+            None => Err(ApiError::bad(10041, format!("KV namespace '{id}' not found."))),
+        }
+    }
+
+    fn r2(&self, name: &str) -> Result<(), ApiError> {
+        match self.catalog.resource(Kind::R2, name)? {
+            Some(_) => Ok(()),
+            None => Err(ApiError::bad(10085, format!("R2 bucket '{name}' not found."))),
+        }
+    }
+
+    fn d1(&self, id: &str) -> Result<(), ApiError> {
+        match self.catalog.resource(Kind::D1, id)? {
+            Some(_) => Ok(()),
+            None => Err(ApiError::bad(10181, format!("D1 database '{id}' not found."))),
+        }
+    }
+
+    fn queue(&self, name: &str) -> Result<(), ApiError> {
+        match self.catalog.resource_named(Kind::Queue, name)? {
+            Some(_) => Ok(()),
+            None => Err(ApiError::bad(
+                100_128,
+                format!("Queue \"{name}\" does not exist. To create it, run: wrangler queues create {name}"),
+            )),
+        }
+    }
+
+    fn objects(&self, binding: &Json, kept: &mut Json) -> Result<(), ApiError> {
+        let class = need(binding, "class_name")?;
+        let other = text(binding, "script_name").filter(|script| *script != self.script);
+        let namespace = match other {
+            None => self.namespaces.get(class).cloned(),
+            Some(script) => {
+                if self.catalog.script(script)?.is_none() {
+                    return Err(ApiError::bad(
+                        10061,
+                        format!(
+                            "Cannot create binding for class '{class}' in script '{script}' because that script does not exist."
+                        ),
+                    ));
+                }
+                self.catalog.namespaces(script)?.remove(class)
+            }
+        };
+        let Some(namespace) = namespace else {
+            return Err(ApiError::bad(
+                10061,
+                format!(
+                    "Cannot create binding for class '{class}' because it is not currently configured to implement \
+                     Durable Objects. Did you forget to apply a --new-class migration for this class?"
+                ),
+            ));
+        };
+        kept["namespace_id"] = crate::objects::namespace_id(&namespace.unique_key).into();
+        Ok(())
+    }
+
+    fn service(&self, binding: &Json, name: &str) -> Result<(), ApiError> {
+        let service = need(binding, "service")?;
+        if service == self.script || self.catalog.script(service)?.is_some() {
+            return Ok(());
+        }
+        Err(ApiError::bad(
+            10143,
+            format!("Service binding '{name}' references Worker '{service}' which was not found."),
+        ))
+    }
+}
+
+/// A binding as the API shows it: without what is secret.
+pub(crate) fn shown(binding: &Json) -> Json {
+    let mut shown = binding.clone();
+    if let Some(object) = shown.as_object_mut() {
+        object.remove("sealed");
+    }
+    shown
+}

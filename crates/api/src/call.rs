@@ -1,0 +1,130 @@
+//! A request on its way to its handler.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use skep_catalog::{Account, Catalog, Origin, Script, Token};
+use skep_wire::{Body, ReadError, read_all};
+
+use crate::Api;
+use crate::platform::Tenant;
+use crate::reply::{ApiError, no_script};
+
+/// A JSON body is not longer than this.
+const MAX_JSON: usize = 16 << 20;
+/// Entries of a page at most.
+const MAX_PAGE: u64 = 1000;
+
+/// A request with what its address and its token say.
+pub(crate) struct Call {
+    pub api: Arc<Api>,
+    pub token: Token,
+    /// Values of the path's parameters, decoded, in order.
+    pub params: Vec<String>,
+    pub head: Parts,
+    /// Taken by whoever reads it. The lock is never held: it makes calls shareable between threads.
+    pub body: Mutex<Body>,
+}
+
+impl Call {
+    /// The account of the token; the address names the same one.
+    pub fn account(&self) -> Result<Account, ApiError> {
+        let accounts = self.api.registry.accounts()?;
+        let found = accounts.into_iter().find(|account| account.id == self.token.account);
+        found.ok_or_else(|| ApiError::new(StatusCode::FORBIDDEN, 10000, "Authentication error"))
+    }
+
+    pub fn tenant(&self) -> Result<Arc<dyn Tenant>, ApiError> {
+        self.api.platform.tenant(&self.token.account).map_err(ApiError::internal)
+    }
+
+    /// Parameter `n` after the account.
+    pub fn param(&self, n: usize) -> &str {
+        self.params.get(n).map_or("", String::as_str)
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.api.now_ms()
+    }
+
+    /// The last value of a query parameter.
+    pub fn query(&self, name: &str) -> Option<String> {
+        let query = self.head.uri.query().unwrap_or_default();
+        form_urlencoded::parse(query.as_bytes())
+            .filter(|(key, _)| key == name)
+            .last()
+            .map(|(_, value)| value.into_owned())
+    }
+
+    /// `page` (from 1) and `per_page`.
+    pub fn page(&self, default: u64) -> Result<(u64, u64), ApiError> {
+        let number = |name: &str, default: u64, max: u64| match self.query(name) {
+            None => Ok(default),
+            Some(text) => match text.parse() {
+                Ok(value) if value >= 1 && value <= max => Ok(value),
+                _ => Err(ApiError::bad(10001, format!("'{name}' must be a number from 1 to {max}"))),
+            },
+        };
+        Ok((number("page", 1, u64::from(u32::MAX))?, number("per_page", default, MAX_PAGE)?))
+    }
+
+    /// The body; what is left is empty.
+    pub fn take_body(&mut self) -> Body {
+        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(body, skep_wire::empty())
+    }
+
+    /// The whole body.
+    pub async fn bytes(&mut self, limit: usize) -> Result<Bytes, ApiError> {
+        let body = self.take_body();
+        read_all(body, limit).await.map_err(|error| match error {
+            ReadError::TooLarge(_) => ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                10027,
+                format!("The request is longer than {limit} bytes"),
+            ),
+            other => ApiError::bad(10004, format!("The request broke off: {other}")),
+        })
+    }
+
+    /// The body as JSON, whatever its content type says: wrangler sends `text/plain`.
+    pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        let bytes = self.bytes(MAX_JSON).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| ApiError::bad(10026, format!("Could not parse the request body: {error}")))
+    }
+
+    /// The body as any JSON; an empty one is null.
+    pub async fn any_json(&mut self) -> Result<Json, ApiError> {
+        let bytes = self.bytes(MAX_JSON).await?;
+        if bytes.is_empty() {
+            return Ok(Json::Null);
+        }
+        serde_json::from_slice(&bytes)
+            .map_err(|error| ApiError::bad(10026, format!("Could not parse the request body: {error}")))
+    }
+
+    /// Who makes what this request makes.
+    pub fn origin(&self) -> Origin {
+        let agent = self.head.headers.get(http::header::USER_AGENT);
+        let agent = agent.and_then(|v| v.to_str().ok()).unwrap_or_default().to_lowercase();
+        let source = match () {
+            () if agent.starts_with("wrangler") => "wrangler",
+            () if agent.contains("terraform") => "terraform",
+            () => "api",
+        };
+        Origin { source: source.into(), author: self.token.id.clone() }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+pub(crate) fn script_of(catalog: &Catalog, name: &str) -> Result<Script, ApiError> {
+    catalog.script(name)?.ok_or_else(no_script)
+}

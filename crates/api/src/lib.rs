@@ -1,0 +1,135 @@
+//! The Cloudflare v4 REST API over the catalog and the binding servers' admin side.
+//! <https://developers.cloudflare.com/api/>
+//!
+//! Reads requests, checks tokens, decides, changes the catalog, answers in Cloudflare's envelope. Does not know
+//! cells or sockets: a [`Platform`] tries code out and brings what runs in line with the catalog.
+//!
+//! Entry point: [`Api`], a [`skep_wire::Service`].
+
+mod call;
+mod platform;
+mod reply;
+mod router;
+
+mod assets;
+mod bindings;
+mod deployments;
+mod form;
+mod identity;
+mod migrations;
+mod modules;
+mod objects;
+mod routes;
+mod scripts;
+mod secrets;
+mod services;
+mod settings;
+mod subdomain;
+mod upload;
+mod versions;
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use skep_catalog::{AuditEntry, Registry, Sealer, Token};
+use skep_runtime::Clock;
+use skep_wire::{BoxFuture, Request, Response, Service};
+
+use call::Call;
+pub use platform::{Addresses, Candidate, Examined, Platform, Tenant};
+pub use reply::ApiError;
+pub use router::{OPERATIONS, Operation};
+
+/// The path that everything is below.
+pub const BASE: &str = "/client/v4";
+
+/// The API.
+pub struct Api {
+    pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) clock: Clock,
+}
+
+impl Api {
+    /// The API over `platform`.
+    pub fn new(
+        platform: Arc<dyn Platform>,
+        registry: Arc<Registry>,
+        sealer: Arc<Sealer>,
+        clock: Clock,
+    ) -> Arc<Self> {
+        Arc::new(Self { platform, registry, sealer, clock })
+    }
+
+    async fn answer(self: Arc<Self>, request: Request) -> Result<Response, ApiError> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path().to_owned();
+        let below = path.strip_prefix(BASE).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let below = below.ok_or_else(|| ApiError::no_route(&path))?;
+        let found = router::find(&head.method, below)?;
+        let token = match found.operation.open {
+            // Carries a token of its own kind, which its handler checks.
+            true => Token {
+                id: String::new(),
+                account: found.params.first().cloned().unwrap_or_default(),
+                name: String::new(),
+                permissions: Vec::new(),
+                created_ms: 0,
+                expires_ms: None,
+            },
+            false => self.authenticate(&head)?,
+        };
+        let mut params = found.params;
+        if found.operation.path.starts_with("/accounts/:account") && !params.is_empty() {
+            let account = params.remove(0);
+            if !found.operation.open && account != token.account {
+                return Err(ApiError::new(StatusCode::FORBIDDEN, 10000, "Authentication error"));
+            }
+        }
+        let changes = !matches!(head.method, Method::GET | Method::HEAD);
+        let action = format!("{} {below}", head.method);
+        let (account, id) = (token.account.clone(), token.id.clone());
+        let call = Call { api: self.clone(), token, params, head, body: body.into() };
+        let answer = (found.operation.handler)(call).await;
+        if changes {
+            let outcome = match &answer {
+                Ok(response) => response.status(),
+                Err(error) => error.status,
+            };
+            let entry =
+                AuditEntry { at_ms: self.now_ms(), account, token: id, action, outcome: outcome.as_u16() };
+            self.registry.audit(entry).await?;
+        }
+        answer
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX)
+    }
+
+    fn authenticate(&self, head: &http::request::Parts) -> Result<Token, ApiError> {
+        let refused = || ApiError::new(StatusCode::UNAUTHORIZED, 10000, "Authentication error");
+        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let bearer = text("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        let Some(secret) = bearer.or_else(|| text("x-auth-key")) else {
+            return Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                9106,
+                "Missing X-Auth-Key, X-Auth-Email or Authorization headers",
+            ));
+        };
+        self.registry.token(secret.trim(), self.now_ms())?.ok_or_else(refused)
+    }
+}
+
+/// [`Api`] as a server.
+pub struct ApiService(pub Arc<Api>);
+
+impl Service for ApiService {
+    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
+        let api = self.0.clone();
+        Box::pin(async move { api.answer(request).await.unwrap_or_else(ApiError::into_response) })
+    }
+}

@@ -1,0 +1,81 @@
+//! What the API needs of the system around it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use skep_catalog::{Catalog, Content, NamedHandlers, Namespace};
+use skep_d1::D1Store;
+use skep_kv::KvStore;
+use skep_queues::Queues;
+use skep_r2::R2Store;
+use skep_store::Blobs;
+use skep_wire::BoxFuture;
+
+/// What belongs to one account.
+pub trait Tenant: Send + Sync {
+    /// What is deployed.
+    fn catalog(&self) -> &Catalog;
+    /// Modules, assets and manifests.
+    fn blobs(&self) -> &Blobs;
+    /// KV.
+    fn kv(&self) -> &KvStore;
+    /// R2.
+    fn r2(&self) -> &R2Store;
+    /// D1.
+    fn d1(&self) -> &D1Store;
+    /// Queues.
+    fn queues(&self) -> &Queues;
+}
+
+/// A version that is not there yet.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The script.
+    pub script: String,
+    /// What it is made of.
+    pub content: Content,
+    /// The Durable Object namespaces that it would have.
+    pub namespaces: BTreeMap<String, Namespace>,
+}
+
+/// What was seen of code that started.
+#[derive(Clone, Debug, Default)]
+pub struct Examined {
+    /// Handlers of the default export.
+    pub handlers: Vec<String>,
+    /// The other exports.
+    pub named: Vec<NamedHandlers>,
+    /// Milliseconds until it was ready.
+    pub startup_time_ms: u64,
+}
+
+/// Where scripts answer.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// `<script>.<account>` is put before it: `localhost`.
+    pub domain: String,
+    /// `:8080`, or nothing for the scheme's own port.
+    pub port: String,
+    /// The API's own address, for links: `http://127.0.0.1:8788`.
+    pub api: String,
+}
+
+/// The system around the API.
+pub trait Platform: Send + Sync + 'static {
+    /// What belongs to an account.
+    fn tenant(&self, account: &str) -> Result<Arc<dyn Tenant>, String>;
+    /// Starts a version once, in a cell that is thrown away. The error is for the developer.
+    fn try_out<'a>(
+        &'a self,
+        account: &'a str,
+        candidate: &'a Candidate,
+    ) -> BoxFuture<'a, Result<Examined, String>>;
+    /// Brings what runs in line with the catalog: resolves when requests get what is deployed now.
+    fn apply<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<(), String>>;
+    /// Whether a cron expression can be followed; the error says why not.
+    fn check_cron(&self, cron: &str) -> Result<(), String>;
+    /// Where scripts answer.
+    fn addresses(&self) -> &Addresses;
+}

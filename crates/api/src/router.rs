@@ -1,0 +1,196 @@
+//! Which operation a request is for.
+
+use http::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+use skep_wire::BoxFuture;
+
+use crate::call::Call;
+use crate::reply::{Answer, ApiError};
+use crate::{
+    assets, deployments, identity, objects, routes, scripts, secrets, services, settings, subdomain, versions,
+};
+
+type Handler = fn(Call) -> BoxFuture<'static, Answer>;
+
+/// An operation of the API.
+pub struct Operation {
+    /// The method.
+    pub method: Method,
+    /// The path below the base; `:name` is one segment, `*name` all that are left.
+    pub path: &'static str,
+    /// Whether it carries a token of its own kind instead of an API token.
+    pub open: bool,
+    pub(crate) handler: Handler,
+}
+
+macro_rules! operations {
+    ($($method:ident $path:literal => $handler:path $(, $open:ident)?;)*) => {
+        &[$(Operation {
+            method: Method::$method,
+            path: $path,
+            open: operations!(@open $($open)?),
+            handler: |call| Box::pin($handler(call)),
+        }),*]
+    };
+    (@open) => { false };
+    (@open open) => { true };
+}
+
+/// All operations.
+pub const OPERATIONS: &[Operation] = operations! {
+    GET "/user/tokens/verify" => identity::verify;
+    GET "/accounts/:account/tokens/verify" => identity::verify;
+    GET "/user" => identity::user;
+    GET "/accounts" => identity::accounts;
+    GET "/memberships" => identity::memberships;
+    GET "/accounts/:account" => identity::account;
+    GET "/zones" => routes::zones;
+
+    GET "/accounts/:account/workers/services/:script" => services::get;
+    DELETE "/accounts/:account/workers/services/:script" => scripts::delete;
+
+    GET "/accounts/:account/workers/scripts" => scripts::list;
+    GET "/accounts/:account/workers/scripts/:script" => scripts::source;
+    PUT "/accounts/:account/workers/scripts/:script" => scripts::put;
+    DELETE "/accounts/:account/workers/scripts/:script" => scripts::delete;
+    GET "/accounts/:account/workers/scripts/:script/content/v2" => scripts::source;
+    PUT "/accounts/:account/workers/scripts/:script/content" => scripts::put_content;
+    GET "/accounts/:account/workers/scripts/:script/references" => services::references;
+    GET "/accounts/:account/workers/tails/by-consumer/:script" => services::tails_by_consumer;
+
+    GET "/accounts/:account/workers/scripts/:script/settings" => settings::get;
+    PATCH "/accounts/:account/workers/scripts/:script/settings" => settings::patch;
+    GET "/accounts/:account/workers/scripts/:script/script-settings" => settings::get_script;
+    PATCH "/accounts/:account/workers/scripts/:script/script-settings" => settings::patch_script;
+
+    GET "/accounts/:account/workers/scripts/:script/versions" => versions::list;
+    POST "/accounts/:account/workers/scripts/:script/versions" => versions::create;
+    GET "/accounts/:account/workers/scripts/:script/versions/:version" => versions::get;
+
+    GET "/accounts/:account/workers/scripts/:script/deployments" => deployments::list;
+    POST "/accounts/:account/workers/scripts/:script/deployments" => deployments::create;
+    GET "/accounts/:account/workers/scripts/:script/deployments/:deployment" => deployments::get;
+
+    GET "/accounts/:account/workers/scripts/:script/secrets" => secrets::list;
+    PUT "/accounts/:account/workers/scripts/:script/secrets" => secrets::put;
+    GET "/accounts/:account/workers/scripts/:script/secrets/:secret" => secrets::get;
+    DELETE "/accounts/:account/workers/scripts/:script/secrets/:secret" => secrets::delete;
+    PATCH "/accounts/:account/workers/scripts/:script/secrets-bulk" => secrets::bulk;
+
+    GET "/accounts/:account/workers/subdomain" => subdomain::account;
+    PUT "/accounts/:account/workers/subdomain" => subdomain::set_account;
+    GET "/accounts/:account/workers/subdomains/:name" => subdomain::is_free;
+    GET "/accounts/:account/workers/scripts/:script/subdomain" => subdomain::get;
+    POST "/accounts/:account/workers/scripts/:script/subdomain" => subdomain::set;
+    DELETE "/accounts/:account/workers/scripts/:script/subdomain" => subdomain::delete;
+    GET "/accounts/:account/workers/workers/:script" => subdomain::worker;
+    PATCH "/accounts/:account/workers/workers/:script/versions/latest" => secrets::patch_latest;
+
+    GET "/accounts/:account/workers/scripts/:script/schedules" => routes::schedules;
+    PUT "/accounts/:account/workers/scripts/:script/schedules" => routes::set_schedules;
+    PUT "/accounts/:account/workers/scripts/:script/routes" => routes::set_routes;
+    POST "/accounts/:account/workers/scripts/:script/domains/changeset" => routes::changeset;
+    PUT "/accounts/:account/workers/scripts/:script/domains/records" => routes::set_domains;
+    GET "/accounts/:account/workers/domains/records/:domain" => routes::domain;
+    GET "/accounts/:account/workers/domains" => routes::domains;
+    PUT "/accounts/:account/workers/domains" => routes::put_domain;
+    GET "/accounts/:account/workers/domains/:domain" => routes::domain;
+    DELETE "/accounts/:account/workers/domains/:domain" => routes::delete_domain;
+    GET "/zones/:zone/workers/routes" => routes::zone_routes;
+    POST "/zones/:zone/workers/routes" => routes::add_zone_route;
+    PUT "/zones/:zone/workers/routes/:route" => routes::put_zone_route;
+    DELETE "/zones/:zone/workers/routes/:route" => routes::delete_zone_route;
+
+    GET "/accounts/:account/workers/durable_objects/namespaces" => objects::namespaces;
+
+    POST "/accounts/:account/workers/scripts/:script/assets-upload-session" => assets::session;
+    POST "/accounts/:account/workers/assets/upload" => assets::upload, open;
+    POST "/accounts/:account/workers/assets/upload/:hash" => assets::upload_one, open;
+};
+
+/// An operation with the values of its parameters.
+pub(crate) struct Found {
+    pub operation: &'static Operation,
+    pub params: Vec<String>,
+}
+
+/// The operation for `path`, which is not decoded.
+pub(crate) fn find(method: &Method, path: &str) -> Result<Found, ApiError> {
+    let mut known = false;
+    for operation in OPERATIONS {
+        if let Some(params) = matches(operation.path, path) {
+            known = true;
+            if operation.method == *method {
+                return Ok(Found { operation, params });
+            }
+        }
+    }
+    Err(match known {
+        true => ApiError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            10405,
+            format!("Method {method} not available for that URI."),
+        ),
+        false => ApiError::no_route(path),
+    })
+}
+
+fn matches(pattern: &str, path: &str) -> Option<Vec<String>> {
+    let decode = |segment: &str| percent_decode_str(segment).decode_utf8().ok().map(|s| s.into_owned());
+    let mut params = Vec::new();
+    let (mut pattern, mut path) = (pattern.strip_prefix('/')?, path.strip_prefix('/')?);
+    loop {
+        let (wanted, more_wanted) = split(pattern);
+        if wanted.starts_with('*') {
+            params.push(decode(path)?);
+            return (!path.is_empty()).then_some(params);
+        }
+        let (segment, more) = split(path);
+        match wanted.strip_prefix(':') {
+            Some(_) if segment.is_empty() => return None,
+            Some(_) => params.push(decode(segment)?),
+            None if wanted != segment => return None,
+            None => {}
+        }
+        match (more_wanted, more) {
+            (None, None | Some("")) => return Some(params),
+            (Some(next_wanted), Some(next)) => (pattern, path) = (next_wanted, next),
+            _ => return None,
+        }
+    }
+}
+
+fn split(path: &str) -> (&str, Option<&str>) {
+    path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_decoded_after_they_are_told_apart() {
+        let pattern = "/accounts/:account/storage/:key";
+        let params = matches(pattern, "/accounts/a/storage/x%2Fy%20z").unwrap();
+        assert_eq!(params, ["a", "x/y z"]);
+        assert_eq!(matches(pattern, "/accounts/a/storage"), None);
+        assert_eq!(matches(pattern, "/accounts//storage/b"), None);
+        assert_eq!(matches(pattern, "/accounts/a/storage/b/c"), None);
+        assert_eq!(matches(pattern, "/accounts/a/storage/b/").unwrap(), ["a", "b"]);
+        assert_eq!(matches("/b/:b/objects/*key", "/b/x/objects/a/b%20c").unwrap(), ["x", "a/b c"]);
+        assert_eq!(matches("/b/:b/objects/*key", "/b/x/objects/"), None);
+    }
+
+    #[test]
+    fn a_known_address_with_another_method_is_told_apart_from_an_unknown_one() {
+        assert_eq!(find(&Method::POST, "/user").err().unwrap().errors[0].0, 10405);
+        assert_eq!(find(&Method::GET, "/nothing").err().unwrap().errors[0].0, 7003);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_path_is_answered(path in ".{0,60}") {
+            let _ = find(&Method::GET, &path);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The older view of scripts that wrangler and Terraform read; not in the published description.
+
+use serde_json::{Value as Json, json};
+
+use crate::call::{Call, script_of};
+use crate::reply::{Answer, ApiError, ok};
+use crate::scripts;
+
+pub(crate) async fn get(call: Call) -> Answer {
+    let tenant = call.tenant()?;
+    // wrangler 3 knows this code only.
+    let script = tenant.catalog().script(call.param(0))?;
+    let script = script.ok_or_else(|| ApiError::not_found(10090, "workers.api.error.service_not_found"))?;
+    let version = scripts::current_version(&tenant, &script)?;
+    let shown = scripts::shown(&script, version.as_ref());
+    ok(json!({
+        "id": script.name,
+        "default_environment": { "environment": "production", "script": shown },
+    }))
+}
+
+/// Who is bound to a script: what would break if it were deleted.
+pub(crate) async fn references(call: Call) -> Answer {
+    let tenant = call.tenant()?;
+    let catalog = tenant.catalog();
+    let name = call.param(0);
+    script_of(catalog, name)?;
+    let (mut incoming, mut objects) = (Vec::new(), Vec::new());
+    for other in catalog.scripts()?.iter().filter(|other| other.name != name) {
+        let version = scripts::current_version(&tenant, other)?;
+        for binding in version.iter().flat_map(|v| &v.content.bindings) {
+            match binding["type"].as_str() {
+                Some("service") if binding["service"] == name => {
+                    incoming.push(json!({ "service": other.name, "environment": "production" }));
+                }
+                Some("durable_object_namespace") if binding["script_name"] == name => {
+                    objects.push(json!({
+                        "service": other.name,
+                        "environment": "production",
+                        "durable_object_namespace_id": binding["namespace_id"],
+                        "durable_object_namespace_name": format!("{name}_{}", binding["class_name"].as_str().unwrap_or_default()),
+                    }));
+                }
+                _ => {}
+            }
+        }
+    }
+    ok(json!({
+        "services": { "incoming": incoming, "outgoing": [], "pages_function": false },
+        "durable_objects": objects,
+        "dispatch_outbounds": [],
+    }))
+}
+
+pub(crate) async fn tails_by_consumer(call: Call) -> Answer {
+    let tenant = call.tenant()?;
+    let name = call.param(0);
+    let producers: Vec<Json> = tenant
+        .catalog()
+        .scripts()?
+        .iter()
+        .filter(|script| script.settings.tail_consumers.iter().any(|consumer| consumer["service"] == name))
+        .map(|script| json!({ "producer": { "service": script.name, "environment": "production" } }))
+        .collect();
+    ok(Json::Array(producers))
+}

@@ -1,0 +1,168 @@
+//! Settings of a script and of its latest version.
+//! <https://developers.cloudflare.com/api/resources/workers/subresources/scripts/subresources/settings/>
+
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+use skep_catalog::{Publish, Script, Settings, Version};
+
+use crate::bindings::{self, Resolver};
+use crate::call::{Call, script_of};
+use crate::platform::Tenant;
+use crate::reply::{Answer, ApiError, ok};
+use crate::secrets::kept_assets;
+use crate::upload;
+
+fn script_settings(settings: &Settings) -> Json {
+    json!({
+        "logpush": settings.logpush,
+        "observability": settings.observability.clone().unwrap_or_else(|| json!({ "enabled": false })),
+        "tags": settings.tags,
+        "tail_consumers": settings.tail_consumers,
+    })
+}
+
+fn shown(script: &Script, version: &Version) -> Json {
+    let content = &version.content;
+    let mut shown = script_settings(&script.settings);
+    shown["bindings"] = content.bindings.iter().map(bindings::shown).collect();
+    shown["compatibility_date"] = content.compatibility_date.clone().into();
+    shown["compatibility_flags"] = content.compatibility_flags.clone().into();
+    shown["limits"] = content.limits.clone().unwrap_or_else(|| json!({}));
+    shown["placement"] = content.placement.clone().unwrap_or_else(|| json!({}));
+    shown["usage_model"] = content.usage_model.as_deref().unwrap_or("standard").into();
+    if let Some(tag) = &content.migration_tag {
+        shown["migration_tag"] = tag.clone().into();
+    }
+    shown
+}
+
+fn latest(tenant: &Arc<dyn Tenant>, name: &str) -> Result<(Script, Version), ApiError> {
+    let script = script_of(tenant.catalog(), name)?;
+    let version = tenant.catalog().latest_version(&script.tag)?.ok_or_else(crate::reply::no_script)?;
+    Ok((script, version))
+}
+
+pub(crate) async fn get(call: Call) -> Answer {
+    let tenant = call.tenant()?;
+    let (script, version) = latest(&tenant, call.param(0))?;
+    ok(shown(&script, &version))
+}
+
+/// A new version with other settings; bindings that are given by name and type alone keep their value.
+pub(crate) async fn patch(mut call: Call) -> Answer {
+    let asked = match call.form().await? {
+        Some(form) => form.document("settings")?.unwrap_or(Json::Null),
+        None => call.any_json().await?,
+    };
+    if !asked.is_object() {
+        return Err(ApiError::bad(10021, "could not read content for part settings"));
+    }
+    let tenant = call.tenant()?;
+    let name = call.param(0).to_owned();
+    let script = script_of(tenant.catalog(), &name)?;
+    let before = upload::deployed_latest(&tenant, &script, 10214)?;
+    let mut content = before.content.clone();
+    if let Some(uploaded) = asked["bindings"].as_array() {
+        content.bindings = patched_bindings(&call, &tenant, &name, &before, uploaded)?;
+    }
+    if let Some(date) = asked["compatibility_date"].as_str() {
+        content.compatibility_date = Some(date.to_owned());
+    }
+    if let Ok(flags) = serde_json::from_value(asked["compatibility_flags"].clone()) {
+        content.compatibility_flags = flags;
+    }
+    for (key, field) in [("limits", &mut content.limits), ("placement", &mut content.placement)] {
+        if let Some(value) = asked.get(key) {
+            *field = Some(value.clone()).filter(|v| !v.is_null());
+        }
+    }
+    let asset_keys = kept_assets(&tenant, &content).await?;
+    let published = tenant
+        .catalog()
+        .publish(Publish {
+            script: name.clone(),
+            origin: call.origin(),
+            content,
+            asset_keys,
+            deploy: true,
+            settings: Some(merged(script.settings, &asked)),
+            after: Some(before.id),
+            now_ms: call.now_ms(),
+            ..Publish::default()
+        })
+        .await?;
+    upload::apply(&call, &name).await?;
+    ok(shown(&published.script, &published.version))
+}
+
+fn patched_bindings(
+    call: &Call,
+    tenant: &Arc<dyn Tenant>,
+    script: &str,
+    before: &Version,
+    uploaded: &[Json],
+) -> Result<Vec<Json>, ApiError> {
+    let bare = |binding: &Json| binding.as_object().is_some_and(|fields| fields.len() == 2);
+    let inherited = |binding: &Json| match bare(binding)
+        && before
+            .content
+            .bindings
+            .iter()
+            .any(|b| b["name"] == binding["name"] && b["type"] == binding["type"])
+    {
+        true => json!({ "type": "inherit", "name": binding["name"] }),
+        false => binding.clone(),
+    };
+    let uploaded: Vec<Json> = uploaded.iter().map(inherited).collect();
+    let namespaces = tenant.catalog().namespaces(script)?;
+    let resolver = Resolver {
+        catalog: tenant.catalog(),
+        sealer: &call.api.sealer,
+        account: &call.token.account,
+        script,
+        previous: Some(before),
+        namespaces: &namespaces,
+    };
+    resolver.resolve(&uploaded, None)
+}
+
+/// The settings with what `asked` names.
+fn merged(mut settings: Settings, asked: &Json) -> Settings {
+    if let Some(logpush) = asked["logpush"].as_bool() {
+        settings.logpush = logpush;
+    }
+    if let Some(observability) = asked.get("observability") {
+        settings.observability = Some(observability.clone()).filter(|o| !o.is_null());
+    }
+    match asked.get("tags") {
+        Some(Json::Null) => settings.tags.clear(),
+        Some(tags) => settings.tags = serde_json::from_value(tags.clone()).unwrap_or(settings.tags),
+        None => {}
+    }
+    match asked.get("tail_consumers") {
+        Some(Json::Null) => settings.tail_consumers.clear(),
+        Some(Json::Array(consumers)) => settings.tail_consumers.clone_from(consumers),
+        _ => {}
+    }
+    settings
+}
+
+pub(crate) async fn get_script(call: Call) -> Answer {
+    let tenant = call.tenant()?;
+    ok(script_settings(&script_of(tenant.catalog(), call.param(0))?.settings))
+}
+
+pub(crate) async fn patch_script(mut call: Call) -> Answer {
+    let asked = call.any_json().await?;
+    if !asked.is_object() {
+        return Err(ApiError::bad(10026, "Could not parse the request body: expected an object"));
+    }
+    let tenant = call.tenant()?;
+    let now = call.now_ms();
+    let changed = tenant.catalog().update(call.param(0), move |script| {
+        script.settings = merged(std::mem::take(&mut script.settings), &asked);
+        script.modified_ms = now;
+    });
+    ok(script_settings(&changed.await?.settings))
+}

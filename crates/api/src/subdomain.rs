@@ -1,0 +1,150 @@
+//! Addresses below the account's subdomain.
+//! <https://developers.cloudflare.com/workers/configuration/routing/workers-dev/>
+
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use skep_catalog::{Account, CatalogError, Script};
+
+use crate::call::{Call, script_of};
+use crate::reply::{Answer, ApiError, ok, time};
+use crate::upload;
+
+pub(crate) async fn account(call: Call) -> Answer {
+    ok(json!({ "subdomain": call.account()?.subdomain }))
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    subdomain: String,
+}
+
+fn is_label(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !name.is_empty()
+        && name.len() <= 63
+        && name.chars().all(allowed)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+pub(crate) async fn set_account(mut call: Call) -> Answer {
+    let Wanted { subdomain } = call.json().await?;
+    if !is_label(&subdomain) {
+        return Err(ApiError::bad(10029, format!("'{subdomain}' is not a valid subdomain.")));
+    }
+    let set = call.api.registry.set_subdomain(&call.token.account, &subdomain).await;
+    set.map_err(|error| match error {
+        CatalogError::Exists(_) => {
+            ApiError::bad(10031, format!("The subdomain '{subdomain}' is unavailable."))
+        }
+        other => other.into(),
+    })?;
+    let tenant = call.tenant()?;
+    for script in tenant.catalog().scripts()? {
+        upload::apply(&call, &script.name).await?;
+    }
+    ok(json!({ "subdomain": subdomain }))
+}
+
+/// Says by its error whether a subdomain is free.
+pub(crate) async fn is_free(call: Call) -> Answer {
+    let name = call.param(0);
+    let taken = call.api.registry.accounts()?.iter().any(|account| account.subdomain == name);
+    Err(match taken {
+        true => ApiError::bad(10031, format!("The subdomain '{name}' is unavailable.")),
+        false => ApiError::not_found(10032, format!("The subdomain '{name}' is available.")),
+    })
+}
+
+/// What was not said is on: a script is reachable when it is deployed.
+fn enabled(script: &Script) -> (bool, bool) {
+    let enabled = script.workers_dev.unwrap_or(false);
+    (enabled, script.previews.unwrap_or(enabled))
+}
+
+fn shown(script: &Script) -> Json {
+    let (enabled, previews) = enabled(script);
+    json!({ "enabled": enabled, "previews_enabled": previews })
+}
+
+pub(crate) async fn get(call: Call) -> Answer {
+    let tenant = call.tenant()?;
+    ok(shown(&script_of(tenant.catalog(), call.param(0))?))
+}
+
+#[derive(Deserialize)]
+struct Switch {
+    enabled: bool,
+    previews_enabled: Option<bool>,
+}
+
+pub(crate) async fn set(mut call: Call) -> Answer {
+    let Switch { enabled, previews_enabled } = call.json().await?;
+    let tenant = call.tenant()?;
+    let name = call.param(0).to_owned();
+    let changed = tenant.catalog().update(&name, move |script| {
+        script.workers_dev = Some(enabled);
+        script.previews = previews_enabled;
+    });
+    let script = changed.await?;
+    upload::apply(&call, &name).await?;
+    ok(shown(&script))
+}
+
+pub(crate) async fn delete(call: Call) -> Answer {
+    let tenant = call.tenant()?;
+    let name = call.param(0).to_owned();
+    let changed = tenant.catalog().update(&name, |script| {
+        script.workers_dev = Some(false);
+        script.previews = Some(false);
+    });
+    let script = changed.await?;
+    upload::apply(&call, &name).await?;
+    ok(shown(&script))
+}
+
+/// `https://script.account.domain`
+fn url(call: &Call, account: &Account, script: &str) -> String {
+    let at = call.api.platform.addresses();
+    format!("{}://{script}.{}.{}{}", at.scheme, account.subdomain, at.domain, at.port)
+}
+
+/// The newer view of a script: with its own address.
+pub(crate) async fn worker(call: Call) -> Answer {
+    let tenant = call.tenant()?;
+    let name = call.param(0);
+    let scripts = tenant.catalog().scripts()?;
+    let script = scripts.iter().find(|script| script.name == name || script.tag == name);
+    let script = script.ok_or_else(crate::reply::no_script)?;
+    let account = call.account()?;
+    let (enabled, previews) = enabled(script);
+    let at = call.api.platform.addresses();
+    let suffix = format!("-{}.{}.{}{}", script.name, account.subdomain, at.domain, at.port);
+    let active = tenant.catalog().active_deployment(&script.tag)?;
+    let consumers: Vec<Json> = script
+        .settings
+        .tail_consumers
+        .iter()
+        .map(|consumer| json!({ "name": consumer["service"] }))
+        .collect();
+    ok(json!({
+        "id": script.tag,
+        "name": script.name,
+        "created_on": time(script.created_ms),
+        "updated_on": time(script.modified_ms),
+        "deployed_on": active.map(|deployment| time(deployment.created_ms)),
+        "logpush": script.settings.logpush,
+        "tags": script.settings.tags,
+        "observability": script.settings.observability.clone().unwrap_or_else(|| json!({ "enabled": false })),
+        "subdomain": {
+            "enabled": enabled,
+            "previews_enabled": previews,
+            "url": url(&call, &account, &script.name),
+            "preview_url_suffix": suffix,
+        },
+        "tail_consumers": consumers,
+        "references": {
+            "dispatch_namespace_outbounds": [], "domains": [], "durable_objects": [], "queues": [], "workers": [],
+        },
+    }))
+}

@@ -1,0 +1,368 @@
+//! A version from an upload: read, resolved, tried out, published.
+//! <https://developers.cloudflare.com/workers/configuration/multipart-upload-metadata/>
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+use skep_catalog::{
+    AssetsRef, Content, MigrationSet, Module, Namespace, Publish, Published, Script, Settings, Version,
+};
+
+use crate::bindings::Resolver;
+use crate::call::Call;
+use crate::form::{Form, Part};
+use crate::platform::{Candidate, Tenant};
+use crate::reply::ApiError;
+use crate::{assets, migrations, modules};
+
+/// The kinds of modules, by MIME type.
+const MODULE_TYPES: [&str; 10] = [
+    "application/javascript+module",
+    "text/javascript+module",
+    "application/javascript",
+    "text/javascript",
+    "application/wasm",
+    "text/plain",
+    "application/octet-stream",
+    "application/source-map",
+    "text/x-python",
+    "text/x-python-requirement",
+];
+const SOURCE_MAP: &str = "application/source-map";
+const NAME_LIMIT: usize = 63;
+
+/// How a version comes to be.
+pub(crate) struct Plan {
+    /// A script that is not there is made.
+    pub create: bool,
+    /// It takes all requests at once.
+    pub deploy: bool,
+    /// Migrations and settings may come with it.
+    pub whole: bool,
+}
+
+/// A script's name: what a host name's label can be, and `_`.
+/// <https://developers.cloudflare.com/workers/wrangler/configuration/>
+pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if !name.is_empty()
+        && name.len() <= NAME_LIMIT
+        && name.chars().all(allowed)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+    {
+        return Ok(());
+    }
+    Err(ApiError::bad(
+        10016,
+        format!(
+            "Invalid Worker name '{name}'. Names are 1 to {NAME_LIMIT} lowercase letters, digits, dashes and underscores, \
+             and do not start or end with a dash."
+        ),
+    ))
+}
+
+/// A module's name, its MIME type and its content.
+type Named<'a> = (String, String, &'a Part);
+
+/// What was uploaded.
+pub(crate) struct Upload {
+    pub metadata: Json,
+    pub modules: Vec<Part>,
+}
+
+impl Upload {
+    /// Reads the body: a form, or a bare service worker script.
+    pub async fn read(call: &mut Call) -> Result<Self, ApiError> {
+        if let Some(form) = call.form().await? {
+            return Self::from_form(&form);
+        }
+        let script = call.bytes(usize::MAX).await?;
+        if script.is_empty() {
+            return Err(ApiError::bad(10021, "The request has no script"));
+        }
+        let part = Part {
+            name: "worker.js".into(),
+            file_name: None,
+            content_type: Some("application/javascript".into()),
+            bytes: script,
+        };
+        Ok(Self { metadata: serde_json::json!({ "body_part": "worker.js" }), modules: vec![part] })
+    }
+
+    fn from_form(form: &Form) -> Result<Self, ApiError> {
+        let metadata = form.document("metadata")?;
+        let metadata = metadata
+            .filter(Json::is_object)
+            .ok_or_else(|| ApiError::bad(10021, "could not read content for part metadata"))?;
+        Ok(Self { metadata, modules: form.without("metadata").cloned().collect() })
+    }
+
+    fn strings(&self, key: &str) -> Result<Option<Vec<String>>, ApiError> {
+        match &self.metadata[key] {
+            Json::Null => Ok(None),
+            value => serde_json::from_value(value.clone())
+                .map(Some)
+                .map_err(|_| ApiError::bad(10021, format!("{key} is not a list of strings"))),
+        }
+    }
+
+    /// The modules, the main one first; source maps are left out.
+    fn ordered(&self) -> Result<(Vec<Named<'_>>, bool), ApiError> {
+        let main = self.metadata["main_module"].as_str();
+        let body = self.metadata["body_part"].as_str();
+        let Some(entry) = main.or(body) else {
+            return match self.metadata["assets"].is_object() || self.metadata["keep_assets"] == true {
+                true => Ok((Vec::new(), false)),
+                false => Err(ApiError::bad(10021, "The metadata names neither main_module nor body_part")),
+            };
+        };
+        let mut ordered: Vec<Named<'_>> = Vec::new();
+        for part in &self.modules {
+            let name = part.file_name.as_deref().unwrap_or(&part.name);
+            let content_type = part.content_type.as_deref().unwrap_or("application/octet-stream");
+            let kind = content_type.split(';').next().unwrap_or_default().trim().to_lowercase();
+            check_module(name, &kind)?;
+            if kind == SOURCE_MAP || name.starts_with("./capnp-") {
+                continue;
+            }
+            if ordered.iter().any(|(other, ..)| other == name) {
+                return Err(ApiError::bad(10021, format!("There are two modules named \"{name}\".")));
+            }
+            match name == entry {
+                true => ordered.insert(0, (name.to_owned(), kind, part)),
+                false => ordered.push((name.to_owned(), kind, part)),
+            }
+        }
+        match ordered.first() {
+            Some((first, ..)) if first == entry => Ok((ordered, main.is_none())),
+            _ => Err(ApiError::bad(10021, format!("No such module \"{entry}\"."))),
+        }
+    }
+}
+
+fn check_module(name: &str, kind: &str) -> Result<(), ApiError> {
+    let leaves = name.split('/').any(|segment| segment == "..");
+    if name.is_empty() || name.len() > 1024 || name.starts_with('/') || leaves || name.contains(['\0', '\\'])
+    {
+        return Err(ApiError::bad(10021, format!("\"{name}\" is not the name of a module")));
+    }
+    if !MODULE_TYPES.contains(&kind) {
+        return Err(ApiError::bad(
+            10021,
+            format!("module \"{name}\" has unsupported Content-Type \"{kind}\""),
+        ));
+    }
+    if kind.starts_with("text/x-python") {
+        return Err(ApiError::bad(10021, format!("module \"{name}\": Skep does not run Python Workers")));
+    }
+    Ok(())
+}
+
+/// Makes a version of `name` from `upload`.
+pub(crate) async fn publish(
+    call: &Call,
+    tenant: &Arc<dyn Tenant>,
+    name: &str,
+    upload: &Upload,
+    plan: Plan,
+) -> Result<Published, ApiError> {
+    check_name(name)?;
+    let catalog = tenant.catalog();
+    let script = catalog.script(name)?;
+    if script.is_none() && !plan.create {
+        return Err(crate::reply::no_script());
+    }
+    let previous = match &script {
+        Some(script) => catalog.latest_version(&script.tag)?,
+        None => None,
+    };
+    let migrations = migrations::read(&upload.metadata["migrations"])?;
+    if migrations.is_some() && !plan.whole {
+        return Err(ApiError::bad(
+            10211,
+            "Durable Object migrations cannot be uploaded with a version: deploy them first with `wrangler deploy`.",
+        ));
+    }
+    let namespaces = catalog.try_migrations(name, migrations.clone()).await?;
+    let (mut content, asset_keys) =
+        read_content(call, tenant, name, upload, previous.as_ref(), &namespaces).await?;
+    if !content.modules.is_empty() {
+        try_out(call, name, &mut content, &namespaces, migrations.as_ref()).await?;
+    }
+    let published = catalog
+        .publish(Publish {
+            script: name.to_owned(),
+            create: plan.create,
+            origin: call.origin(),
+            annotations: annotations(&upload.metadata["annotations"]),
+            content,
+            asset_keys,
+            migrations,
+            deploy: plan.deploy,
+            settings: plan.whole.then(|| settings(script.as_ref(), &upload.metadata)),
+            after: None,
+            now_ms: call.now_ms(),
+        })
+        .await?;
+    if plan.deploy {
+        apply(call, name).await?;
+    }
+    Ok(published)
+}
+
+/// Brings what runs in line with what was just written.
+pub(crate) async fn apply(call: &Call, script: &str) -> Result<(), ApiError> {
+    let applied = call.api.platform.apply(&call.token.account, script).await;
+    applied.map_err(|text| ApiError::bad(10021, text))
+}
+
+async fn read_content(
+    call: &Call,
+    tenant: &Arc<dyn Tenant>,
+    name: &str,
+    upload: &Upload,
+    previous: Option<&Version>,
+    namespaces: &BTreeMap<String, Namespace>,
+) -> Result<(Content, Vec<String>), ApiError> {
+    let metadata = &upload.metadata;
+    let uploaded = match &metadata["bindings"] {
+        Json::Null => &[][..],
+        Json::Array(bindings) => bindings.as_slice(),
+        _ => return Err(ApiError::bad(10021, "bindings is not a list")),
+    };
+    let resolver = Resolver {
+        catalog: tenant.catalog(),
+        sealer: &call.api.sealer,
+        account: &call.token.account,
+        script: name,
+        previous,
+        namespaces,
+    };
+    let keep = upload.strings("keep_bindings")?;
+    let bindings = resolver.resolve(uploaded, keep.as_deref())?;
+    let (ordered, service_worker) = upload.ordered()?;
+    let mut hash = Sha256::new();
+    let mut modules = Vec::new();
+    for (module, content_type, part) in ordered {
+        hash.update((module.len() as u64).to_be_bytes());
+        hash.update(module.as_bytes());
+        hash.update((part.bytes.len() as u64).to_be_bytes());
+        hash.update(&part.bytes);
+        let key = modules::key_of(&part.bytes);
+        modules::keep(tenant, &key, part.bytes.clone(), None, call.now_ms()).await?;
+        modules.push(Module { name: module, content_type, key, size: part.bytes.len() as u64 });
+    }
+    let (assets, asset_keys) = assets::of_upload(call, tenant, name, metadata, previous).await?;
+    let text = |key: &str| metadata[key].as_str().map(str::to_owned);
+    let present = |key: &str| (!metadata[key].is_null()).then(|| metadata[key].clone());
+    let content = Content {
+        modules,
+        service_worker,
+        bindings,
+        compatibility_date: text("compatibility_date"),
+        compatibility_flags: upload.strings("compatibility_flags")?.unwrap_or_default(),
+        limits: present("limits"),
+        placement: present("placement"),
+        usage_model: text("usage_model"),
+        assets: assets.map(|(manifest, config)| AssetsRef { manifest, config }),
+        containers: present("containers"),
+        etag: hex::encode(hash.finalize()),
+        ..Content::default()
+    };
+    Ok((content, asset_keys))
+}
+
+/// Starts it once and checks what the Durable Object namespaces ask of its exports.
+async fn try_out(
+    call: &Call,
+    name: &str,
+    content: &mut Content,
+    namespaces: &BTreeMap<String, Namespace>,
+    migrations: Option<&MigrationSet>,
+) -> Result<(), ApiError> {
+    let candidate =
+        Candidate { script: name.to_owned(), content: content.clone(), namespaces: namespaces.clone() };
+    let tried = call.api.platform.try_out(&call.token.account, &candidate).await;
+    let examined = tried.map_err(|text| ApiError::bad(10021, text))?;
+    if !content.service_worker {
+        let exported = |class: &str| examined.named.iter().any(|named| named.name == class);
+        if let Some(class) = namespaces.keys().find(|class| !exported(class)) {
+            let is_new = migrations.is_some_and(|set| {
+                set.changes
+                    .iter()
+                    .any(|c| matches!(c, skep_catalog::Change::New { class: new, .. } if new == class))
+            });
+            return Err(match is_new {
+                true => ApiError::bad(
+                    10070,
+                    format!(
+                        "Cannot apply new-class migration to class '{class}' that is not exported by script. \
+                         Did you forget to export it?"
+                    ),
+                ),
+                false => ApiError::bad(
+                    10064,
+                    format!(
+                        "New version of script does not export class '{class}' which is depended on by existing \
+                         Durable Objects. Please ensure that your new script exports all classes that have existing \
+                         Durable Objects, or use a delete-class migration."
+                    ),
+                ),
+            });
+        }
+    }
+    content.handlers = examined.handlers;
+    content.named_handlers = examined.named;
+    content.startup_time_ms = examined.startup_time_ms;
+    Ok(())
+}
+
+pub(crate) fn annotations(annotations: &Json) -> BTreeMap<String, String> {
+    let known = ["workers/message", "workers/tag", "workers/alias", "workers/triggered_by"];
+    known
+        .into_iter()
+        .filter_map(|key| Some((key.to_owned(), annotations[key].as_str()?.to_owned())))
+        .collect()
+}
+
+/// The settings after an upload: what it does not name stays.
+fn settings(script: Option<&Script>, metadata: &Json) -> Settings {
+    let mut settings = script.map(|script| script.settings.clone()).unwrap_or_default();
+    if let Some(logpush) = metadata["logpush"].as_bool() {
+        settings.logpush = logpush;
+    }
+    if let Some(observability) = metadata.get("observability") {
+        settings.observability = Some(observability.clone()).filter(|o| !o.is_null());
+    }
+    if let Some(consumers) = metadata["tail_consumers"].as_array() {
+        settings.tail_consumers.clone_from(consumers);
+    }
+    if let Ok(tags) = serde_json::from_value(metadata["tags"].clone()) {
+        settings.tags = tags;
+    }
+    settings
+}
+
+/// What must be the newest version for secrets and settings to be changed: the deployed one.
+pub(crate) fn deployed_latest(
+    tenant: &Arc<dyn Tenant>,
+    script: &Script,
+    code: u32,
+) -> Result<Version, ApiError> {
+    let catalog = tenant.catalog();
+    let latest = catalog.latest_version(&script.tag)?.ok_or_else(crate::reply::no_script)?;
+    let active = catalog.active_deployment(&script.tag)?;
+    let versions = active.map(|deployment| deployment.versions).unwrap_or_default();
+    match versions.as_slice() {
+        [(id, _)] if *id == latest.id => Ok(latest),
+        _ => Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            code,
+            "The latest version of this Worker is not the one that is deployed. Deploy it first, or use `wrangler versions secret`.",
+        )),
+    }
+}

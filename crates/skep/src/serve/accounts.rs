@@ -1,0 +1,136 @@
+//! All accounts of a node: the API's view of the system.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use skep_api::{Addresses, Candidate, Examined, Platform};
+use skep_assets::{ContentCache, DEFAULT_CAPACITY};
+use skep_catalog::Registry;
+use skep_cron::Expression;
+use skep_runtime::Jobs;
+use skep_wire::BoxFuture;
+
+use super::hosts::Hosts;
+use super::runner::{Runner, Surroundings};
+use super::tenant::Tenant;
+
+/// How often unused content is looked for.
+const TIDY: Duration = Duration::from_secs(60 * 60);
+
+/// All accounts, open.
+pub struct Accounts {
+    data: PathBuf,
+    registry: Arc<Registry>,
+    addresses: Addresses,
+    hosts: Arc<Hosts>,
+    around: Surroundings,
+    jobs: Jobs,
+    assets: Arc<ContentCache>,
+    open: Mutex<BTreeMap<String, Arc<Runner>>>,
+}
+
+impl Accounts {
+    /// Opens all accounts and reads where they answer.
+    pub fn open(
+        data: &Path,
+        registry: Arc<Registry>,
+        addresses: Addresses,
+        base_domains: Vec<String>,
+        jobs: Jobs,
+        around: Surroundings,
+    ) -> Result<Arc<Self>, String> {
+        let mut domains = base_domains;
+        domains.push("localhost".into());
+        let this = Arc::new(Self {
+            data: data.to_owned(),
+            registry,
+            addresses,
+            hosts: Arc::new(Hosts::new(domains)),
+            around,
+            jobs,
+            assets: Arc::new(ContentCache::new(DEFAULT_CAPACITY)),
+            open: Mutex::default(),
+        });
+        for account in this.registry.accounts().map_err(|e| e.to_string())? {
+            this.runner(&account.id)?.boot()?;
+        }
+        this.read_hosts()?;
+        Ok(this)
+    }
+
+    /// Where all scripts answer.
+    pub fn hosts(&self) -> Arc<Hosts> {
+        self.hosts.clone()
+    }
+
+    fn runner(&self, account: &str) -> Result<Arc<Runner>, String> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runner) = open.get(account) {
+            return Ok(runner.clone());
+        }
+        // Ids are ours; this one names a folder.
+        if account.is_empty() || !account.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(format!("there is no account {account:?}"));
+        }
+        let dir = self.data.join("accounts").join(account);
+        let Surroundings { clock, shutdown, .. } = &self.around;
+        let tenant = Tenant::open(account, &dir, self.assets.clone(), clock, &self.jobs, shutdown)?;
+        let tenant = Arc::new(tenant);
+        let (tidied, clock) = (tenant.clone(), clock.clone());
+        self.jobs.every(format!("{account}: remove unused content"), TIDY, move || {
+            let (tenant, now) = (tidied.clone(), clock.now_ms());
+            async move { tenant.forget_unused(i64::try_from(now).unwrap_or(i64::MAX)).await }
+        });
+        let runner = Runner::new(tenant, self.around.clone())?;
+        open.insert(account.to_owned(), runner.clone());
+        Ok(runner)
+    }
+
+    fn read_hosts(&self) -> Result<(), String> {
+        let mut all = Vec::new();
+        for account in self.registry.accounts().map_err(|e| e.to_string())? {
+            all.push((account.subdomain, self.runner(&account.id)?));
+        }
+        self.hosts.set(all)
+    }
+
+    /// Ends everything that runs.
+    pub async fn stop(&self) {
+        let all: Vec<_> =
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for runner in all {
+            runner.stop().await;
+        }
+    }
+}
+
+impl Platform for Accounts {
+    fn tenant(&self, account: &str) -> Result<Arc<dyn skep_api::Tenant>, String> {
+        Ok(self.runner(account)?.tenant.clone())
+    }
+
+    fn try_out<'a>(
+        &'a self,
+        account: &'a str,
+        candidate: &'a Candidate,
+    ) -> BoxFuture<'a, Result<Examined, String>> {
+        Box::pin(async move { self.runner(account)?.try_out(candidate).await })
+    }
+
+    fn apply<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            self.runner(account)?.apply(script).await?;
+            self.read_hosts()
+        })
+    }
+
+    fn check_cron(&self, cron: &str) -> Result<(), String> {
+        cron.parse::<Expression>().map(|_| ()).map_err(|e| e.to_string())
+    }
+
+    fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+}

@@ -1,0 +1,242 @@
+//! Which script a host and path lead to.
+//! <https://developers.cloudflare.com/workers/configuration/routing/>
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use http::request::Parts;
+use http::{Uri, header};
+use skep_edge::{Router, Site};
+
+use super::runner::{Live, Runner, Share};
+
+/// The affinity of a visitor to a version, and the version asked for.
+/// <https://developers.cloudflare.com/workers/configuration/versions-and-deployments/gradual-deployments/>
+const VERSION_KEY: &str = "cloudflare-workers-version-key";
+const VERSION_OVERRIDES: &str = "cloudflare-workers-version-overrides";
+
+/// Where an address leads.
+#[derive(Clone)]
+struct Target {
+    runner: Arc<Runner>,
+    /// `None`: a route that turns scripts off.
+    script: Option<String>,
+}
+
+/// A route pattern, taken apart.
+struct Pattern {
+    /// Only for this scheme.
+    scheme: Option<String>,
+    /// The host, or what it ends in after a `*`.
+    host: String,
+    any_host: bool,
+    /// The path, or what it starts with before a `*`.
+    path: String,
+    any_path: bool,
+    target: Target,
+}
+
+impl Pattern {
+    fn new(pattern: &str, target: Target) -> Self {
+        let (scheme, bare) = match pattern.split_once("://") {
+            Some((scheme, rest)) => (Some(scheme.to_owned()), rest),
+            None => (None, pattern),
+        };
+        let (host, path) = bare.find('/').map_or((bare, "/"), |slash| bare.split_at(slash));
+        let (any_host, host) = host.strip_prefix('*').map_or((false, host), |rest| (true, rest));
+        let (any_path, path) = path.strip_suffix('*').map_or((false, path), |rest| (true, rest));
+        Self { scheme, host: host.to_owned(), any_host, path: path.to_owned(), any_path, target }
+    }
+
+    fn matches(&self, host: &str, path: &str) -> bool {
+        let host_fits = match self.any_host {
+            true => host.ends_with(&self.host),
+            false => host == self.host,
+        };
+        let path_fits = match self.any_path {
+            true => path.starts_with(&self.path),
+            false => path == self.path,
+        };
+        host_fits && path_fits && self.scheme.as_deref().is_none_or(|scheme| scheme == "http")
+    }
+
+    /// The more specific one goes first: a longer host, then a longer path.
+    fn weight(&self) -> (bool, usize, usize, bool) {
+        (!self.any_host, self.host.len(), self.path.len(), !self.any_path)
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    /// By subdomain.
+    accounts: HashMap<String, Arc<Runner>>,
+    domains: HashMap<String, Target>,
+    patterns: Vec<Pattern>,
+}
+
+/// All addresses of all accounts.
+pub struct Hosts {
+    /// What comes after `<script>.<account>`.
+    domains: Vec<String>,
+    table: RwLock<Arc<Table>>,
+}
+
+impl Hosts {
+    /// No addresses yet.
+    pub fn new(domains: Vec<String>) -> Self {
+        Self { domains, table: RwLock::default() }
+    }
+
+    /// Reads all addresses anew: the accounts by subdomain.
+    pub fn set(&self, accounts: Vec<(String, Arc<Runner>)>) -> Result<(), String> {
+        let mut table = Table::default();
+        for (subdomain, runner) in accounts {
+            let catalog = &runner.tenant.stores.catalog;
+            for domain in catalog.domains().map_err(|e| e.to_string())?.into_iter().filter(|d| d.enabled) {
+                let target = Target { runner: runner.clone(), script: Some(domain.script) };
+                table.domains.insert(domain.hostname, target);
+            }
+            for route in catalog.routes().map_err(|e| e.to_string())? {
+                let target = Target { runner: runner.clone(), script: route.script };
+                table.patterns.push(Pattern::new(&route.pattern, target));
+            }
+            table.accounts.insert(subdomain, runner);
+        }
+        table.patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.weight()));
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        Ok(())
+    }
+
+    fn find(&self, head: &Parts) -> Option<Site> {
+        let host = host_of(head)?;
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let path = head.uri.path();
+        let target = table
+            .patterns
+            .iter()
+            .find(|pattern| pattern.matches(&host, path))
+            .map(|pattern| &pattern.target)
+            .or_else(|| table.domains.get(&host));
+        if let Some(target) = target {
+            let live = target.runner.live(target.script.as_deref()?)?;
+            return Some(target.runner.site(choose(&live, target.script.as_deref()?, head)?));
+        }
+        self.below_account(&table, &host, head)
+    }
+
+    /// `<script>.<account>.<domain>`, or `<version>-<script>.<account>.<domain>`.
+    fn below_account(&self, table: &Table, host: &str, head: &Parts) -> Option<Site> {
+        let labels = self.domains.iter().find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'))?;
+        let (label, subdomain) = labels.split_once('.')?;
+        let runner = table.accounts.get(subdomain)?;
+        if let Some(live) = runner.live(label) {
+            return live.workers_dev.then(|| choose(&live, label, head).map(|share| runner.site(share)))?;
+        }
+        let (prefix, script) = label.split_once('-')?;
+        let is_version = prefix.len() == 8 && prefix.bytes().all(|b| b.is_ascii_hexdigit());
+        is_version.then(|| runner.preview(script, prefix))?
+    }
+}
+
+impl Router for Hosts {
+    fn route(&self, head: &Parts) -> Option<Site> {
+        self.find(head)
+    }
+}
+
+/// The host without its port, in lower case.
+fn host_of(head: &Parts) -> Option<String> {
+    let named = head.headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let authority = head.uri.authority().map(|authority| authority.as_str()).or(named)?;
+    let parsed: Uri = authority.parse().ok()?;
+    Some(parsed.host()?.trim_end_matches('.').to_ascii_lowercase())
+}
+
+/// The version that a request goes to: the one that it asks for, the one that its key leads to, or any by its share.
+fn choose<'a>(live: &'a Live, script: &str, head: &Parts) -> Option<&'a Share> {
+    if live.shares.len() == 1 {
+        return live.shares.first();
+    }
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(asked) = header(VERSION_OVERRIDES).and_then(|text| overridden(text, script))
+        && let Some(share) = live.shares.iter().find(|share| share.version == asked)
+    {
+        return Some(share);
+    }
+    let point = match header(VERSION_KEY) {
+        Some(key) => fraction(key.bytes().chain(script.bytes())),
+        None => random(),
+    };
+    by_share(&live.shares, point * 100.0)
+}
+
+fn by_share(shares: &[Share], mut point: f64) -> Option<&Share> {
+    for share in shares {
+        point -= share.percentage;
+        if point < 0.0 {
+            return Some(share);
+        }
+    }
+    shares.last()
+}
+
+/// The version that `script="id", other="id"` names for a script.
+fn overridden<'a>(text: &'a str, script: &str) -> Option<&'a str> {
+    text.split(',').find_map(|item| {
+        let (name, id) = item.trim().split_once('=')?;
+        (name.trim() == script).then(|| id.trim().trim_matches('"'))
+    })
+}
+
+/// A number from 0 to 1 that the bytes always lead to (FNV-1a, then mixed).
+fn fraction(bytes: impl Iterator<Item = u8>) -> f64 {
+    let hash = bytes
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let mixed = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    ((mixed ^ (mixed >> 32)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+fn random() -> f64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static STATE: AtomicU64 = AtomicU64::new(0);
+    fraction(STATE.fetch_add(1, Ordering::Relaxed).to_le_bytes().into_iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(version: &str, percentage: f64) -> Share {
+        Share { version: version.into(), percentage, worker: None, assets: None }
+    }
+
+    #[test]
+    fn requests_are_shared_out_by_percentage_and_a_key_always_leads_to_the_same() {
+        let shares = [share("a", 90.0), share("b", 10.0)];
+        let count =
+            (0..10_000).filter(|_| by_share(&shares, random() * 100.0).unwrap().version == "b").count();
+        assert!((800..1200).contains(&count), "{count}");
+        let keyed = (0..10_000).filter(|n| {
+            let point = fraction(format!("key {n}").bytes());
+            by_share(&shares, point * 100.0).unwrap().version == "b"
+        });
+        let count = keyed.count();
+        assert!((800..1200).contains(&count), "{count}");
+        assert_eq!(by_share(&[share("a", 100.0), share("b", 0.0)], 99.999).unwrap().version, "a");
+    }
+
+    #[test]
+    fn an_override_names_its_script() {
+        let text = "api=\"11\", web=\"22\"";
+        assert_eq!((overridden(text, "web"), overridden(text, "x")), (Some("22"), None));
+    }
+
+    #[test]
+    fn a_host_is_read_from_the_authority_or_the_header() {
+        let head = |uri: &str, host: &str| {
+            http::Request::get(uri).header("host", host).body(()).unwrap().into_parts().0
+        };
+        assert_eq!(host_of(&head("/x", "A.Localhost:80")).as_deref(), Some("a.localhost"));
+        assert_eq!(host_of(&head("http://b.c:1/x", "a")).as_deref(), Some("b.c"));
+    }
+}

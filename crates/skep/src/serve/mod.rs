@@ -1,0 +1,90 @@
+//! `skep serve`: a node that keeps what was deployed, serves it, and speaks the v4 API.
+
+mod accounts;
+mod credentials;
+mod hosts;
+mod links;
+mod runner;
+mod tenant;
+mod version;
+
+use std::sync::Arc;
+
+use skep_api::{Addresses, Api, ApiService, BASE};
+use skep_catalog::{Registry, Sealer};
+use skep_edge::EdgeOptions;
+use skep_runtime::{Clock, Jobs, Shutdown};
+use skep_toolchain::Toolchain;
+use tokio::net::TcpListener;
+
+use crate::args::ServeArgs;
+use crate::signals::Signals;
+use crate::terminal::{Style, paint, say};
+use accounts::Accounts;
+use runner::Surroundings;
+
+/// Runs until a signal ends it.
+pub async fn run(args: ServeArgs) -> Result<(), String> {
+    let (trigger, shutdown) = Shutdown::new();
+    let mut signals = Signals::listen()?;
+    let clock = Clock::system();
+    let jobs = Jobs::new(clock.clone(), shutdown.clone());
+    let data = std::path::absolute(&args.data).unwrap_or_else(|_| args.data.clone());
+    std::fs::create_dir_all(&data).map_err(|e| format!("cannot create {}: {e}", data.display()))?;
+    let in_data = |error: &dyn std::fmt::Display| format!("cannot use {}: {error}", data.display());
+    let registry = Arc::new(Registry::open(&data.join("registry.sqlite")).map_err(|e| in_data(&e))?);
+    let key_file = args.key_file.clone().unwrap_or_else(|| data.join("secrets.key"));
+    let sealer = Arc::new(Sealer::open(&key_file).map_err(|e| e.to_string())?);
+    let engine = engine(&args).await?;
+
+    let api_listener = bind(args.api).await?;
+    let http_listener = bind(args.http).await?;
+    let api_address = api_listener.local_addr().map_err(|e| e.to_string())?;
+    let http_port = http_listener.local_addr().map_err(|e| e.to_string())?.port();
+    let addresses = Addresses {
+        scheme: "http",
+        domain: args.base_domain.first().cloned().unwrap_or_else(|| "localhost".into()),
+        port: if http_port == 80 { String::new() } else { format!(":{http_port}") },
+        api: format!("http://{api_address}"),
+    };
+    let api_base = format!("{}{BASE}", addresses.api);
+    let credentials = credentials::establish(&data, &registry, &api_base, &clock).await?;
+    let accounts = Accounts::open(
+        &data,
+        registry.clone(),
+        addresses,
+        args.base_domain.clone(),
+        jobs,
+        Surroundings {
+            launcher: std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?,
+            engine,
+            sealer: sealer.clone(),
+            clock: clock.clone(),
+            shutdown: shutdown.clone(),
+            log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
+        },
+    )?;
+    let api = Api::new(accounts.clone(), registry, sealer, clock);
+    tokio::spawn(skep_wire::serve_tcp(api_listener, Arc::new(ApiService(api)), shutdown.clone()));
+    let options = EdgeOptions { show_errors: false, timezone: crate::dev::timezone() };
+    let hosts = accounts.hosts();
+    let edge = tokio::spawn(skep_edge::serve(http_listener, hosts, options, shutdown));
+
+    credentials.announce(&data);
+    say(&format!("{} Ready on http://*.localhost:{http_port}", paint(Style::Green, "⬢")));
+    signals.any().await;
+    trigger.trigger();
+    let _ = edge.await;
+    accounts.stop().await;
+    Ok(())
+}
+
+async fn engine(args: &ServeArgs) -> Result<std::path::PathBuf, String> {
+    let tools = Toolchain::locate(args.workerd.clone()).map_err(|e| e.to_string())?;
+    let found = tokio::task::spawn_blocking(move || tools.engine()).await;
+    found.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
+async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))
+}

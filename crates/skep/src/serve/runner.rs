@@ -1,0 +1,490 @@
+//! What runs of one account, kept in line with its catalog.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use serde_json::Value as Json;
+use skep_api::{Candidate, Examined};
+use skep_assets::Assets;
+use skep_catalog::{Content, NamedHandlers, Sealer, Version};
+use skep_cron::{Cron, CronHandle};
+use skep_edge::Site;
+use skep_fleet::{CellSpec, DurableClass, Exposed, Fleet, FleetOptions};
+use skep_queues::ConsumerHandle;
+use skep_runtime::{Clock, Shutdown};
+use tokio::sync::mpsc;
+
+use super::links::links_of;
+use super::tenant::Tenant;
+use super::version::{bundle_of, config_of, open_assets};
+use crate::events::{CronTrigger, QueueConsumer};
+use crate::wiring::{Identity, wire};
+
+/// What a runner needs of its surroundings.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub launcher: std::path::PathBuf,
+    pub engine: std::path::PathBuf,
+    pub sealer: Arc<Sealer>,
+    pub clock: Clock,
+    pub shutdown: Shutdown,
+    pub log: skep_fleet::LogSink,
+}
+
+/// A version that takes a share of a script's requests.
+pub struct Share {
+    /// The version's id.
+    pub version: String,
+    /// 0 to 100.
+    pub percentage: f64,
+    /// What it is called in the fleet; `None` if it has no code.
+    pub worker: Option<String>,
+    /// Its assets.
+    pub assets: Option<Arc<Assets>>,
+}
+
+/// A script as requests find it.
+pub struct Live {
+    /// The versions that take requests; the first one is the main one.
+    pub shares: Vec<Share>,
+    /// Whether its own address leads to it.
+    pub workers_dev: bool,
+    /// Whether its versions have addresses.
+    pub previews: bool,
+}
+
+/// The running side of an account.
+pub struct Runner {
+    pub tenant: Arc<Tenant>,
+    around: Surroundings,
+    fleet: Fleet,
+    live: RwLock<HashMap<String, Arc<Live>>>,
+    /// Which script calls what of which other.
+    links: Mutex<BTreeMap<String, Vec<(String, Exposed)>>>,
+    /// What was deployed to the fleet, and what others can call of it.
+    running: Mutex<HashMap<String, BTreeSet<Exposed>>>,
+    /// One deploy at a time of each script.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    crons: Mutex<HashMap<String, CronHandle>>,
+    /// By queue: what was asked for, and who does it.
+    consumers: Mutex<BTreeMap<String, (Json, ConsumerHandle)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The fleet's name of a version that is not the main one.
+fn variant(script: &str, version: &str) -> String {
+    format!("{script}@{version}")
+}
+
+impl Runner {
+    /// An account's runner; nothing is started yet.
+    pub fn new(tenant: Arc<Tenant>, around: Surroundings) -> Result<Arc<Self>, String> {
+        let (wanted, mut wishes) = mpsc::unbounded_channel::<String>();
+        let fleet = Fleet::new(FleetOptions {
+            launcher: around.launcher.clone(),
+            engine: around.engine.clone(),
+            log: around.log.clone(),
+            wanted: Some(Arc::new(move |name| {
+                let _ = wanted.send(name.to_owned());
+            })),
+        })
+        .map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
+        let this = Arc::new(Self {
+            tenant,
+            around,
+            fleet,
+            live: RwLock::default(),
+            links: Mutex::default(),
+            running: Mutex::default(),
+            turns: Mutex::default(),
+            crons: Mutex::default(),
+            consumers: Mutex::default(),
+        });
+        let weak: Weak<Self> = Arc::downgrade(&this);
+        tokio::spawn(async move {
+            while let Some(name) = wishes.recv().await {
+                let Some(runner) = weak.upgrade() else { return };
+                tokio::spawn(async move {
+                    if let Err(error) = runner.start(&name).await {
+                        runner.fleet.set_broken(&name, error).await;
+                    }
+                });
+            }
+        });
+        Ok(this)
+    }
+
+    /// Reads what is deployed. Scripts start when they are first asked for; those with Durable Objects now,
+    /// since an alarm of theirs may be due.
+    pub fn boot(self: &Arc<Self>) -> Result<(), String> {
+        let catalog = &self.tenant.stores.catalog;
+        let mut with_objects = BTreeSet::new();
+        for (script, ..) in catalog.all_namespaces().map_err(|e| e.to_string())? {
+            with_objects.insert(script);
+        }
+        for script in catalog.scripts().map_err(|e| e.to_string())? {
+            self.relink(&script.name)?;
+            self.schedule(&script.name)?;
+        }
+        self.consume()?;
+        let this = self.clone();
+        tokio::spawn(async move {
+            for script in with_objects {
+                if let Err(error) = this.start(&script).await {
+                    tracing::warn!(script, error, "a script does not start");
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Brings what runs of `script` in line with the catalog.
+    pub async fn apply(self: &Arc<Self>, script: &str) -> Result<(), String> {
+        self.relink(script)?;
+        self.expose_callees(script).await?;
+        let turn = self.turn(script);
+        let _mine = turn.lock().await;
+        let Some(versions) = self.active(script)? else {
+            self.forget(script).await;
+            return self.tenant.stores.bury_doomed_objects().await;
+        };
+        self.tenant.stores.bury_doomed_objects().await?;
+        let mut names = BTreeSet::new();
+        for (n, (version, _)) in versions.iter().enumerate() {
+            if version.content.modules.is_empty() {
+                continue;
+            }
+            let name = if n == 0 { script.to_owned() } else { variant(script, &version.id) };
+            self.deploy(script, &name, version.clone()).await?;
+            names.insert(name);
+        }
+        let live = self.blocking({
+            let (script, versions) = (script.to_owned(), versions.clone());
+            move |this| this.load(&script, &versions)
+        });
+        let live = Arc::new(live.await?);
+        self.live.write().unwrap_or_else(PoisonError::into_inner).insert(script.to_owned(), live);
+        self.retire_others(script, &names).await;
+        self.schedule(script)?;
+        self.consume()
+    }
+
+    /// Runs `work` where it may block.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || work(&this)).await.map_err(|e| e.to_string())?
+    }
+
+    fn turn(&self, script: &str) -> Arc<tokio::sync::Mutex<()>> {
+        lock(&self.turns).entry(script.to_owned()).or_default().clone()
+    }
+
+    /// The versions that take requests with their shares, the main one first. `None`: not deployed.
+    fn active(&self, script: &str) -> Result<Option<Vec<(Version, f64)>>, String> {
+        let catalog = &self.tenant.stores.catalog;
+        let text = |e: skep_catalog::CatalogError| e.to_string();
+        let Some(row) = catalog.script(script).map_err(text)? else { return Ok(None) };
+        let Some(deployment) = catalog.active_deployment(&row.tag).map_err(text)? else { return Ok(None) };
+        let mut versions = Vec::new();
+        for (id, percentage) in deployment.versions {
+            if let Some(version) = catalog.version(&row.tag, &id).map_err(text)? {
+                versions.push((version, percentage));
+            }
+        }
+        versions.sort_by(|a, b| b.1.total_cmp(&a.1));
+        Ok((!versions.is_empty()).then_some(versions))
+    }
+
+    /// Starts what the fleet calls `name`: a script, or one of its other versions.
+    async fn start(self: &Arc<Self>, name: &str) -> Result<(), String> {
+        let (script, id) = name.split_once('@').map_or((name, None), |(script, id)| (script, Some(id)));
+        let turn = self.turn(script);
+        let _mine = turn.lock().await;
+        if self.fleet.worker(name).current().is_some()
+            && lock(&self.running).get(name).is_some_and(|has| has.is_superset(&self.needed_of(name)))
+        {
+            return Ok(());
+        }
+        let version = match id {
+            None => self.active(script)?.and_then(|versions| versions.into_iter().next()).map(|(v, _)| v),
+            Some(id) => {
+                let catalog = &self.tenant.stores.catalog;
+                let row = catalog.script(script).map_err(|e| e.to_string())?;
+                let row = row.ok_or_else(|| format!("the script {script} is not deployed"))?;
+                catalog.version(&row.tag, id).map_err(|e| e.to_string())?
+            }
+        };
+        let version = version.ok_or_else(|| format!("the script {script} is not deployed"))?;
+        self.deploy(script, name, version).await
+    }
+
+    /// Puts a version into the fleet under `name`.
+    async fn deploy(self: &Arc<Self>, script: &str, name: &str, version: Version) -> Result<(), String> {
+        let (script, name) = (script.to_owned(), name.to_owned());
+        let spec = {
+            let (script, name) = (script.clone(), name.clone());
+            self.blocking(move |this| this.spec(&script, &name, &version.content, Some(&version))).await?
+        };
+        let exposed = spec.exposed.clone();
+        self.fleet.deploy(spec).await.map_err(|e| e.to_string())?;
+        lock(&self.running).insert(name, exposed);
+        Ok(())
+    }
+
+    /// What others call of `name`.
+    fn needed_of(&self, name: &str) -> BTreeSet<Exposed> {
+        let links = lock(&self.links);
+        let all = links.values().flatten().filter(|(callee, _)| callee == name);
+        all.map(|(_, exposed)| exposed.clone()).collect()
+    }
+
+    fn spec(
+        &self,
+        script: &str,
+        name: &str,
+        content: &Content,
+        version: Option<&Version>,
+    ) -> Result<CellSpec, String> {
+        let stores = &self.tenant.stores;
+        let mut config = config_of(&self.tenant.id, script, content, &self.around.sealer)?;
+        if name != script {
+            // The objects of a script live in its main version's cell; others call them there.
+            name.clone_into(&mut config.name);
+            let main = || Some(script.to_owned());
+            config
+                .durable_objects
+                .iter_mut()
+                .for_each(|b| b.script_name = b.script_name.take().or_else(main));
+            config.workflows.iter_mut().for_each(|b| b.script_name = b.script_name.take().or_else(main));
+        }
+        let bundle = bundle_of(&self.tenant, content)?;
+        let assets = open_assets(&self.tenant, content, &config)?;
+        let scripts = stores.catalog.scripts().map_err(|e| e.to_string())?;
+        let scripts = scripts.into_iter().map(|script| script.name).collect();
+        let identity = version.map(|version| Identity {
+            id: version.id.clone(),
+            tag: version.annotations.get("workers/tag").cloned().unwrap_or_default(),
+            timestamp: humantime::format_rfc3339_millis(
+                std::time::UNIX_EPOCH + std::time::Duration::from_millis(version.created_ms.unsigned_abs()),
+            )
+            .to_string(),
+        });
+        let mut spec = wire(&config, &bundle, stores, assets.as_ref(), &scripts, identity.as_ref())?.spec;
+        spec.inspector = false;
+        spec.exposed = self.needed_of(name);
+        Ok(spec)
+    }
+
+    /// What requests need to know of the versions.
+    fn load(&self, script: &str, versions: &[(Version, f64)]) -> Result<Live, String> {
+        let row = self.tenant.stores.catalog.script(script).map_err(|e| e.to_string())?;
+        let mut shares = Vec::new();
+        for (n, (version, percentage)) in versions.iter().enumerate() {
+            let config = config_of(&self.tenant.id, script, &version.content, &self.around.sealer)?;
+            let name = if n == 0 { script.to_owned() } else { variant(script, &version.id) };
+            shares.push(Share {
+                version: version.id.clone(),
+                percentage: *percentage,
+                worker: (!version.content.modules.is_empty()).then_some(name),
+                assets: open_assets(&self.tenant, &version.content, &config)?,
+            });
+        }
+        let workers_dev = row.as_ref().and_then(|row| row.workers_dev).unwrap_or(false);
+        let previews = row.and_then(|row| row.previews).unwrap_or(workers_dev);
+        Ok(Live { shares, workers_dev, previews })
+    }
+
+    /// A deployed script; read from the catalog when it is first asked for.
+    pub fn live(&self, script: &str) -> Option<Arc<Live>> {
+        if let Some(live) = self.live.read().unwrap_or_else(PoisonError::into_inner).get(script) {
+            return Some(live.clone());
+        }
+        let loaded = self.active(script).and_then(|versions| match versions {
+            Some(versions) => self.load(script, &versions).map(Some),
+            None => Ok(None),
+        });
+        match loaded {
+            Ok(live) => {
+                let live = Arc::new(live?);
+                let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
+                Some(all.entry(script.to_owned()).or_insert(live).clone())
+            }
+            Err(error) => {
+                tracing::error!(script, error, "a script cannot be read from the catalog");
+                None
+            }
+        }
+    }
+
+    /// What answers for a share.
+    pub fn site(&self, share: &Share) -> Site {
+        let worker = share.worker.as_ref().map(|name| self.fleet.worker(name));
+        Site { worker, assets: share.assets.clone(), local: None }
+    }
+
+    /// What answers for a version that is addressed by itself.
+    pub fn preview(&self, script: &str, prefix: &str) -> Option<Site> {
+        let live = self.live(script).filter(|live| live.previews)?;
+        if let Some(share) = live.shares.iter().find(|share| share.version.starts_with(prefix)) {
+            return Some(self.site(share));
+        }
+        let catalog = &self.tenant.stores.catalog;
+        let row = catalog.script(script).ok()??;
+        let version = catalog.version_with_prefix(&row.tag, prefix).ok()??;
+        let loaded = self.load(script, &[(version.clone(), 0.0)]).ok()?;
+        let mut share = loaded.shares.into_iter().next()?;
+        share.worker = share.worker.map(|_| variant(script, &version.id));
+        Some(self.site(&share))
+    }
+
+    /// Starts a version once in a cell that is thrown away.
+    pub async fn try_out(self: &Arc<Self>, candidate: &Candidate) -> Result<Examined, String> {
+        let wanted = candidate.clone();
+        let mut spec = self
+            .blocking(move |this| this.spec(&wanted.script, &wanted.script, &wanted.content, None))
+            .await?;
+        spec.classes = candidate
+            .namespaces
+            .iter()
+            .map(|(name, namespace)| DurableClass {
+                name: name.clone(),
+                unique_key: namespace.unique_key.clone(),
+                sqlite: namespace.sqlite,
+            })
+            .collect();
+        let tried = self.fleet.try_out(&spec).await.map_err(|e| e.to_string())?;
+        let named = tried.named.into_iter().map(|named| NamedHandlers {
+            handlers: match named.is_class && named.handlers.is_empty() {
+                true => vec!["class".into()],
+                false => named.handlers,
+            },
+            name: named.name,
+        });
+        Ok(Examined {
+            handlers: tried.handlers,
+            named: named.collect(),
+            startup_time_ms: tried.took.as_millis() as u64,
+        })
+    }
+
+    /// Notes whom the versions of `script` call.
+    fn relink(&self, script: &str) -> Result<(), String> {
+        let mut found = BTreeMap::new();
+        for (n, (version, _)) in self.active(script)?.unwrap_or_default().iter().enumerate() {
+            let name = if n == 0 { script.to_owned() } else { variant(script, &version.id) };
+            found.insert(name.clone(), links_of(script, &name, &version.content));
+        }
+        let own = |name: &str| {
+            name == script || name.strip_prefix(script).is_some_and(|rest| rest.starts_with('@'))
+        };
+        let mut links = lock(&self.links);
+        links.retain(|name, _| !own(name));
+        links.extend(found.into_iter().filter(|(_, links)| !links.is_empty()));
+        Ok(())
+    }
+
+    /// Starts anew those that `script` calls and that do not let themselves be called like that yet.
+    async fn expose_callees(self: &Arc<Self>, script: &str) -> Result<(), String> {
+        let callees: BTreeSet<String> = {
+            let links = lock(&self.links);
+            let own = |name: &String| name == script || name.starts_with(&format!("{script}@"));
+            links
+                .iter()
+                .filter(|(name, _)| own(name))
+                .flat_map(|(_, l)| l)
+                .map(|(callee, _)| callee.clone())
+                .collect()
+        };
+        for callee in callees.iter().filter(|callee| *callee != script) {
+            let lacks = {
+                let running = lock(&self.running);
+                running.get(callee).is_some_and(|has| !has.is_superset(&self.needed_of(callee)))
+            };
+            if lacks {
+                self.start(callee).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, script: &str) {
+        self.live.write().unwrap_or_else(PoisonError::into_inner).remove(script);
+        lock(&self.crons).remove(script);
+        self.retire_others(script, &BTreeSet::new()).await;
+    }
+
+    /// Ends what runs of `script` and is not among `names`.
+    async fn retire_others(&self, script: &str, names: &BTreeSet<String>) {
+        let own = |name: &str| {
+            name == script || name.strip_prefix(script).is_some_and(|rest| rest.starts_with('@'))
+        };
+        let gone: Vec<String> = {
+            let mut running = lock(&self.running);
+            let gone = running.keys().filter(|name| own(name) && !names.contains(*name)).cloned().collect();
+            running.retain(|name, _| !own(name) || names.contains(name));
+            gone
+        };
+        for name in gone {
+            self.fleet.remove(&name).await;
+        }
+    }
+
+    fn schedule(&self, script: &str) -> Result<(), String> {
+        let row = self.tenant.stores.catalog.script(script).map_err(|e| e.to_string())?;
+        let schedules = row.map(|row| row.settings.schedules).unwrap_or_default();
+        let expressions: Vec<_> =
+            schedules.iter().filter_map(|schedule| schedule.cron.parse().ok()).collect();
+        let mut crons = lock(&self.crons);
+        crons.remove(script);
+        if !expressions.is_empty() {
+            let name = script.to_owned();
+            let report = Box::new(move |text: &str| tracing::info!(script = name, text));
+            let trigger = Arc::new(CronTrigger { worker: self.fleet.worker(script), report });
+            let Surroundings { clock, shutdown, .. } = &self.around;
+            crons.insert(
+                script.to_owned(),
+                Cron::start(expressions, clock.clone(), shutdown.clone(), trigger),
+            );
+        }
+        Ok(())
+    }
+
+    /// Gives every queue's consumer its messages.
+    fn consume(&self) -> Result<(), String> {
+        let catalog = &self.tenant.stores.catalog;
+        let mut wanted = BTreeMap::new();
+        for queue in catalog.resources(skep_catalog::Kind::Queue).map_err(|e| e.to_string())? {
+            let consumers = queue.settings["consumers"].as_array().into_iter().flatten();
+            let Some(consumer) = consumers.into_iter().find(|consumer| consumer["script"].is_string()) else {
+                continue;
+            };
+            wanted.insert(queue.name, consumer.clone());
+        }
+        let mut consumers = lock(&self.consumers);
+        consumers.retain(|queue, (consumer, _)| wanted.get(queue) == Some(consumer));
+        for (queue, consumer) in wanted {
+            if consumers.contains_key(&queue) {
+                continue;
+            }
+            let script = consumer["script"].as_str().unwrap_or_default();
+            let deliver = Arc::new(QueueConsumer(self.fleet.worker(script)));
+            let settings = super::links::consumer_settings(&consumer);
+            let handle = self.tenant.stores.queues.consume(&queue, settings, deliver);
+            consumers.insert(queue, (consumer, handle));
+        }
+        Ok(())
+    }
+
+    /// Ends everything.
+    pub async fn stop(&self) {
+        lock(&self.consumers).clear();
+        lock(&self.crons).clear();
+        self.fleet.stop().await;
+    }
+}

@@ -1,0 +1,89 @@
+//! What belongs to one account, open.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use skep_assets::ContentCache;
+use skep_catalog::Catalog;
+use skep_d1::D1Store;
+use skep_kv::KvStore;
+use skep_queues::Queues;
+use skep_r2::R2Store;
+use skep_runtime::{Clock, Jobs, Shutdown};
+use skep_store::{BlobId, Blobs};
+
+use crate::stores::Stores;
+
+/// Content that no version uses is kept this long: an upload may be about to use it.
+const UNUSED_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// An account's storage.
+pub struct Tenant {
+    /// The account.
+    pub id: String,
+    /// Behind its bindings.
+    pub stores: Stores,
+    /// Modules, assets, manifests.
+    pub blobs: Blobs,
+    /// Small assets of all its scripts.
+    pub asset_cache: Arc<ContentCache>,
+}
+
+impl Tenant {
+    /// Opens or creates it in `dir`.
+    pub fn open(
+        id: &str,
+        dir: &Path,
+        cache: Arc<ContentCache>,
+        clock: &Clock,
+        jobs: &Jobs,
+        shutdown: &Shutdown,
+    ) -> Result<Self, String> {
+        let stores = Stores::open(dir, clock, jobs, shutdown)?;
+        let blobs = Blobs::open(&dir.join("content")).map_err(|e| e.to_string())?;
+        let named = stores.catalog.all_blobs().map_err(|e| e.to_string())?;
+        let named: HashSet<BlobId> = named.iter().filter_map(|name| BlobId::parse(name)).collect();
+        blobs.sweep(&named).map_err(|e| e.to_string())?;
+        Ok(Self { id: id.to_owned(), stores, blobs, asset_cache: cache })
+    }
+
+    /// Removes content that no version has used for a day.
+    pub async fn forget_unused(&self, now_ms: i64) -> Result<String, String> {
+        let unused =
+            self.stores.catalog.forget_unused(now_ms - UNUSED_MS).await.map_err(|e| e.to_string())?;
+        let blobs = self.blobs.clone();
+        let count = unused.len();
+        let removed = tokio::task::spawn_blocking(move || {
+            unused.iter().filter_map(|name| BlobId::parse(name)).try_for_each(|id| blobs.remove(&id))
+        });
+        removed.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        Ok(format!("{count} removed"))
+    }
+}
+
+impl skep_api::Tenant for Tenant {
+    fn catalog(&self) -> &Catalog {
+        &self.stores.catalog
+    }
+
+    fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    fn kv(&self) -> &KvStore {
+        &self.stores.kv
+    }
+
+    fn r2(&self) -> &R2Store {
+        &self.stores.r2
+    }
+
+    fn d1(&self) -> &D1Store {
+        &self.stores.d1
+    }
+
+    fn queues(&self) -> &Queues {
+        &self.stores.queues
+    }
+}
