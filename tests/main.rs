@@ -5,7 +5,9 @@
 mod harness;
 
 mod conformance;
+mod crash;
 mod dev;
+mod disk_full;
 mod hive;
 mod layers;
 mod objects;

@@ -1,6 +1,8 @@
 //! Starts `skep dev` on a project and talks to it.
 
+pub mod lane;
 pub mod npm;
+pub mod random;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -68,17 +70,23 @@ pub fn dev_with(dir: &Path, state: &Path, args: &[&str]) -> Skep {
 
 /// As [`dev_with`], or what it printed before it ended.
 pub fn try_dev(dir: &Path, state: &Path, args: &[&str]) -> Result<Skep, String> {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_skep"))
-        .arg("dev")
-        .arg(dir)
-        .args(["--port", "0", "--inspector-port", "0", "--yes", "--persist-to"])
-        .arg(state)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = command(dir, state);
+    command.args(args);
+    start(command)
+}
+
+/// `skep dev` with state in `state`, not yet started.
+pub fn command(dir: &Path, state: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.arg("dev").arg(dir);
+    command.args(["--port", "0", "--inspector-port", "0", "--yes", "--persist-to"]).arg(state);
+    command
+}
+
+/// Starts a [`command`]: it is up, or what it printed before it ended.
+pub fn start(mut command: Command) -> Result<Skep, String> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let output = Arc::new(Mutex::new(String::new()));
     let (url_tx, url_rx) = std::sync::mpsc::channel();
     collect(child.stderr.take().unwrap(), output.clone(), None);
@@ -186,7 +194,12 @@ impl Skep {
         let is_cell = |pid: &u32| {
             std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "workerd")
         };
-        children(self.pid()).into_iter().filter(is_cell).collect()
+        self.children().into_iter().filter(is_cell).collect()
+    }
+
+    /// The process ids of all that it started.
+    pub fn children(&self) -> Vec<u32> {
+        children(self.pid())
     }
 
     /// A WebSocket to `path`.

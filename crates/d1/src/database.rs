@@ -45,14 +45,14 @@ impl D1Database {
     /// Opens or creates the file.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let session = Session::writer(path)?;
-        let opening = stamp(&session, path)?;
+        let (opening, stamp) = next_opening(&session, path)?;
         let shared = Arc::new(Shared {
             plans: Plans::default(),
             history: History::new(opening),
             last_row_id: AtomicI64::new(0),
             size: AtomicI64::new(session.size()?),
         });
-        let writer = Writer::start(session, shared.clone())
+        let writer = Writer::start(session, shared.clone(), stamp)
             .map_err(|e| StoreError::io("cannot start a D1 writer thread", e))?;
         let inner = Inner {
             path: path.to_owned(),
@@ -195,8 +195,9 @@ impl Inner {
     }
 }
 
-/// Marks the file with the format's version and counts this opening, which bookmarks begin with.
-fn stamp(session: &Session, path: &Path) -> Result<u32, StoreError> {
+/// The number of this opening, which bookmarks begin with, and what marks the file with it and with the
+/// format's version. The first write does that: opening a file writes nothing, so that a full disk can be read.
+fn next_opening(session: &Session, path: &Path) -> Result<(u32, String), StoreError> {
     session.trusted(|connection| {
         let ask = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let found = ask("application_id")?;
@@ -204,11 +205,7 @@ fn stamp(session: &Session, path: &Path) -> Result<u32, StoreError> {
             return Err(StoreError::TooNew { path: path.to_owned(), found: found - MAGIC, known: FORMAT });
         }
         let opening = (ask("user_version")? as u32).wrapping_add(1);
-        connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
-            MAGIC | FORMAT,
-            opening as i32
-        ))?;
-        Ok(opening)
+        let (format, count) = (MAGIC | FORMAT, opening as i32);
+        Ok((opening, format!("PRAGMA application_id = {format}; PRAGMA user_version = {count}")))
     })
 }

@@ -63,10 +63,12 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(session: Session, shared: Arc<Shared>) -> std::io::Result<Self> {
+    /// Starts the thread. Its first transaction begins with the SQL `stamp`.
+    pub(crate) fn start(session: Session, shared: Arc<Shared>, stamp: String) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new().name("write d1".into()).spawn(move || {
-            let mut thread = Thread { session, shared, deferred: true, group: VecDeque::new() };
+            let mut thread =
+                Thread { session, shared, stamp: Some(stamp), deferred: true, group: VecDeque::new() };
             thread.look_for_deferred_keys();
             thread.serve(&jobs);
         })?;
@@ -99,6 +101,8 @@ fn mentions_deferral(sql: &str) -> bool {
 struct Thread {
     session: Session,
     shared: Arc<Shared>,
+    /// What no transaction has committed yet.
+    stamp: Option<String>,
     /// Whether the schema has keys that are checked at `COMMIT`.
     deferred: bool,
     group: VecDeque<Job>,
@@ -121,7 +125,7 @@ impl Thread {
 
     /// One transaction: as many waiting calls as may share it.
     fn transaction(&mut self) {
-        if let Err(error) = self.session.own("BEGIN IMMEDIATE") {
+        if let Err(error) = self.begin() {
             return self.begin_failed(&error.into());
         }
         let started = Instant::now();
@@ -149,6 +153,14 @@ impl Thread {
         self.commit(ran, facts);
     }
 
+    fn begin(&self) -> rusqlite::Result<()> {
+        self.session.own("BEGIN IMMEDIATE")?;
+        match &self.stamp {
+            Some(stamp) => self.session.trusted(|connection| connection.execute_batch(stamp)),
+            None => Ok(()),
+        }
+    }
+
     /// Puts calls back at the head of the queue, in their order.
     fn again(&mut self, ran: Vec<Ran>) {
         for (job, _) in ran.into_iter().rev() {
@@ -167,6 +179,7 @@ impl Thread {
     fn commit(&mut self, ran: Vec<Ran>, facts: Facts) {
         match self.session.own("COMMIT") {
             Ok(()) => {
+                self.stamp = None;
                 self.shared.history.commit();
                 self.shared.last_row_id.store(facts.last_row_id, Ordering::Relaxed);
                 self.shared.size.store(facts.size, Ordering::Relaxed);
@@ -291,7 +304,7 @@ mod tests {
             last_row_id: AtomicI64::new(0),
             size: AtomicI64::new(0),
         };
-        (dir, Writer::start(session, Arc::new(shared)).unwrap())
+        (dir, Writer::start(session, Arc::new(shared), String::new()).unwrap())
     }
 
     async fn run(writer: &Writer, sql: &str) -> Result<String, D1Error> {

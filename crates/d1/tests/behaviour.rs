@@ -63,6 +63,18 @@ async fn what_is_acknowledged_is_there_after_a_restart() {
     assert_eq!(rows(&sql(&database, "SELECT a FROM t").await), &json!([[1]]));
 }
 
+/// So that a full disk can be read.
+#[tokio::test]
+async fn opening_and_reading_writes_nothing() {
+    let (dir, database) = fresh();
+    sql(&database, "CREATE TABLE t (a)").await;
+    let log = dir.path().join("db.sqlite-wal");
+    assert!(log.metadata().unwrap().len() > 0);
+    let database = reopen(&dir, database);
+    sql(&database, "SELECT a FROM t").await;
+    assert!(log.metadata().is_ok_and(|log| log.len() == 0));
+}
+
 #[tokio::test]
 async fn bookmarks_grow_with_writes_and_across_restarts_and_only_sessions_get_them() {
     let (dir, mut database) = fresh();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// A storage failure. Nothing was stored when one is returned from a write.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The disk has no room (`ENOSPC`, `EDQUOT` or `SQLITE_FULL`).
+    /// The disk has no room (`ENOSPC`, `EDQUOT`, `SQLITE_FULL` or `SQLITE_IOERR_SHMSIZE`).
     #[error("the disk is full")]
     DiskFull,
     /// The file was written by a newer Skep.
@@ -46,9 +46,13 @@ impl StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull,
-            _ => Self::Sqlite(error),
-        }
+        if is_disk_full(&error) { Self::DiskFull } else { Self::Sqlite(error) }
     }
+}
+
+/// Whether SQLite found no room. Where the index of its log cannot grow, it calls that an I/O error.
+pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DiskFull))
+        || extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::StoreError;
+use crate::error::is_disk_full;
 
 /// Writes per transaction at most: bounds how long the first of a group waits for the last.
 const GROUP: usize = 512;
@@ -106,10 +107,7 @@ fn serve(mut connection: Connection, jobs: &mpsc::Receiver<Box<dyn Job>>) {
         group.extend(jobs.try_iter().take(GROUP - 1));
         let outcome = commit(&mut connection, &mut group).map_err(|error| {
             tracing::error!(%error, "a group of writes failed");
-            match error.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::DiskFull) => CommitFailed::DiskFull,
-                _ => CommitFailed::Other,
-            }
+            if is_disk_full(&error) { CommitFailed::DiskFull } else { CommitFailed::Other }
         });
         for job in group.drain(..) {
             job.finish(outcome);

@@ -1,0 +1,209 @@
+//! The disk is full: writes fail with a clear error and store nothing, reads go on, and once there is room
+//! everything works again. Mounting a small file system needs root; without it these tests say that they are
+//! skipped.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::lane::Lane;
+use crate::harness::{Skep, copy, dev_with, eventually, project, signal, try_dev};
+
+const STORES: [&str; 8] = ["kv", "r2", "parts", "d1", "batch", "object", "sql", "queue"];
+
+/// What an application hears from a write.
+fn text_of(store: &str) -> &'static str {
+    match store {
+        "kv" => "KV PUT failed: 507 Insufficient storage: the disk is full",
+        "r2" => "put: We encountered an internal error: the disk is full. Nothing was stored. (10001)",
+        "parts" => {
+            "createMultipartUpload: We encountered an internal error: the disk is full. Nothing was stored. (10001)"
+        }
+        "d1" | "batch" => "D1_ERROR: database or disk is full: SQLITE_FULL",
+        "queue" => "queue storage limit exceeded: the disk is full (10251)",
+        _ => "database or disk is full: SQLITE_FULL",
+    }
+}
+
+/// A file system of its own, in memory; unmounted when dropped.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    /// `None` without root.
+    fn mount(megabytes: u32) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: mounting a file system needs root");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"]).arg(dir.path());
+        assert!(mount.status().unwrap().success());
+        Some(Self(dir))
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.path().join("state")
+    }
+
+    /// Bytes that are left.
+    fn free(&self) -> u64 {
+        let disk = rustix::fs::statvfs(self.0.path()).unwrap();
+        disk.f_bavail * disk.f_frsize
+    }
+
+    /// Takes all but `left` bytes, until the filling is dropped.
+    fn fill(&self, left: u64) -> Filling {
+        let filling = Filling(self.0.path().join("filling"));
+        let mut file = File::create(&filling.0).unwrap();
+        while self.free() > left {
+            let piece = (self.free() - left).min(1 << 20) as usize;
+            if file.write_all(&vec![1; piece]).is_err() {
+                break;
+            }
+        }
+        filling
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: after a failure something may still be in it.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+struct Filling(PathBuf);
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn lanes() -> Vec<Lane> {
+    STORES.iter().map(|store| Lane::new(store, 0)).collect()
+}
+
+fn write_to_all(lanes: &mut [Lane], skep: &Skep, times: u32) {
+    for lane in lanes {
+        for _ in 0..times {
+            lane.write(skep).unwrap_or_else(|e| panic!("{}: {e}", lane.store));
+        }
+    }
+}
+
+fn check_all(lanes: &mut [Lane], skep: &Skep) {
+    lanes.iter_mut().for_each(|lane| lane.check(skep));
+}
+
+/// As [`check_all`], but for what was sent: it arrives once its consumer can write again.
+fn check_stores(lanes: &mut [Lane], skep: &Skep) {
+    lanes.iter_mut().filter(|lane| lane.store != "queue").for_each(|lane| lane.check(skep));
+}
+
+/// Writes until the disk refuses: what is already allocated, such as a log that is begun again, takes some.
+fn write_until_refused(lane: &mut Lane, skep: &Skep) -> String {
+    (0..5000).find_map(|_| lane.write(skep).err()).unwrap_or_else(|| panic!("{} never refuses", lane.store))
+}
+
+#[test]
+fn writes_to_a_full_disk_fail_clearly_and_reads_go_on_until_there_is_room() {
+    let Some(disk) = Disk::mount(96) else { return };
+    let project = copy(&project("crash"));
+    let skep = dev_with(project.path(), &disk.state(), &[]);
+    let mut lanes = lanes();
+    write_to_all(&mut lanes, &skep, 3);
+    check_all(&mut lanes, &skep);
+
+    let filling = disk.fill(0);
+    for lane in &mut lanes {
+        assert_eq!(write_until_refused(lane, &skep), text_of(lane.store));
+    }
+    check_stores(&mut lanes, &skep);
+    // A cell that is started on a full disk reads, too.
+    signal(skep.cells()[0], "KILL");
+    eventually("new cell", || skep.try_send("GET", "/", &[], None).ok().filter(|a| a.status == 200));
+    check_stores(&mut lanes, &skep);
+
+    drop(filling);
+    write_to_all(&mut lanes, &skep, 3);
+    check_all(&mut lanes, &skep);
+}
+
+#[test]
+fn a_value_larger_than_what_is_left_leaves_nothing_behind() {
+    let Some(disk) = Disk::mount(64) else { return };
+    let project = copy(&project("crash"));
+    let skep = dev_with(project.path(), &disk.state(), &[]);
+    let mut lanes = lanes();
+    write_to_all(&mut lanes, &skep, 1);
+    check_all(&mut lanes, &skep);
+
+    // Less than the first part of an upload.
+    let filling = disk.fill(4 << 20);
+    let large = vec![7; 20 << 20];
+    for store in ["kv", "r2", "parts"] {
+        let (free, files) = (disk.free(), content_files(&disk.state()));
+        let answer = skep.send("PUT", &format!("/{store}/large/0?n=0"), &[], Some(&large));
+        let text = text_of(store).replace("createMultipartUpload", "uploadPart");
+        assert_eq!((answer.status, answer.text()), (500, text));
+        assert_eq!(skep.get(&format!("/{store}/large/0")).status, 404);
+        // A log may have grown by a few pages; of two parts one may fail later than the other.
+        eventually(&format!("room after {store}"), || (disk.free() + (64 << 10) > free).then_some(()));
+        assert_eq!(content_files(&disk.state()), files, "{store}");
+    }
+    drop(filling);
+    write_to_all(&mut lanes, &skep, 1);
+    check_all(&mut lanes, &skep);
+}
+
+#[test]
+fn a_skep_that_is_killed_while_many_fill_the_disk_has_all_that_was_acknowledged() {
+    let Some(disk) = Disk::mount(96) else { return };
+    let project = copy(&project("crash"));
+    let mut skep = dev_with(project.path(), &disk.state(), &[]);
+    let mut lanes = lanes();
+    write_to_all(&mut lanes, &skep, 1);
+
+    let filling = disk.fill(3 << 20);
+    std::thread::scope(|scope| {
+        for lane in &mut lanes {
+            scope.spawn(|| (0..5).for_each(|_| drop(write_until_refused(lane, &skep))));
+        }
+    });
+    skep.signal("KILL");
+    skep.wait();
+
+    // It comes up, and reads.
+    let skep = dev_with(project.path(), &disk.state(), &[]);
+    check_stores(&mut lanes, &skep);
+    drop(filling);
+    check_all(&mut lanes, &skep);
+    write_to_all(&mut lanes, &skep, 1);
+    check_all(&mut lanes, &skep);
+
+    // After an orderly end the logs are gone, and there is no room to begin them again.
+    drop(skep);
+    let filling = disk.fill(0);
+    let said = match try_dev(project.path(), &disk.state(), &[]) {
+        Ok(skep) => skep.output(),
+        Err(output) => output,
+    };
+    assert!(said.contains("the disk is full"), "{said}");
+    drop(filling);
+    let skep = dev_with(project.path(), &disk.state(), &[]);
+    check_all(&mut lanes, &skep);
+}
+
+/// Files below `folder` that hold values too large for a row.
+fn content_files(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| match path.is_dir() {
+            true => content_files(&path),
+            false => usize::from(path.components().any(|part| part.as_os_str() == "blobs")),
+        })
+        .sum()
+}
