@@ -8,6 +8,7 @@ mod conformance;
 mod crash;
 mod dev;
 mod disk_full;
+mod frames;
 mod hive;
 mod layers;
 mod objects;

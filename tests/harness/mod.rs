@@ -213,7 +213,8 @@ impl Skep {
 
 impl Drop for Skep {
     fn drop(&mut self) {
-        if self.child.try_wait().unwrap().is_none() {
+        let ended = self.child.try_wait().unwrap();
+        if ended.is_none() {
             self.signal("TERM");
             let start = Instant::now();
             while self.child.try_wait().unwrap().is_none() {
@@ -224,7 +225,8 @@ impl Drop for Skep {
             }
         }
         if std::thread::panicking() {
-            eprintln!("--- skep said:\n{}", self.output());
+            let ended = ended.map(|status| format!(" before it ended ({status})")).unwrap_or_default();
+            eprintln!("--- skep said{ended}:\n{}", self.output());
         }
     }
 }
