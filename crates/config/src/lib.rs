@@ -9,6 +9,8 @@ mod classes;
 mod diagnostic;
 pub mod edit;
 mod environment;
+#[cfg(test)]
+mod hostile;
 mod load;
 mod migrations;
 mod model;
