@@ -4,6 +4,7 @@
 //! `SKEP_CRASH_ROUNDS` says how often something is killed, `SKEP_CRASH_SEED` repeats the moments of a run.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -122,6 +123,29 @@ fn what_was_acknowledged_outlives_a_kill_at_any_moment() {
     }
     assert!(files(&ground.state.path().join("kv")) <= 2 * SLOTS);
     assert!(files(&ground.state.path().join("r2/objects")) <= 2 * SLOTS);
+}
+
+#[test]
+fn a_cell_that_dies_while_it_starts_is_started_again() {
+    let ground = Ground::new();
+    let skep = ground.start();
+    for _ in 0..4 {
+        let cell = eventually("cell", || skep.cells().first().copied());
+        // It may have ended by itself in between.
+        let _ = Command::new("kill").args(["-KILL", &cell.to_string()]).status();
+        eventually("its end", || (!is_alive(cell)).then_some(()));
+    }
+    eventually("answer", || is_here(&skep).then_some(()));
+    assert!(skep.output().contains("does not start any more"), "{}", skep.output());
+
+    // Nor does it matter why it cannot start: here there is no folder for its sockets.
+    let folder = std::fs::read_dir(ground.runtime.path()).unwrap().next().unwrap().unwrap().path();
+    let away = folder.with_extension("away");
+    std::fs::rename(&folder, &away).unwrap();
+    signal(skep.cells()[0], "KILL");
+    skep.wait_for_output("No such file or directory");
+    std::fs::rename(&away, &folder).unwrap();
+    eventually("answer", || is_here(&skep).then_some(()));
 }
 
 /// Writes to everything and reads from it; in the middle of it the victim is killed. Returns the processes

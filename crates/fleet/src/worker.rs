@@ -338,9 +338,15 @@ impl Supervisor {
         let Some(spec) = &self.spec else { return };
         match Generation::start(&self.shared, spec, Storage::Real).await {
             Ok(new) => self.ready(new),
+            // It did start once: what stands in its way now may pass.
             Err(error) => {
-                self.say(format!("the cell does not start any more: {error}"));
+                let delay = self.backoff.after_crash(Duration::ZERO);
+                self.say(format!(
+                    "the cell does not start any more: {error}; trying again in {} ms",
+                    delay.as_millis()
+                ));
                 self.state.send_replace(State::Broken(error.to_string().into()));
+                self.restart_at = Some(Instant::now() + delay);
             }
         }
     }
