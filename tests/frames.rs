@@ -6,6 +6,7 @@
 
 mod mutate;
 mod record;
+mod socket;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,8 @@ fn recorded(binding: &str) -> Vec<Vec<u8>> {
 struct Servers {
     runtime: tokio::runtime::Runtime,
     services: BTreeMap<&'static str, Arc<dyn Service>>,
-    _shutdown: ShutdownTrigger,
+    shutdown: Shutdown,
+    _trigger: ShutdownTrigger,
     _state: tempfile::TempDir,
 }
 
@@ -59,9 +61,9 @@ impl Servers {
         let (trigger, shutdown) = Shutdown::new();
         let services = {
             let _inside = runtime.enter();
-            services(state.path(), shutdown)
+            services(state.path(), shutdown.clone())
         };
-        Self { runtime, services, _shutdown: trigger, _state: state }
+        Self { runtime, services, shutdown, _trigger: trigger, _state: state }
     }
 
     /// Sends a request and reads the answer to its end.
