@@ -11,8 +11,6 @@ mod requests;
 
 use std::path::PathBuf;
 
-use serde_json::Value;
-
 use crate::harness::{dev_with, repository};
 use answers::{Case, Outcome};
 use differences::Listed;

@@ -12,6 +12,7 @@ use skep_edge::Site;
 use skep_fleet::{CellSpec, DurableClass, Exposed, Fleet, FleetOptions};
 use skep_queues::ConsumerHandle;
 use skep_runtime::{Clock, Shutdown};
+use skep_wire::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::links::links_of;
@@ -77,6 +78,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The fleet's name of a version that is not the main one.
 fn variant(script: &str, version: &str) -> String {
     format!("{script}@{version}")
+}
+
+/// Whether the fleet's `name` is `script` or a version of it.
+fn is_of(script: &str, name: &str) -> bool {
+    name.strip_prefix(script).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
 }
 
 impl Runner {
@@ -201,27 +207,39 @@ impl Runner {
         Ok((!versions.is_empty()).then_some(versions))
     }
 
-    /// Starts what the fleet calls `name`: a script, or one of its other versions.
-    async fn start(self: &Arc<Self>, name: &str) -> Result<(), String> {
-        let (script, id) = name.split_once('@').map_or((name, None), |(script, id)| (script, Some(id)));
-        let turn = self.turn(script);
-        let _mine = turn.lock().await;
-        if self.fleet.worker(name).current().is_some()
-            && lock(&self.running).get(name).is_some_and(|has| has.is_superset(&self.needed_of(name)))
-        {
-            return Ok(());
-        }
-        let version = match id {
-            None => self.active(script)?.and_then(|versions| versions.into_iter().next()).map(|(v, _)| v),
-            Some(id) => {
-                let catalog = &self.tenant.stores.catalog;
-                let row = catalog.script(script).map_err(|e| e.to_string())?;
-                let row = row.ok_or_else(|| format!("the script {script} is not deployed"))?;
-                catalog.version(&row.tag, id).map_err(|e| e.to_string())?
+    /// Starts what the fleet calls `name`, a script or one of its other versions, unless it runs and lets others
+    /// call what they call of it.
+    fn start<'a>(self: &'a Arc<Self>, name: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            let (script, id) = name.split_once('@').map_or((name, None), |(script, id)| (script, Some(id)));
+            let version = match id {
+                None => self.active(script)?.and_then(|versions| versions.into_iter().next()).map(|(v, _)| v),
+                Some(id) => self.version(script, id)?,
+            };
+            let version = version.ok_or_else(|| format!("the script {script} is not deployed"))?;
+            if id.is_some() {
+                lock(&self.links).insert(name.to_owned(), links_of(script, name, &version.content));
+                self.expose_callees(name).await?;
             }
-        };
-        let version = version.ok_or_else(|| format!("the script {script} is not deployed"))?;
-        self.deploy(script, name, version).await
+            let turn = self.turn(script);
+            let _mine = turn.lock().await;
+            match self.fleet.worker(name).current().is_some() && !self.lacks(name) {
+                true => Ok(()),
+                false => self.deploy(script, name, version).await,
+            }
+        })
+    }
+
+    fn version(&self, script: &str, id: &str) -> Result<Option<Version>, String> {
+        let catalog = &self.tenant.stores.catalog;
+        let row = catalog.script(script).map_err(|e| e.to_string())?;
+        row.map_or(Ok(None), |row| catalog.version(&row.tag, id).map_err(|e| e.to_string()))
+    }
+
+    /// Whether it runs, but others call more of it than it was started for.
+    fn lacks(&self, name: &str) -> bool {
+        let needed = self.needed_of(name);
+        lock(&self.running).get(name).is_some_and(|has| !has.is_superset(&needed))
     }
 
     /// Puts a version into the fleet under `name`.
@@ -380,33 +398,24 @@ impl Runner {
             let name = if n == 0 { script.to_owned() } else { variant(script, &version.id) };
             found.insert(name.clone(), links_of(script, &name, &version.content));
         }
-        let own = |name: &str| {
-            name == script || name.strip_prefix(script).is_some_and(|rest| rest.starts_with('@'))
-        };
+        let running: BTreeSet<String> = lock(&self.running).keys().cloned().collect();
         let mut links = lock(&self.links);
-        links.retain(|name, _| !own(name));
+        // Versions that run because somebody addressed them go on calling.
+        links.retain(|name, _| !is_of(script, name) || (name != script && running.contains(name)));
         links.extend(found.into_iter().filter(|(_, links)| !links.is_empty()));
         Ok(())
     }
 
-    /// Starts anew those that `script` calls and that do not let themselves be called like that yet.
-    async fn expose_callees(self: &Arc<Self>, script: &str) -> Result<(), String> {
+    /// Starts anew those that `caller`, a script or one version of it, calls and that do not let themselves be
+    /// called like that yet.
+    async fn expose_callees(self: &Arc<Self>, caller: &str) -> Result<(), String> {
         let callees: BTreeSet<String> = {
             let links = lock(&self.links);
-            let own = |name: &String| name == script || name.starts_with(&format!("{script}@"));
-            links
-                .iter()
-                .filter(|(name, _)| own(name))
-                .flat_map(|(_, l)| l)
-                .map(|(callee, _)| callee.clone())
-                .collect()
+            let own = links.iter().filter(|(name, _)| is_of(caller, name));
+            own.flat_map(|(_, links)| links).map(|(callee, _)| callee.clone()).collect()
         };
-        for callee in callees.iter().filter(|callee| *callee != script) {
-            let lacks = {
-                let running = lock(&self.running);
-                running.get(callee).is_some_and(|has| !has.is_superset(&self.needed_of(callee)))
-            };
-            if lacks {
+        for callee in callees.iter().filter(|callee| *callee != caller) {
+            if self.lacks(callee) {
                 self.start(callee).await?;
             }
         }
@@ -421,13 +430,14 @@ impl Runner {
 
     /// Ends what runs of `script` and is not among `names`.
     async fn retire_others(&self, script: &str, names: &BTreeSet<String>) {
-        let own = |name: &str| {
-            name == script || name.strip_prefix(script).is_some_and(|rest| rest.starts_with('@'))
-        };
         let gone: Vec<String> = {
             let mut running = lock(&self.running);
-            let gone = running.keys().filter(|name| own(name) && !names.contains(*name)).cloned().collect();
-            running.retain(|name, _| !own(name) || names.contains(name));
+            let gone = running
+                .keys()
+                .filter(|name| is_of(script, name) && !names.contains(*name))
+                .cloned()
+                .collect();
+            running.retain(|name, _| !is_of(script, name) || names.contains(name));
             gone
         };
         for name in gone {
