@@ -2,6 +2,7 @@
 //
 //   POST /queue      {queue, messages: [{id, ts, attempts, fmt, b64}], metadata?, target?}
 //   POST /scheduled  {cron, time, target?}
+//   POST /tail       {events, target?}
 //   GET  /health
 //
 // `USER` is the application's default entrypoint; `target` names another service binding of this worker.
@@ -16,8 +17,10 @@
  * @typedef {{ backlogCount: number, backlogBytes: number, oldestMessageTimestamp: number }} WireMetrics
  * @typedef {{ queue: string, messages: WireMessage[], metadata?: { metrics: WireMetrics }, target?: string }} QueueEvent
  * @typedef {{ cron: string, time: number, target?: string }} CronEvent
+ * @typedef {{ events: object[], target?: string }} TailEvents
  * @typedef {{ queue(name: string, messages: object[], metadata?: object): Promise<object>,
- *             scheduled(event: { cron: string, scheduledTime: Date }): Promise<object> }} Target
+ *             scheduled(event: { cron: string, scheduledTime: Date }): Promise<object>,
+ *             tail(events: object[]): Promise<void> }} Target
  */
 
 class BadEvent extends Error {
@@ -66,6 +69,10 @@ const events = {
     find(env, target).queue(queue, messages.map(decode), decodeMetadata(metadata)),
   "POST /scheduled": (/** @type {CronEvent} */ { cron, time, target }, env) =>
     find(env, target).scheduled({ cron, scheduledTime: new Date(time) }),
+  "POST /tail": async (/** @type {TailEvents} */ { events, target }, env) => {
+    await find(env, target).tail(events);
+    return { outcome: "ok" };
+  },
 };
 
 /** @param {number} status @param {unknown} cause */

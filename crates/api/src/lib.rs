@@ -25,6 +25,8 @@ mod secrets;
 mod services;
 mod settings;
 mod subdomain;
+mod tail_filter;
+mod tails;
 mod upload;
 mod versions;
 
@@ -36,7 +38,7 @@ use skep_runtime::Clock;
 use skep_wire::{BoxFuture, Request, Response, Service};
 
 use call::Call;
-pub use platform::{Addresses, Candidate, Examined, Platform, Tenant};
+pub use platform::{Addresses, Candidate, Examined, Platform, TailEvents, Tenant};
 pub use reply::ApiError;
 pub use router::{OPERATIONS, Operation};
 
@@ -49,6 +51,7 @@ pub struct Api {
     pub(crate) registry: Arc<Registry>,
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) clock: Clock,
+    pub(crate) tails: tails::Sessions,
 }
 
 impl Api {
@@ -59,7 +62,7 @@ impl Api {
         sealer: Arc<Sealer>,
         clock: Clock,
     ) -> Arc<Self> {
-        Arc::new(Self { platform, registry, sealer, clock })
+        Arc::new(Self { platform, registry, sealer, clock, tails: tails::Sessions::default() })
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Result<Response, ApiError> {

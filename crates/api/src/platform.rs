@@ -62,6 +62,9 @@ pub struct Addresses {
     pub api: String,
 }
 
+/// The events of a script: each an object as `wrangler tail` takes it.
+pub type TailEvents = tokio::sync::broadcast::Receiver<Arc<serde_json::Value>>;
+
 /// The system around the API.
 pub trait Platform: Send + Sync + 'static {
     /// What belongs to an account.
@@ -74,6 +77,8 @@ pub trait Platform: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Examined, String>>;
     /// Brings what runs in line with the catalog: resolves when requests get what is deployed now.
     fn apply<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<(), String>>;
+    /// The events of a script, as JSON, from now on. While somebody listens, its cells report them.
+    fn tail<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<TailEvents, String>>;
     /// Whether a cron expression can be followed; the error says why not.
     fn check_cron(&self, cron: &str) -> Result<(), String>;
     /// Where scripts answer.

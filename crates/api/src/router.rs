@@ -7,7 +7,8 @@ use skep_wire::BoxFuture;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    assets, deployments, identity, objects, routes, scripts, secrets, services, settings, subdomain, versions,
+    assets, deployments, identity, objects, routes, scripts, secrets, services, settings, subdomain, tails,
+    versions,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -100,6 +101,11 @@ pub const OPERATIONS: &[Operation] = operations! {
     POST "/zones/:zone/workers/routes" => routes::add_zone_route;
     PUT "/zones/:zone/workers/routes/:route" => routes::put_zone_route;
     DELETE "/zones/:zone/workers/routes/:route" => routes::delete_zone_route;
+
+    GET "/accounts/:account/workers/scripts/:script/tails" => tails::list;
+    POST "/accounts/:account/workers/scripts/:script/tails" => tails::create;
+    DELETE "/accounts/:account/workers/scripts/:script/tails/:tail" => tails::delete;
+    GET "/tails/:secret" => tails::connect, open;
 
     GET "/accounts/:account/workers/durable_objects/namespaces" => objects::namespaces;
 

@@ -140,6 +140,7 @@ pub fn wire(
         services: wiring.services,
         cache: Some("cache".into()),
         exposed: BTreeSet::new(),
+        tail: None,
         inspector: true,
     };
     Ok(Wired { spec, table: wiring.table })

@@ -1,5 +1,6 @@
 //! A unix-socket HTTP/1.1 server for one cell.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub async fn serve_unix(listener: UnixListener, service: Arc<dyn Service>, shutd
         };
         match accepted {
             Ok((stream, _)) => {
-                tokio::spawn(connection(stream, service.clone(), shutdown.clone()));
+                tokio::spawn(connection(stream, None, service.clone(), shutdown.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others may free some.
@@ -60,7 +61,8 @@ pub async fn serve_unix(listener: UnixListener, service: Arc<dyn Service>, shutd
     }
 }
 
-/// Serves `service` on `listener` until `shutdown`; connections may be upgraded.
+/// Serves `service` on `listener` until `shutdown`; connections may be upgraded. The peer's [`SocketAddr`] is
+/// among the extensions of each request.
 pub async fn serve_tcp(listener: TcpListener, service: Arc<dyn Service>, shutdown: Shutdown) {
     loop {
         let accepted = tokio::select! {
@@ -68,9 +70,9 @@ pub async fn serve_tcp(listener: TcpListener, service: Arc<dyn Service>, shutdow
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(connection(stream, service.clone(), shutdown.clone()));
+                tokio::spawn(connection(stream, Some(peer), service.clone(), shutdown.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -82,13 +84,17 @@ pub async fn serve_tcp(listener: TcpListener, service: Arc<dyn Service>, shutdow
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Option<SocketAddr>,
     service: Arc<dyn Service>,
     shutdown: Shutdown,
 ) {
     let handler = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let service = service.clone();
         async move {
-            let request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
+            let mut request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
             Ok::<_, std::convert::Infallible>(service.call(request).await)
         }
     });

@@ -111,6 +111,9 @@ impl Render<'_> {
         let bindings: Vec<Value> = spec.bindings.iter().map(|(name, b)| self.binding(name, b)).collect();
         worker.push(("bindings", Value::List(bindings)));
         worker.push(("globalOutbound", text("internet")));
+        if let Some(sink) = &spec.tail {
+            worker.push(("tails", list([text(self.tail(sink))])));
+        }
         if let Some(cache) = &spec.cache {
             worker.push(("cacheApiOutbound", text(external_name(cache))));
         }

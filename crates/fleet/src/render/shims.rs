@@ -9,6 +9,7 @@ use crate::spec::{Binding, DurableClass, Exposed};
 const EVENTS: &str = include_str!("../../../../shims/events.js");
 const FRONT: &str = include_str!("../../../../shims/front.js");
 const OBJECTS: &str = include_str!("../../../../shims/objects.js");
+const TAIL: &str = include_str!("../../../../shims/tail.js");
 const REMOTE_OBJECT: &str = include_str!("../../../../shims/remote-object.js");
 
 impl Render<'_> {
@@ -96,6 +97,19 @@ impl Render<'_> {
         ]);
         self.services.push(fields([("name", text("skep-events")), ("worker", worker)]));
         self.sockets.push((EVENTS_SOCKET.into(), text("skep-events")));
+    }
+
+    /// The worker that passes events on to the server `sink`; returns its service's name.
+    pub(super) fn tail(&mut self, sink: &str) -> &'static str {
+        self.files.push(("tail.js".into(), TAIL.into()));
+        let sink = fields([("name", text("SINK")), ("service", text(external_name(sink)))]);
+        let worker = fields([
+            ("modules", list([es_module("tail.js")])),
+            ("compatibilityDate", text(SHIM_DATE)),
+            ("bindings", list([sink])),
+        ]);
+        self.services.push(fields([("name", text("skep-tail")), ("worker", worker)]));
+        "skep-tail"
     }
 
     pub(super) fn exposed(&mut self) {

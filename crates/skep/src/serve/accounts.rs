@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use skep_api::{Addresses, Candidate, Examined, Platform};
+use skep_api::{Addresses, Candidate, Examined, Platform, TailEvents};
 use skep_assets::{ContentCache, DEFAULT_CAPACITY};
 use skep_catalog::Registry;
 use skep_cron::Expression;
@@ -124,6 +124,10 @@ impl Platform for Accounts {
             self.runner(account)?.apply(script).await?;
             self.read_hosts()
         })
+    }
+
+    fn tail<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<TailEvents, String>> {
+        Box::pin(async move { self.runner(account)?.tail(script).await })
     }
 
     fn check_cron(&self, cron: &str) -> Result<(), String> {

@@ -5,6 +5,7 @@ mod credentials;
 mod hosts;
 mod links;
 mod runner;
+mod tails;
 mod tenant;
 mod version;
 

@@ -4,22 +4,26 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use serde_json::Value as Json;
-use skep_api::{Candidate, Examined};
+use skep_api::{Candidate, Examined, TailEvents};
 use skep_assets::Assets;
 use skep_catalog::{Content, NamedHandlers, Sealer, Version};
 use skep_cron::{Cron, CronHandle};
 use skep_edge::Site;
-use skep_fleet::{CellSpec, DurableClass, Exposed, Fleet, FleetOptions};
+use skep_fleet::{CellSpec, DurableClass, Exposed, Fleet, FleetOptions, Worker};
 use skep_queues::ConsumerHandle;
 use skep_runtime::{Clock, Shutdown};
-use skep_wire::BoxFuture;
+use skep_wire::{BoxFuture, Service};
 use tokio::sync::mpsc;
 
 use super::links::links_of;
+use super::tails::Tails;
 use super::tenant::Tenant;
 use super::version::{bundle_of, config_of, open_assets};
 use crate::events::{CronTrigger, QueueConsumer};
 use crate::wiring::{Identity, wire};
+
+/// Cells go on reporting for so long after nobody listens any more.
+const UNTAIL_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What a runner needs of its surroundings.
 #[derive(Clone)]
@@ -67,6 +71,7 @@ pub struct Runner {
     /// One deploy at a time of each script.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     crons: Mutex<HashMap<String, CronHandle>>,
+    tails: Arc<Tails>,
     /// By queue: what was asked for, and who does it.
     consumers: Mutex<BTreeMap<String, (Json, ConsumerHandle)>>,
 }
@@ -89,6 +94,7 @@ impl Runner {
     /// An account's runner; nothing is started yet.
     pub fn new(tenant: Arc<Tenant>, around: Surroundings) -> Result<Arc<Self>, String> {
         let (wanted, mut wishes) = mpsc::unbounded_channel::<String>();
+        let (unwanted, mut reported) = mpsc::unbounded_channel::<String>();
         let fleet = Fleet::new(FleetOptions {
             launcher: around.launcher.clone(),
             engine: around.engine.clone(),
@@ -107,6 +113,7 @@ impl Runner {
             running: Mutex::default(),
             turns: Mutex::default(),
             crons: Mutex::default(),
+            tails: Tails::new(unwanted),
             consumers: Mutex::default(),
         });
         let weak: Weak<Self> = Arc::downgrade(&this);
@@ -118,6 +125,18 @@ impl Runner {
                         runner.fleet.set_broken(&name, error).await;
                     }
                 });
+            }
+        });
+        let weak: Weak<Self> = Arc::downgrade(&this);
+        tokio::spawn(async move {
+            while let Some(script) = reported.recv().await {
+                // Whoever lost his connection has time to come back.
+                tokio::time::sleep(UNTAIL_AFTER).await;
+                while reported.try_recv().is_ok() {}
+                let Some(runner) = weak.upgrade() else { return };
+                if let Err(error) = runner.untail(&script).await {
+                    tracing::warn!(script, error, "a script does not start");
+                }
             }
         });
         Ok(this)
@@ -210,6 +229,15 @@ impl Runner {
     /// Starts what the fleet calls `name`, a script or one of its other versions, unless it runs and lets others
     /// call what they call of it.
     fn start<'a>(self: &'a Arc<Self>, name: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        self.start_if(name, false)
+    }
+
+    /// Starts it in any case; what runs is replaced.
+    fn start_anew<'a>(self: &'a Arc<Self>, name: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        self.start_if(name, true)
+    }
+
+    fn start_if<'a>(self: &'a Arc<Self>, name: &'a str, anew: bool) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
             let (script, id) = name.split_once('@').map_or((name, None), |(script, id)| (script, Some(id)));
             let version = match id {
@@ -223,7 +251,8 @@ impl Runner {
             }
             let turn = self.turn(script);
             let _mine = turn.lock().await;
-            match self.fleet.worker(name).current().is_some() && !self.lacks(name) {
+            let runs = self.fleet.worker(name).current().is_some();
+            match !anew && runs && !self.lacks(name) {
                 true => Ok(()),
                 false => self.deploy(script, name, version).await,
             }
@@ -295,6 +324,12 @@ impl Runner {
         });
         let mut spec = wire(&config, &bundle, stores, assets.as_ref(), &scripts, identity.as_ref())?.spec;
         spec.inspector = false;
+        if let Some(version) = version
+            && let Some(sink) = self.sink(script, version)?
+        {
+            spec.services.insert("tail".into(), sink);
+            spec.tail = Some("tail".into());
+        }
         spec.exposed = self.needed_of(name);
         Ok(spec)
     }
@@ -389,6 +424,49 @@ impl Runner {
             named: named.collect(),
             startup_time_ms: tried.took.as_millis() as u64,
         })
+    }
+
+    /// Where a version's events go, if anybody wants them.
+    fn sink(&self, script: &str, version: &Version) -> Result<Option<Arc<dyn Service>>, String> {
+        let row = self.tenant.stores.catalog.script(script).map_err(|e| e.to_string())?;
+        let consumers: Vec<Arc<Worker>> = row
+            .iter()
+            .flat_map(|row| &row.settings.tail_consumers)
+            .filter_map(|consumer| consumer["service"].as_str())
+            .filter(|consumer| *consumer != script)
+            .map(|consumer| self.fleet.worker(consumer))
+            .collect();
+        let wanted = self.tails.is_wanted(script) || !consumers.is_empty();
+        Ok(wanted.then(|| self.tails.sink(script, &version.id, consumers)))
+    }
+
+    /// The events of a script from now on. Its cells are started anew if they do not report them yet.
+    pub async fn tail(self: &Arc<Self>, script: &str) -> Result<TailEvents, String> {
+        let (events, is_new) = self.tails.listen(script);
+        if is_new {
+            self.start_all_anew(script).await?;
+        }
+        Ok(events)
+    }
+
+    /// Lets cells report no more if nobody listens. Those with Durable Objects do so at the next deploy: their
+    /// objects would be started anew for it.
+    async fn untail(self: &Arc<Self>, script: &str) -> Result<(), String> {
+        let has_objects =
+            !self.tenant.stores.catalog.namespaces(script).map_err(|e| e.to_string())?.is_empty();
+        if has_objects || self.tails.is_wanted(script) {
+            return Ok(());
+        }
+        self.start_all_anew(script).await
+    }
+
+    async fn start_all_anew(self: &Arc<Self>, script: &str) -> Result<(), String> {
+        let names: Vec<String> =
+            lock(&self.running).keys().filter(|name| is_of(script, name)).cloned().collect();
+        for name in names {
+            self.start_anew(&name).await?;
+        }
+        Ok(())
     }
 
     /// Notes whom the versions of `script` call.
