@@ -122,10 +122,11 @@ fn tidy(event: &mut Json) {
     {
         fields.remove("entrypoint");
     }
-    if let Some(logs) = event["logs"].as_array_mut() {
+    if let Some(logs) = event.get_mut("logs").and_then(Json::as_array_mut) {
         logs.retain(|log| !log["message"][0].as_str().is_some_and(|text| text.starts_with(OUR_REPORT)));
     }
-    for exception in event["exceptions"].as_array_mut().into_iter().flatten() {
+    let exceptions = event.get_mut("exceptions").and_then(Json::as_array_mut);
+    for exception in exceptions.into_iter().flatten() {
         if let Some(stack) = exception["stack"].as_str() {
             let own: Vec<&str> = stack.lines().filter(|line| !line.contains(OUR_MODULE)).collect();
             exception["stack"] = own.join("\n").into();
