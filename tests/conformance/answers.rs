@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::harness::PATIENCE;
 
-/// Cases that are asked at a time.
-const AT_A_TIME: usize = 4;
+/// Groups that run at a time. Most of their time is waiting for alarms and delays.
+const AT_A_TIME: usize = 6;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,26 +78,31 @@ pub fn cases(url: &str) -> Vec<Case> {
     names.into_iter().map(|(group, name)| Case { group, name, how: How::Function }).collect()
 }
 
-/// Runs every case on both.
+/// Runs every case on both. Cases of a group run one after the other: they share a database, or a queue.
 pub fn compare(cases: &[Case], ours: &str, theirs: &str) -> Vec<Outcome> {
+    let groups: Vec<&[Case]> = cases.chunk_by(|a, b| a.group == b.group).collect();
     let next = AtomicUsize::new(0);
     let run = || {
         let mut outcomes = Vec::new();
-        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            outcomes.push(std::thread::scope(|scope| {
-                let ours = scope.spawn(|| ask(case, ours));
-                Outcome { case: case.clone(), theirs: ask(case, theirs), ours: ours.join().unwrap() }
-            }));
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(group) = groups.get(number) else { return outcomes };
+            outcomes.push((number, group.iter().map(|case| on_both(case, ours, theirs)).collect::<Vec<_>>()));
         }
-        outcomes
     };
-    let mut outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+    let mut outcomes: Vec<_> = std::thread::scope(|scope| {
         let runs: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(run)).collect();
         runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
     });
-    // The order in which they were written.
-    outcomes.sort_by_key(|outcome| cases.iter().position(|case| *case == outcome.case));
-    outcomes
+    outcomes.sort_by_key(|(number, _)| *number);
+    outcomes.into_iter().flat_map(|(_, outcomes)| outcomes).collect()
+}
+
+fn on_both(case: &Case, ours: &str, theirs: &str) -> Outcome {
+    std::thread::scope(|scope| {
+        let ours = scope.spawn(|| ask(case, ours));
+        Outcome { case: case.clone(), theirs: ask(case, theirs), ours: ours.join().unwrap() }
+    })
 }
 
 fn ask(case: &Case, url: &str) -> Value {

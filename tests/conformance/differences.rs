@@ -12,11 +12,27 @@ use super::answers::{Differences, Outcome};
 pub struct Listed {
     /// Why, for users.
     pub why: String,
-    /// Where Cloudflare says what is right, if it does.
+    /// Whom Cloudflare's documentation agrees with.
+    #[serde(default)]
+    pub agrees: Agrees,
+    /// Where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub documentation: Option<String>,
     /// What differs, by the case.
     pub cases: BTreeMap<String, Differences>,
+}
+
+/// Whom Cloudflare's documentation agrees with.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Agrees {
+    Skep,
+    Miniflare,
+    /// What Skep has more is described as its own.
+    Both,
+    /// It does not say.
+    #[default]
+    Unsaid,
 }
 
 /// Takes over how the listed cases differ now, and lists the others without a reason.
@@ -35,7 +51,12 @@ pub fn update(listed: &mut Vec<Listed>, outcomes: &[Outcome]) {
     }
     listed.retain(|entry| !entry.cases.is_empty());
     if !unlisted.is_empty() {
-        listed.push(Listed { why: String::new(), documentation: None, cases: unlisted });
+        listed.push(Listed {
+            why: String::new(),
+            agrees: Agrees::Unsaid,
+            documentation: None,
+            cases: unlisted,
+        });
     }
 }
 
@@ -46,6 +67,9 @@ pub fn complaints(listed: &[Listed], outcomes: &[Outcome]) -> Vec<String> {
     for entry in listed {
         if entry.why.trim().is_empty() {
             complaints.push(format!("no reason is given for {:?}", entry.cases.keys().collect::<Vec<_>>()));
+        }
+        if entry.agrees != Agrees::Unsaid && entry.documentation.is_none() {
+            complaints.push(format!("where is it documented? {}", entry.why));
         }
         for (case, differences) in &entry.cases {
             if known.insert(case, differences).is_some() {

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::answers::{Differences, Outcome};
-use super::differences::Listed;
+use super::differences::{Agrees, Listed};
 use super::folder;
 
 /// Characters of a value that the page shows.
-const SHOWN: usize = 160;
+const SHOWN: usize = 120;
+
+/// Places of a case that the page shows.
+const ROWS: usize = 3;
 
 pub fn render(outcomes: &[Outcome], listed: &[Listed]) -> String {
     let introduction = std::fs::read_to_string(folder().join("introduction.md")).unwrap();
@@ -47,10 +50,7 @@ fn reasons(listed: &[Listed]) -> String {
     for (group, entries) in groups {
         let _ = writeln!(text, "\n### {group}");
         for entry in entries {
-            let _ = write!(text, "\n{}", entry.why);
-            if let Some(link) = &entry.documentation {
-                let _ = write!(text, " ([documentation]({link}))");
-            }
+            let _ = write!(text, "\n{}{}", entry.why, agreement(entry));
             text.push_str("\n\n| case | where | Skep | Miniflare |\n|---|---|---|---|\n");
             for (case, differences) in &entry.cases {
                 rows(&mut text, case.split_once(" / ").map_or(case, |(_, name)| name), differences);
@@ -60,10 +60,25 @@ fn reasons(listed: &[Listed]) -> String {
     text
 }
 
+/// Whom Cloudflare's documentation agrees with.
+fn agreement(entry: &Listed) -> String {
+    let Some(link) = &entry.documentation else { return String::new() };
+    let who = match entry.agrees {
+        Agrees::Skep => "Skep does as [documented]",
+        Agrees::Miniflare => "Miniflare does as [documented]",
+        Agrees::Both => "Both do as [documented]",
+        Agrees::Unsaid => "Not in the [documentation]",
+    };
+    format!(" {who}({link}).")
+}
+
 fn rows(text: &mut String, case: &str, differences: &Differences) {
-    for (at, [ours, theirs]) in differences {
+    for (at, [ours, theirs]) in differences.iter().take(ROWS) {
         let at = at.trim_start_matches('/');
         let _ = writeln!(text, "| {case} | {at} | {} | {} |", shown(ours), shown(theirs));
+    }
+    if let more @ 1.. = differences.len().saturating_sub(ROWS) {
+        let _ = writeln!(text, "| {case} | and {more} more | | |");
     }
 }
 

@@ -3,14 +3,21 @@
 use super::answers::{Case, How};
 use super::folder;
 
-/// A line of `requests.txt`: a name, and the request.
 pub fn all() -> Vec<Case> {
     let text = std::fs::read_to_string(folder().join("requests.txt")).unwrap();
-    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(parse).collect()
+    let mut group = "";
+    let mut cases = Vec::new();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            Some(name) => group = name,
+            None => cases.push(parse(group, line)),
+        }
+    }
+    cases
 }
 
 /// `name | method path | header: value; header: value | headers to compare`
-fn parse(line: &str) -> Case {
+fn parse(group: &str, line: &str) -> Case {
     let parts: Vec<&str> = line.split('|').map(str::trim).collect();
     let [name, request, headers, compared] = parts[..] else { panic!("{line}") };
     let (method, path) = request.split_once(' ').unwrap();
@@ -24,5 +31,5 @@ fn parse(line: &str) -> Case {
         headers: headers.collect(),
         compared: compared.split_whitespace().map(str::to_owned).collect(),
     };
-    Case { group: "Static assets over HTTP".into(), name: name.to_owned(), how }
+    Case { group: group.to_owned(), name: name.to_owned(), how }
 }

@@ -11,6 +11,7 @@ mod inspector;
 mod keys;
 mod serve;
 mod signals;
+mod stand_ins;
 mod stores;
 mod terminal;
 mod watch;

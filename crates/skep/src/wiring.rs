@@ -4,24 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{HeaderValue, StatusCode};
-use skep_assets::{Assets, AssetsBinding, Decision};
+use skep_assets::{Assets, AssetsBinding};
 use skep_bundle::{Bundle, Format};
 use skep_catalog::{Change, Migration};
 use skep_config::WorkerConfig;
-use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, RUN_WORKER_HEADER, Workflow};
+use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, Workflow};
 use skep_ratelimit::Limits;
-use skep_wire::{BoxFuture, Request, Response, Service, empty, full, reply};
+use skep_wire::Service;
 
 use crate::dates::ENGINE_DATE;
+use crate::stand_ins::{Front, NotRunning};
 use crate::stores::Stores;
 
 /// A cell in the making.
 struct Wiring<'a> {
     config: &'a WorkerConfig,
     stores: &'a Stores,
-    /// All scripts that run.
-    scripts: &'a BTreeSet<String>,
+    /// All workers of the session.
+    running: &'a Running,
     bindings: BTreeMap<String, Binding>,
     services: BTreeMap<String, Arc<dyn Service>>,
     /// For people: name, kind, what it is backed by.
@@ -96,20 +96,35 @@ fn is_own(config: &WorkerConfig, script: Option<&String>) -> bool {
     script.is_none_or(|script| *script == config.name)
 }
 
-/// Puts a project's code and its bindings together. `scripts` are the names of all that run.
+/// The workers that service bindings can name.
+#[derive(Default)]
+pub struct Running {
+    /// Those that have a cell.
+    pub scripts: BTreeSet<String>,
+    /// Those of static assets alone, which have none.
+    pub sites: BTreeMap<String, Arc<Assets>>,
+}
+
+impl FromIterator<String> for Running {
+    fn from_iter<I: IntoIterator<Item = String>>(scripts: I) -> Self {
+        Self { scripts: scripts.into_iter().collect(), ..Self::default() }
+    }
+}
+
+/// Puts a project's code and its bindings together. `running` are all workers of the session.
 pub fn wire(
     config: &WorkerConfig,
     bundle: &Bundle,
     stores: &Stores,
     assets: Option<&Arc<Assets>>,
-    scripts: &BTreeSet<String>,
+    running: &Running,
     identity: Option<&Identity>,
 ) -> Result<Wired, String> {
     check_classes(config, bundle)?;
     let mut wiring = Wiring {
         config,
         stores,
-        scripts,
+        running,
         bindings: BTreeMap::new(),
         services: BTreeMap::new(),
         table: Vec::new(),
@@ -348,16 +363,20 @@ impl Wiring<'_> {
                 Some(entrypoint) => format!("{entrypoint} of {}", b.service),
                 None => b.service.clone(),
             };
-            let binding = match b.service == config.name {
-                true => Binding::OwnEntrypoint { entrypoint, props },
-                false if !self.scripts.contains(&b.service) => {
+            let site = self.running.sites.get(&b.service).filter(|_| entrypoint.is_none());
+            let binding = match (b.service == config.name, site) {
+                (true, _) => Binding::OwnEntrypoint { entrypoint, props },
+                (_, Some(assets)) => {
+                    Binding::Fetcher { service: self.serve(Arc::new(AssetsBinding(assets.clone()))) }
+                }
+                _ if !self.running.scripts.contains(&b.service) => {
                     let entrypoint = entrypoint.unwrap_or_else(|| "default".into());
                     let service = self.serve(Arc::new(NotRunning { script: b.service.clone(), entrypoint }));
                     let backing = format!("{} (not running: add its configuration with -c)", b.service);
                     self.add(&b.binding, "Service", backing, Binding::Fetcher { service });
                     continue;
                 }
-                false => Binding::RemoteEntrypoint { script: b.service.clone(), entrypoint, props },
+                _ => Binding::RemoteEntrypoint { script: b.service.clone(), entrypoint, props },
             };
             self.add(&b.binding, "Service", backing, binding);
         }
@@ -382,41 +401,5 @@ impl Wiring<'_> {
             let backing = config.directory.to_string_lossy().into_owned();
             self.add(name, "Assets", backing, Binding::Fetcher { service });
         }
-    }
-}
-
-/// Decides for calls from other workers whether they are for an asset.
-struct Front(Arc<Assets>);
-
-impl Service for Front {
-    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
-        Box::pin(async move {
-            let (parts, _) = request.into_parts();
-            match self.0.route(&parts) {
-                Decision::Asset => self.0.serve(&parts).await,
-                Decision::Answer(response) => *response,
-                Decision::Worker | Decision::WorkerImage => {
-                    let mut run = reply(StatusCode::NO_CONTENT, empty());
-                    run.headers_mut().insert(RUN_WORKER_HEADER, HeaderValue::from_static("1"));
-                    run
-                }
-            }
-        })
-    }
-}
-
-/// Stands in for a script that is not part of the session. Status and text are wrangler's.
-struct NotRunning {
-    script: String,
-    entrypoint: String,
-}
-
-impl Service for NotRunning {
-    fn call(&self, _: Request) -> BoxFuture<'_, Response> {
-        let Self { script, entrypoint } = self;
-        let text = format!(
-            "Couldn't find a local dev session for the \"{entrypoint}\" entrypoint of service \"{script}\" to proxy to"
-        );
-        Box::pin(async { reply(StatusCode::SERVICE_UNAVAILABLE, full(text)) })
     }
 }

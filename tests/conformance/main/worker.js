@@ -12,7 +12,7 @@ import { queue, queues } from "./queues.js";
 import { r2 } from "./r2.js";
 import { multipart } from "./multipart.js";
 import { ratelimit } from "./ratelimit.js";
-import { scheduled, schedules } from "./schedules.js";
+import { scheduled } from "./schedules.js";
 import { services } from "./services.js";
 import { sockets } from "./sockets.js";
 import { workflows } from "./workflows.js";
@@ -33,7 +33,6 @@ const groups = {
 	WebSockets: sockets,
 	Workflows: workflows,
 	"Rate limits": ratelimit,
-	"Cron triggers": schedules,
 	"Analytics Engine": analytics,
 	Runtime: misc,
 };

@@ -282,7 +282,7 @@ impl Render<'_> {
             fields([
                 ("name", text(name)),
                 ("address", self.address(name)),
-                ("http", if name.starts_with('x') { rpc_options() } else { http_options() }),
+                ("http", if name.starts_with('x') { callee_options() } else { http_options() }),
                 ("service", service.clone()),
             ])
         });
@@ -311,12 +311,22 @@ fn http_options() -> Value {
     fields([("cfBlobHeader", text(CF_HEADER)), ("forwardedProtoHeader", text(PROTO_HEADER))])
 }
 
-/// Both ends of a link speak HTTP and, after `CONNECT`, the engine's RPC.
+/// The caller's end of a link; both speak HTTP and, after `CONNECT`, the engine's RPC.
 fn rpc_options() -> Value {
     fields([
         ("cfBlobHeader", text(CF_HEADER)),
         ("forwardedProtoHeader", text(PROTO_HEADER)),
         ("capnpConnectHost", text(RPC_HOST)),
+    ])
+}
+
+/// The callee's end: HTTP needs a `Host`, and between two workers on Cloudflare there is none.
+fn callee_options() -> Value {
+    fields([
+        ("cfBlobHeader", text(CF_HEADER)),
+        ("forwardedProtoHeader", text(PROTO_HEADER)),
+        ("capnpConnectHost", text(RPC_HOST)),
+        ("injectRequestHeaders", list([fields([("name", text("Host"))])])),
     ])
 }
 

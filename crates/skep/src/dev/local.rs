@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
+use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use skep_edge::LocalHandler;
 use skep_fleet::Worker;
@@ -49,13 +50,13 @@ impl Local {
             Some(Ok(time)) => time,
             Some(Err(_)) => {
                 let text = "`time` must be a number of milliseconds since the Unix epoch";
-                return reply(StatusCode::BAD_REQUEST, full(text));
+                return plain_text(StatusCode::BAD_REQUEST, text.to_owned());
             }
         };
         let result = run_scheduled(&self.worker, &parameter("cron").unwrap_or_default(), time).await;
         let outcome = match result {
             Ok(outcome) => outcome,
-            Err(error) => return reply(StatusCode::INTERNAL_SERVER_ERROR, full(error)),
+            Err(error) => return plain_text(StatusCode::INTERNAL_SERVER_ERROR, error),
         };
         let status = match outcome.outcome.as_str() {
             "ok" => StatusCode::OK,
@@ -69,6 +70,13 @@ impl Local {
             true => "Ran scheduled event".to_owned(),
             false => outcome.outcome,
         };
-        reply(status, full(text))
+        plain_text(status, text)
     }
+}
+
+fn plain_text(status: StatusCode, text: String) -> Response {
+    let mut response = reply(status, full(text));
+    let plain = HeaderValue::from_static("text/plain;charset=UTF-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
 }

@@ -18,7 +18,7 @@ use crate::events::{CronTrigger, QueueConsumer, consumer_settings};
 use crate::stores::Stores;
 use crate::terminal::{Style, paint, say};
 use crate::watch::Watcher;
-use crate::wiring::{Wired, migrate, wire};
+use crate::wiring::{Running, Wired, migrate, wire};
 
 /// The projects and everything that they run on.
 pub struct Session {
@@ -133,10 +133,15 @@ impl Session {
     fn wire_all(&self) -> Vec<(usize, Result<Wired, String>)> {
         let mut all = Vec::new();
         let mut specs = Vec::new();
-        let scripts = self.projects.iter().map(|project| project.config.name.clone()).collect();
+        let (scripts, sites): (Vec<_>, Vec<_>) =
+            self.projects.iter().partition(|project| project.config.main.is_some());
+        let running = Running {
+            scripts: scripts.iter().map(|project| project.config.name.clone()).collect(),
+            sites: sites.iter().filter_map(|p| Some((p.config.name.clone(), p.assets.clone()?))).collect(),
+        };
         for (n, project) in self.projects.iter().enumerate() {
             let Some(bundle) = &project.bundle else { continue };
-            match wire(&project.config, bundle, &self.stores, project.assets.as_ref(), &scripts, None) {
+            match wire(&project.config, bundle, &self.stores, project.assets.as_ref(), &running, None) {
                 Ok(wired) => {
                     specs.push(wired.spec);
                     all.push((n, Ok(wired.table)));

@@ -1,0 +1,44 @@
+//! What answers calls from other workers in the place of a script.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+use skep_assets::{Assets, Decision};
+use skep_fleet::RUN_WORKER_HEADER;
+use skep_wire::{BoxFuture, Request, Response, Service, empty, full, reply};
+
+/// Decides for calls from other workers whether they are for an asset.
+pub struct Front(pub Arc<Assets>);
+
+impl Service for Front {
+    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move {
+            let (parts, _) = request.into_parts();
+            match self.0.route(&parts) {
+                Decision::Asset => self.0.serve(&parts).await,
+                Decision::Answer(response) => *response,
+                Decision::Worker | Decision::WorkerImage => {
+                    let mut run = reply(StatusCode::NO_CONTENT, empty());
+                    run.headers_mut().insert(RUN_WORKER_HEADER, HeaderValue::from_static("1"));
+                    run
+                }
+            }
+        })
+    }
+}
+
+/// Stands in for a script that is not part of the session. Status and text are wrangler's.
+pub struct NotRunning {
+    pub script: String,
+    pub entrypoint: String,
+}
+
+impl Service for NotRunning {
+    fn call(&self, _: Request) -> BoxFuture<'_, Response> {
+        let Self { script, entrypoint } = self;
+        let text = format!(
+            "Couldn't find a local dev session for the \"{entrypoint}\" entrypoint of service \"{script}\" to proxy to"
+        );
+        Box::pin(async { reply(StatusCode::SERVICE_UNAVAILABLE, full(text)) })
+    }
+}
