@@ -16,7 +16,7 @@ use answers::{Case, Outcome};
 use differences::Listed;
 
 /// The projects. Requests go to the first.
-const PROJECTS: [&str; 4] = ["main", "other", "site-force", "site-drop"];
+const PROJECTS: [&str; 5] = ["main", "other", "mixed", "site-force", "site-drop"];
 
 fn folder() -> PathBuf {
     repository().join("tests/conformance")

@@ -142,10 +142,20 @@ fn request(url: &str, method: &str, headers: &BTreeMap<String, String>, compared
     }
     let response = agent().run(request.body(()).unwrap()).unwrap_or_else(|e| panic!("{method} {url}: {e}"));
     let (parts, mut body) = response.into_parts();
-    let mut answer = json!({ "status": parts.status.as_u16(), "body": body.read_to_string().unwrap() });
+    let mut answer =
+        json!({ "status": parts.status.as_u16(), "body": readable(&body.read_to_vec().unwrap()) });
     for name in compared {
         let values: Vec<_> = parts.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect();
         answer[name] = if values.is_empty() { Value::Null } else { values.join(", ").into() };
     }
     answer
+}
+
+/// Text without a stack, or what kind of bytes it is.
+fn readable(body: &[u8]) -> String {
+    match std::str::from_utf8(body) {
+        Ok(text) => text.split("\n    at ").next().unwrap_or_default().to_owned(),
+        Err(_) if body.starts_with(&[0x1f, 0x8b]) => "<gzip>".into(),
+        Err(_) => format!("<{} bytes>", body.len()),
+    }
 }

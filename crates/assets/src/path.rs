@@ -6,7 +6,7 @@ use url::Url;
 
 /// The `pathname` that `new URL(…)` gives for the path of a request: backslashes are slashes, `.` and `..`
 /// are resolved, what may not stand in a URL is percent-encoded.
-pub(crate) fn pathname(raw: &str) -> Cow<'_, str> {
+pub fn pathname(raw: &str) -> Cow<'_, str> {
     if !raw.starts_with('/') {
         return Cow::Owned(parsed(&format!("/{raw}")));
     }

@@ -1,13 +1,14 @@
 //! One request: which site, assets or worker.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
-use skep_assets::{Assets, Decision, image_reply_allowed};
+use skep_assets::{Assets, Decision, image_reply_allowed, pathname};
 use skep_fleet::Worker;
 use skep_wire::{BoxFuture, full, reply};
 
@@ -61,6 +62,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Response<EdgeBody> {
     let (mut parts, body) = request.into_parts();
+    parts.uri = normal(parts.uri);
     let Some(site) = router.route(&parts) else {
         return context.error(ErrorCode::NotFound, &parts.headers, None);
     };
@@ -90,7 +92,40 @@ async fn answer(
     }
 }
 
+/// The URL that a worker's `new URL(request.url)` makes of it, so that rules, assets and the worker see one path.
+fn normal(uri: Uri) -> Uri {
+    let path = match pathname(uri.path()) {
+        Cow::Owned(path) if path != uri.path() => path,
+        _ => return uri,
+    };
+    let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = format!("{path}{query}").try_into().ok();
+    Uri::from_parts(parts).unwrap_or(uri)
+}
+
 /// Cloudflare's answer to an image optimiser that would fetch something else than an image.
 fn blocked() -> Response<EdgeBody> {
     reply(StatusCode::FORBIDDEN, full("Blocked")).map(EdgeBody::Own)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_what_a_url_parser_makes_of_it() {
+        for (raw, expected) in [
+            ("/a/b?c=/../d", "/a/b?c=/../d"),
+            ("/a/../b/./c?d", "/b/c?d"),
+            ("/a/%2e%2E/b", "/b"),
+            ("http://host/x/../y?z", "http://host/y?z"),
+            ("/../..", "/"),
+            ("//a//b", "//a//b"),
+            ("*", "*"),
+        ] {
+            assert_eq!(normal(raw.parse().unwrap()).to_string(), expected, "{raw}");
+        }
+    }
 }

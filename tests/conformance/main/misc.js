@@ -15,6 +15,7 @@ export const misc = {
 	"the visitor's Accept-Encoding": ({ request }) => request.headers.get("accept-encoding"),
 	"request.cf": ({ request }) => Object.fromEntries(["colo", "httpProtocol", "tlsVersion", "timezone"].map((name) => [name, kind(request.cf?.[name])])),
 	"request.cf: where the visitor is": ({ request }) => Object.fromEntries(["country", "asn", "city"].map((name) => [name, kind(request.cf?.[name])])),
+	"request.cf: what is known of the connection": ({ request }) => Object.fromEntries(["clientAcceptEncoding", "requestPriority", "tlsCipher", "edgeRequestKeepAliveStatus", "isEUCountry", "botManagement", "tlsClientAuth"].map((name) => [name, kind(request.cf?.[name])])),
 	"headers that an edge adds": ({ request }) => Object.fromEntries(["cf-connecting-ip", "cf-ray", "cf-visitor", "x-forwarded-proto", "x-real-ip", "cf-ipcountry"].map((name) => [name, kind(request.headers.get(name))])),
 	"headers that are not the visitor's to see": ({ request }) => [...request.headers.keys()].filter((name) => /^(x-skep|mf-)/.test(name)),
 	"ctx": ({ ctx }) => attempts({ props: () => ctx.props, waitUntil: () => ctx.waitUntil(Promise.resolve()), passThrough: () => ctx.passThroughOnException() }),

@@ -75,6 +75,44 @@ export const services = {
 		own: await caught(() => NAMED.failWith(Object.assign(new Error("own"), { name: "OwnError" }))),
 		cause: await caught(() => NAMED.failWith(new Error("outer", { cause: new Error("inner") }))),
 	}),
+	"a callee with static assets: fetch": ({ env: { MIXED, MIXED_NAMED } }) => {
+		const get = async (service, path, init) => { const r = await service.fetch(`https://x.y${path}`, { redirect: "manual", ...init }); return [r.status, r.headers.get("content-type"), r.headers.get("location"), await r.text()]; };
+		return attempts({
+			asset: () => get(MIXED, "/data.json"),
+			page: () => get(MIXED, "/page"),
+			moved: () => get(MIXED, "/docs/guide.html"),
+			redirect: () => get(MIXED, "/old"),
+			head: () => get(MIXED, "/data.json", { method: "HEAD" }),
+			first: () => get(MIXED, "/file.txt"),
+			script: () => get(MIXED, "/nothing?q"),
+			post: () => get(MIXED, "/data.json", { method: "POST", body: "body" }),
+			postElsewhere: () => get(MIXED, "/nothing", { method: "POST", body: "body" }),
+			named: () => get(MIXED_NAMED, "/data.json"),
+		});
+	},
+	"a callee with static assets: RPC": ({ env: { MIXED, MIXED_NAMED } }) => attempts({
+		add: () => MIXED.add(1, 2),
+		types: () => MIXED.echo(new Date(0), new Map([[1, 2]]), 5n),
+		property: () => MIXED.property,
+		target: async () => { using counter = await MIXED.counter(); await counter.up(); return counter.up(); },
+		pipelined: () => MIXED.counter().up(),
+		stream: async () => new Response(await MIXED.stream()).text(),
+		callback: () => MIXED.callback((n) => n + 1),
+		fail: () => MIXED.fail(),
+		missing: () => MIXED.nothing(),
+		who: () => MIXED.who(),
+		named: () => MIXED_NAMED.who(),
+	}),
+	"a callee with static assets: a WebSocket": async ({ env: { MIXED } }) => {
+		const { status, webSocket } = await MIXED.fetch("https://x.y/ws", { headers: { upgrade: "websocket" } });
+		webSocket.accept();
+		const said = [];
+		webSocket.addEventListener("message", ({ data }) => said.push(data));
+		webSocket.send("over");
+		await eventually(() => said.length);
+		webSocket.close();
+		return [status, said];
+	},
 	"RPC: the default export": ({ env: { PLAIN } }) => attempt(() => PLAIN.rpc(1)),
 	"RPC: names that are reserved": ({ env: { NAMED } }) => attempts({
 		constructor: () => NAMED.constructor.name,

@@ -4,6 +4,7 @@ import { analytics } from "./analytics.js";
 import { assets } from "./assets.js";
 import { cache } from "./cache.js";
 import { d1 } from "./d1.js";
+import { overHttp } from "./http.js";
 import { kv } from "./kv.js";
 import { plain } from "./kit.js";
 import { misc } from "./misc.js";
@@ -57,6 +58,7 @@ export default {
 			const [group, name] = [url.searchParams.get("group"), url.searchParams.get("name")];
 			return Response.json(await run(group, name, { env, ctx, request, url }));
 		}
+		if (url.pathname.startsWith("/http/")) return overHttp(url, request);
 		if (url.pathname.startsWith("/echo")) {
 			return Response.json({ method: request.method, path: url.pathname + url.search, body: await request.text() });
 		}
