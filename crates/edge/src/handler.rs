@@ -95,7 +95,7 @@ async fn answer(
 /// The URL that a worker's `new URL(request.url)` makes of it, so that rules, assets and the worker see one path.
 fn normal(uri: Uri) -> Uri {
     let path = match pathname(uri.path()) {
-        Cow::Owned(path) if path != uri.path() => path,
+        Cow::Owned(path) if uri.path().starts_with('/') && path != uri.path() => path,
         _ => return uri,
     };
     let query = uri.query().map_or(String::new(), |query| format!("?{query}"));

@@ -1,11 +1,27 @@
-//! What answers calls from other workers in the place of a script.
+//! Which workers others can call, and what answers in the place of a script.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 use skep_assets::{Assets, Decision};
 use skep_fleet::RUN_WORKER_HEADER;
 use skep_wire::{BoxFuture, Request, Response, Service, empty, full, reply};
+
+/// The workers that service bindings can name.
+#[derive(Default)]
+pub struct Running {
+    /// Those that have a cell.
+    pub scripts: BTreeSet<String>,
+    /// Those of static assets alone, which have none.
+    pub sites: BTreeMap<String, Arc<Assets>>,
+}
+
+impl FromIterator<String> for Running {
+    fn from_iter<I: IntoIterator<Item = String>>(scripts: I) -> Self {
+        Self { scripts: scripts.into_iter().collect(), ..Self::default() }
+    }
+}
 
 /// Decides for calls from other workers whether they are for an asset.
 pub struct Front(pub Arc<Assets>);

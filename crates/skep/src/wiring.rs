@@ -13,7 +13,7 @@ use skep_ratelimit::Limits;
 use skep_wire::Service;
 
 use crate::dates::ENGINE_DATE;
-use crate::stand_ins::{Front, NotRunning};
+use crate::stand_ins::{Front, NotRunning, Running};
 use crate::stores::Stores;
 
 /// A cell in the making.
@@ -94,21 +94,6 @@ fn change(change: skep_config::Change) -> Change {
 
 fn is_own(config: &WorkerConfig, script: Option<&String>) -> bool {
     script.is_none_or(|script| *script == config.name)
-}
-
-/// The workers that service bindings can name.
-#[derive(Default)]
-pub struct Running {
-    /// Those that have a cell.
-    pub scripts: BTreeSet<String>,
-    /// Those of static assets alone, which have none.
-    pub sites: BTreeMap<String, Arc<Assets>>,
-}
-
-impl FromIterator<String> for Running {
-    fn from_iter<I: IntoIterator<Item = String>>(scripts: I) -> Self {
-        Self { scripts: scripts.into_iter().collect(), ..Self::default() }
-    }
 }
 
 /// Puts a project's code and its bindings together. `running` are all workers of the session.

@@ -15,10 +15,11 @@ use super::output::Output;
 use super::project::{Affected, Project};
 use super::{complain, shown};
 use crate::events::{CronTrigger, QueueConsumer, consumer_settings};
+use crate::stand_ins::Running;
 use crate::stores::Stores;
 use crate::terminal::{Style, paint, say};
 use crate::watch::Watcher;
-use crate::wiring::{Running, Wired, migrate, wire};
+use crate::wiring::{Wired, migrate, wire};
 
 /// The projects and everything that they run on.
 pub struct Session {
