@@ -26,7 +26,7 @@ fn folder() -> PathBuf {
 fn skep_answers_as_miniflare_does_or_says_why_not() {
     let state = tempfile::tempdir().unwrap();
     let configurations = PROJECTS.map(|name| folder().join(name).join("wrangler.json").display().to_string());
-    let skep = std::thread::scope(|scope| {
+    let (skep, miniflare) = std::thread::scope(|scope| {
         let skep = scope.spawn(|| {
             let args: Vec<&str> = configurations.iter().flat_map(|path| ["-c", path.as_str()]).collect();
             dev_with(&folder().join("main"), &state.path().join("skep"), &args)
@@ -35,7 +35,6 @@ fn skep_answers_as_miniflare_does_or_says_why_not() {
             miniflare::start(&PROJECTS.map(|name| folder().join(name)), &state.path().join("miniflare"));
         (skep.join().unwrap(), miniflare)
     });
-    let (skep, miniflare) = skep;
 
     let cases: Vec<Case> = answers::cases(&skep.url).into_iter().chain(requests::all()).collect();
     let outcomes = answers::compare(&cases, &skep.url, &miniflare.url);
