@@ -8,11 +8,15 @@ use http_body::{Frame, SizeHint};
 use skep_fleet::Lease;
 use skep_wire::{Body, BoxError, ClientBody};
 
+use crate::decode::Decoded;
+
 /// A response's body: the cell's, as it comes, or our own.
 #[derive(Debug)]
 pub enum EdgeBody {
     /// From a cell; the lease counts the request in until the body has been sent.
     Cell(ClientBody, Lease),
+    /// From a cell, decoded for a client that does not take its encoding.
+    Decoded(Box<Decoded<ClientBody>>, Lease),
     /// From us.
     Own(Body),
 }
@@ -27,6 +31,7 @@ impl http_body::Body for EdgeBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Cell(body, _) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Decoded(body, _) => body.poll_frame(cx),
             Self::Own(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -34,6 +39,7 @@ impl http_body::Body for EdgeBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Cell(body, _) => body.is_end_stream(),
+            Self::Decoded(body, _) => body.is_end_stream(),
             Self::Own(body) => body.is_end_stream(),
         }
     }
@@ -41,6 +47,7 @@ impl http_body::Body for EdgeBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Cell(body, _) => body.size_hint(),
+            Self::Decoded(..) => SizeHint::default(),
             Self::Own(body) => body.size_hint(),
         }
     }

@@ -4,10 +4,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use skep_fleet::Worker;
-use skep_wire::{BoxError, SendError, empty};
+use skep_fleet::{Lease, Worker};
+use skep_wire::{BoxError, ClientBody, SendError, empty};
 
 use crate::body::EdgeBody;
+use crate::decode::{self, Decoded};
 use crate::error_page::{ErrorCode, error_page};
 use crate::headers::{Visitor, normalise_http2, strip_response};
 use crate::upgrade;
@@ -39,7 +40,7 @@ pub(crate) async fn forward(
     mut parts: Parts,
     body: Incoming,
 ) -> Response<EdgeBody> {
-    // What the error page needs once the request is gone.
+    // What is asked once the request is gone.
     let accept = accept_only(&parts.headers);
     let upgrade = upgrade::take(&mut parts);
     prepare(context, &mut parts, upgrade.is_some());
@@ -66,9 +67,7 @@ pub(crate) async fn forward(
                 return context.error(ErrorCode::WorkerException, &accept, Some(SEE_LOG));
             }
             Ok(response) => {
-                let mut response = response.map(|body| EdgeBody::Cell(body, lease));
-                strip_response(response.headers_mut());
-                return response;
+                return answer(response, &accept, lease);
             }
             // The process ended before it saw the request: the next one may have it.
             Err(SendError::Connect { unsent, .. }) if tries < MAX_TRIES => {
@@ -110,8 +109,27 @@ fn prepare(context: &Context<'_>, parts: &mut Parts, upgrading: bool) {
     parts.extensions = http::Extensions::new();
 }
 
+/// What the client takes: for the form of an error page, and for encodings.
 fn accept_only(headers: &HeaderMap) -> HeaderMap {
-    headers.get(header::ACCEPT).map(|v| (header::ACCEPT, v.clone())).into_iter().collect()
+    let accept = [header::ACCEPT, header::ACCEPT_ENCODING];
+    accept.into_iter().filter_map(|name| headers.get(&name).map(|value| (name, value.clone()))).collect()
+}
+
+/// The cell's response as the visitor gets it.
+fn answer(response: Response<ClientBody>, accept: &HeaderMap, lease: Lease) -> Response<EdgeBody> {
+    let (mut head, body) = response.into_parts();
+    strip_response(&mut head.headers);
+    let body = match decode::needed(accept, &head.headers) {
+        // A part of an encoded body cannot be decoded.
+        Some(coding)
+            if head.status != StatusCode::PARTIAL_CONTENT && !http_body::Body::is_end_stream(&body) =>
+        {
+            decode::rewrite(&mut head.headers);
+            EdgeBody::Decoded(Box::new(Decoded::new(coding, body)), lease)
+        }
+        _ => EdgeBody::Cell(body, lease),
+    };
+    Response::from_parts(head, body)
 }
 
 /// Whether this is the engine's own answer to an exception. An application cannot send it: a text body of its

@@ -45,7 +45,12 @@ impl Visitor {
     pub(crate) fn prepare(&self, headers: &mut HeaderMap, version: Version, ray: &HeaderValue) {
         strip_request(headers);
         let cf = if version == Version::HTTP_2 { &self.http2 } else { &self.http1 };
-        headers.insert(CF, cf.clone());
+        // What the worker makes is decoded for a client that does not take it.
+        let cf = match headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("br, gzip")) {
+            Some(original) => with_encoding(cf, &original),
+            None => cf.clone(),
+        };
+        headers.insert(CF, cf);
         headers.insert(PROTO, HeaderValue::from_static("http"));
         headers.insert(CONNECTING_IP, self.ip.clone());
         headers.insert(REAL_IP, self.ip.clone());
@@ -66,8 +71,20 @@ fn cf_json(protocol: &str, timezone: &str) -> String {
         "edgeRequestKeepAliveStatus": 1,
         "tlsVersion": "",
         "tlsCipher": "",
+        // The last one: `with_encoding` fills it in.
+        "clientAcceptEncoding": "",
     })
     .to_string()
+}
+
+/// `request.cf` with the visitor's own `Accept-Encoding`, which the header does not say any more.
+fn with_encoding(cf: &HeaderValue, original: &HeaderValue) -> HeaderValue {
+    let filled = || {
+        let start = cf.to_str().ok()?.strip_suffix("\"\"}")?;
+        let original = serde_json::Value::from(original.to_str().ok()?);
+        HeaderValue::try_from(format!("{start}{original}}}")).ok()
+    };
+    filled().unwrap_or_else(|| cf.clone())
 }
 
 /// Removes hop-by-hop headers, and all names by which workers trust the edge.
@@ -155,5 +172,22 @@ mod tests {
         let rays: std::collections::HashSet<_> = (0..1000).map(|_| new_ray()).collect();
         assert_eq!(rays.len(), 1000);
         assert!(rays.iter().all(|r| r.len() == 20));
+    }
+
+    #[test]
+    fn the_visitors_own_encodings_are_in_cf() {
+        let visitor = Visitor::new(IpAddr::from([127, 0, 0, 1]), "UTC");
+        let seen = |own: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.extend(own.map(|own| (header::ACCEPT_ENCODING, HeaderValue::from_static(own))));
+            visitor.prepare(&mut headers, Version::HTTP_11, &new_ray());
+            let cf: serde_json::Value = serde_json::from_slice(headers[CF].as_bytes()).unwrap();
+            (
+                headers[header::ACCEPT_ENCODING].clone(),
+                cf["clientAcceptEncoding"].as_str().unwrap().to_owned(),
+            )
+        };
+        assert_eq!(seen(Some("zstd, \"a")), ("br, gzip".parse().unwrap(), "zstd, \"a".into()));
+        assert_eq!(seen(None), ("br, gzip".parse().unwrap(), String::new()));
     }
 }

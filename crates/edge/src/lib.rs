@@ -7,6 +7,7 @@
 
 mod body;
 mod cell;
+mod decode;
 mod error_page;
 mod frames;
 mod handler;
