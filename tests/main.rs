@@ -14,5 +14,6 @@ mod layers;
 mod objects;
 mod projects;
 mod schema;
+mod serve;
 mod several;
 mod templates;

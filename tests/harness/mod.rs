@@ -3,6 +3,7 @@
 pub mod lane;
 pub mod npm;
 pub mod random;
+pub mod serve;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -145,23 +146,7 @@ impl Skep {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Result<Answer, ureq::Error> {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_global(Some(PATIENCE))
-            .build()
-            .into();
-        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = match body {
-            Some(body) => agent.run(request.body(body).unwrap())?,
-            None => agent.run(request.body(()).unwrap())?,
-        };
-        let (parts, mut body) = response.into_parts();
-        let body = body.with_config().limit(1 << 30).read_to_vec()?;
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        request(&format!("{}{path}", self.url), method, headers, body)
     }
 
     /// Everything that it has printed.
@@ -229,6 +214,32 @@ impl Drop for Skep {
             eprintln!("--- skep said{ended}:\n{}", self.output());
         }
     }
+}
+
+/// One request, on a connection of its own.
+pub fn request(
+    url: &str,
+    method: &str,
+    headers: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> Result<Answer, ureq::Error> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .timeout_global(Some(PATIENCE))
+        .build()
+        .into();
+    let mut request = ureq::http::Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = match body {
+        Some(body) => agent.run(request.body(body).unwrap())?,
+        None => agent.run(request.body(()).unwrap())?,
+    };
+    let (parts, mut body) = response.into_parts();
+    let body = body.with_config().limit(1 << 30).read_to_vec()?;
+    Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
 }
 
 /// Sends a signal by name.

