@@ -8,6 +8,8 @@ mod conformance;
 mod crash;
 mod dev;
 mod disk_full;
+mod edge;
+mod errors;
 mod frames;
 mod hive;
 mod layers;

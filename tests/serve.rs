@@ -221,6 +221,7 @@ fn what_cannot_be_deployed_is_refused_and_changes_nothing() {
         (&good, "../a.js", code, 400, 10021, "not the name of a module"),
         (&json!([]), "a.js", code, 400, 10021, "metadata"),
         (&with("compatibility_flags", json!(["no_such_flag"])), "a.js", code, 400, 10021, "no_such_flag"),
+        (&with("compatibility_flags", json!(["unsafe_module"])), "a.js", code, 400, 10021, "is experimental"),
         (
             &binding(json!({ "type": "browser", "name": "A" })),
             "a.js",

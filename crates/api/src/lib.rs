@@ -14,6 +14,7 @@ mod router;
 mod assets;
 mod bindings;
 mod deployments;
+mod flags;
 mod form;
 mod identity;
 mod migrations;

@@ -71,6 +71,7 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
     }
     if let Ok(flags) = serde_json::from_value(asked["compatibility_flags"].clone()) {
         content.compatibility_flags = flags;
+        crate::flags::check(&content.compatibility_flags)?;
     }
     for (key, field) in [("limits", &mut content.limits), ("placement", &mut content.placement)] {
         if let Some(value) = asked.get(key) {

@@ -242,6 +242,8 @@ async fn read_content(
         previous,
         namespaces,
     };
+    let flags = upload.strings("compatibility_flags")?.unwrap_or_default();
+    crate::flags::check(&flags)?;
     let keep = upload.strings("keep_bindings")?;
     let bindings = resolver.resolve(uploaded, keep.as_deref())?;
     let (ordered, service_worker) = upload.ordered()?;
@@ -264,7 +266,7 @@ async fn read_content(
         service_worker,
         bindings,
         compatibility_date: text("compatibility_date"),
-        compatibility_flags: upload.strings("compatibility_flags")?.unwrap_or_default(),
+        compatibility_flags: flags,
         limits: present("limits"),
         placement: present("placement"),
         usage_model: text("usage_model"),
