@@ -17,6 +17,7 @@ mod deployments;
 mod flags;
 mod form;
 mod identity;
+mod kv;
 mod migrations;
 mod modules;
 mod objects;

@@ -7,8 +7,8 @@ use skep_wire::BoxFuture;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    assets, deployments, identity, objects, routes, scripts, secrets, services, settings, subdomain, tails,
-    versions,
+    assets, deployments, identity, kv, objects, routes, scripts, secrets, services, settings, subdomain,
+    tails, versions,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -108,6 +108,21 @@ pub const OPERATIONS: &[Operation] = operations! {
     GET "/tails/:secret" => tails::connect, open;
 
     GET "/accounts/:account/workers/durable_objects/namespaces" => objects::namespaces;
+
+    GET "/accounts/:account/storage/kv/namespaces" => kv::list;
+    POST "/accounts/:account/storage/kv/namespaces" => kv::create;
+    GET "/accounts/:account/storage/kv/namespaces/:namespace" => kv::get;
+    PUT "/accounts/:account/storage/kv/namespaces/:namespace" => kv::rename;
+    DELETE "/accounts/:account/storage/kv/namespaces/:namespace" => kv::delete;
+    GET "/accounts/:account/storage/kv/namespaces/:namespace/keys" => kv::keys;
+    GET "/accounts/:account/storage/kv/namespaces/:namespace/values/:key" => kv::value;
+    PUT "/accounts/:account/storage/kv/namespaces/:namespace/values/:key" => kv::put;
+    DELETE "/accounts/:account/storage/kv/namespaces/:namespace/values/:key" => kv::delete_value;
+    GET "/accounts/:account/storage/kv/namespaces/:namespace/metadata/:key" => kv::value_metadata;
+    PUT "/accounts/:account/storage/kv/namespaces/:namespace/bulk" => kv::put_bulk;
+    DELETE "/accounts/:account/storage/kv/namespaces/:namespace/bulk" => kv::delete_bulk;
+    POST "/accounts/:account/storage/kv/namespaces/:namespace/bulk/delete" => kv::delete_bulk;
+    POST "/accounts/:account/storage/kv/namespaces/:namespace/bulk/get" => kv::get_bulk;
 
     POST "/accounts/:account/workers/scripts/:script/assets-upload-session" => assets::session;
     POST "/accounts/:account/workers/assets/upload" => assets::upload, open;

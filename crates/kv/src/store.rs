@@ -45,6 +45,20 @@ impl KvStore {
         open.insert(id.to_owned(), namespace.clone());
         Ok(namespace)
     }
+
+    /// Removes a namespace with all that is in it; one that is not there is no error. Blocking. Who still holds
+    /// it writes into nothing.
+    pub fn remove(&self, id: &str) -> Result<(), StoreError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(id);
+        let folder = self.dir.join(folder_name(id));
+        match std::fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::io(format!("cannot remove {}", folder.display()), e))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One run of the background job; a namespace that fails does not spare the others.

@@ -1,0 +1,341 @@
+//! KV namespaces and what is in them. <https://developers.cloudflare.com/api/resources/kv/>
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+use skep_catalog::{CatalogError, Kind, Resource};
+use skep_kv::{
+    BulkEntry, Entry, Expiration, KvError, ListOptions, MAX_VALUE_BYTES, Namespace, PutOptions, Value,
+};
+use skep_wire::{full, reply};
+
+use crate::call::Call;
+use crate::reply::{Answer, ApiError, ok, page, with_info};
+
+/// A bulk request is not longer than this. <https://developers.cloudflare.com/kv/platform/limits/>
+const MAX_BULK: usize = 100 << 20;
+const MAX_TITLE: usize = 512;
+
+fn shown(namespace: &Resource) -> Json {
+    json!({ "id": namespace.id, "title": namespace.name, "supports_url_encoding": true })
+}
+
+fn kv_error(error: KvError) -> ApiError {
+    let status = error.status();
+    if status.is_server_error() {
+        return ApiError::internal(error);
+    }
+    let code = match &error {
+        KvError::NotFound => 10009,
+        KvError::TtlNotPositive(_)
+        | KvError::TtlTooShort(_)
+        | KvError::ExpirationPassed(_)
+        | KvError::ExpirationTooSoon(_) => 10034,
+        _ => 10033,
+    };
+    ApiError::new(status, code, error.to_string())
+}
+
+fn title_exists(error: CatalogError) -> ApiError {
+    match error {
+        CatalogError::Exists(_) => {
+            ApiError::bad(10014, "A namespace with this account ID and title already exists.")
+        }
+        other => other.into(),
+    }
+}
+
+fn row(call: &Call) -> Result<Resource, ApiError> {
+    let found = call.tenant()?.catalog().resource(Kind::Kv, call.param(0))?;
+    found.ok_or_else(|| ApiError::not_found(10013, "namespace not found"))
+}
+
+fn namespace(call: &Call) -> Result<Arc<Namespace>, ApiError> {
+    let row = row(call)?;
+    call.tenant()?.kv().namespace(&row.id).map_err(crate::modules::storage)
+}
+
+pub(crate) async fn list(call: Call) -> Answer {
+    let (number, per_page) = call.page(20)?;
+    let mut all = call.tenant()?.catalog().resources(Kind::Kv)?;
+    if call.query("order").as_deref() == Some("id") {
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+    if call.query("direction").as_deref() == Some("desc") {
+        all.reverse();
+    }
+    page(all.iter().map(shown).collect(), number, per_page)
+}
+
+#[derive(Deserialize)]
+struct Title {
+    #[serde(default)]
+    title: String,
+}
+
+impl Title {
+    fn checked(self) -> Result<String, ApiError> {
+        match self.title.len() {
+            0 => Err(ApiError::bad(10019, "A title is required.")),
+            length if length > MAX_TITLE => {
+                Err(ApiError::bad(10019, format!("A title has at most {MAX_TITLE} characters.")))
+            }
+            _ => Ok(self.title),
+        }
+    }
+}
+
+pub(crate) async fn create(mut call: Call) -> Answer {
+    let name = call.json::<Title>().await?.checked()?;
+    let made = Resource {
+        id: uuid::Uuid::new_v4().simple().to_string(),
+        name,
+        created_ms: call.now_ms(),
+        settings: Json::Null,
+    };
+    let tenant = call.tenant()?;
+    ok(shown(&tenant.catalog().add_resource(Kind::Kv, made).await.map_err(title_exists)?))
+}
+
+pub(crate) async fn get(call: Call) -> Answer {
+    ok(shown(&row(&call)?))
+}
+
+pub(crate) async fn rename(mut call: Call) -> Answer {
+    let name = call.json::<Title>().await?.checked()?;
+    let changed = Resource { name, ..row(&call)? };
+    let tenant = call.tenant()?;
+    tenant.catalog().change_resource(Kind::Kv, changed.clone()).await.map_err(title_exists)?;
+    ok(shown(&changed))
+}
+
+pub(crate) async fn delete(call: Call) -> Answer {
+    let row = row(&call)?;
+    let tenant = call.tenant()?;
+    tenant.catalog().remove_resource(Kind::Kv, &row.id).await?;
+    let removed = tokio::task::spawn_blocking(move || tenant.kv().remove(&row.id));
+    removed.await.map_err(ApiError::internal)?.map_err(crate::modules::storage)?;
+    ok(Json::Null)
+}
+
+/// Metadata as JSON; what is kept was checked when it came.
+fn metadata(text: Option<&String>) -> Json {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Json::Null)
+}
+
+pub(crate) async fn keys(call: Call) -> Answer {
+    let limit = match call.query("limit") {
+        None => ListOptions::default().limit,
+        Some(text) => {
+            text.parse().map_err(|_| ApiError::bad(10033, "'limit' must be a number from 1 to 1000"))?
+        }
+    };
+    let options = ListOptions {
+        prefix: call.query("prefix").unwrap_or_default(),
+        cursor: call.query("cursor").filter(|cursor| !cursor.is_empty()),
+        limit,
+    };
+    let listed = namespace(&call)?.list(&options).map_err(kv_error)?;
+    let shown: Vec<Json> = listed
+        .keys
+        .iter()
+        .map(|key| {
+            let mut shown = json!({ "name": key.name });
+            if let Some(expiration) = key.expiration {
+                shown["expiration"] = expiration.into();
+            }
+            if key.metadata.is_some() {
+                shown["metadata"] = metadata(key.metadata.as_ref());
+            }
+            shown
+        })
+        .collect();
+    let info = json!({ "count": shown.len(), "cursor": listed.cursor.unwrap_or_default() });
+    with_info(shown.into(), info)
+}
+
+fn found(call: &Call) -> Result<Entry, ApiError> {
+    let entry = namespace(call)?.get(call.param(1)).map_err(kv_error)?;
+    entry.ok_or_else(|| ApiError::not_found(10009, "get: 'key not found'"))
+}
+
+async fn content(value: Value) -> Result<Bytes, ApiError> {
+    match value {
+        Value::Inline(bytes) => Ok(bytes),
+        Value::File(mut file) => {
+            let read = tokio::task::spawn_blocking(move || {
+                let mut bytes = Vec::new();
+                std::io::Read::read_to_end(&mut file, &mut bytes).map(|_| bytes)
+            });
+            Ok(read.await.map_err(ApiError::internal)?.map_err(ApiError::internal)?.into())
+        }
+    }
+}
+
+/// The value itself, without an envelope.
+pub(crate) async fn value(call: Call) -> Answer {
+    let entry = found(&call)?;
+    let expiration = entry.expiration;
+    let mut response = match entry.value {
+        Value::Inline(bytes) => reply(StatusCode::OK, full(bytes)),
+        Value::File(file) => {
+            let pieces = skep_store::read_pieces(file, 0, entry.size);
+            let mut response = reply(StatusCode::OK, skep_wire::stream(pieces));
+            response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(entry.size));
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if let Some(expiration) = expiration {
+        headers.insert("expiration", HeaderValue::from(expiration));
+    }
+    Ok(response)
+}
+
+pub(crate) async fn value_metadata(call: Call) -> Answer {
+    ok(metadata(found(&call)?.metadata.as_ref()))
+}
+
+fn seconds(call: &Call, name: &str) -> Result<Option<u64>, ApiError> {
+    match call.query(name) {
+        None => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| {
+            ApiError::bad(10034, format!("Invalid {name} of {text}. Please specify integer greater than 0."))
+        }),
+    }
+}
+
+/// A relative end wins over an absolute one. <https://developers.cloudflare.com/kv/api/write-key-value-pairs/>
+fn expiration(at: Option<u64>, after: Option<u64>) -> Option<Expiration> {
+    after.map(Expiration::After).or(at.map(Expiration::At))
+}
+
+pub(crate) async fn put(mut call: Call) -> Answer {
+    let mut options = PutOptions {
+        expiration: expiration(seconds(&call, "expiration")?, seconds(&call, "expiration_ttl")?),
+        metadata: None,
+    };
+    let namespace = namespace(&call)?;
+    let key = call.param(1).to_owned();
+    let is_form = call.header("content-type").is_some_and(|kind| kind.starts_with("multipart/form-data"));
+    let value = match is_form {
+        false => call.take_body(),
+        true => {
+            let form = call.form().await?.ok_or_else(|| ApiError::bad(10033, "Could not parse the form"))?;
+            let mut stored = form.document("metadata")?.unwrap_or(Json::Null);
+            // Some clients send the text of the JSON as a string.
+            if let Some(inner) = stored.as_str().and_then(|text| serde_json::from_str(text).ok()) {
+                stored = inner;
+            }
+            options.metadata = (!stored.is_null()).then(|| stored.to_string());
+            let value = form.0.into_iter().find(|part| part.name == "value");
+            full(value.ok_or_else(|| ApiError::bad(10033, "The form has no part \"value\""))?.bytes)
+        }
+    };
+    namespace.put(&key, options, value).await.map_err(kv_error)?;
+    ok(Json::Null)
+}
+
+pub(crate) async fn delete_value(call: Call) -> Answer {
+    namespace(&call)?.delete(call.param(1)).await.map_err(kv_error)?;
+    ok(Json::Null)
+}
+
+#[derive(Deserialize)]
+struct Pair {
+    key: String,
+    value: String,
+    #[serde(default)]
+    base64: bool,
+    expiration: Option<u64>,
+    expiration_ttl: Option<u64>,
+    metadata: Option<Json>,
+}
+
+async fn bulk_body<T: serde::de::DeserializeOwned>(call: &mut Call) -> Result<T, ApiError> {
+    let bytes = call.bytes(MAX_BULK).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::bad(10012, format!("could not parse the bulk request: {error}")))
+}
+
+pub(crate) async fn put_bulk(mut call: Call) -> Answer {
+    let pairs: Vec<Pair> = bulk_body(&mut call).await?;
+    let mut entries = Vec::with_capacity(pairs.len());
+    for pair in pairs {
+        let value: Bytes = match pair.base64 {
+            false => pair.value.into(),
+            true => STANDARD
+                .decode(&pair.value)
+                .map_err(|_| {
+                    ApiError::bad(10012, format!("The value of '{}' is not valid base64", pair.key))
+                })?
+                .into(),
+        };
+        let options = PutOptions {
+            expiration: expiration(pair.expiration, pair.expiration_ttl),
+            metadata: pair.metadata.filter(|m| !m.is_null()).map(|m| m.to_string()),
+        };
+        entries.push(BulkEntry { key: pair.key, options, value });
+    }
+    let count = entries.len();
+    namespace(&call)?.put_many(entries).await.map_err(kv_error)?;
+    ok(json!({ "successful_key_count": count, "unsuccessful_keys": [] }))
+}
+
+pub(crate) async fn delete_bulk(mut call: Call) -> Answer {
+    let keys: Vec<String> = bulk_body(&mut call).await?;
+    namespace(&call)?.delete_many(&keys).await.map_err(kv_error)?;
+    ok(json!({ "successful_key_count": keys.len(), "unsuccessful_keys": [] }))
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    keys: Vec<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(default, rename = "withMetadata")]
+    with_metadata: bool,
+}
+
+pub(crate) async fn get_bulk(mut call: Call) -> Answer {
+    let wanted: Wanted = bulk_body(&mut call).await?;
+    if wanted.keys.len() > skep_kv::MAX_BULK_GET_KEYS {
+        return Err(kv_error(KvError::TooManyKeys));
+    }
+    let namespace = namespace(&call)?;
+    let mut values = Map::new();
+    let mut total = 0;
+    for key in wanted.keys {
+        let Some(entry) = namespace.get(&key).map_err(kv_error)? else {
+            values.insert(key, Json::Null);
+            continue;
+        };
+        total += entry.size;
+        if total > MAX_VALUE_BYTES {
+            return Err(kv_error(KvError::BulkTooLarge));
+        }
+        let bytes = content(entry.value).await?;
+        let value = match wanted.kind.as_deref() {
+            Some("json") => serde_json::from_slice(&bytes).map_err(|_| kv_error(KvError::NotJson))?,
+            _ => Json::String(String::from_utf8_lossy(&bytes).into_owned()),
+        };
+        let shown = match wanted.with_metadata {
+            false => value,
+            true => {
+                let mut shown = json!({ "value": value, "metadata": metadata(entry.metadata.as_ref()) });
+                if let Some(expiration) = entry.expiration {
+                    shown["expiration"] = expiration.into();
+                }
+                shown
+            }
+        };
+        values.insert(key, shown);
+    }
+    ok(json!({ "values": values }))
+}
