@@ -15,6 +15,7 @@ mod hive;
 mod layers;
 mod objects;
 mod projects;
+mod resources;
 mod schema;
 mod serve;
 mod several;

@@ -13,6 +13,7 @@ mod router;
 
 mod assets;
 mod bindings;
+mod d1;
 mod deployments;
 mod flags;
 mod form;
@@ -21,6 +22,8 @@ mod kv;
 mod migrations;
 mod modules;
 mod objects;
+mod queues;
+mod r2;
 mod routes;
 mod scripts;
 mod secrets;

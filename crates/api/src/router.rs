@@ -7,8 +7,8 @@ use skep_wire::BoxFuture;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    assets, deployments, identity, kv, objects, routes, scripts, secrets, services, settings, subdomain,
-    tails, versions,
+    assets, d1, deployments, identity, kv, objects, queues, r2, routes, scripts, secrets, services, settings,
+    subdomain, tails, versions,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -108,6 +108,58 @@ pub const OPERATIONS: &[Operation] = operations! {
     GET "/tails/:secret" => tails::connect, open;
 
     GET "/accounts/:account/workers/durable_objects/namespaces" => objects::namespaces;
+
+    GET "/accounts/:account/r2/buckets" => r2::list;
+    POST "/accounts/:account/r2/buckets" => r2::create;
+    GET "/accounts/:account/r2/buckets/:bucket" => r2::get;
+    PATCH "/accounts/:account/r2/buckets/:bucket" => r2::patch;
+    DELETE "/accounts/:account/r2/buckets/:bucket" => r2::delete;
+    GET "/accounts/:account/r2/buckets/:bucket/objects" => r2::list_objects;
+    GET "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::get_object;
+    PUT "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::put_object;
+    DELETE "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::delete_object;
+    GET "/accounts/:account/r2/buckets/:bucket/cors" => r2::no_rules;
+    PUT "/accounts/:account/r2/buckets/:bucket/cors" => r2::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2::no_rules;
+    PUT "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/lock" => r2::no_rules;
+    PUT "/accounts/:account/r2/buckets/:bucket/lock" => r2::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2::no_rules;
+    POST "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2::refused;
+    PUT "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2::refused;
+    PUT "/accounts/:account/r2/buckets/:bucket/sippy" => r2::refused;
+
+    GET "/accounts/:account/queues" => queues::list;
+    POST "/accounts/:account/queues" => queues::create;
+    GET "/accounts/:account/queues/:queue" => queues::get;
+    PUT "/accounts/:account/queues/:queue" => queues::update;
+    PATCH "/accounts/:account/queues/:queue" => queues::update;
+    DELETE "/accounts/:account/queues/:queue" => queues::delete;
+    POST "/accounts/:account/queues/:queue/purge" => queues::purge;
+    GET "/accounts/:account/queues/:queue/purge" => queues::purge_status;
+    GET "/accounts/:account/queues/:queue/metrics" => queues::metrics;
+    GET "/accounts/:account/queues/:queue/consumers" => queues::list_consumers;
+    POST "/accounts/:account/queues/:queue/consumers" => queues::add_consumer;
+    GET "/accounts/:account/queues/:queue/consumers/:consumer" => queues::get_consumer;
+    PUT "/accounts/:account/queues/:queue/consumers/:consumer" => queues::update_consumer;
+    DELETE "/accounts/:account/queues/:queue/consumers/:consumer" => queues::delete_consumer;
+    POST "/accounts/:account/queues/:queue/messages" => queues::send;
+    POST "/accounts/:account/queues/:queue/messages/batch" => queues::send_batch;
+
+    GET "/accounts/:account/d1/database" => d1::list;
+    POST "/accounts/:account/d1/database" => d1::create;
+    GET "/accounts/:account/d1/database/:database" => d1::get;
+    PUT "/accounts/:account/d1/database/:database" => d1::update;
+    PATCH "/accounts/:account/d1/database/:database" => d1::update;
+    DELETE "/accounts/:account/d1/database/:database" => d1::delete;
+    POST "/accounts/:account/d1/database/:database/query" => d1::query;
+    POST "/accounts/:account/d1/database/:database/raw" => d1::raw;
+    POST "/accounts/:account/d1/database/:database/export" => d1::export;
+    POST "/accounts/:account/d1/database/:database/import" => d1::import;
+    GET "/accounts/:account/d1/database/:database/time_travel/bookmark" => d1::bookmark;
+    POST "/accounts/:account/d1/database/:database/time_travel/restore" => d1::restore;
+    GET "/d1/files/:token" => d1::download, open;
+    PUT "/d1/files/:token" => d1::upload, open;
 
     GET "/accounts/:account/storage/kv/namespaces" => kv::list;
     POST "/accounts/:account/storage/kv/namespaces" => kv::create;

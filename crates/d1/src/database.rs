@@ -111,6 +111,23 @@ impl D1Database {
         .await
     }
 
+    /// The database as SQL, in the form of SQLite's `.dump`.
+    pub async fn export_sql(
+        &self,
+        no_schema: bool,
+        no_data: bool,
+        tables: Vec<String>,
+    ) -> Result<String, D1Error> {
+        #[derive(serde::Deserialize)]
+        struct Exported {
+            results: [Vec<String>; 1],
+        }
+        let body = self.export(ExportOptions { no_schema, no_data, tables }).await?;
+        let Exported { results: [lines] } =
+            serde_json::from_slice(&body).map_err(|error| D1Error::new(error.to_string()))?;
+        Ok(lines.join("\n") + "\n")
+    }
+
     /// A consistent copy of the database as a SQLite file. The file has no name and is gone once closed.
     pub(crate) async fn dump(&self) -> Result<std::fs::File, D1Error> {
         self.on_blocking_thread(|inner| {
@@ -120,7 +137,7 @@ impl D1Database {
     }
 
     /// The bookmark of everything acknowledged by now.
-    pub(crate) fn bookmark(&self) -> String {
+    pub fn bookmark(&self) -> String {
         self.inner.shared.history.bookmark()
     }
 

@@ -37,4 +37,5 @@ pub use database::D1Database;
 pub use error::D1Error;
 pub use migrations::{MigrateError, Migrations};
 pub use request::{Param, ResultsFormat, Statement};
+pub use split::statements;
 pub use store::D1Store;

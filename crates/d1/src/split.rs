@@ -7,6 +7,19 @@ pub(crate) fn first(sql: &str) -> (&str, &str) {
     (head, tail.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']))
 }
 
+/// The statements of `sql`, each by itself; what is only a comment is none.
+pub fn statements(mut sql: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    while !is_blank(sql) {
+        let (head, rest) = first(sql);
+        if !is_blank(head) {
+            all.push(head.to_owned());
+        }
+        sql = rest;
+    }
+    all
+}
+
 /// Whether there is nothing but white space, comments and semicolons.
 pub(crate) fn is_blank(sql: &str) -> bool {
     let bytes = sql.as_bytes();

@@ -38,6 +38,25 @@ impl D1Store {
         open.insert(id.to_owned(), Arc::downgrade(&database));
         Ok(database)
     }
+
+    /// Removes a database with all that is in it; one that is not there is no error. Blocking. Who still holds it
+    /// writes into nothing.
+    pub fn remove(&self, id: &str) -> Result<(), StoreError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(id);
+        let path = self.dir.join(file_name(id)?);
+        for suffix in ["", "-wal", "-shm"] {
+            let mut file = path.clone().into_os_string();
+            file.push(suffix);
+            match std::fs::remove_file(&file) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StoreError::io(format!("cannot remove {}", path.display()), e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A file name that no other id has: what is not a letter, digit, `-` or `_` is written as `%` and hexadecimal.

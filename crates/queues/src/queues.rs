@@ -97,6 +97,18 @@ impl Queues {
         self.0.registry.get(queue).map_or_else(|| Ok(Metrics::default()), |queue| queue.metrics())
     }
 
+    /// Removes all messages of `queue`; returns how many.
+    pub async fn purge(&self, queue: &str) -> Result<u64, StoreError> {
+        let Some(id) = self.0.registry.get(queue).and_then(|queue| queue.id()) else { return Ok(0) };
+        let mut total = 0;
+        loop {
+            match self.0.shared.db.write(move |t| storage::expire(t, id, i64::MAX as u64)).await? {
+                0 => return Ok(total),
+                count => total += count,
+            }
+        }
+    }
+
     /// The names of all queues that have ever held a message or are bound now, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.0.registry.all().iter().map(|queue| queue.name.clone()).collect();

@@ -44,6 +44,20 @@ impl R2Store {
         open.insert(name.to_owned(), bucket.clone());
         Ok(bucket)
     }
+
+    /// Removes a bucket with all that is in it; one that is not there is no error. Blocking. Who still holds it
+    /// writes into nothing.
+    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(name);
+        let folder = self.dir.join(folder_name(name));
+        match std::fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::io(format!("cannot remove {}", folder.display()), e))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One run of the background job; a bucket that fails does not spare the others.

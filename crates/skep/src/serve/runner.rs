@@ -174,6 +174,7 @@ impl Runner {
         let _mine = turn.lock().await;
         let Some(versions) = self.active(script)? else {
             self.forget(script).await;
+            self.consume()?;
             return self.tenant.stores.bury_doomed_objects().await;
         };
         self.tenant.stores.bury_doomed_objects().await?;
@@ -548,6 +549,9 @@ impl Runner {
         let catalog = &self.tenant.stores.catalog;
         let mut wanted = BTreeMap::new();
         for queue in catalog.resources(skep_catalog::Kind::Queue).map_err(|e| e.to_string())? {
+            if queue.settings["delivery_paused"] == true {
+                continue;
+            }
             let consumers = queue.settings["consumers"].as_array().into_iter().flatten();
             let Some(consumer) = consumers.into_iter().find(|consumer| consumer["script"].is_string()) else {
                 continue;

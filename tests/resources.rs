@@ -1,0 +1,240 @@
+//! Stock wrangler makes and fills resources on `skep serve`; a deployed worker finds the same in its bindings.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::harness::eventually;
+use crate::harness::serve::{Serve, serve};
+
+const CODE: &str = r#"
+export default {
+  async fetch(request, env) {
+    const { pathname, searchParams } = new URL(request.url);
+    const key = searchParams.get("key");
+    switch (pathname) {
+      case "/kv": {
+        if (request.method === "PUT") await env.KV.put(key, request.body);
+        return Response.json(await env.KV.getWithMetadata(key));
+      }
+      case "/r2": {
+        if (request.method === "PUT") await env.BUCKET.put(key, request.body);
+        const object = await env.BUCKET.get(key);
+        return new Response(object?.body ?? "none", { headers: { "x-type": object?.httpMetadata?.contentType ?? "" } });
+      }
+      case "/d1":
+        return Response.json((await env.DB.prepare("SELECT * FROM t ORDER BY a").all()).results);
+      case "/send":
+        await env.QUEUE.send({ n: Number(key) });
+        return new Response("sent");
+    }
+    return new Response("hello");
+  },
+  async queue(batch, env) {
+    for (const message of batch.messages) await env.KV.put(`message ${JSON.stringify(message.body)}`, batch.queue);
+  },
+};
+"#;
+
+/// A project bound to one of each; the KV namespace's and the database's ids are what the API said.
+fn project(serve: &Serve, kv: &str, d1: &str) -> PathBuf {
+    let config = json!({
+        "name": "all", "main": "index.js", "compatibility_date": "2026-07-01",
+        "kv_namespaces": [{ "binding": "KV", "id": kv }],
+        "r2_buckets": [{ "binding": "BUCKET", "bucket_name": "my-bucket" }],
+        "d1_databases": [{ "binding": "DB", "database_name": "my-db", "database_id": d1 }],
+        "queues": {
+            "producers": [{ "binding": "QUEUE", "queue": "my-queue" }],
+            "consumers": [{ "queue": "my-queue", "max_batch_size": 10, "max_batch_timeout": 1 }],
+        },
+    });
+    let migration =
+        "CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT);\nINSERT INTO t VALUES (1, 'one; and more');";
+    serve.project(
+        "all",
+        &[
+            ("index.js", CODE),
+            ("wrangler.jsonc", &config.to_string()),
+            ("migrations/0001_t.sql", migration),
+            ("more.sql", "INSERT INTO t VALUES (2, 'two');\nINSERT INTO t VALUES (3, 'three');\n"),
+            ("wrong.sql", "INSERT INTO t VALUES (4, 'four');\nINSERT INTO elsewhere VALUES (1);\n"),
+            (
+                "bulk.json",
+                r#"[{ "key": "k1", "value": "v1" }, { "key": "k2", "value": "djI=", "base64": true }]"#,
+            ),
+            ("keys.json", r#"["k1", "k2"]"#),
+        ],
+    )
+}
+
+fn made(serve: &Serve, path: &str, body: &Value, key: &str) -> String {
+    let answer = serve.call("POST", path, Some(body)).json();
+    answer["result"][key].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+const HOST: &str = "all.main.localhost";
+
+#[test]
+fn wrangler_fills_what_a_deployed_worker_is_bound_to() {
+    let serve = serve();
+    let kv = made(&serve, "/storage/kv/namespaces", &json!({ "title": "mine" }), "id");
+    let d1 = made(&serve, "/d1/database", &json!({ "name": "my-db" }), "uuid");
+    let dir = project(&serve, &kv, &d1);
+    serve.wrangler(&dir, &["r2", "bucket", "create", "my-bucket"]);
+    serve.wrangler(&dir, &["queues", "create", "my-queue"]);
+    serve.wrangler(&dir, &["d1", "migrations", "apply", "my-db", "--remote"]);
+    serve.wrangler(&dir, &["deploy"]);
+
+    kv_both_ways(&serve, &dir, &kv);
+    r2_both_ways(&serve, &dir);
+    d1_both_ways(&serve, &dir);
+    queue_both_ways(&serve, &dir);
+}
+
+fn kv_both_ways(serve: &Serve, dir: &Path, kv: &str) {
+    let namespace = ["--namespace-id", kv, "--remote"];
+    let run = |args: &[&str]| serve.wrangler(dir, &[args, &namespace].concat());
+    run(&["kv", "key", "put", "a/b c", "hello", "--metadata", "{\"x\":1}"]);
+    let found = serve.get(HOST, "/kv?key=a%2Fb%20c").json();
+    assert_eq!((&found["value"], &found["metadata"]), (&json!("hello"), &json!({ "x": 1 })));
+    serve.send("PUT", HOST, "/kv?key=own", &[], Some(b"from the worker"));
+    assert!(run(&["kv", "key", "get", "own"]).contains("from the worker"));
+    assert!(run(&["kv", "key", "list", "--prefix", "a/"]).contains("\"a/b c\""));
+    run(&["kv", "bulk", "put", "bulk.json"]);
+    assert_eq!(serve.get(HOST, "/kv?key=k2").json()["value"], "v2");
+    run(&["kv", "bulk", "delete", "keys.json", "--force"]);
+    assert_eq!(serve.get(HOST, "/kv?key=k1").json()["value"], Value::Null);
+    run(&["kv", "key", "delete", "a/b c"]);
+    assert_eq!(serve.get(HOST, "/kv?key=a%2Fb%20c").json()["value"], Value::Null);
+    assert!(serve.wrangler(dir, &["kv", "namespace", "list"]).contains(kv));
+}
+
+fn r2_both_ways(serve: &Serve, dir: &Path) {
+    let content: String = "0123456789abcdef".repeat(200_000);
+    std::fs::write(dir.join("big.txt"), &content).unwrap();
+    let put = [
+        "r2",
+        "object",
+        "put",
+        "my-bucket/a/b c.txt",
+        "--file",
+        "big.txt",
+        "--content-type",
+        "text/x-own",
+        "--remote",
+    ];
+    serve.wrangler(dir, &put);
+    let found = serve.get(HOST, "/r2?key=a%2Fb%20c.txt");
+    assert_eq!((found.header("x-type"), found.text() == content), ("text/x-own", true));
+    serve.send("PUT", HOST, "/r2?key=own", &[], Some(b"from the worker"));
+    serve.wrangler(dir, &["r2", "object", "get", "my-bucket/own", "--file", "got.txt", "--remote"]);
+    assert_eq!(std::fs::read_to_string(dir.join("got.txt")).unwrap(), "from the worker");
+    let full = serve.try_wrangler(dir, &["r2", "bucket", "delete", "my-bucket"], "");
+    assert!(!full.success && full.text.contains("not empty"), "{}", full.text);
+    serve.wrangler(dir, &["r2", "object", "delete", "my-bucket/own", "--remote"]);
+    assert_eq!(serve.get(HOST, "/r2?key=own").text(), "none");
+    assert!(serve.wrangler(dir, &["r2", "bucket", "list"]).contains("my-bucket"));
+}
+
+fn d1_both_ways(serve: &Serve, dir: &Path) {
+    let one = json!([{ "a": 1, "b": "one; and more" }]);
+    assert_eq!(serve.get(HOST, "/d1").json(), one);
+    let text = serve.wrangler(
+        dir,
+        &["d1", "execute", "my-db", "--remote", "--json", "--command", "SELECT b FROM t; SELECT 5 AS n"],
+    );
+    assert!(text.contains("one; and more") && text.contains("\"n\": 5"), "{text}");
+    serve.wrangler(dir, &["d1", "execute", "my-db", "--remote", "--yes", "--file", "more.sql"]);
+    assert_eq!(serve.get(HOST, "/d1").json()[2]["b"], "three");
+    let wrong =
+        serve.try_wrangler(dir, &["d1", "execute", "my-db", "--remote", "--yes", "--file", "wrong.sql"], "");
+    assert!(!wrong.success && wrong.text.contains("no such table: elsewhere"), "{}", wrong.text);
+    assert_eq!(
+        serve.get(HOST, "/d1").json().as_array().unwrap().len(),
+        3,
+        "a file is taken whole or not at all"
+    );
+    serve.wrangler(dir, &["d1", "export", "my-db", "--remote", "--output", "dump.sql"]);
+    let dump = std::fs::read_to_string(dir.join("dump.sql")).unwrap();
+    assert!(
+        dump.contains("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT);") && dump.contains("'three'"),
+        "{dump}"
+    );
+    let again = serve.wrangler(dir, &["d1", "migrations", "apply", "my-db", "--remote"]);
+    assert!(again.contains("No migrations to apply"), "{again}");
+    assert!(serve.wrangler(dir, &["d1", "time-travel", "info", "my-db"]).contains("bookmark"));
+    assert!(serve.wrangler(dir, &["d1", "list"]).contains("my-db"));
+}
+
+fn queue_both_ways(serve: &Serve, dir: &Path) {
+    let arrived = |n: u32| {
+        let path = format!("/kv?key=message%20%7B%22n%22%3A{n}%7D");
+        eventually("the message", || (serve.get(HOST, &path).json()["value"] == "my-queue").then_some(()));
+    };
+    assert_eq!(serve.get(HOST, "/send?key=1").text(), "sent");
+    arrived(1);
+    let id = serve.call("GET", "/queues?name=my-queue", None).json()["result"][0]["queue_id"].clone();
+    let path = format!("/queues/{}", id.as_str().unwrap());
+    let sent = serve.call("POST", &format!("{path}/messages"), Some(&json!({ "body": { "n": 2 } })));
+    assert_eq!(sent.json()["success"], true);
+    arrived(2);
+    let text = serve.wrangler(dir, &["queues", "info", "my-queue"]);
+    assert!(text.contains("worker:all"), "{text}");
+    serve.wrangler(dir, &["queues", "consumer", "remove", "my-queue", "all"]);
+    serve.get(HOST, "/send?key=3");
+    let metrics = serve.call("GET", &format!("{path}/metrics"), None).json();
+    assert_eq!(metrics["result"]["backlogCount"], 1, "{metrics}");
+    serve.wrangler(dir, &["queues", "consumer", "add", "my-queue", "all", "--batch-timeout", "1"]);
+    arrived(3);
+    serve.wrangler(dir, &["queues", "delete", "my-queue"]);
+    assert_eq!(serve.call("GET", &path, None).json()["errors"][0]["code"], 11000);
+}
+
+#[test]
+fn resources_that_cannot_be_are_refused_by_cloudflares_codes() {
+    let serve = serve();
+    let kv = made(&serve, "/storage/kv/namespaces", &json!({ "title": "mine" }), "id");
+    let d1 = made(&serve, "/d1/database", &json!({ "name": "db" }), "uuid");
+    made(&serve, "/r2/buckets", &json!({ "name": "bucket" }), "name");
+    made(&serve, "/queues", &json!({ "queue_name": "queue" }), "queue_id");
+    let (key, sql) = (format!("/storage/kv/namespaces/{kv}/values/"), format!("/d1/database/{d1}/query"));
+    let long = "x".repeat(513);
+    for (method, path, body, status, code) in [
+        ("POST", "/storage/kv/namespaces", json!({ "title": "mine" }), 400, 10014),
+        ("POST", "/storage/kv/namespaces", json!({}), 400, 10019),
+        ("GET", "/storage/kv/namespaces/nope/keys", Value::Null, 404, 10013),
+        ("GET", &format!("{key}nope"), Value::Null, 404, 10009),
+        ("PUT", &format!("{key}k?expiration_ttl=1"), json!("v"), 400, 10034),
+        ("PUT", &format!("{key}{long}"), json!("v"), 414, 10033),
+        ("PUT", &format!("/storage/kv/namespaces/{kv}/bulk"), json!({ "key": "a" }), 400, 10012),
+        ("POST", "/d1/database", json!({ "name": "db" }), 400, 7502),
+        ("POST", "/d1/database", json!({ "name": "" }), 400, 7400),
+        ("GET", "/d1/database/nope", Value::Null, 404, 7404),
+        ("POST", &sql, json!({ "sql": "SELECT * FROM elsewhere" }), 400, 7500),
+        ("POST", &sql, json!({ "sql": "SELECT ?; SELECT ?", "params": [1] }), 400, 7400),
+        ("POST", &sql, json!({ "query": 1 }), 400, 7400),
+        ("POST", "/r2/buckets", json!({ "name": "bucket" }), 409, 10004),
+        ("POST", "/r2/buckets", json!({ "name": "No Name" }), 400, 10005),
+        ("GET", "/r2/buckets/nope", Value::Null, 404, 10006),
+        ("GET", "/r2/buckets/bucket/objects/nope", Value::Null, 404, 10007),
+        ("PUT", "/r2/buckets/bucket/cors", json!({ "rules": [] }), 400, 10058),
+        ("POST", "/queues", json!({ "queue_name": "queue" }), 400, 11009),
+        ("POST", "/queues", json!({ "queue_name": "No Name" }), 400, 11003),
+        ("GET", "/queues/nope", Value::Null, 404, 11000),
+    ] {
+        let answer = serve.call(method, path, Some(&body).filter(|body| !body.is_null()));
+        let said = answer.json();
+        assert_eq!(
+            (answer.status, &said["errors"][0]["code"]),
+            (status, &json!(code)),
+            "{method} {path}: {said}"
+        );
+        assert_eq!(said["success"], false);
+    }
+    for path in ["/storage/kv/namespaces", "/d1/database", "/queues"] {
+        let count = |page: u32| {
+            serve.call("GET", &format!("{path}?page={page}"), None).json()["result"].as_array().unwrap().len()
+        };
+        assert_eq!((count(1), count(2)), (1, 0), "{path}: past the end it is empty");
+    }
+}
