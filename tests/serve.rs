@@ -180,6 +180,76 @@ fn what_was_deployed_is_there_after_a_kill() {
     assert_eq!(answer(&third, "counter.main.localhost")["n"], 3);
 }
 
+#[test]
+fn every_kind_of_binding_is_deployed_and_works() {
+    let serve = serve();
+    let dir = serve.project(
+        "kinds",
+        &[
+            (
+                "index.js",
+                r#"import { WorkflowEntrypoint } from "cloudflare:workers";
+                   import text from "./note.txt";
+                   import data from "./data.bin";
+                   export class Steps extends WorkflowEntrypoint {
+                     async run(event, step) { return await step.do("double", async () => event.payload.n * 2); }
+                   }
+                   export default { async fetch(request, env) {
+                     const instance = await env.STEPS.create({ params: { n: 21 } });
+                     let state = await instance.status();
+                     for (let n = 0; n < 200 && state.status !== "complete"; n++) {
+                       await scheduler.wait(50);
+                       state = await instance.status();
+                     }
+                     env.POINTS.writeDataPoint({ blobs: ["a"] });
+                     const own = await env.ASSETS.fetch("http://x/page.txt");
+                     return Response.json({
+                       text, bytes: data.byteLength, json: env.JSON.deep, limited: (await env.LIMIT.limit({ key: "k" })).success,
+                       asset: await own.text(), output: state.output, tag: env.VERSION.tag,
+                     });
+                   } }"#,
+            ),
+            ("note.txt", "a note"),
+            ("data.bin", "12345"),
+            ("public/page.txt", "an asset"),
+            (
+                "wrangler.jsonc",
+                r#"{ "name": "kinds", "main": "index.js", "compatibility_date": "2026-07-01",
+                     "vars": { "JSON": { "deep": [1, 2] } }, "version_metadata": { "binding": "VERSION" },
+                     "assets": { "directory": "public", "binding": "ASSETS", "run_worker_first": true },
+                     "ratelimits": [{ "name": "LIMIT", "namespace_id": "1", "simple": { "limit": 5, "period": 60 } }],
+                     "analytics_engine_datasets": [{ "binding": "POINTS", "dataset": "d" }],
+                     "workflows": [{ "name": "steps", "binding": "STEPS", "class_name": "Steps" }],
+                     "observability": { "enabled": true }, "limits": { "cpu_ms": 100 },
+                     "env": { "staging": { "vars": { "JSON": { "deep": "staging" } },
+                       "version_metadata": { "binding": "VERSION" },
+                       "assets": { "directory": "public", "binding": "ASSETS", "run_worker_first": true },
+                       "ratelimits": [{ "name": "LIMIT", "namespace_id": "1", "simple": { "limit": 5, "period": 60 } }],
+                       "analytics_engine_datasets": [{ "binding": "POINTS", "dataset": "d" }],
+                       "workflows": [{ "name": "steps-staging", "binding": "STEPS", "class_name": "Steps" }] } } }"#,
+            ),
+        ],
+    );
+    let text = serve.wrangler(&dir, &["deploy", "--dry-run"]);
+    assert!(text.contains("--dry-run: exiting now."), "{text}");
+    assert_eq!(serve.get("kinds.main.localhost", "/").status, 404);
+    serve.wrangler(&dir, &["deploy", "--tag", "t1", "--env", ""]);
+    let expected = json!({
+        "text": "a note", "bytes": 5, "json": [1, 2], "limited": true, "asset": "an asset", "output": 42, "tag": "t1",
+    });
+    assert_eq!(serve.get("kinds.main.localhost", "/").json(), expected);
+    serve.wrangler(&dir, &["deploy", "--env", "staging"]);
+    assert_eq!(serve.get("kinds-staging.main.localhost", "/").json()["json"], "staging");
+    let workflows = serve.call("GET", "/workflows", None).json();
+    assert_eq!(workflows["result"][0]["script_name"], "kinds");
+    let settings = serve.call("GET", "/workers/scripts/kinds/settings", None).json();
+    assert_eq!(settings["result"]["observability"]["enabled"], true);
+    assert_eq!(settings["result"]["limits"], json!({ "cpu_ms": 100 }));
+    let removed = serve.try_wrangler(&dir, &["delete", "--env", "", "--force"], "");
+    assert!(removed.success, "{}", removed.text);
+    assert_eq!(serve.get("kinds.main.localhost", "/").status, 404);
+}
+
 /// A form with metadata and one module.
 fn form(metadata: &Value, name: &str, code: &str) -> Vec<u8> {
     format!(

@@ -34,6 +34,7 @@ mod tail_filter;
 mod tails;
 mod upload;
 mod versions;
+mod workflows;
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use crate::call::Call;
 use crate::reply::{Answer, ApiError};
 use crate::{
     assets, d1, deployments, identity, kv, objects, queues, r2, routes, scripts, secrets, services, settings,
-    subdomain, tails, versions,
+    subdomain, tails, versions, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -145,6 +145,13 @@ pub const OPERATIONS: &[Operation] = operations! {
     DELETE "/accounts/:account/queues/:queue/consumers/:consumer" => queues::delete_consumer;
     POST "/accounts/:account/queues/:queue/messages" => queues::send;
     POST "/accounts/:account/queues/:queue/messages/batch" => queues::send_batch;
+
+    GET "/accounts/:account/workflows" => workflows::list;
+    GET "/accounts/:account/workflows/:workflow" => workflows::get;
+    PUT "/accounts/:account/workflows/:workflow" => workflows::put;
+    DELETE "/accounts/:account/workflows/:workflow" => workflows::delete;
+    GET "/accounts/:account/workflows/:workflow/instances" => workflows::instances;
+    POST "/accounts/:account/workflows/:workflow/instances" => workflows::instances;
 
     GET "/accounts/:account/d1/database" => d1::list;
     POST "/accounts/:account/d1/database" => d1::create;

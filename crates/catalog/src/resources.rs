@@ -16,6 +16,8 @@ pub enum Kind {
     D1,
     /// Queues.
     Queue,
+    /// Workflows; the id is the name.
+    Workflow,
 }
 
 impl Kind {
@@ -25,6 +27,7 @@ impl Kind {
             Self::R2 => "r2",
             Self::D1 => "d1",
             Self::Queue => "queue",
+            Self::Workflow => "workflow",
         }
     }
 }

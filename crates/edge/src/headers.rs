@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{self, HeaderName, HeaderValue};
@@ -32,13 +33,34 @@ pub(crate) struct Visitor {
     ip: HeaderValue,
     http1: HeaderValue,
     http2: HeaderValue,
+    /// The last `Accept-Encoding` and what it made of `cf`: a client sends the same with every request.
+    last: Mutex<Option<[HeaderValue; 3]>>,
 }
 
 impl Visitor {
     pub(crate) fn new(ip: IpAddr, timezone: &str) -> Self {
         let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
         let cf = |protocol: &str| value(cf_json(protocol, timezone));
-        Self { ip: value(ip.to_canonical().to_string()), http1: cf("HTTP/1.1"), http2: cf("HTTP/2") }
+        Self {
+            ip: value(ip.to_canonical().to_string()),
+            http1: cf("HTTP/1.1"),
+            http2: cf("HTTP/2"),
+            last: Mutex::default(),
+        }
+    }
+
+    /// `cf` with the visitor's own encodings.
+    fn with_encoding(&self, cf: &HeaderValue, original: HeaderValue) -> HeaderValue {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some([before, encoding, filled]) = &*last
+            && before == cf
+            && *encoding == original
+        {
+            return filled.clone();
+        }
+        let filled = with_encoding(cf, &original);
+        *last = Some([cf.clone(), original, filled.clone()]);
+        filled
     }
 
     /// Turns a visitor's headers into those that a worker sees.
@@ -47,7 +69,7 @@ impl Visitor {
         let cf = if version == Version::HTTP_2 { &self.http2 } else { &self.http1 };
         // What the worker makes is decoded for a client that does not take it.
         let cf = match headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("br, gzip")) {
-            Some(original) => with_encoding(cf, &original),
+            Some(original) => self.with_encoding(cf, original),
             None => cf.clone(),
         };
         headers.insert(CF, cf);
