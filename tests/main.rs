@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod api_page;
 mod conformance;
 mod crash;
 mod dev;
