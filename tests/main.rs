@@ -21,3 +21,4 @@ mod schema;
 mod serve;
 mod several;
 mod templates;
+mod tls;

@@ -100,6 +100,11 @@ impl Serve {
         command
     }
 
+    /// Everything that it has printed.
+    pub fn output(&self) -> String {
+        self.skep.output()
+    }
+
     /// A visitor's request to `host`.
     pub fn get(&self, host: &str, path: &str) -> Answer {
         self.send("GET", host, path, &[], None)

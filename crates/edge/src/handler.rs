@@ -63,6 +63,10 @@ async fn answer(
 ) -> Response<EdgeBody> {
     let (mut parts, body) = request.into_parts();
     parts.uri = normal(parts.uri);
+    parts.extensions.insert(match context.visitor.scheme {
+        "https" => Scheme::HTTPS,
+        _ => Scheme::HTTP,
+    });
     let Some(site) = router.route(&parts) else {
         return context.error(ErrorCode::NotFound, &parts.headers, None);
     };
@@ -77,7 +81,6 @@ async fn answer(
             None => context.error(ErrorCode::NotFound, &parts.headers, None),
         };
     };
-    parts.extensions.insert(Scheme::HTTP);
     match (assets.route(&parts), &site.worker) {
         (Decision::Answer(response), _) => response.map(EdgeBody::Own),
         (Decision::Worker, Some(worker)) => forward(context, worker, parts, body).await,

@@ -27,10 +27,23 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
 ];
 
+/// A connection's TLS.
+#[derive(Clone, Debug)]
+pub(crate) struct Secured {
+    /// `TLSv1.3`
+    pub version: &'static str,
+    /// The cipher suite.
+    pub cipher: String,
+}
+
 /// What is the same for all requests of a connection.
 #[derive(Debug)]
 pub(crate) struct Visitor {
+    /// `http` or `https`.
+    pub scheme: &'static str,
     ip: HeaderValue,
+    /// `CF-Visitor`.
+    visitor: HeaderValue,
     http1: HeaderValue,
     http2: HeaderValue,
     /// The last `Accept-Encoding` and what it made of `cf`: a client sends the same with every request.
@@ -38,10 +51,16 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    pub(crate) fn new(ip: IpAddr, timezone: &str) -> Self {
+    pub(crate) fn new(ip: IpAddr, timezone: &str, secured: Option<Secured>) -> Self {
         let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
-        let cf = |protocol: &str| value(cf_json(protocol, timezone));
+        let cf = |protocol: &str| value(cf_json(protocol, timezone, secured.as_ref()));
+        let (scheme, visitor) = match secured {
+            None => ("http", HeaderValue::from_static("{\"scheme\":\"http\"}")),
+            Some(_) => ("https", HeaderValue::from_static("{\"scheme\":\"https\"}")),
+        };
         Self {
+            scheme,
+            visitor,
             ip: value(ip.to_canonical().to_string()),
             http1: cf("HTTP/1.1"),
             http2: cf("HTTP/2"),
@@ -73,26 +92,26 @@ impl Visitor {
             None => cf.clone(),
         };
         headers.insert(CF, cf);
-        headers.insert(PROTO, HeaderValue::from_static("http"));
+        headers.insert(PROTO, HeaderValue::from_static(self.scheme));
         headers.insert(CONNECTING_IP, self.ip.clone());
         headers.insert(REAL_IP, self.ip.clone());
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-        headers.insert(VISITOR, HeaderValue::from_static("{\"scheme\":\"http\"}"));
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(self.scheme));
+        headers.insert(VISITOR, self.visitor.clone());
         headers.insert(RAY, ray.clone());
     }
 }
 
 /// `request.cf` on a machine that is no Cloudflare data centre: what is known, nothing invented. `colo` is
 /// a code that no airport has.
-fn cf_json(protocol: &str, timezone: &str) -> String {
+fn cf_json(protocol: &str, timezone: &str, secured: Option<&Secured>) -> String {
     serde_json::json!({
         "colo": "LOC",
         "httpProtocol": protocol,
         "timezone": timezone,
         "requestPriority": "",
         "edgeRequestKeepAliveStatus": 1,
-        "tlsVersion": "",
-        "tlsCipher": "",
+        "tlsVersion": secured.map_or("", |s| s.version),
+        "tlsCipher": secured.map_or("", |s| s.cipher.as_str()),
         // The last one: `with_encoding` fills it in.
         "clientAcceptEncoding": "",
     })
@@ -177,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_visitor_cannot_pose_as_the_edge() {
-        let visitor = Visitor::new("127.0.0.1".parse().unwrap(), "UTC");
+        let visitor = Visitor::new("127.0.0.1".parse().unwrap(), "UTC", None);
         let mut headers = HeaderMap::new();
         for name in ["cf-connecting-ip", "x-skep-cf", "x-skep-binding", "cf-worker", "x-real-ip", "x-secret"]
         {
@@ -198,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_visitors_own_encodings_are_in_cf() {
-        let visitor = Visitor::new(IpAddr::from([127, 0, 0, 1]), "UTC");
+        let visitor = Visitor::new(IpAddr::from([127, 0, 0, 1]), "UTC", None);
         let seen = |own: Option<&'static str>| {
             let mut headers = HeaderMap::new();
             headers.extend(own.map(|own| (header::ACCEPT_ENCODING, HeaderValue::from_static(own))));

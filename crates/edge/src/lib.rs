@@ -19,3 +19,4 @@ pub use body::EdgeBody;
 pub use error_page::{ErrorCode, error_page};
 pub use handler::{LocalHandler, Router, Site};
 pub use server::{EdgeOptions, serve};
+pub use tokio_rustls::rustls;

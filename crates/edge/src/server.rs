@@ -8,13 +8,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use skep_runtime::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 
 use crate::handler::{Router, handle};
-use crate::headers::Visitor;
+use crate::headers::{Secured, Visitor};
 
 /// A visitor that takes longer to send a request's head is cut off.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// A visitor that takes longer for the TLS handshake is cut off.
+const TLS_LIMIT: Duration = Duration::from_secs(10);
 /// How long responses may take after shutdown was asked for.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -25,6 +30,8 @@ pub struct EdgeOptions {
     pub show_errors: bool,
     /// The IANA name of this machine's time zone, for `request.cf.timezone`.
     pub timezone: String,
+    /// Visitors speak TLS, with these certificates.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// Serves visitors on `listener` until `shutdown`; returns when the last response is out, or after a moment.
@@ -65,7 +72,44 @@ async fn connection(
     shutdown: Shutdown,
 ) {
     let _ = stream.set_nodelay(true);
-    let visitor = Arc::new(Visitor::new(peer.ip(), &options.timezone));
+    let Some(config) = &options.tls else {
+        let visitor = Visitor::new(peer.ip(), &options.timezone, None);
+        return http(stream, visitor, router, options, shutdown).await;
+    };
+    let accepted = tokio::select! {
+        () = shutdown.requested() => return,
+        accepted = tokio::time::timeout(TLS_LIMIT, TlsAcceptor::from(config.clone()).accept(stream)) => accepted,
+    };
+    match accepted {
+        Ok(Ok(stream)) => {
+            let visitor = Visitor::new(peer.ip(), &options.timezone, Some(secured(stream.get_ref().1)));
+            http(stream, visitor, router, options, shutdown).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a visitor's handshake failed"),
+        Err(_) => tracing::debug!("a visitor's handshake took too long"),
+    }
+}
+
+/// What `request.cf` says of the connection.
+fn secured(connection: &ServerConnection) -> Secured {
+    let version = match connection.protocol_version() {
+        Some(tokio_rustls::rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        _ => "TLSv1.2",
+    };
+    let suite = connection.negotiated_cipher_suite();
+    let cipher = suite.and_then(|suite| suite.suite().as_str()).unwrap_or_default();
+    // As OpenSSL writes it, which is how Cloudflare does.
+    Secured { version, cipher: cipher.replace("TLS13_", "").replace('_', "-").replace("-WITH", "") }
+}
+
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    visitor: Visitor,
+    router: Arc<dyn Router>,
+    options: &EdgeOptions,
+    shutdown: Shutdown,
+) {
+    let visitor = Arc::new(visitor);
     let show_errors = options.show_errors;
     let service = service_fn(move |request| {
         let (router, visitor) = (router.clone(), visitor.clone());

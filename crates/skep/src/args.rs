@@ -84,6 +84,15 @@ pub struct ServeArgs {
     /// Where visitors are served
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8787")]
     pub http: SocketAddr,
+    /// Where visitors are served over TLS
+    #[arg(long, value_name = "HOST:PORT")]
+    pub https: Option<SocketAddr>,
+    /// A certificate chain (PEM) for --https, instead of one that Skep's own authority issues for each name
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Scripts answer at <script>.<account>.DOMAIN too, not only below localhost; several times for several
     #[arg(long, value_name = "DOMAIN")]
     pub base_domain: Vec<String>,

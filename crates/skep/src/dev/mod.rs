@@ -96,7 +96,7 @@ async fn serve(
         say(&paint(Style::Dim, &format!("  State is kept in {}", session.stores.dir.display())));
     }
     let site = Arc::new(OneSite(std::sync::RwLock::new(session.site(args.test_scheduled))));
-    let options = EdgeOptions { show_errors: true, timezone: listen::timezone() };
+    let options = EdgeOptions { show_errors: true, timezone: listen::timezone(), tls: None };
     let edge = tokio::spawn(skep_edge::serve(listener, site.clone(), options, shutdown.clone()));
     let url = format!("http://{address}");
     say(&format!("{} Ready on {}", paint(Style::Green, "⬢"), paint(Style::Bold, &url)));

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{Uri, header};
 use skep_edge::{Router, Site};
 
@@ -48,7 +49,7 @@ impl Pattern {
         Self { scheme, host: host.to_owned(), any_host, path: path.to_owned(), any_path, target }
     }
 
-    fn matches(&self, host: &str, path: &str) -> bool {
+    fn matches(&self, scheme: &str, host: &str, path: &str) -> bool {
         let host_fits = match self.any_host {
             true => host.ends_with(&self.host),
             false => host == self.host,
@@ -57,7 +58,7 @@ impl Pattern {
             true => path.starts_with(&self.path),
             false => path == self.path,
         };
-        host_fits && path_fits && self.scheme.as_deref().is_none_or(|scheme| scheme == "http")
+        host_fits && path_fits && self.scheme.as_deref().is_none_or(|wanted| wanted == scheme)
     }
 
     /// The more specific one goes first: a longer host, then a longer path.
@@ -111,10 +112,11 @@ impl Hosts {
         let host = host_of(head)?;
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner).clone();
         let path = head.uri.path();
+        let scheme = head.extensions.get::<Scheme>().map_or("http", Scheme::as_str);
         let target = table
             .patterns
             .iter()
-            .find(|pattern| pattern.matches(&host, path))
+            .find(|pattern| pattern.matches(scheme, &host, path))
             .map(|pattern| &pattern.target)
             .or_else(|| table.domains.get(&host));
         if let Some(target) = target {

@@ -1,12 +1,14 @@
 //! `skep serve`: a node that keeps what was deployed, serves it, and speaks the v4 API.
 
 mod accounts;
+mod authority;
 mod credentials;
 mod hosts;
 mod links;
 mod runner;
 mod tails;
 mod tenant;
+mod tls;
 mod version;
 
 use std::sync::Arc;
@@ -40,12 +42,23 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
 
     let api_listener = bind(args.api).await?;
     let http_listener = bind(args.http).await?;
+    let tls = match args.https {
+        None => None,
+        Some(address) => Some((bind(address).await?, tls::config(&data, &args)?)),
+    };
+    let https_port = match &tls {
+        None => None,
+        Some((listener, _)) => Some(listener.local_addr().map_err(|e| e.to_string())?.port()),
+    };
     let api_address = api_listener.local_addr().map_err(|e| e.to_string())?;
     let http_port = http_listener.local_addr().map_err(|e| e.to_string())?.port();
     let addresses = Addresses {
-        scheme: "http",
+        scheme: if https_port.is_some() { "https" } else { "http" },
         domain: args.base_domain.first().cloned().unwrap_or_else(|| "localhost".into()),
-        port: if http_port == 80 { String::new() } else { format!(":{http_port}") },
+        port: match https_port.unwrap_or(http_port) {
+            80 | 443 => String::new(),
+            port => format!(":{port}"),
+        },
         api: format!("http://{api_address}"),
     };
     let api_base = format!("{}{BASE}", addresses.api);
@@ -67,15 +80,31 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     )?;
     let api = Api::new(accounts.clone(), registry, sealer, clock);
     tokio::spawn(skep_wire::serve_tcp(api_listener, Arc::new(ApiService(api)), shutdown.clone()));
-    let options = EdgeOptions { show_errors: false, timezone: crate::dev::timezone() };
+    let options = EdgeOptions { show_errors: false, timezone: crate::dev::timezone(), tls: None };
     let hosts = accounts.hosts();
+    let secure = tls.map(|(listener, config)| {
+        let options = EdgeOptions { tls: Some(config), ..options.clone() };
+        tokio::spawn(skep_edge::serve(listener, hosts.clone(), options, shutdown.clone()))
+    });
     let edge = tokio::spawn(skep_edge::serve(http_listener, hosts, options, shutdown));
 
     credentials.announce(&data);
     say(&format!("{} Ready on http://*.localhost:{http_port}", paint(Style::Green, "⬢")));
+    if let Some(port) = https_port {
+        say(&format!("{} Ready on https://*.localhost:{port}", paint(Style::Green, "⬢")));
+        if args.tls_cert.is_none() {
+            say(&format!(
+                "  Certificates are issued by {}: let your browser trust it",
+                authority::certificate(&data).display()
+            ));
+        }
+    }
     signals.any().await;
     trigger.trigger();
     let _ = edge.await;
+    if let Some(secure) = secure {
+        let _ = secure.await;
+    }
     accounts.stop().await;
     Ok(())
 }
