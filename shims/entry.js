@@ -35,6 +35,16 @@ export const skepEdge = {
   },
 };
 
+/** An outbound worker as Skep calls it: what the dispatcher said is on `env`. */
+export const skepOutbound = {
+  async fetch(/** @type {Request} */ request, /** @type {any} */ env, /** @type {any} */ ctx) {
+    const headers = new Headers(request.headers);
+    const said = JSON.parse(decodeURIComponent(headers.get("x-skep-outbound") ?? "{}"));
+    headers.delete("x-skep-outbound");
+    return skepEdge.fetch(new Request(request, { headers }), { ...env, ...said }, ctx);
+  },
+};
+
 /** The names of an object's own functions. @param {any} object */
 const methods = (object) =>
   object == null ? [] : Object.getOwnPropertyNames(object).filter((name) => {

@@ -9,6 +9,7 @@ mod conformance;
 mod crash;
 mod dev;
 mod disk_full;
+mod dispatch;
 mod edge;
 mod errors;
 mod frames;

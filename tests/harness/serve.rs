@@ -124,6 +124,14 @@ impl Serve {
         self.skep.send(method, path, &all, body)
     }
 
+    /// A visitor's WebSocket to `host`.
+    pub fn websocket(&self, host: &str, path: &str) -> tungstenite::WebSocket<std::net::TcpStream> {
+        let address = self.skep.url.strip_prefix("http://").unwrap();
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        tungstenite::client(format!("ws://{host}{path}"), stream).unwrap().0
+    }
+
     /// A request to the API below the account, with a JSON body.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let token = format!("Bearer {}", self.token);

@@ -67,7 +67,7 @@ pub(crate) async fn session(mut call: Call) -> Answer {
         .map_err(|error| bad(format!("Could not parse the manifest: {error}")))?;
     check(&manifest)?;
     let name = call.param(0).to_owned();
-    upload::check_name(&name)?;
+    upload::check_name(skep_catalog::split_name(&name).1)?;
     let tenant = call.tenant()?;
     let text = serde_json::to_vec(&manifest).map_err(ApiError::internal)?;
     let key = modules::key_of(&text);

@@ -156,6 +156,7 @@ impl Resolver<'_> {
             "analytics_engine" => {
                 need(binding, "dataset")?;
             }
+            "dispatch_namespace" => self.dispatch_namespace(binding, &mut kept)?,
             "assets" | "version_metadata" => {}
             other => {
                 return Err(invalid(format!(
@@ -199,10 +200,22 @@ impl Resolver<'_> {
 
     fn objects(&self, binding: &Json, kept: &mut Json) -> Result<(), ApiError> {
         let class = need(binding, "class_name")?;
-        let other = text(binding, "script_name").filter(|script| *script != self.script);
-        let namespace = match other {
+        let own =
+            |script: &&str| *script == self.script || *script == skep_catalog::split_name(self.script).1;
+        let other = match (text(binding, "script_name"), text(binding, "dispatch_namespace")) {
+            (Some(script), Some(within)) => Some(skep_catalog::name_within(&self.dispatch(within)?, script))
+                .filter(|name| name != self.script),
+            (other, _) => other.filter(|script| !own(script)).map(str::to_owned),
+        };
+        if other.is_none()
+            && let Some(kept) = kept.as_object_mut()
+        {
+            kept.remove("script_name");
+        }
+        let namespace = match other.as_deref() {
             None => self.namespaces.get(class).cloned(),
             Some(script) => {
+                kept["script_name"] = script.into();
                 if self.catalog.script(script)?.is_none() {
                     return Err(ApiError::bad(
                         10061,
@@ -227,6 +240,31 @@ impl Resolver<'_> {
         Ok(())
     }
 
+    /// The id of a dispatch namespace.
+    fn dispatch(&self, name: &str) -> Result<String, ApiError> {
+        match self.catalog.resource_named(Kind::Dispatch, name)? {
+            Some(namespace) => Ok(namespace.id),
+            None => Err(crate::dispatch::no_namespace()),
+        }
+    }
+
+    fn dispatch_namespace(&self, binding: &Json, kept: &mut Json) -> Result<(), ApiError> {
+        kept["namespace_id"] = self.dispatch(need(binding, "namespace")?)?.into();
+        if let Some(outbound) = binding.get("outbound").filter(|outbound| !outbound.is_null()) {
+            let worker = &outbound["worker"];
+            let service = text(worker, "service").or_else(|| text(outbound, "worker")).ok_or_else(|| {
+                invalid(format!("binding {} has an `outbound` without a `worker.service`", binding["name"]))
+            })?;
+            if service != self.script && self.catalog.script(service)?.is_none() {
+                return Err(ApiError::bad(
+                    10143,
+                    format!("The outbound Worker '{service}' of binding {} was not found.", binding["name"]),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn service(&self, binding: &Json, name: &str) -> Result<(), ApiError> {
         let service = need(binding, "service")?;
         if service == self.script || self.catalog.script(service)?.is_some() {
@@ -244,6 +282,13 @@ pub(crate) fn shown(binding: &Json) -> Json {
     let mut shown = binding.clone();
     if let Some(object) = shown.as_object_mut() {
         object.remove("sealed");
+        if object.get("type").is_some_and(|kind| kind == "dispatch_namespace") {
+            object.remove("namespace_id");
+        }
+        if let Some(script) = object.get("script_name").and_then(Json::as_str) {
+            let label = skep_catalog::split_name(script).1.to_owned();
+            object.insert("script_name".into(), label.into());
+        }
     }
     shown
 }

@@ -15,6 +15,7 @@ mod assets;
 mod bindings;
 mod d1;
 mod deployments;
+mod dispatch;
 mod flags;
 mod form;
 mod identity;

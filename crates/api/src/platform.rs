@@ -77,6 +77,8 @@ pub trait Platform: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Examined, String>>;
     /// Brings what runs in line with the catalog: resolves when requests get what is deployed now.
     fn apply<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<(), String>>;
+    /// A dispatch namespace has other settings, or is gone.
+    fn namespace_changed(&self, account: &str, id: &str) -> Result<(), String>;
     /// The events of a script, as JSON, from now on. While somebody listens, its cells report them.
     fn tail<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<TailEvents, String>>;
     /// Whether a cron expression can be followed; the error says why not.

@@ -7,8 +7,8 @@ use skep_wire::BoxFuture;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    assets, d1, deployments, identity, kv, objects, queues, r2, routes, scripts, secrets, services, settings,
-    subdomain, tails, versions, workflows,
+    assets, d1, deployments, dispatch, identity, kv, objects, queues, r2, routes, scripts, secrets, services,
+    settings, subdomain, tails, versions, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -106,6 +106,33 @@ pub const OPERATIONS: &[Operation] = operations! {
     POST "/accounts/:account/workers/scripts/:script/tails" => tails::create;
     DELETE "/accounts/:account/workers/scripts/:script/tails/:tail" => tails::delete;
     GET "/tails/:secret" => tails::connect, open;
+
+    GET "/accounts/:account/workers/dispatch/namespaces" => dispatch::list;
+    POST "/accounts/:account/workers/dispatch/namespaces" => dispatch::create;
+    GET "/accounts/:account/workers/dispatch/namespaces/:namespace" => dispatch::get;
+    PUT "/accounts/:account/workers/dispatch/namespaces/:namespace" => dispatch::update;
+    PATCH "/accounts/:account/workers/dispatch/namespaces/:namespace" => dispatch::update;
+    DELETE "/accounts/:account/workers/dispatch/namespaces/:namespace" => dispatch::delete;
+    GET "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts" => dispatch::list_scripts;
+    DELETE "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts" => dispatch::delete_scripts;
+    GET "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script" => dispatch::get_script;
+    PUT "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script" => dispatch::put;
+    DELETE "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script" => dispatch::delete_script;
+    POST "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/assets-upload-session" => dispatch::assets_session;
+    GET "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/bindings" => dispatch::bindings;
+    GET "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/content" => dispatch::content;
+    PUT "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/content" => dispatch::put_content;
+    GET "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/settings" => dispatch::get_settings;
+    PATCH "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/settings" => dispatch::patch_settings;
+    GET "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/secrets" => dispatch::list_secrets;
+    PUT "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/secrets" => dispatch::put_secret;
+    PATCH "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/secrets-bulk" => dispatch::bulk_secrets;
+    GET "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/secrets/:secret" => dispatch::get_secret;
+    DELETE "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/secrets/:secret" => dispatch::delete_secret;
+    GET "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/tags" => dispatch::tags;
+    PUT "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/tags" => dispatch::put_tags;
+    PUT "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/tags/:tag" => dispatch::put_tag;
+    DELETE "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/tags/:tag" => dispatch::delete_tag;
 
     GET "/accounts/:account/workers/durable_objects/namespaces" => objects::namespaces;
 

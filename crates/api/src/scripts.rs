@@ -20,7 +20,7 @@ pub(crate) fn shown(script: &Script, version: Option<&Version>) -> Json {
     let named: Vec<Json> =
         content.named_handlers.iter().map(|n| json!({ "name": n.name, "handlers": n.handlers })).collect();
     let mut shown = json!({
-        "id": script.name,
+        "id": script.label(),
         "tag": script.tag,
         "etag": content.etag,
         "handlers": content.handlers,

@@ -170,7 +170,7 @@ pub(crate) async fn publish(
     upload: &Upload,
     plan: Plan,
 ) -> Result<Published, ApiError> {
-    check_name(name)?;
+    check_name(skep_catalog::split_name(name).1)?;
     let catalog = tenant.catalog();
     let script = catalog.script(name)?;
     if script.is_none() && !plan.create {

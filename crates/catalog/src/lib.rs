@@ -32,6 +32,7 @@ pub use resources::{Kind, Resource};
 pub use routes::{Domain, Route};
 pub use script::{
     AssetsRef, Content, Deployment, Module, NamedHandlers, Origin, Schedule, Script, Settings, Version,
+    name_within, split_name,
 };
 pub use seal::{SealError, Sealer};
 
@@ -207,9 +208,19 @@ impl Catalog {
         self.db.read(|c| script::find_script(c, name))
     }
 
-    /// All scripts, by name.
+    /// All scripts outside of dispatch namespaces, by name.
     pub fn scripts(&self) -> Result<Vec<Script>, CatalogError> {
         self.db.read(script::scripts)
+    }
+
+    /// All scripts of the dispatch namespace with this id, by name.
+    pub fn scripts_within(&self, namespace: &str) -> Result<Vec<Script>, CatalogError> {
+        self.db.read(|c| script::scripts_within(c, namespace))
+    }
+
+    /// How many they are.
+    pub fn count_within(&self, namespace: &str) -> Result<u64, CatalogError> {
+        self.db.read(|c| script::count_within(c, namespace))
     }
 
     /// A version of the script with this tag.

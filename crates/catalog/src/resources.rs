@@ -18,6 +18,8 @@ pub enum Kind {
     Queue,
     /// Workflows; the id is the name.
     Workflow,
+    /// Dispatch namespaces.
+    Dispatch,
 }
 
 impl Kind {
@@ -28,6 +30,7 @@ impl Kind {
             Self::D1 => "d1",
             Self::Queue => "queue",
             Self::Workflow => "workflow",
+            Self::Dispatch => "dispatch",
         }
     }
 }

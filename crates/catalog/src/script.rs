@@ -13,7 +13,7 @@ use crate::CatalogError;
 pub struct Script {
     /// Its identity for ever: 32 hexadecimal digits.
     pub tag: String,
-    /// Its name, unique in the account.
+    /// Its name, unique in the account. In a dispatch namespace: the namespace's id, a colon, and the label.
     pub name: String,
     /// Milliseconds since 1970.
     pub created_ms: i64,
@@ -25,6 +25,24 @@ pub struct Script {
     pub workers_dev: Option<bool>,
     /// Whether versions have addresses of their own; `None` until it was said.
     pub previews: Option<bool>,
+}
+
+/// The name of the script that is called `label` in the dispatch namespace with this id.
+pub fn name_within(namespace: &str, label: &str) -> String {
+    format!("{namespace}:{label}")
+}
+
+/// The id of the dispatch namespace that the script of this name is in, and what it is called there; outside of
+/// namespaces, its name.
+pub fn split_name(name: &str) -> (Option<&str>, &str) {
+    name.split_once(':').map_or((None, name), |(namespace, label)| (Some(namespace), label))
+}
+
+impl Script {
+    /// What users call it.
+    pub fn label(&self) -> &str {
+        split_name(&self.name).1
+    }
 }
 
 /// Settings of a script that are not part of a version.
@@ -218,9 +236,22 @@ pub(crate) fn find_script(c: &Connection, name: &str) -> Result<Option<Script>, 
     Ok(c.prepare_cached(&format!("{SCRIPT} WHERE name = ?"))?.query_row([name], script).optional()?)
 }
 
+/// Those of no dispatch namespace.
 pub(crate) fn scripts(c: &Connection) -> Result<Vec<Script>, CatalogError> {
-    let mut query = c.prepare_cached(&format!("{SCRIPT} ORDER BY name"))?;
+    let mut query = c.prepare_cached(&format!("{SCRIPT} WHERE instr(name, ':') = 0 ORDER BY name"))?;
     Ok(query.query_map([], script)?.collect::<Result<_, _>>()?)
+}
+
+pub(crate) fn scripts_within(c: &Connection, namespace: &str) -> Result<Vec<Script>, CatalogError> {
+    let sql = format!("{SCRIPT} WHERE name > ? || ':' AND name < ? || ';' ORDER BY name");
+    let mut query = c.prepare_cached(&sql)?;
+    Ok(query.query_map([namespace, namespace], script)?.collect::<Result<_, _>>()?)
+}
+
+pub(crate) fn count_within(c: &Connection, namespace: &str) -> Result<u64, CatalogError> {
+    let sql = "SELECT count(*) FROM script WHERE name > ? || ':' AND name < ? || ';'";
+    let count: i64 = c.prepare_cached(sql)?.query_row([namespace, namespace], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
 }
 
 pub(crate) fn find_version(c: &Connection, tag: &str, id: &str) -> Result<Option<Version>, CatalogError> {

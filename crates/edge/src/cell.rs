@@ -4,8 +4,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use skep_fleet::{Lease, Worker};
-use skep_wire::{BoxError, ClientBody, SendError, empty};
+use skep_fleet::{Lease, Unavailable, Worker};
+use skep_wire::{Body, BoxError, ClientBody, SendError, empty};
 
 use crate::body::EdgeBody;
 use crate::decode::{self, Decoded};
@@ -48,27 +48,56 @@ pub(crate) async fn forward(
         true => empty(),
         false => body.map_err(|e| Box::new(e) as BoxError).boxed_unsync(),
     };
-    let mut request = Request::from_parts(parts, body);
+    let (mut response, lease) = match send(worker, Door::Main, Request::from_parts(parts, body)).await {
+        Ok(answered) => answered,
+        Err(Failure::Unavailable(why)) => {
+            return context.error(ErrorCode::Unavailable, &accept, Some(&why.to_string()));
+        }
+        Err(Failure::Lost) => return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST)),
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return match upgrade {
+            Some(visitor) => upgrade::switch(visitor, &mut response, lease),
+            None => context.error(ErrorCode::WorkerException, &accept, Some(NO_UPGRADE)),
+        };
+    }
+    if is_uncaught(&response) {
+        return context.error(ErrorCode::WorkerException, &accept, Some(SEE_LOG));
+    }
+    answer(response, &accept, lease)
+}
+
+/// Why there is no response.
+pub(crate) enum Failure {
+    Unavailable(Unavailable),
+    /// The cell ended while it worked on the request.
+    Lost,
+}
+
+/// As what a cell's code is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// As what was deployed.
+    Main,
+    /// As the outbound worker of a dispatch namespace.
+    Outbound,
+}
+
+/// Sends a request to a cell of `worker`, starting one if need be.
+pub(crate) async fn send(
+    worker: &Worker,
+    door: Door,
+    mut request: Request<Body>,
+) -> Result<(Response<ClientBody>, Lease), Failure> {
     let mut tries = 0;
     loop {
-        let lease = match worker.acquire().await {
-            Ok(lease) => lease,
-            Err(why) => return context.error(ErrorCode::Unavailable, &accept, Some(&why.to_string())),
+        let lease = worker.acquire().await.map_err(Failure::Unavailable)?;
+        let client = match door {
+            Door::Main => lease.generation().http().clone(),
+            Door::Outbound => lease.generation().outbound().clone(),
         };
-        let client = lease.generation().http().clone();
         match client.send(request).await {
-            Ok(mut response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                return match upgrade {
-                    Some(visitor) => upgrade::switch(visitor, &mut response, lease),
-                    None => context.error(ErrorCode::WorkerException, &accept, Some(NO_UPGRADE)),
-                };
-            }
-            Ok(response) if is_uncaught(&response) => {
-                return context.error(ErrorCode::WorkerException, &accept, Some(SEE_LOG));
-            }
-            Ok(response) => {
-                return answer(response, &accept, lease);
-            }
+            Ok(response) => return Ok((response, lease)),
             // The process ended before it saw the request: the next one may have it.
             Err(SendError::Connect { unsent, .. }) if tries < MAX_TRIES => {
                 drop(lease);
@@ -78,7 +107,7 @@ pub(crate) async fn forward(
             }
             Err(error) => {
                 tracing::debug!(%error, "a request was lost with its cell");
-                return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST));
+                return Err(Failure::Lost);
             }
         }
     }
@@ -87,8 +116,9 @@ pub(crate) async fn forward(
 /// How often a request that found no process behind its socket is given to the next one.
 const MAX_TRIES: u32 = 2;
 const SEE_LOG: &str = "The exception and its stack are in the log.";
-const LOST: &str = "The cell ended while it worked on this request.";
-const NO_UPGRADE: &str = "The worker answered with a WebSocket, but the request did not ask for one.";
+pub(crate) const LOST: &str = "The cell ended while it worked on this request.";
+pub(crate) const NO_UPGRADE: &str =
+    "The worker answered with a WebSocket, but the request did not ask for one.";
 
 fn prepare(context: &Context<'_>, parts: &mut Parts, upgrading: bool) {
     if parts.version == http::Version::HTTP_2 {
@@ -134,7 +164,7 @@ fn answer(response: Response<ClientBody>, accept: &HeaderMap, lease: Lease) -> R
 
 /// Whether this is the engine's own answer to an exception. An application cannot send it: a text body of its
 /// would have a content type, and `Connection` is not its to set.
-fn is_uncaught<B>(response: &Response<B>) -> bool {
+pub(crate) fn is_uncaught<B>(response: &Response<B>) -> bool {
     let headers = response.headers();
     response.status() == StatusCode::INTERNAL_SERVER_ERROR
         && headers.get(header::CONNECTION).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"close"))

@@ -12,11 +12,14 @@ mod error_page;
 mod frames;
 mod handler;
 mod headers;
+mod internal;
 mod server;
 mod upgrade;
 
 pub use body::EdgeBody;
+pub use cell::Door;
 pub use error_page::{ErrorCode, error_page};
 pub use handler::{LocalHandler, Router, Site};
+pub use internal::{CallError, call, call_worker};
 pub use server::{EdgeOptions, serve};
 pub use tokio_rustls::rustls;

@@ -17,7 +17,7 @@ use crate::log::{CellLog, LogEvent, LogSink, parse, start_failure};
 use crate::process::{Killer, Started, each_line};
 use crate::relay::relay;
 use crate::render::{BINDINGS_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, object_folder, render};
-use crate::spec::CellSpec;
+use crate::spec::{CellSpec, Exposed};
 
 /// How long the engine may take from its start to listening.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -28,6 +28,7 @@ pub struct Generation {
     folder: PathBuf,
     http: Arc<UnixClient>,
     events: Arc<UnixClient>,
+    outbound: Arc<UnixClient>,
     pid: u32,
     inspector_port: Option<u16>,
     in_flight: AtomicUsize,
@@ -148,6 +149,7 @@ impl Generation {
         Ok(Arc::new(Self {
             http: UnixClient::new(folder.join(HTTP_SOCKET)),
             events: UnixClient::new(folder.join(EVENTS_SOCKET)),
+            outbound: UnixClient::new(folder.join(Exposed::Outbound.socket())),
             folder,
             pid,
             inspector_port: inspector_port.filter(|_| spec.inspector),
@@ -163,6 +165,11 @@ impl Generation {
     /// The client for requests.
     pub fn http(&self) -> &Arc<UnixClient> {
         &self.http
+    }
+
+    /// The client for requests to the code as an outbound worker, which must be [exposed](Exposed::Outbound).
+    pub fn outbound(&self) -> &Arc<UnixClient> {
+        &self.outbound
     }
 
     pub(crate) fn events(&self) -> &Arc<UnixClient> {

@@ -36,6 +36,12 @@ pub struct CellSpec {
     /// in `services`; `None` where there are no assets. It answers with the asset, or with any response that
     /// has the header [`RUN_WORKER_HEADER`](crate::RUN_WORKER_HEADER).
     pub front: Option<String>,
+    /// The code is called by a dispatcher, who gets to see its exceptions; not by visitors.
+    pub dispatched: bool,
+    /// The server that takes all requests to the outside, an id in `services`; `None` lets them out.
+    pub outbound: Option<String>,
+    /// Whom requests to the outside may reach, as the engine names networks: `public`, `private`, `10.1.0.0/16`.
+    pub egress: Vec<String>,
     /// What other cells may call here.
     pub exposed: BTreeSet<Exposed>,
     /// The server that hears of every event: what came of it, what was logged. It costs about half of the
@@ -106,6 +112,8 @@ pub enum Binding {
     Analytics { service: String },
     /// A rate limiter; `defaults` is the JSON that the shim takes.
     RateLimit { service: String, defaults: String },
+    /// A dispatch namespace.
+    Dispatch { service: String },
     /// An HTTP server of ours: static assets.
     Fetcher { service: String },
     /// A Durable Object class of this script.
@@ -157,6 +165,8 @@ pub enum Exposed {
         /// The exported class.
         class: String,
     },
+    /// The code as an outbound worker.
+    Outbound,
     /// The API of a Workflow.
     Workflow {
         /// The Workflow's name.
@@ -204,12 +214,14 @@ impl CellSpec {
             | Binding::Queue { service }
             | Binding::Analytics { service }
             | Binding::RateLimit { service, .. }
+            | Binding::Dispatch { service }
             | Binding::Fetcher { service } => Some(service),
             _ => None,
         });
         used.chain(&self.cache)
             .chain(&self.front)
             .chain(&self.tail)
+            .chain(&self.outbound)
             .filter(|id| !self.services.contains_key(*id))
             .cloned()
             .collect()

@@ -93,6 +93,9 @@ pub struct ServeArgs {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// A network beside the public internet that workers may reach, such as 10.1.0.0/16; several times for several
+    #[arg(long, value_name = "CIDR")]
+    pub egress_allow: Vec<String>,
     /// Scripts answer at <script>.<account>.DOMAIN too, not only below localhost; several times for several
     #[arg(long, value_name = "DOMAIN")]
     pub base_domain: Vec<String>,

@@ -28,10 +28,13 @@ pub(crate) const BINDINGS_SOCKET: &str = "bindings";
 
 /// Shims carry their own date: their behaviour is ours, not the application's.
 const SHIM_DATE: &str = "2026-11-01";
+/// Shows a script `node:async_hooks`, which marks its requests to the outside.
+const ALS_FLAG: &str = "nodejs_als";
 const RPC_HOST: &str = "skep";
 
 const ENTRY: &str = include_str!("../../../../shims/entry.js");
 const RATELIMIT: &str = include_str!("../../../../shims/ratelimit.js");
+const DISPATCH: &str = include_str!("../../../../shims/dispatch.js");
 const EMAIL: &str = include_str!("../../../../shims/email.js");
 
 /// A cell's files and what has to be around them.
@@ -104,13 +107,18 @@ impl Render<'_> {
     fn user(&mut self) {
         let mut worker = vec![self.code()];
         worker.push(("compatibilityDate", text(&self.spec.compatibility_date)));
-        if !self.spec.compatibility_flags.is_empty() {
-            worker.push(("compatibilityFlags", list(self.spec.compatibility_flags.iter().map(text))));
-        }
         let spec = self.spec;
+        let mut flags: Vec<&str> = spec.compatibility_flags.iter().map(String::as_str).collect();
+        if spec.outbound.is_some() && !flags.contains(&ALS_FLAG) {
+            flags.push(ALS_FLAG);
+        }
+        if !flags.is_empty() {
+            worker.push(("compatibilityFlags", list(flags.into_iter().map(text))));
+        }
         let bindings: Vec<Value> = spec.bindings.iter().map(|(name, b)| self.binding(name, b)).collect();
         worker.push(("bindings", Value::List(bindings)));
-        worker.push(("globalOutbound", text("internet")));
+        let outbound = spec.outbound.as_deref().map_or_else(|| "internet".to_owned(), external_name);
+        worker.push(("globalOutbound", text(outbound)));
         if let Some(sink) = &spec.tail {
             worker.push(("tails", list([text(self.tail(sink))])));
         }
@@ -128,7 +136,10 @@ impl Render<'_> {
         }
         self.services.push(fields([("name", text("user")), ("worker", Value::Struct(worker))]));
         let service = match spec.code {
-            Code::Modules(_) => fields([("name", text("user")), ("entrypoint", text("skepEdge"))]),
+            Code::Modules(_) => {
+                let entrypoint = if spec.dispatched { "skepDispatched" } else { "skepEdge" };
+                fields([("name", text("user")), ("entrypoint", text(entrypoint))])
+            }
             Code::ServiceWorker(_) => text("user"),
         };
         self.sockets.push((HTTP_SOCKET.into(), service));
@@ -148,11 +159,12 @@ impl Render<'_> {
             Code::Modules(modules) => {
                 let main = modules.first().map_or("", |m| &m.name);
                 let entry = ENTRY.replace("\"skep:app\"", &js_string(&format!("./{main}")));
+                let (entry, shims) = self.dispatched(entry);
                 self.files.push(("entry.js".into(), entry.into()));
                 let entry =
                     fields([("name", text("skep-entry.js")), ("esModule", Value::Embed("entry.js".into()))]);
                 let own: Vec<Value> = modules.iter().enumerate().map(|(n, m)| self.module(n, m)).collect();
-                ("modules", list(std::iter::once(entry).chain(own)))
+                ("modules", list(std::iter::once(entry).chain(shims).chain(own)))
             }
         }
     }
@@ -189,6 +201,9 @@ impl Render<'_> {
             Binding::RateLimit { service: id, defaults } => {
                 let defaults = fields([("name", text("defaults")), ("json", text(defaults))]);
                 ("wrapped", wrapped("skep-internal:ratelimit", service(id), Some(defaults)))
+            }
+            Binding::Dispatch { service: id } => {
+                ("wrapped", wrapped("skep-internal:dispatch", service(id), None))
             }
             Binding::DurableObject { class } => ("durableObjectNamespace", text(class)),
             Binding::RemoteDurableObject { .. } => {
@@ -251,7 +266,7 @@ impl Render<'_> {
             self.services.push(fields([("name", text(format!("link{number}"))), ("external", external)]));
         }
         let internet = fields([
-            ("allow", list([text("public"), text("private")])),
+            ("allow", list(self.spec.egress.iter().map(text))),
             ("tlsOptions", fields([("trustBrowserCas", Value::Bare("true"))])),
         ]);
         self.services.push(fields([("name", text("internet")), ("network", internet)]));
@@ -274,9 +289,11 @@ impl Render<'_> {
         };
         self.files.push(("ratelimit.js".into(), RATELIMIT.into()));
         self.files.push(("email.js".into(), EMAIL.into()));
+        self.files.push(("dispatch.js".into(), DISPATCH.into()));
         let modules = list([
             extension("skep-internal:ratelimit", "ratelimit.js"),
             extension("cloudflare-internal:email", "email.js"),
+            extension("skep-internal:dispatch", "dispatch.js"),
         ]);
         let sockets = self.sockets.iter().map(|(name, service)| {
             fields([

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use super::{EVENTS_SOCKET, Render, SHIM_DATE, class, designator, es_module, external_name, js_string};
 use crate::capnp::{Value, fields, list, text};
-use crate::spec::{Binding, DurableClass, Exposed};
+use crate::spec::{Binding, Code, DurableClass, Exposed};
 
 const EVENTS: &str = include_str!("../../../../shims/events.js");
+const DISPATCHED: &str = include_str!("../../../../shims/dispatched.js");
 const FRONT: &str = include_str!("../../../../shims/front.js");
 const OBJECTS: &str = include_str!("../../../../shims/objects.js");
+const OUTBOUND: &str = include_str!("../../../../shims/outbound.js");
 const TAIL: &str = include_str!("../../../../shims/tail.js");
 const REMOTE_OBJECT: &str = include_str!("../../../../shims/remote-object.js");
 
@@ -42,6 +44,30 @@ impl Render<'_> {
             ])
         });
         fields([("actorClass", designator("skep-workflows", Some("Engine"), None)), ("workflows", list(own))])
+    }
+
+    /// The main module of a script that a dispatcher calls, and what it imports.
+    pub(super) fn dispatched(&mut self, entry: String) -> (String, Vec<Value>) {
+        if !self.spec.dispatched {
+            return (entry, Vec::new());
+        }
+        let (first, carry) = match self.spec.outbound {
+            Some(_) => ("import { carry } from \"skep-outbound.js\";\n", "carry"),
+            None => ("", "(_, then) => then()"),
+        };
+        let last = format!(
+            "import {{ dispatched }} from \"skep-dispatched.js\";\n\
+             export const skepDispatched = dispatched(call, report, {carry});\n"
+        );
+        let mut shims = vec![("skep-dispatched.js", "dispatched.js", DISPATCHED)];
+        if self.spec.outbound.is_some() {
+            shims.push(("skep-outbound.js", "outbound.js", OUTBOUND));
+        }
+        let modules = shims.into_iter().map(|(name, file, content)| {
+            self.files.push((file.into(), content.into()));
+            fields([("name", text(name)), ("esModule", Value::Embed(file.into()))])
+        });
+        (format!("{first}{entry}\n{last}"), modules.collect())
     }
 
     /// The stand-ins for other scripts' classes.
@@ -124,6 +150,10 @@ impl Render<'_> {
                     designator("user", entrypoint.as_deref(), props.as_deref())
                 }
                 Exposed::Workflow { name } => workflow_api(name),
+                Exposed::Outbound => match spec.code {
+                    Code::Modules(_) => designator("user", Some("skepOutbound"), None),
+                    Code::ServiceWorker(_) => text("user"),
+                },
                 Exposed::Objects { class } => {
                     namespaces.insert(class.as_str());
                     let props = format!("{{\"binding\":{}}}", js_string(class));

@@ -126,6 +126,11 @@ impl Platform for Accounts {
         })
     }
 
+    fn namespace_changed(&self, account: &str, id: &str) -> Result<(), String> {
+        self.runner(account)?.namespace_changed(id);
+        Ok(())
+    }
+
     fn tail<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<TailEvents, String>> {
         Box::pin(async move { self.runner(account)?.tail(script).await })
     }

@@ -5,6 +5,8 @@ use skep_catalog::Content;
 use skep_fleet::Exposed;
 use skep_queues::ConsumerSettings;
 
+use super::dispatch::Outbound;
+
 /// Whom a version calls: the script, and what of it. `script` is the version's own script, `name` what the fleet
 /// calls the version.
 pub fn links_of(script: &str, name: &str, content: &Content) -> Vec<(String, Exposed)> {
@@ -12,6 +14,10 @@ pub fn links_of(script: &str, name: &str, content: &Content) -> Vec<(String, Exp
 }
 
 fn link_of(script: &str, name: &str, binding: &Json) -> Option<(String, Exposed)> {
+    if binding["type"] == "dispatch_namespace" {
+        let outbound = Outbound::of(binding).filter(|outbound| outbound.worker != name)?;
+        return Some((outbound.worker, Exposed::Outbound));
+    }
     let text = |key: &str| binding[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let target = match binding["type"].as_str()? {
         "service" => text("service")?,

@@ -3,6 +3,7 @@
 mod accounts;
 mod authority;
 mod credentials;
+mod dispatch;
 mod hosts;
 mod links;
 mod runner;
@@ -76,6 +77,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             clock: clock.clone(),
             shutdown: shutdown.clone(),
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
+            egress: std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect(),
         },
     )?;
     let api = Api::new(accounts.clone(), registry, sealer, clock);

@@ -6,20 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use serde_json::Value as Json;
 use skep_api::{Candidate, Examined, TailEvents};
 use skep_assets::Assets;
-use skep_catalog::{Content, NamedHandlers, Sealer, Version};
+use skep_catalog::{Content, Kind, NamedHandlers, Sealer, Version, split_name};
 use skep_cron::{Cron, CronHandle};
 use skep_edge::Site;
-use skep_fleet::{CellSpec, DurableClass, Exposed, Fleet, FleetOptions, Worker};
+use skep_fleet::{Binding, CellSpec, DurableClass, Exposed, Fleet, FleetOptions, Worker};
 use skep_queues::ConsumerHandle;
 use skep_runtime::{Clock, Shutdown};
 use skep_wire::{BoxFuture, Service};
 use tokio::sync::mpsc;
 
+use super::dispatch::{Dispatch, Gate, namespaces_of};
 use super::links::links_of;
 use super::tails::Tails;
 use super::tenant::Tenant;
 use super::version::{bundle_of, config_of, open_assets};
 use crate::events::{CronTrigger, QueueConsumer};
+use crate::stand_ins::Running;
 use crate::wiring::{Identity, wire};
 
 /// Cells go on reporting for so long after nobody listens any more.
@@ -34,6 +36,8 @@ pub struct Surroundings {
     pub clock: Clock,
     pub shutdown: Shutdown,
     pub log: skep_fleet::LogSink,
+    /// Whom requests to the outside may reach, as the engine names networks.
+    pub egress: Vec<String>,
 }
 
 /// A version that takes a share of a script's requests.
@@ -56,6 +60,8 @@ pub struct Live {
     pub workers_dev: bool,
     /// Whether its versions have addresses.
     pub previews: bool,
+    /// Whether its dispatch namespace lets it see `request.cf`.
+    pub trusted: bool,
 }
 
 /// The running side of an account.
@@ -72,6 +78,8 @@ pub struct Runner {
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     crons: Mutex<HashMap<String, CronHandle>>,
     tails: Arc<Tails>,
+    /// By dispatcher: namespaces and the outbound workers that it names for them.
+    outbounds: Mutex<BTreeMap<String, Vec<(String, String)>>>,
     /// By queue: what was asked for, and who does it.
     consumers: Mutex<BTreeMap<String, (Json, ConsumerHandle)>>,
 }
@@ -114,6 +122,7 @@ impl Runner {
             turns: Mutex::default(),
             crons: Mutex::default(),
             tails: Tails::new(unwanted),
+            outbounds: Mutex::default(),
             consumers: Mutex::default(),
         });
         let weak: Weak<Self> = Arc::downgrade(&this);
@@ -168,7 +177,13 @@ impl Runner {
 
     /// Brings what runs of `script` in line with the catalog.
     pub async fn apply(self: &Arc<Self>, script: &str) -> Result<(), String> {
-        self.relink(script)?;
+        for namespace in self.relink(script)? {
+            // Where requests to the outside go is fixed when a cell starts.
+            let names: Vec<String> = lock(&self.running).keys().cloned().collect();
+            for name in names.iter().filter(|name| split_name(name).0 == Some(&namespace)) {
+                self.start_anew(name).await?;
+            }
+        }
         self.expose_callees(script).await?;
         let turn = self.turn(script);
         let _mine = turn.lock().await;
@@ -246,7 +261,7 @@ impl Runner {
                 Some(id) => self.version(script, id)?,
             };
             let version = version.ok_or_else(|| format!("the script {script} is not deployed"))?;
-            if id.is_some() {
+            if id.is_some() || split_name(script).0.is_some() {
                 lock(&self.links).insert(name.to_owned(), links_of(script, name, &version.content));
                 self.expose_callees(name).await?;
             }
@@ -293,7 +308,7 @@ impl Runner {
     }
 
     fn spec(
-        &self,
+        self: &Arc<Self>,
         script: &str,
         name: &str,
         content: &Content,
@@ -313,8 +328,12 @@ impl Runner {
         }
         let bundle = bundle_of(&self.tenant, content)?;
         let assets = open_assets(&self.tenant, content, &config)?;
-        let scripts = stores.catalog.scripts().map_err(|e| e.to_string())?;
-        let scripts = scripts.into_iter().map(|script| script.name).collect();
+        let mut scripts = Running::default();
+        for service in config.services.iter().map(|binding| &binding.service) {
+            if stores.catalog.script(service).map_err(|e| e.to_string())?.is_some() {
+                scripts.scripts.insert(service.clone());
+            }
+        }
         let identity = version.map(|version| Identity {
             id: version.id.clone(),
             tag: version.annotations.get("workers/tag").cloned().unwrap_or_default(),
@@ -331,8 +350,47 @@ impl Runner {
             spec.services.insert("tail".into(), sink);
             spec.tail = Some("tail".into());
         }
+        spec.egress.clone_from(&self.around.egress);
+        self.dispatching(script, content, &mut spec);
         spec.exposed = self.needed_of(name);
         Ok(spec)
+    }
+
+    /// What dispatch namespaces have to do with it.
+    fn dispatching(self: &Arc<Self>, script: &str, content: &Content, spec: &mut CellSpec) {
+        for (n, (name, namespace, outbound)) in namespaces_of(&content.bindings).enumerate() {
+            let service = format!("dispatch{n}");
+            let dispatch =
+                Dispatch { runner: Arc::downgrade(self), namespace: namespace.to_owned(), outbound };
+            spec.services.insert(service.clone(), Arc::new(dispatch));
+            spec.bindings.insert(name.to_owned(), Binding::Dispatch { service });
+        }
+        if split_name(script).0.is_none() {
+            return;
+        }
+        spec.dispatched = true;
+        if self.outbound_of(script).is_some() {
+            let gate = Gate { runner: Arc::downgrade(self), script: script.to_owned() };
+            spec.services.insert("outbound".into(), Arc::new(gate));
+            spec.outbound = Some("outbound".into());
+        }
+    }
+
+    /// The outbound worker of a script's dispatch namespace, if any dispatcher names one.
+    pub fn outbound_of(&self, script: &str) -> Option<String> {
+        let namespace = split_name(script).0?;
+        let outbounds = lock(&self.outbounds);
+        outbounds.values().flatten().find(|(id, _)| id == namespace).map(|(_, worker)| worker.clone())
+    }
+
+    /// A script's, by the fleet's name.
+    pub fn worker(&self, name: &str) -> Arc<Worker> {
+        self.fleet.worker(name)
+    }
+
+    /// What seals secrets.
+    pub fn sealer(&self) -> &Sealer {
+        &self.around.sealer
     }
 
     /// What requests need to know of the versions.
@@ -351,7 +409,15 @@ impl Runner {
         }
         let workers_dev = row.as_ref().and_then(|row| row.workers_dev).unwrap_or(false);
         let previews = row.and_then(|row| row.previews).unwrap_or(workers_dev);
-        Ok(Live { shares, workers_dev, previews })
+        let trusted = match split_name(script).0 {
+            None => true,
+            Some(id) => {
+                let namespace =
+                    self.tenant.stores.catalog.resource(Kind::Dispatch, id).map_err(|e| e.to_string())?;
+                namespace.is_some_and(|namespace| namespace.settings["trusted_workers"] == true)
+            }
+        };
+        Ok(Live { shares, workers_dev, previews, trusted })
     }
 
     /// A deployed script; read from the catalog when it is first asked for.
@@ -470,19 +536,33 @@ impl Runner {
         Ok(())
     }
 
-    /// Notes whom the versions of `script` call.
-    fn relink(&self, script: &str) -> Result<(), String> {
+    /// Notes whom the versions of `script` call. Returns the dispatch namespaces that have an outbound worker now
+    /// and had none before, or the other way round.
+    fn relink(&self, script: &str) -> Result<BTreeSet<String>, String> {
         let mut found = BTreeMap::new();
+        let mut outbounds = Vec::new();
         for (n, (version, _)) in self.active(script)?.unwrap_or_default().iter().enumerate() {
             let name = if n == 0 { script.to_owned() } else { variant(script, &version.id) };
             found.insert(name.clone(), links_of(script, &name, &version.content));
+            let named = namespaces_of(&version.content.bindings);
+            outbounds.extend(named.filter_map(|(_, id, outbound)| Some((id.to_owned(), outbound?.worker))));
         }
         let running: BTreeSet<String> = lock(&self.running).keys().cloned().collect();
         let mut links = lock(&self.links);
         // Versions that run because somebody addressed them go on calling.
         links.retain(|name, _| !is_of(script, name) || (name != script && running.contains(name)));
         links.extend(found.into_iter().filter(|(_, links)| !links.is_empty()));
-        Ok(())
+        drop(links);
+        let with_outbound = |all: &BTreeMap<String, Vec<(String, String)>>| -> BTreeSet<String> {
+            all.values().flatten().map(|(namespace, _)| namespace.clone()).collect()
+        };
+        let mut all = lock(&self.outbounds);
+        let before = with_outbound(&all);
+        match outbounds.is_empty() {
+            true => drop(all.remove(script)),
+            false => drop(all.insert(script.to_owned(), outbounds)),
+        }
+        Ok(&before ^ &with_outbound(&all))
     }
 
     /// Starts anew those that `caller`, a script or one version of it, calls and that do not let themselves be
@@ -499,6 +579,12 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// A dispatch namespace has other settings.
+    pub fn namespace_changed(&self, id: &str) {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|script, _| split_name(script).0 != Some(id));
     }
 
     async fn forget(&self, script: &str) {

@@ -101,7 +101,7 @@ fn add(config: &mut WorkerConfig, name: String, binding: &Json) -> Result<(), St
             .push(AnalyticsDataset { binding: name.clone(), dataset: need("dataset")? }),
         "ratelimit" => config.ratelimits.push(rate_limit(&name, binding)?),
         "version_metadata" => config.version_metadata = Some(name),
-        "assets" => {}
+        "assets" | "dispatch_namespace" => {}
         other => return Err(format!("the binding {name} of type {other} is not supported")),
     }
     Ok(())

@@ -1,0 +1,74 @@
+//! A request from one worker to another: no visitor, no page for an error.
+
+use http::header;
+use http_body_util::BodyExt;
+use skep_assets::Decision;
+use skep_fleet::Worker;
+use skep_wire::{Request, Response};
+
+use crate::cell::{Door, Failure, LOST, NO_UPGRADE, is_uncaught, send};
+use crate::handler::Site;
+use crate::headers::strip_response;
+use crate::upgrade;
+
+/// Why a call got no response.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Neither code nor an asset is there.
+    #[error("nothing is deployed there")]
+    NotThere,
+    /// An exception left the code.
+    #[error("internal error")]
+    Uncaught,
+    /// The cell ended while it worked on the request.
+    #[error("{LOST}")]
+    Lost,
+    /// The code does not start, or not in time.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It answered with a WebSocket that nobody had asked for.
+    #[error("{NO_UPGRADE}")]
+    NotAsked,
+}
+
+/// Passes a call on to a site: to its assets or to its code, as a visitor's request would go. Headers are those that
+/// the code is to see.
+pub async fn call(site: &Site, request: Request) -> Result<Response, CallError> {
+    let (parts, body) = request.into_parts();
+    let Some(assets) = &site.assets else {
+        let worker = site.worker.as_ref().ok_or(CallError::NotThere)?;
+        return call_worker(worker, Door::Main, Request::from_parts(parts, body)).await;
+    };
+    match (assets.route(&parts), &site.worker) {
+        (Decision::Answer(response), _) => Ok(*response),
+        (Decision::Worker | Decision::WorkerImage, Some(worker)) => {
+            call_worker(worker, Door::Main, Request::from_parts(parts, body)).await
+        }
+        (Decision::Asset, _) | (_, None) => Ok(assets.serve(&parts).await),
+    }
+}
+
+/// Passes a call on to code.
+pub async fn call_worker(worker: &Worker, door: Door, request: Request) -> Result<Response, CallError> {
+    let (mut parts, body) = request.into_parts();
+    let upgrade = upgrade::take(&mut parts);
+    if upgrade.is_none() {
+        parts.headers.remove(header::UPGRADE);
+        parts.headers.remove(header::CONNECTION);
+    }
+    parts.extensions = http::Extensions::new();
+    let (mut response, lease) = match send(worker, door, Request::from_parts(parts, body)).await {
+        Ok(answered) => answered,
+        Err(Failure::Unavailable(why)) => return Err(CallError::Unavailable(why.to_string())),
+        Err(Failure::Lost) => return Err(CallError::Lost),
+    };
+    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        let caller = upgrade.ok_or(CallError::NotAsked)?;
+        return Ok(upgrade::switch(caller, &mut response, lease).map(BodyExt::boxed_unsync));
+    }
+    if is_uncaught(&response) {
+        return Err(CallError::Uncaught);
+    }
+    strip_response(response.headers_mut());
+    Ok(response.map(|body| crate::EdgeBody::Cell(body, lease).boxed_unsync()))
+}

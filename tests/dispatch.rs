@@ -1,0 +1,169 @@
+//! Workers for Platforms: a dispatcher, its namespace, and the scripts in it.
+
+use serde_json::{Value, json};
+
+use crate::harness::serve::{Serve, serve, serve_in};
+
+const DISPATCHER: &str = r#"
+export default {
+  async fetch(request, env) {
+    const url = new URL(request.url);
+    const [, name, ...rest] = url.pathname.split("/");
+    url.pathname = "/" + rest.join("/");
+    try {
+      const worker = env.DISPATCHER.get(name, {}, { outbound: { customer: name, plan: { tier: 1 } } });
+      return await worker.fetch(new Request(url, request));
+    } catch (error) {
+      const status = error.message.startsWith("Worker not found") ? 404 : 500;
+      return Response.json({ caught: error.message, name: error.name }, { status });
+    }
+  },
+};
+"#;
+
+const TENANT: &str = r#"
+export default {
+  async fetch(request, env) {
+    const url = new URL(request.url);
+    switch (url.pathname) {
+      case "/throw": throw new TypeError("the tenant threw");
+      case "/ws": {
+        const [client, server] = Object.values(new WebSocketPair());
+        server.accept();
+        server.send("from the tenant");
+        return new Response(null, { status: 101, webSocket: client });
+      }
+      case "/outside": return fetch("http://outside.example/path?q=1", { method: "POST", body: "sent" });
+      case "/later": {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        return fetch(new Request("https://later.example/"));
+      }
+    }
+    if (env.KV) await env.KV.put("who", "TEXT");
+    const forged = [...request.headers.keys()].filter((name) => name.startsWith("x-skep"));
+    return Response.json({
+      text: "TEXT", path: url.pathname + url.search, cf: request.cf ?? null, forged, body: await request.text(),
+      secret: env.SECRET ?? null, kv: (await env.KV?.get("who")) ?? null,
+    });
+  },
+};
+"#;
+
+const OUTBOUND: &str = r#"
+export default {
+  async fetch(request, env) {
+    const marks = [...request.headers.keys()].filter((name) => name.startsWith("x-skep"));
+    const { url, method } = request;
+    return Response.json({ url, method, marks, body: await request.text(), customer: env.customer ?? null, plan: env.plan ?? null });
+  },
+};
+"#;
+
+fn deploy(serve: &Serve, name: &str, code: &str, config: Value, args: &[&str]) {
+    let mut all = json!({ "name": name, "main": "index.js", "compatibility_date": "2026-07-01" });
+    all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    let dir = serve.project(name, &[("index.js", code), ("wrangler.jsonc", &all.to_string())]);
+    serve.wrangler(&dir, &[&["deploy"], args].concat());
+}
+
+fn dispatcher(serve: &Serve, binding: Value) {
+    let mut all = json!({ "binding": "DISPATCHER", "namespace": "tenants" });
+    all.as_object_mut().unwrap().extend(binding.as_object().unwrap().clone());
+    deploy(serve, "dispatcher", DISPATCHER, json!({ "dispatch_namespaces": [all] }), &[]);
+}
+
+fn tenant(serve: &Serve, name: &str, config: Value) {
+    deploy(serve, name, &TENANT.replace("TEXT", name), config, &["--dispatch-namespace", "tenants"]);
+}
+
+fn ask(serve: &Serve, path: &str) -> (u16, Value) {
+    let answer = serve.get("dispatcher.main.localhost", path);
+    (answer.status, answer.json())
+}
+
+#[test]
+fn a_dispatcher_reaches_the_scripts_of_its_namespace() {
+    let serve = serve();
+    let dir = serve.project("empty", &[]);
+    std::fs::create_dir_all(&dir).unwrap();
+    let said = serve.wrangler(&dir, &["dispatch-namespace", "create", "tenants"]);
+    assert!(said.contains("tenants"), "{said}");
+    let twice = serve.try_wrangler(&dir, &["dispatch-namespace", "create", "tenants"], "");
+    assert!(!twice.success && twice.text.contains("already exists"), "{}", twice.text);
+
+    tenant(&serve, "first", json!({}));
+    tenant(&serve, "second", json!({}));
+    dispatcher(&serve, json!({}));
+
+    let (status, said) = ask(&serve, "/first/some/path?q=1");
+    assert_eq!(status, 200, "{said}");
+    let expected = json!({
+        "text": "first", "path": "/some/path?q=1", "cf": null, "forged": [], "body": "", "secret": null, "kv": null,
+    });
+    assert_eq!(said, expected, "no request.cf in untrusted mode, none of our headers");
+    let posted = serve.send("POST", "dispatcher.main.localhost", "/second/x", &[], Some(b"sent")).json();
+    assert_eq!((&posted["text"], &posted["body"]), (&json!("second"), &json!("sent")));
+
+    // What a platform's code looks for.
+    let (status, said) = ask(&serve, "/third/");
+    assert_eq!((status, &said["caught"]), (404, &json!("Worker not found.")));
+    let (_, said) = ask(&serve, "/first/throw");
+    assert_eq!(said, json!({ "caught": "the tenant threw", "name": "TypeError" }));
+    // A script of a namespace has no address of its own.
+    assert_eq!(serve.get("first.main.localhost", "/").status, 404);
+
+    let mut socket = serve.websocket("dispatcher.main.localhost", "/first/ws");
+    assert_eq!(socket.read().unwrap().into_text().unwrap(), "from the tenant");
+
+    // Redeployed without a gap, secrets kept; gone when deleted.
+    let scripts = "/workers/dispatch/namespaces/tenants/scripts";
+    let secret = json!({ "name": "SECRET", "text": "s3cret", "type": "secret_text" });
+    assert_eq!(serve.call("PUT", &format!("{scripts}/first/secrets"), Some(&secret)).status, 200);
+    assert_eq!(ask(&serve, "/first/").1["secret"], "s3cret");
+    tenant(&serve, "first", json!({}));
+    assert_eq!(ask(&serve, "/first/").1["secret"], "s3cret");
+    let patched =
+        serve.call("PUT", "/workers/dispatch/namespaces/tenants", Some(&json!({ "trusted_workers": true })));
+    assert_eq!(patched.json()["result"]["trusted_workers"], true);
+    assert_eq!(ask(&serve, "/first/").1["cf"]["colo"], "LOC", "trusted scripts see request.cf");
+    assert_eq!(serve.call("DELETE", &format!("{scripts}/second"), None).status, 200);
+    assert_eq!(ask(&serve, "/second/").0, 404);
+    assert_eq!(serve.call("GET", &format!("{scripts}/second"), None).json()["errors"][0]["code"], 10092);
+
+    // All of it is there after a restart, and the namespace goes with its scripts.
+    let serve = serve_in(serve.stop("TERM"), &[]);
+    assert_eq!(ask(&serve, "/first/").1["text"], "first");
+    let said = serve.wrangler(&dir, &["dispatch-namespace", "list"]);
+    assert!(said.contains("tenants"), "{said}");
+    let said = serve.wrangler(&dir, &["dispatch-namespace", "rename", "tenants", "customers"]);
+    assert!(said.contains("customers"), "{said}");
+    assert_eq!(ask(&serve, "/first/").1["text"], "first", "a binding follows its namespace");
+    serve.wrangler(&dir, &["dispatch-namespace", "delete", "customers"]);
+    assert_eq!(ask(&serve, "/first/").0, 404);
+    let gone = serve.call("GET", "/workers/dispatch/namespaces/customers", None);
+    assert_eq!((gone.status, gone.json()["errors"][0]["code"].as_u64()), (404, Some(100_119)));
+}
+
+#[test]
+fn requests_to_the_outside_go_through_the_outbound_worker() {
+    let serve = serve();
+    let dir = serve.project("empty", &[]);
+    std::fs::create_dir_all(&dir).unwrap();
+    serve.wrangler(&dir, &["dispatch-namespace", "create", "tenants"]);
+    // Its cell runs before anybody names an outbound worker.
+    tenant(&serve, "first", json!({}));
+    dispatcher(&serve, json!({}));
+    assert_eq!(ask(&serve, "/first/").0, 200);
+    deploy(&serve, "out", OUTBOUND, json!({}), &[]);
+    dispatcher(&serve, json!({ "outbound": { "service": "out", "parameters": ["customer", "plan"] } }));
+    let (_, said) = ask(&serve, "/first/outside");
+    let expected = json!({
+        "url": "http://outside.example/path?q=1", "method": "POST", "marks": [], "body": "sent",
+        "customer": "first", "plan": { "tier": 1 },
+    });
+    assert_eq!(said, expected);
+    // Also what is fetched later, and each script with its own parameters.
+    tenant(&serve, "second", json!({}));
+    let (_, said) = ask(&serve, "/second/later");
+    assert_eq!((&said["url"], &said["customer"]), (&json!("https://later.example/"), &json!("second")));
+}
