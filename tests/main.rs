@@ -18,6 +18,7 @@ mod layers;
 mod objects;
 mod projects;
 mod resources;
+mod rest;
 mod schema;
 mod serve;
 mod several;

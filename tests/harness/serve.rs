@@ -100,6 +100,11 @@ impl Serve {
         command
     }
 
+    /// The process ids of its cells.
+    pub fn cells(&self) -> Vec<u32> {
+        self.skep.cells()
+    }
+
     /// Everything that it has printed.
     pub fn output(&self) -> String {
         self.skep.output()

@@ -44,6 +44,7 @@ pub(crate) fn switch(
         };
         // A replaced cell waits for requests, not for sockets that may stay open for days.
         let generation = lease.generation().clone();
+        let _open = generation.hold();
         drop(lease);
         join(TokioIo::new(visitor), TokioIo::new(cell), &generation).await;
     });

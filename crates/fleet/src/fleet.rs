@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use skep_runtime::{Shutdown, ShutdownTrigger};
+use tokio::sync::Semaphore;
 
 use crate::generation::StartError;
 use crate::log::LogSink;
@@ -28,6 +30,17 @@ pub struct FleetOptions {
     /// Called with the name of a script that is wanted but was never deployed here; it is expected to lead
     /// to a deploy, for which the request waits.
     pub wanted: Option<Wanted>,
+    /// When cells are stopped that nobody uses; needs `wanted`. `None`: never.
+    pub rest: Option<Rest>,
+}
+
+/// When cells are stopped that nobody uses.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    /// After so long without work.
+    pub after: Duration,
+    /// While there are more than this, the one that was used longest ago goes as soon as it has no work.
+    pub max_cells: usize,
 }
 
 /// Hears of scripts that are wanted.
@@ -40,6 +53,11 @@ pub(crate) struct Shared {
     pub log: LogSink,
     pub stop: Shutdown,
     pub wanted: Option<Wanted>,
+    pub rest: Option<Rest>,
+    /// Processes that start now wait for one of these.
+    pub starts: Semaphore,
+    /// Processes that serve.
+    pub running: Arc<AtomicUsize>,
     run_dir: RunDir,
     next_folder: AtomicU64,
     workers: RwLock<BTreeMap<String, Arc<Worker>>>,
@@ -68,6 +86,20 @@ impl Shared {
         workers.entry(script.to_owned()).or_insert_with(|| Worker::start(script, self.clone())).clone()
     }
 
+    /// Before another process is started: asks the one that was used longest ago to rest, if there are too many.
+    pub(crate) fn make_room(&self) {
+        let Some(rest) = self.rest else { return };
+        if self.running.load(Ordering::Relaxed) < rest.max_cells {
+            return;
+        }
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        let resting = |worker: &&Arc<Worker>| worker.last_used();
+        let candidates = workers.values().filter(|worker| worker.last_used().is_some());
+        if let Some(worker) = candidates.min_by_key(resting) {
+            worker.ask_to_rest();
+        }
+    }
+
     pub(crate) fn new_folder(&self) -> io::Result<PathBuf> {
         let number = self.next_folder.fetch_add(1, Ordering::Relaxed);
         let folder = self.run_dir.path().join(number.to_string());
@@ -92,7 +124,10 @@ impl Fleet {
             spawner: Spawner::start()?,
             log: options.log,
             stop: stopping,
+            rest: options.rest.filter(|_| options.wanted.is_some()),
             wanted: options.wanted,
+            starts: Semaphore::new(std::thread::available_parallelism().map_or(2, |n| n.get() * 2)),
+            running: Arc::default(),
             run_dir: RunDir::create()?,
             next_folder: AtomicU64::new(0),
             workers: RwLock::default(),

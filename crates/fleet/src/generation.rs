@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use skep_runtime::{Shutdown, ShutdownTrigger};
@@ -13,6 +13,7 @@ use tokio::io::AsyncBufReadExt;
 use tokio::sync::{Notify, watch};
 
 use crate::fleet::Shared;
+use crate::idle::{Seen, cpu_ticks};
 use crate::log::{CellLog, LogEvent, LogSink, parse, start_failure};
 use crate::process::{Killer, Started, each_line};
 use crate::relay::relay;
@@ -32,6 +33,13 @@ pub struct Generation {
     pid: u32,
     inspector_port: Option<u16>,
     in_flight: AtomicUsize,
+    /// Connections that stay open, such as WebSockets.
+    open: AtomicUsize,
+    /// How often it was used.
+    uses: AtomicU64,
+    /// Milliseconds since the fleet began.
+    last_used: AtomicU64,
+    _counted: Option<Counted>,
     idle: Notify,
     retired: watch::Sender<bool>,
     killer: Killer,
@@ -94,13 +102,16 @@ impl Generation {
             let listener = bind_unix(&folder.join(&link.socket))?;
             tokio::spawn(relay(listener, link, shared.clone(), stop.clone()));
         }
+        // Many that start at once would all be late; some are on time.
+        let _turn = shared.starts.acquire().await;
         let started = shared.launch.start(&shared.spawner, &config, spec.inspector).await?;
         // What a trial says, the real one says again.
         let log = match storage {
             Storage::Real => shared.log.clone(),
             Storage::Throwaway => Arc::new(|_| {}),
         };
-        Self::come_up(log, spec, folder, started, rendered.sockets, servers).await
+        let counted = (storage == Storage::Real).then(|| Counted::new(&shared.running));
+        Self::come_up(log, spec, folder, started, rendered.sockets, servers, counted).await
     }
 
     async fn come_up(
@@ -110,6 +121,7 @@ impl Generation {
         started: Started,
         sockets: Vec<String>,
         servers: ShutdownTrigger,
+        counted: Option<Counted>,
     ) -> Result<Arc<Self>, StartError> {
         let Started { process, mut control, stdout, stderr } = started;
         let pid = process.id();
@@ -154,6 +166,10 @@ impl Generation {
             pid,
             inspector_port: inspector_port.filter(|_| spec.inspector),
             in_flight: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            uses: AtomicU64::new(0),
+            last_used: AtomicU64::new(now_ms()),
+            _counted: counted,
             idle: Notify::new(),
             retired: watch::Sender::new(false),
             killer,
@@ -193,7 +209,36 @@ impl Generation {
     /// Counts a request in until the lease is dropped.
     pub(crate) fn lease(self: &Arc<Self>) -> Lease {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
+        self.touch();
         Lease(self.clone())
+    }
+
+    /// Notes that it is used now.
+    pub(crate) fn touch(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+        self.last_used.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// Counts a connection that stays open, such as a WebSocket, until the result is dropped: the process is not
+    /// stopped for want of work meanwhile.
+    pub fn hold(self: &Arc<Self>) -> Hold {
+        self.open.fetch_add(1, Ordering::SeqCst);
+        Hold(self.clone())
+    }
+
+    /// Whether a request or a connection is in it.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::SeqCst) > 0 || self.open.load(Ordering::SeqCst) > 0
+    }
+
+    /// Milliseconds, comparable among generations.
+    pub(crate) fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+
+    /// What can be seen of it from outside.
+    pub(crate) fn seen(&self) -> Seen {
+        Seen { busy: self.is_busy(), uses: self.uses.load(Ordering::Relaxed), cpu: cpu_ticks(self.pid) }
     }
 
     /// Resolves with how the process ended.
@@ -255,6 +300,40 @@ impl Drop for Generation {
         self.killer.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// A connection that keeps a generation from being stopped for want of work.
+#[derive(Debug)]
+pub struct Hold(Arc<Generation>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.0.touch();
+    }
+}
+
+/// Counts a process that serves, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    pub fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Milliseconds since this was first asked.
+fn now_ms() -> u64 {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A request in a generation; the generation is not ended while it is held, up to the drain limit.

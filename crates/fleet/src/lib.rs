@@ -9,6 +9,7 @@
 mod capnp;
 mod fleet;
 mod generation;
+mod idle;
 mod launcher;
 mod log;
 mod policy;
@@ -20,11 +21,11 @@ mod spec;
 mod tried;
 mod worker;
 
-pub use fleet::{Fleet, FleetOptions, Wanted, expose, print_config};
-pub use generation::{Generation, Lease, StartError};
+pub use fleet::{Fleet, FleetOptions, Rest, Wanted, expose, print_config};
+pub use generation::{Generation, Hold, Lease, StartError};
 pub use launcher::{LAUNCHER_COMMAND, become_cell};
 pub use log::{CellLog, LogEvent, LogSink};
 pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER};
-pub use spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, Workflow};
+pub use spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, NextAlarm, Workflow};
 pub use tried::{NamedExport, Tried};
 pub use worker::{EventError, Unavailable, Worker};

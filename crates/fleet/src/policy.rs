@@ -9,6 +9,14 @@ pub(crate) const DRAIN_EXCLUSIVE: Duration = Duration::from_secs(2);
 /// From SIGTERM to SIGKILL.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(2);
 
+/// A process that has to run again this soon is not stopped.
+pub(crate) const LEAST_REST: Duration = Duration::from_secs(10);
+
+/// How often to look whether a process has something to do that may rest after `after`.
+pub(crate) fn look_every(after: Duration) -> Duration {
+    (after / 4).clamp(Duration::from_millis(50), Duration::from_secs(15))
+}
+
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const MAX_DELAY: Duration = Duration::from_secs(10);
 /// A process that lived this long is not in a crash loop.

@@ -3,13 +3,16 @@
 //! A cell's configuration names a socket of ours, never another cell's: so a callee can be replaced or not
 //! be there yet, and a cell reaches nothing that its bindings do not name.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use skep_runtime::Shutdown;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::fleet::Shared;
+use crate::generation::Generation;
 use crate::render::Link;
 
 /// How long a call may still finish on a callee that has been replaced.
@@ -40,6 +43,28 @@ pub(crate) async fn relay(listener: UnixListener, link: Link, shared: Arc<Shared
     }
 }
 
+/// Bytes both ways; what the caller sends is a use of the callee.
+async fn pass(caller: &mut UnixStream, callee: &mut UnixStream, generation: &Generation) -> io::Result<()> {
+    let (mut from_caller, mut to_caller) = caller.split();
+    let (mut from_callee, mut to_callee) = callee.split();
+    let up = async {
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            let read = from_caller.read(&mut buffer).await?;
+            if read == 0 {
+                return to_callee.shutdown().await;
+            }
+            generation.touch();
+            to_callee.write_all(&buffer[..read]).await?;
+        }
+    };
+    let down = async {
+        tokio::io::copy(&mut from_callee, &mut to_caller).await?;
+        to_caller.shutdown().await
+    };
+    tokio::try_join!(up, down).map(|_| ())
+}
+
 /// One connection; dropped without an answer if the callee is not there, which the caller's engine reports.
 async fn connection(mut caller: UnixStream, link: &Link, shared: &Arc<Shared>) {
     let Some(worker) = shared.callee(&link.script) else {
@@ -56,7 +81,7 @@ async fn connection(mut caller: UnixStream, link: &Link, shared: &Arc<Shared>) {
         tokio::time::sleep(LAST_CALLS).await;
     };
     tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut caller, &mut callee) => {}
+        _ = pass(&mut caller, &mut callee, &generation) => {}
         () = replaced => {}
     }
 }

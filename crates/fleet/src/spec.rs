@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use skep_wire::Service;
@@ -42,6 +43,8 @@ pub struct CellSpec {
     pub outbound: Option<String>,
     /// Whom requests to the outside may reach, as the engine names networks: `public`, `private`, `10.1.0.0/16`.
     pub egress: Vec<String>,
+    /// When the script has to run next by itself, asked while it has nothing to do: the next alarm of its objects.
+    pub next_alarm: Option<NextAlarm>,
     /// What other cells may call here.
     pub exposed: BTreeSet<Exposed>,
     /// The server that hears of every event: what came of it, what was logged. It costs about half of the
@@ -50,6 +53,9 @@ pub struct CellSpec {
     /// Whether to open the engine's inspector.
     pub inspector: bool,
 }
+
+/// Says when a script has to run next by itself.
+pub type NextAlarm = Arc<dyn Fn() -> Option<SystemTime> + Send + Sync>;
 
 /// A script's code.
 #[derive(Clone, Debug)]

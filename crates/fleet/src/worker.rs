@@ -1,7 +1,7 @@
 //! A script over its versions and processes: which one takes requests, what happens when one ends.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -10,8 +10,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::fleet::{Shared, Wanted};
 use crate::generation::{Generation, Lease, StartError};
+use crate::idle::Idle;
 use crate::log::{CellLog, LogEvent};
-use crate::policy::{Backoff, DRAIN_EXCLUSIVE, DRAIN_SHARED, STOP_GRACE};
+use crate::policy::{Backoff, DRAIN_EXCLUSIVE, DRAIN_SHARED, LEAST_REST, STOP_GRACE, look_every};
 use crate::render::Storage;
 use crate::spec::CellSpec;
 
@@ -66,6 +67,7 @@ pub enum EventError {
 enum Command {
     Deploy(Box<CellSpec>, oneshot::Sender<Result<(), StartError>>),
     Break(String, oneshot::Sender<()>),
+    Rest,
     Stop(oneshot::Sender<()>),
 }
 
@@ -97,6 +99,8 @@ impl Worker {
             backoff: Backoff::default(),
             since: Instant::now(),
             restart_at: None,
+            idle: Idle::default(),
+            wake_at: None,
         };
         tokio::spawn(supervisor.run(inbox));
         Arc::new(Self { name, state, commands, wanted })
@@ -112,20 +116,35 @@ impl Worker {
         if let State::Ready(generation) = &*self.state.borrow() {
             return Ok(generation.lease());
         }
+        tokio::time::timeout(WAIT, self.awake()).await.unwrap_or(Err(Unavailable::Timeout))
+    }
+
+    async fn awake(&self) -> Result<Lease, Unavailable> {
         let mut state = self.state.clone();
-        if let (State::Asleep, Some(wanted)) = (&*state.borrow_and_update(), &self.wanted) {
-            wanted(&self.name);
+        loop {
+            match &*state.borrow_and_update() {
+                State::Ready(generation) => return Ok(generation.lease()),
+                State::Broken(why) => return Err(Unavailable::Broken(why.clone())),
+                State::Stopped => return Err(Unavailable::Stopped),
+                State::Starting => {}
+                State::Asleep => {
+                    if let Some(wanted) = &self.wanted {
+                        wanted(&self.name);
+                    }
+                }
+            }
+            state.changed().await.map_err(|_| Unavailable::Stopped)?;
         }
-        let settled = state.wait_for(|state| !matches!(state, State::Starting | State::Asleep));
-        match tokio::time::timeout(WAIT, settled).await {
-            Err(_) => Err(Unavailable::Timeout),
-            Ok(Err(_)) => Err(Unavailable::Stopped),
-            Ok(Ok(state)) => match &*state {
-                State::Ready(generation) => Ok(generation.lease()),
-                State::Broken(why) => Err(Unavailable::Broken(why.clone())),
-                State::Asleep | State::Starting | State::Stopped => Err(Unavailable::Stopped),
-            },
-        }
+    }
+
+    /// When its process was last used, if it could rest now.
+    pub(crate) fn last_used(&self) -> Option<u64> {
+        self.current().filter(|generation| !generation.is_busy()).map(|generation| generation.last_used())
+    }
+
+    /// Lets its process end if it has nothing to do.
+    pub(crate) fn ask_to_rest(&self) {
+        let _ = self.commands.send(Command::Rest);
     }
 
     /// The process that takes requests now.
@@ -196,6 +215,10 @@ struct Supervisor {
     since: Instant,
     /// When to start again what crashed.
     restart_at: Option<Instant>,
+    /// Since when what takes requests has had none.
+    idle: Idle,
+    /// When to start again what rests.
+    wake_at: Option<Instant>,
 }
 
 impl Supervisor {
@@ -215,6 +238,19 @@ impl Supervisor {
                     None => std::future::pending().await,
                 }
             };
+            let wake_at = self.wake_at;
+            let wake = async {
+                match wake_at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let look = async {
+                match (&current, self.shared.rest) {
+                    (Some(_), Some(rest)) => tokio::time::sleep(look_every(rest.after)).await,
+                    _ => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 command = inbox.recv() => match command {
                     Some(Command::Deploy(spec, reply)) => {
@@ -226,6 +262,10 @@ impl Supervisor {
                             self.state.send_replace(State::Broken(why.into()));
                         }
                         let _ = reply.send(());
+                    }
+                    Some(Command::Rest) => {
+                        drop(current);
+                        self.rest().await;
                     }
                     Some(Command::Stop(reply)) => {
                         drop(current);
@@ -241,6 +281,16 @@ impl Supervisor {
                 },
                 how = ended => self.crashed(&how),
                 () = restart => self.restart().await,
+                () = wake => {
+                    self.wake_at = None;
+                    if let Some(wanted) = &self.shared.wanted {
+                        wanted(&self.name);
+                    }
+                }
+                () = look => {
+                    drop(current);
+                    self.look().await;
+                }
             }
         }
     }
@@ -252,7 +302,45 @@ impl Supervisor {
         }
     }
 
+    /// Stops what has had nothing to do for long enough.
+    async fn look(&mut self) {
+        let (Some(rest), Some(current)) = (self.shared.rest, self.current()) else { return };
+        if self.idle.note(current.seen(), Instant::now()) >= rest.after {
+            drop(current);
+            self.rest().await;
+        }
+    }
+
+    /// Ends the process if nothing is in it; the next request starts one.
+    async fn rest(&mut self) {
+        let (Some(current), Some(spec)) = (self.current(), &self.spec) else { return };
+        if current.is_busy() || !spec.workflows.is_empty() {
+            return;
+        }
+        let wake_at = match spec.next_alarm.as_ref().and_then(|next| next()) {
+            None => None,
+            Some(at) => match at.duration_since(SystemTime::now()) {
+                Ok(until) if until > LEAST_REST => Some(Instant::now() + until),
+                _ => return,
+            },
+        };
+        // From here on requests wait; one may just have come in.
+        self.state.send_replace(State::Starting);
+        if current.is_busy() {
+            self.state.send_replace(State::Ready(current));
+            return;
+        }
+        current.retire();
+        current.kill().await;
+        self.spec = None;
+        self.wake_at = wake_at;
+        self.state.send_replace(State::Asleep);
+    }
+
     async fn deploy(&mut self, spec: Box<CellSpec>) -> Result<(), StartError> {
+        if self.current().is_none() {
+            self.shared.make_room();
+        }
         let old = self.current().filter(|generation| generation.is_running());
         let result = match old {
             Some(old) if spec.is_exclusive() => self.replace_exclusive(old, &spec).await,
@@ -352,6 +440,8 @@ impl Supervisor {
     }
 
     fn ready(&mut self, generation: Arc<Generation>) {
+        self.idle = Idle::default();
+        self.wake_at = None;
         self.since = Instant::now();
         self.restart_at = None;
         self.state.send_replace(State::Ready(generation));

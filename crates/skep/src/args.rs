@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -93,6 +94,13 @@ pub struct ServeArgs {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// A script that nobody uses for so long is stopped until the next request
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub idle_timeout: Duration,
+    /// While more processes run than this, the one that was used longest ago is stopped; by default what half of the
+    /// memory holds
+    #[arg(long, value_name = "N")]
+    pub max_cells: Option<usize>,
     /// A network beside the public internet that workers may reach, such as 10.1.0.0/16; several times for several
     #[arg(long, value_name = "CIDR")]
     pub egress_allow: Vec<String>,

@@ -140,6 +140,7 @@ pub fn wire(
         services: wiring.services,
         cache: Some("cache".into()),
         dispatched: false,
+        next_alarm: None,
         outbound: None,
         egress: vec!["public".into(), "private".into()],
         exposed: BTreeSet::new(),

@@ -57,6 +57,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
             Arc::new(move |log| output.print(&log))
         },
         wanted: None,
+        rest: None,
     })
     .map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
 

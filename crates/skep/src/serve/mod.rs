@@ -1,6 +1,7 @@
 //! `skep serve`: a node that keeps what was deployed, serves it, and speaks the v4 API.
 
 mod accounts;
+mod alarms;
 mod authority;
 mod credentials;
 mod dispatch;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use skep_api::{Addresses, Api, ApiService, BASE};
 use skep_catalog::{Registry, Sealer};
 use skep_edge::EdgeOptions;
+use skep_fleet::Rest;
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_toolchain::Toolchain;
 use tokio::net::TcpListener;
@@ -26,6 +28,17 @@ use crate::signals::Signals;
 use crate::terminal::{Style, paint, say};
 use accounts::Accounts;
 use runner::Surroundings;
+
+/// How many processes half of the memory holds, at what an idle one and its share of work take.
+fn cells_that_fit() -> usize {
+    const CELL: u64 = 40 << 20;
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let total: u64 = total.unwrap_or(1 << 20);
+    usize::try_from(total * 1024 / 2 / CELL).unwrap_or(usize::MAX).max(8)
+}
 
 /// Runs until a signal ends it.
 pub async fn run(args: ServeArgs) -> Result<(), String> {
@@ -77,6 +90,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             clock: clock.clone(),
             shutdown: shutdown.clone(),
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
+            rest: Rest { after: args.idle_timeout, max_cells: args.max_cells.unwrap_or_else(cells_that_fit) },
             egress: std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect(),
         },
     )?;

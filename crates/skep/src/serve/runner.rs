@@ -15,6 +15,7 @@ use skep_runtime::{Clock, Shutdown};
 use skep_wire::{BoxFuture, Service};
 use tokio::sync::mpsc;
 
+use super::alarms::next_alarm;
 use super::dispatch::{Dispatch, Gate, namespaces_of};
 use super::links::links_of;
 use super::tails::Tails;
@@ -36,6 +37,8 @@ pub struct Surroundings {
     pub clock: Clock,
     pub shutdown: Shutdown,
     pub log: skep_fleet::LogSink,
+    /// When scripts are stopped that nobody uses.
+    pub rest: skep_fleet::Rest,
     /// Whom requests to the outside may reach, as the engine names networks.
     pub egress: Vec<String>,
 }
@@ -110,6 +113,7 @@ impl Runner {
             wanted: Some(Arc::new(move |name| {
                 let _ = wanted.send(name.to_owned());
             })),
+            rest: Some(around.rest),
         })
         .map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
         let this = Arc::new(Self {
@@ -151,36 +155,66 @@ impl Runner {
         Ok(this)
     }
 
-    /// Reads what is deployed. Scripts start when they are first asked for; those with Durable Objects now,
-    /// since an alarm of theirs may be due.
+    /// Reads what is deployed. Scripts start when they are first asked for, or when an alarm is due.
     pub fn boot(self: &Arc<Self>) -> Result<(), String> {
         let catalog = &self.tenant.stores.catalog;
-        let mut with_objects = BTreeSet::new();
-        for (script, ..) in catalog.all_namespaces().map_err(|e| e.to_string())? {
-            with_objects.insert(script);
-        }
         for script in catalog.scripts().map_err(|e| e.to_string())? {
             self.relink(&script.name)?;
             self.schedule(&script.name)?;
         }
         self.consume()?;
-        let this = self.clone();
+        self.wake_for_alarms()
+    }
+
+    /// Starts scripts when the alarms are due that were set before this start.
+    fn wake_for_alarms(self: &Arc<Self>) -> Result<(), String> {
+        let stores = &self.tenant.stores;
+        let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (script, _, namespace) in stores.catalog.all_namespaces().map_err(|e| e.to_string())? {
+            keys.entry(script).or_default().push(namespace.unique_key);
+        }
+        let objects = stores.objects();
+        let mut due: Vec<(std::time::SystemTime, String)> = keys
+            .into_iter()
+            .filter_map(|(script, keys)| Some((next_alarm(&objects, &keys)?, script)))
+            .collect();
+        // An instance of a Workflow may be under way.
+        for workflow in stores.catalog.resources(Kind::Workflow).map_err(|e| e.to_string())? {
+            if let Some(script) = workflow.settings["script_name"].as_str() {
+                due.push((std::time::UNIX_EPOCH, script.to_owned()));
+            }
+        }
+        due.sort();
+        let weak = Arc::downgrade(self);
         tokio::spawn(async move {
-            for script in with_objects {
-                if let Err(error) = this.start(&script).await {
-                    tracing::warn!(script, error, "a script does not start");
+            for (at, script) in due {
+                let until = at.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+                tokio::time::sleep(until).await;
+                let Some(runner) = weak.upgrade() else { return };
+                if let Err(error) = runner.start(&script).await {
+                    tracing::warn!(script, error, "a script whose alarm is due does not start");
                 }
             }
         });
         Ok(())
     }
 
+    /// Whether a process of it runs.
+    fn is_awake(&self, name: &str) -> bool {
+        self.fleet.worker(name).current().is_some()
+    }
+
+    /// What runs now of what was started.
+    fn awake(&self) -> Vec<String> {
+        let names: Vec<String> = lock(&self.running).keys().cloned().collect();
+        names.into_iter().filter(|name| self.is_awake(name)).collect()
+    }
+
     /// Brings what runs of `script` in line with the catalog.
     pub async fn apply(self: &Arc<Self>, script: &str) -> Result<(), String> {
         for namespace in self.relink(script)? {
             // Where requests to the outside go is fixed when a cell starts.
-            let names: Vec<String> = lock(&self.running).keys().cloned().collect();
-            for name in names.iter().filter(|name| split_name(name).0 == Some(&namespace)) {
+            for name in self.awake().iter().filter(|name| split_name(name).0 == Some(&namespace)) {
                 self.start_anew(name).await?;
             }
         }
@@ -199,7 +233,10 @@ impl Runner {
                 continue;
             }
             let name = if n == 0 { script.to_owned() } else { variant(script, &version.id) };
-            self.deploy(script, &name, version.clone()).await?;
+            // One of many tenants starts when it is asked for.
+            if split_name(script).0.is_none() || self.is_awake(&name) {
+                self.deploy(script, &name, version.clone()).await?;
+            }
             names.insert(name);
         }
         let live = self.blocking({
@@ -267,7 +304,7 @@ impl Runner {
             }
             let turn = self.turn(script);
             let _mine = turn.lock().await;
-            let runs = self.fleet.worker(name).current().is_some();
+            let runs = self.is_awake(name);
             match !anew && runs && !self.lacks(name) {
                 true => Ok(()),
                 false => self.deploy(script, name, version).await,
@@ -349,6 +386,11 @@ impl Runner {
         {
             spec.services.insert("tail".into(), sink);
             spec.tail = Some("tail".into());
+        }
+        let keys: Vec<String> = spec.classes.iter().map(|class| class.unique_key.clone()).collect();
+        if !keys.is_empty() {
+            let objects = spec.object_storage.clone();
+            spec.next_alarm = Some(Arc::new(move || next_alarm(&objects, &keys)));
         }
         spec.egress.clone_from(&self.around.egress);
         self.dispatching(script, content, &mut spec);
@@ -528,9 +570,7 @@ impl Runner {
     }
 
     async fn start_all_anew(self: &Arc<Self>, script: &str) -> Result<(), String> {
-        let names: Vec<String> =
-            lock(&self.running).keys().filter(|name| is_of(script, name)).cloned().collect();
-        for name in names {
+        for name in self.awake().into_iter().filter(|name| is_of(script, name)) {
             self.start_anew(&name).await?;
         }
         Ok(())
@@ -574,7 +614,7 @@ impl Runner {
             own.flat_map(|(_, links)| links).map(|(callee, _)| callee.clone()).collect()
         };
         for callee in callees.iter().filter(|callee| *callee != caller) {
-            if self.lacks(callee) {
+            if self.lacks(callee) && self.is_awake(callee) {
                 self.start(callee).await?;
             }
         }
