@@ -89,7 +89,7 @@ export const queues = {
   "consumer: what throws is delivered again": ({ env, key }) => sent(env, key, "throwOnce", 2),
   "consumer: retries end in the dead-letter queue": ({ env, key }) => sent(env, key, "dead", 4),
   "consumer: a batch": async ({ env, key }) => {
-    await env.SLOW.sendBatch([{ body: { key: `${key}1` } }, { body: { key: `${key}2` } }]);
+    await env.PAIR.sendBatch([{ body: { key: `${key}1` } }, { body: { key: `${key}2` } }]);
     return eventually(async () => { const all = await Promise.all([1, 2].map((n) => env.KV.get(`${key}${n}`, "json"))); return all.every(Boolean) && all.map(([m]) => [m.queue, m.size]); });
   },
   "consumer: types and bad delays": async ({ env, key }) => {
