@@ -16,6 +16,7 @@ mod frames;
 mod hive;
 mod layers;
 mod objects;
+mod platform;
 mod projects;
 mod resources;
 mod rest;

