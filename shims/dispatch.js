@@ -1,12 +1,14 @@
 // The dispatch namespace binding: `env.DISPATCHER.get(name)` is a script of the namespace.
 // https://developers.cloudflare.com/cloudflare-for-platforms/workers-for-platforms/
 //
-// A wrapped binding. Inner binding: `fetcher`, which leads to Skep. Which script is meant travels in a header that
-// Skep takes off; what came of it comes back in one that no script can set.
+// A wrapped binding. Inner bindings: `fetcher`, which leads to Skep, and `passage`, for RPC. Which script is meant
+// travels in a header that Skep takes off; what came of it comes back in one that no script can set.
 
 /**
  * @typedef {{ limits?: { cpuMs?: number, subRequests?: number }, outbound?: Record<string, unknown> }} Options
  * @typedef {{ fetch(request: Request): Promise<Response> }} Fetcher
+ * @typedef {{ fetcher: Fetcher, passage: any }} Env
+ * @typedef {Options & { name: string, args?: Record<string, unknown> }} Said
  * @typedef {{ name: string, message: string, stack?: string }} Thrown
  */
 
@@ -23,33 +25,82 @@ const revive = (header) => {
   return Object.assign(error, { remote: true });
 };
 
+/** A script: `fetch`, and any method over RPC. */
 class Script {
-  #fetcher;
-  #wanted;
+  #env;
+  #said;
 
-  /** @param {Fetcher} fetcher @param {string} wanted */
-  constructor(fetcher, wanted) {
-    this.#fetcher = fetcher;
-    this.#wanted = wanted;
+  /** @param {Env} env @param {Said} said */
+  constructor(env, said) {
+    this.#env = env;
+    this.#said = said;
   }
 
-  /** @param {RequestInfo} input @param {RequestInit} [init] */
-  async fetch(input, init) {
-    const request = new Request(input, init);
-    request.headers.set(WANTED, this.#wanted);
-    const response = await this.#fetcher.fetch(request);
+  /** @param {Request} request @param {object} how */
+  async #send(request, how) {
+    request.headers.set(WANTED, encodeURIComponent(JSON.stringify({ ...this.#said, ...how })));
+    const response = await this.#env.fetcher.fetch(request);
     const thrown = response.headers.get(THROWN);
     if (thrown !== null) throw revive(thrown);
     return response;
   }
+
+  /** @param {RequestInfo} input @param {RequestInit} [init] */
+  fetch(input, init) {
+    return this.#send(new Request(input, init), {});
+  }
+
+  /** A way to the script's process, for one call. */
+  async way() {
+    const response = await this.#send(new Request("http://skep/"), { rpc: true });
+    return response.json();
+  }
+
+  get passage() {
+    return this.#env.passage;
+  }
 }
 
-class DispatchNamespace {
-  #fetcher;
+/** A callable, awaitable path of property names below a script. @param {Script} script @param {string[]} steps */
+const path = (script, steps) =>
+  new Proxy(function () {}, {
+    get(_, step) {
+      if (step === "then") {
+        return (/** @type {any[]} */ ...settle) => script.way().then((way) => script.passage.get(way, steps)).then(...settle);
+      }
+      return typeof step === "string" ? path(script, [...steps, step]) : undefined;
+    },
+    apply: (_, __, args) => result(script.way().then((way) => script.passage.call(way, steps, args))),
+  });
 
-  /** @param {Fetcher} fetcher */
-  constructor(fetcher) {
-    this.#fetcher = fetcher;
+/**
+ * A promise whose result can be used before it is there, as that of a call to a service binding: property names are
+ * kept until something is called or awaited, as a property of a stub is itself awaitable.
+ * @param {Promise<any>} promise @param {string[]} [steps] @returns {any}
+ */
+const result = (promise, steps = []) => {
+  const follow = (/** @type {any} */ value, /** @type {string[]} */ path) => path.reduce((value, step) => value[step], value);
+  return new Proxy(function () {}, {
+    get(_, step) {
+      if (step === "then" || step === "catch" || step === "finally") {
+        const end = steps.length > 0 ? promise.then((value) => follow(value, steps)) : promise;
+        return (/** @type {any[]} */ ...settle) => (/** @type {any} */ (end))[step](...settle);
+      }
+      return typeof step === "string" ? result(promise, [...steps, step]) : undefined;
+    },
+    apply: (_, __, args) => {
+      const last = /** @type {string} */ (steps.at(-1));
+      return result(promise.then((value) => (steps.length > 0 ? follow(value, steps.slice(0, -1))[last](...args) : value(...args))));
+    },
+  });
+};
+
+class DispatchNamespace {
+  #env;
+
+  /** @param {Env} env */
+  constructor(env) {
+    this.#env = env;
   }
 
   /**
@@ -61,9 +112,16 @@ class DispatchNamespace {
       throw new TypeError("Failed to execute 'get' on 'DispatchNamespace': parameter 1 is not of type 'string'.");
     }
     const { limits, outbound } = options ?? {};
-    return new Script(this.#fetcher, encodeURIComponent(JSON.stringify({ name, args, limits, outbound })));
+    const script = new Script(this.#env, { name, args, limits, outbound });
+    return new Proxy(script, {
+      get(_, property) {
+        if (property === "fetch") return (/** @type {any[]} */ ...args) => script.fetch(...args);
+        // A stub is no promise.
+        return typeof property === "string" && property !== "then" ? path(script, [property]) : undefined;
+      },
+    });
   }
 }
 
-/** @param {{ fetcher: Fetcher }} env */
-export default ({ fetcher }) => new DispatchNamespace(fetcher);
+/** @param {Env} env */
+export default (env) => new DispatchNamespace(env);

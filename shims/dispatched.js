@@ -28,3 +28,24 @@ export const dispatched = (call, report, carry) => ({
     }
   },
 });
+
+/**
+ * A script's class as its dispatcher calls it over RPC, where there is an outbound worker: requests that a method makes
+ * to the outside are marked. Skep gives the mark in the props, where the application does not see it.
+ * @param {any} main @param {<T>(token: string, then: () => T) => T} carry
+ */
+export const called = (main, carry) =>
+  class extends main {
+    constructor(/** @type {any} */ ctx, /** @type {any} */ env) {
+      const { outbound } = ctx.props;
+      Object.defineProperty(ctx, "props", { value: {} });
+      super(ctx, env);
+      return new Proxy(this, {
+        get(target, property) {
+          const value = carry(outbound, () => Reflect.get(target, property));
+          if (typeof value !== "function" || value === /** @type {any} */ (Object.prototype)[property]) return value;
+          return (/** @type {any[]} */ ...args) => carry(outbound, () => value.apply(target, args));
+        },
+      });
+    }
+  };

@@ -167,3 +167,107 @@ fn requests_to_the_outside_go_through_the_outbound_worker() {
     let (_, said) = ask(&serve, "/second/later");
     assert_eq!((&said["url"], &said["customer"]), (&json!("https://later.example/"), &json!("second")));
 }
+
+const RPC_TENANT: &str = r#"
+import { WorkerEntrypoint, RpcTarget } from "cloudflare:workers";
+
+class Counter extends RpcTarget {
+  #value = 0;
+  add(n) { return (this.#value += n); }
+}
+
+export default class extends WorkerEntrypoint {
+  get greeting() { return "hello"; }
+  sum(a, b) { return a + b; }
+  counter() { return new Counter(); }
+  async back(call) { return await call("called back"); }
+  throws() { throw new RangeError("on purpose"); }
+  async outside() { return (await fetch("http://outside.example/rpc")).json(); }
+  async later() { await scheduler.wait(20); return (await fetch("http://outside.example/later")).json(); }
+  props() { return [this.ctx.props ?? null, Object.keys(this.ctx.props ?? {})]; }
+  map() { return new Map([["date", new Date(0)]]); }
+  fetch() { return new Response("fetched"); }
+}
+"#;
+
+const RPC_DISPATCHER: &str = r#"
+const attempt = (f) => Promise.resolve().then(f).then((value) => value, ({ name, message }) => ({ name, message }));
+
+export default {
+  async fetch(request, env) {
+    const tenant = env.DISPATCHER.get("tenant", {}, { outbound: { customer: "c" } });
+    const counter = await tenant.counter();
+    await counter.add(1);
+    await scheduler.wait(50);
+    const cases = {
+      sum: () => tenant.sum(1, 2),
+      property: () => tenant.greeting,
+      counter: () => counter.add(2),
+      pipelined: () => tenant.counter().add(5),
+      back: () => tenant.back((text) => text.toUpperCase()),
+      map: async () => [...(await tenant.map())].map(([k, v]) => [k, v.getTime()]),
+      throws: () => tenant.throws(),
+      nothing: () => tenant.nothing(),
+      inherited: () => tenant.toString2(),
+      props: () => tenant.props(),
+      outside: () => tenant.outside(),
+      later: () => tenant.later(),
+      awaited: async () => (await (await tenant).fetch("http://x/")).text(),
+      absent: () => env.DISPATCHER.get("absent").sum(1, 2),
+      undeclared: () => env.DISPATCHER.get("tenant", {}, { outbound: { other: 1 } }).sum(1, 2),
+      many: async () => (await Promise.all(Array.from({ length: 30 }, (_, n) => tenant.sum(n, 1)))).reduce((a, b) => a + b),
+    };
+    const results = {};
+    for (const [name, run] of Object.entries(cases)) results[name] = await attempt(run);
+    return Response.json(results);
+  },
+};
+"#;
+
+#[test]
+fn a_dispatcher_calls_methods_of_the_scripts_of_its_namespace() {
+    let serve = serve();
+    let dir = serve.project("empty", &[]);
+    std::fs::create_dir_all(&dir).unwrap();
+    serve.wrangler(&dir, &["dispatch-namespace", "create", "tenants"]);
+    deploy(&serve, "out", OUTBOUND, json!({}), &[]);
+    deploy(&serve, "tenant", RPC_TENANT, json!({}), &["--dispatch-namespace", "tenants"]);
+    let namespace = json!({
+        "binding": "DISPATCHER", "namespace": "tenants", "outbound": { "service": "out", "parameters": ["customer"] },
+    });
+    deploy(&serve, "dispatcher", RPC_DISPATCHER, json!({ "dispatch_namespaces": [namespace] }), &[]);
+
+    let (status, said) = ask(&serve, "/");
+    assert_eq!(status, 200, "{said}\n{}", serve.output());
+    let error = |name: &str, message: &str| json!({ "name": name, "message": message });
+    let outside = |path: &str| {
+        json!({
+            "url": format!("http://outside.example/{path}"), "method": "GET", "marks": [], "body": "",
+            "customer": "c", "plan": null,
+        })
+    };
+    let expected = json!({
+        "sum": 3, "property": "hello", "counter": 3, "pipelined": 5, "back": "CALLED BACK", "map": [["date", 0]],
+        "throws": error("RangeError", "on purpose"),
+        "nothing": error("TypeError", "The RPC receiver does not implement the method \"nothing\"."),
+        "inherited": error("TypeError", "The RPC receiver does not implement the method \"toString2\"."),
+        "props": [{}, []], "outside": outside("rpc"), "later": outside("later"), "awaited": "fetched",
+        "absent": error("Error", "Worker not found."),
+        "undeclared": error(
+            "Error", "The outbound parameter \"other\" is not declared in the dispatch namespace binding.",
+        ),
+        "many": 465,
+    });
+    assert_eq!(said, expected, "{}", serve.output());
+
+    // Without an outbound worker the default entrypoint is called as it is.
+    let plain = json!({ "binding": "DISPATCHER", "namespace": "tenants" });
+    let code = RPC_DISPATCHER.replace("outbound: { customer: \"c\" }", "");
+    deploy(&serve, "dispatcher", &code, json!({ "dispatch_namespaces": [plain] }), &[]);
+    let (_, said) = ask(&serve, "/");
+    for name in
+        ["sum", "property", "counter", "pipelined", "back", "map", "throws", "nothing", "awaited", "absent"]
+    {
+        assert_eq!(said[name], expected[name], "{name}");
+    }
+}

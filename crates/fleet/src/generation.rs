@@ -1,5 +1,6 @@
 //! One process of one version of a script, with its folder, its sockets and the requests in it.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use skep_runtime::{Shutdown, ShutdownTrigger};
-use skep_wire::{BindingTable, UnixClient, bind_unix, serve_unix};
+use skep_wire::{BindingTable, BoxFuture, Service, UnixClient, bind_unix, serve_unix};
 use tokio::io::AsyncBufReadExt;
 use tokio::sync::{Notify, watch};
 
@@ -17,8 +18,10 @@ use crate::idle::{Seen, cpu_ticks};
 use crate::log::{CellLog, LogEvent, LogSink, parse, start_failure};
 use crate::process::{Killer, Started, each_line};
 use crate::relay::relay;
-use crate::render::{BINDINGS_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, object_folder, render};
-use crate::spec::{CellSpec, Exposed};
+use crate::render::{
+    BINDINGS_SOCKET, DEBUG_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, object_folder, render,
+};
+use crate::spec::{Binding, CellSpec, Exposed};
 
 /// How long the engine may take from its start to listening.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -104,7 +107,7 @@ impl Generation {
         }
         // Many that start at once would all be late; some are on time.
         let _turn = shared.starts.acquire().await;
-        let started = shared.launch.start(&shared.spawner, &config, spec.inspector).await?;
+        let started = shared.launch.start(&shared.spawner, &config, &options(spec, &folder)).await?;
         // What a trial says, the real one says again.
         let log = match storage {
             Storage::Real => shared.log.clone(),
@@ -355,10 +358,46 @@ impl Drop for Lease {
     }
 }
 
+/// How the engine is started, beside its configuration.
+fn options(spec: &CellSpec, folder: &Path) -> Vec<OsString> {
+    let mut options = Vec::new();
+    if spec.inspector {
+        options.push("--inspector-addr=127.0.0.1:0".into());
+    }
+    if spec.dispatched {
+        options.push(format!("--debug-port=unix:{}", folder.join(DEBUG_SOCKET).display()).into());
+    }
+    options
+}
+
+/// The folder of the cell that calls: among the extensions of what comes by a dispatch namespace binding.
+#[derive(Clone, Debug)]
+pub struct CallerFolder(pub Arc<Path>);
+
+/// Says who calls.
+struct Named {
+    service: Arc<dyn Service>,
+    folder: CallerFolder,
+}
+
+impl Service for Named {
+    fn call(&self, mut request: skep_wire::Request) -> BoxFuture<'_, skep_wire::Response> {
+        request.extensions_mut().insert(self.folder.clone());
+        self.service.call(request)
+    }
+}
+
 fn serve_bindings(spec: &CellSpec, folder: &Path, stop: &Shutdown) -> Result<(), StartError> {
     let mut table = BindingTable::default();
+    let dispatches = |id: &str| {
+        spec.bindings.values().any(|b| matches!(b, Binding::Dispatch { service } if service == id))
+    };
     for (id, service) in &spec.services {
-        table.insert(id, service.clone());
+        let mut service = service.clone();
+        if dispatches(id) {
+            service = Arc::new(Named { service, folder: CallerFolder(folder.into()) });
+        }
+        table.insert(id, service);
     }
     let listener = bind_unix(&folder.join(BINDINGS_SOCKET))?;
     tokio::spawn(serve_unix(listener, Arc::new(table), stop.clone()));

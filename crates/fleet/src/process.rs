@@ -69,12 +69,12 @@ pub(crate) struct Started {
 pub(crate) struct Killer(OwnedFd);
 
 impl Launch {
-    /// Starts the engine on the configuration file `config`.
+    /// Starts the engine on the configuration file `config` with more `options`.
     pub(crate) async fn start(
         &self,
         spawner: &Spawner,
         config: &Path,
-        inspector: bool,
+        options: &[OsString],
     ) -> io::Result<Started> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -89,9 +89,7 @@ impl Launch {
             // Its standard input is a socket pair: it writes there what it listens on.
             "--control-fd=0".into(),
         ];
-        if inspector {
-            args.push("--inspector-addr=127.0.0.1:0".into());
-        }
+        args.extend_from_slice(options);
         args.push(config.into());
         let mut command = Command::new(&self.launcher);
         command

@@ -23,6 +23,10 @@ pub(crate) const HTTP_SOCKET: &str = "http";
 pub(crate) const EVENTS_SOCKET: &str = "events";
 /// The socket that says what the code exports, in a cell that only tries it out.
 pub(crate) const EXPORTS_SOCKET: &str = "exports";
+/// The socket on which a script of a dispatch namespace can be called over RPC, and what the engine calls it. It reaches
+/// all that is in the cell: only [passages](crate::Worker::passage) lead there.
+pub(crate) const DEBUG_SOCKET: &str = "debug";
+const DEBUG_PORT: &str = "debug-port";
 /// The socket on which we serve the cell's bindings.
 pub(crate) const BINDINGS_SOCKET: &str = "bindings";
 
@@ -203,7 +207,8 @@ impl Render<'_> {
                 ("wrapped", wrapped("skep-internal:ratelimit", service(id), Some(defaults)))
             }
             Binding::Dispatch { service: id } => {
-                ("wrapped", wrapped("skep-internal:dispatch", service(id), None))
+                let passage = fields([("name", text("passage")), ("service", self.passage())]);
+                ("wrapped", wrapped("skep-internal:dispatch", service(id), Some(passage)))
             }
             Binding::DurableObject { class } => ("durableObjectNamespace", text(class)),
             Binding::RemoteDurableObject { .. } => {
@@ -314,7 +319,12 @@ impl Render<'_> {
         Rendered {
             config: document(&config),
             files: self.files,
-            sockets: self.sockets.into_iter().map(|(name, _)| name).collect(),
+            sockets: self
+                .sockets
+                .into_iter()
+                .map(|(name, _)| name)
+                .chain(self.spec.dispatched.then(|| DEBUG_PORT.to_owned()))
+                .collect(),
             links: self.links,
         }
     }

@@ -11,6 +11,7 @@ const DISPATCHED: &str = include_str!("../../../../shims/dispatched.js");
 const FRONT: &str = include_str!("../../../../shims/front.js");
 const OBJECTS: &str = include_str!("../../../../shims/objects.js");
 const OUTBOUND: &str = include_str!("../../../../shims/outbound.js");
+const PASSAGE: &str = include_str!("../../../../shims/passage.js");
 const TAIL: &str = include_str!("../../../../shims/tail.js");
 const REMOTE_OBJECT: &str = include_str!("../../../../shims/remote-object.js");
 
@@ -51,14 +52,19 @@ impl Render<'_> {
         if !self.spec.dispatched {
             return (entry, Vec::new());
         }
-        let (first, carry) = match self.spec.outbound {
-            Some(_) => ("import { carry } from \"skep-outbound.js\";\n", "carry"),
-            None => ("", "(_, then) => then()"),
+        let (first, last) = match self.spec.outbound {
+            Some(_) => (
+                "import { carry } from \"skep-outbound.js\";\n",
+                "import { called, dispatched } from \"skep-dispatched.js\";\n\
+                 export const skepDispatched = dispatched(call, report, carry);\n\
+                 export const skepCalled = typeof main === \"function\" ? called(main, carry) : main ?? {};\n",
+            ),
+            None => (
+                "",
+                "import { dispatched } from \"skep-dispatched.js\";\n\
+                 export const skepDispatched = dispatched(call, report, (_, then) => then());\n",
+            ),
         };
-        let last = format!(
-            "import {{ dispatched }} from \"skep-dispatched.js\";\n\
-             export const skepDispatched = dispatched(call, report, {carry});\n"
-        );
         let mut shims = vec![("skep-dispatched.js", "dispatched.js", DISPATCHED)];
         if self.spec.outbound.is_some() {
             shims.push(("skep-outbound.js", "outbound.js", OUTBOUND));
@@ -68,6 +74,22 @@ impl Render<'_> {
             fields([("name", text(name)), ("esModule", Value::Embed(file.into()))])
         });
         (format!("{first}{entry}\n{last}"), modules.collect())
+    }
+
+    /// The worker through which a dispatcher calls methods of its namespace's scripts.
+    pub(super) fn passage(&mut self) -> Value {
+        if !self.files.iter().any(|(file, _)| file == "passage.js") {
+            self.files.push(("passage.js".into(), PASSAGE.into()));
+            let engine = fields([("name", text("ENGINE")), ("workerdDebugPort", Value::Bare("void"))]);
+            let worker = fields([
+                ("modules", list([es_module("passage.js")])),
+                ("compatibilityDate", text(SHIM_DATE)),
+                ("compatibilityFlags", list([text("experimental")])),
+                ("bindings", list([engine])),
+            ]);
+            self.services.push(fields([("name", text("skep-passage")), ("worker", worker)]));
+        }
+        designator("skep-passage", Some("Passage"), None)
     }
 
     /// The stand-ins for other scripts' classes.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use skep_catalog::name_within;
 use skep_edge::{CallError, Door};
-use skep_fleet::CF_HEADER;
+use skep_fleet::{CF_HEADER, CallerFolder, Worker};
 use skep_wire::{BINDING_HEADER, BoxFuture, Request, Response, Service, full, reply};
 
 use super::runner::Runner;
@@ -54,6 +54,9 @@ struct Said {
 struct Wanted {
     name: String,
     outbound: Option<BTreeMap<String, Json>>,
+    /// Asks for a way to call methods instead of an answer to the request.
+    #[serde(default)]
+    rpc: bool,
 }
 
 /// A dispatch namespace binding.
@@ -85,32 +88,61 @@ impl Dispatch {
         let not_found = || ("Error", "Worker not found.".to_owned());
         let live = runner.live(&script).ok_or_else(not_found)?;
         let share = live.shares.first().ok_or_else(not_found)?;
+        let token = self.token(&runner, &script, wanted.outbound.unwrap_or_default())?;
+        let site = runner.site(share);
+        if wanted.rpc {
+            let worker = site.worker.ok_or_else(not_found)?;
+            let caller = request.extensions_mut().remove::<CallerFolder>();
+            return way(&worker, caller, token).await.map_err(|text| ("Error", text));
+        }
         let headers = request.headers_mut();
         headers.remove(BINDING_HEADER);
         if !live.trusted {
             headers.remove(CF_HEADER);
         }
         headers.remove(&OUTBOUND);
-        if let Some(outbound) = &self.outbound {
-            let params = wanted.outbound.unwrap_or_default();
-            if let Some(unknown) = params.keys().find(|name| !outbound.params.contains(name)) {
-                return Err((
-                    "Error",
-                    format!(
-                        "The outbound parameter \"{unknown}\" is not declared in the dispatch namespace binding."
-                    ),
-                ));
-            }
-            let said = Said { worker: outbound.worker.clone(), params };
-            headers.insert(OUTBOUND, runner.seal(&said, &script).map_err(|text| ("Error", text))?);
-        }
-        let answer = skep_edge::call(&runner.site(share), request).await;
+        headers.extend(token.map(|token| (OUTBOUND, token)));
+        let answer = skep_edge::call(&site, request).await;
         answer.map_err(|error| match error {
             CallError::NotThere => not_found(),
             CallError::Lost => ("Error", "Worker exceeded resource limits.".into()),
             other => ("Error", other.to_string()),
         })
     }
+
+    /// What goes with a call where there is an outbound worker.
+    fn token(
+        &self,
+        runner: &Runner,
+        script: &str,
+        params: BTreeMap<String, Json>,
+    ) -> Result<Option<HeaderValue>, Thrown> {
+        let Some(outbound) = &self.outbound else { return Ok(None) };
+        if let Some(unknown) = params.keys().find(|name| !outbound.params.contains(name)) {
+            let text = format!(
+                "The outbound parameter \"{unknown}\" is not declared in the dispatch namespace binding."
+            );
+            return Err(("Error", text));
+        }
+        let said = Said { worker: outbound.worker.clone(), params };
+        runner.seal(&said, script).map(Some).map_err(|text| ("Error", text))
+    }
+}
+
+/// A way for the dispatcher's cell to call methods of a script: a socket, and what of the script to call.
+async fn way(
+    worker: &Worker,
+    caller: Option<CallerFolder>,
+    token: Option<HeaderValue>,
+) -> Result<Response, String> {
+    let caller = caller.ok_or("the caller is not known")?;
+    let socket = worker.passage(&caller).await.map_err(|e| e.to_string())?;
+    let mut way = json!({ "address": format!("unix:{}", socket.display()) });
+    if let Some(token) = token {
+        way["entrypoint"] = "skepCalled".into();
+        way["props"] = json!({ "outbound": token.to_str().map_err(|e| e.to_string())? });
+    }
+    Ok(reply(StatusCode::OK, full(way.to_string())))
 }
 
 /// The outside of a script whose namespace has an outbound worker: that worker.
