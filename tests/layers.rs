@@ -7,6 +7,7 @@ const LAYERS: &[&str] = &[
     "runtime",
     "wire",
     "store",
+    "backup",
     "catalog",
     "config",
     "toolchain",
