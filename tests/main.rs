@@ -5,6 +5,7 @@
 mod harness;
 
 mod api_page;
+mod backup;
 mod conformance;
 mod crash;
 mod dev;

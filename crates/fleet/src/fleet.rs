@@ -16,6 +16,7 @@ use crate::process::{Launch, Spawner};
 use crate::render::{Storage, render};
 use crate::rundir::RunDir;
 use crate::spec::{CellSpec, Exposed};
+use crate::still::Still;
 use crate::tried::{self, Tried};
 use crate::worker::Worker;
 
@@ -165,6 +166,14 @@ impl Fleet {
     /// Tells requests that wait for a script that it cannot be started, and why.
     pub async fn set_broken(&self, script: &str, why: impl Into<String>) {
         self.worker(script).set_broken(why.into()).await;
+    }
+
+    /// Stops all processes that write files of Durable Objects in their tracks, until the result is dropped. Blocking.
+    pub fn hold_still(&self) -> Still {
+        let workers: Vec<_> =
+            self.shared.workers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let running = workers.iter().filter_map(|worker| worker.current());
+        Still::of(running.filter(|generation| generation.has_objects).collect())
     }
 
     /// Ends all cells: requests in flight have a moment to finish.

@@ -35,6 +35,8 @@ pub struct Generation {
     outbound: Arc<UnixClient>,
     pid: u32,
     inspector_port: Option<u16>,
+    /// Whether it writes the files of Durable Objects.
+    pub(crate) has_objects: bool,
     in_flight: AtomicUsize,
     /// Connections that stay open, such as WebSockets.
     open: AtomicUsize,
@@ -168,6 +170,7 @@ impl Generation {
             folder,
             pid,
             inspector_port: inspector_port.filter(|_| spec.inspector),
+            has_objects: spec.is_exclusive(),
             in_flight: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             uses: AtomicU64::new(0),
@@ -280,6 +283,11 @@ impl Generation {
     /// Resolves when connections that stay open, WebSockets, should be closed: the process is about to end.
     pub async fn retired(&self) {
         let _ = self.retired.subscribe().wait_for(|retired| *retired).await;
+    }
+
+    /// Stops the process in its tracks, to go on later, or lets it go on.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.killer.pause(paused);
     }
 
     /// Asks the process to end; after `grace` it has to.

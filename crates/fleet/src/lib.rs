@@ -19,6 +19,7 @@ mod relay;
 mod render;
 mod rundir;
 mod spec;
+mod still;
 mod tried;
 mod worker;
 
@@ -29,5 +30,6 @@ pub use log::{CellLog, LogEvent, LogSink};
 pub use passage::PassageError;
 pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER};
 pub use spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, NextAlarm, Workflow};
+pub use still::Still;
 pub use tried::{NamedExport, Tried};
 pub use worker::{EventError, Unavailable, Worker};

@@ -136,6 +136,11 @@ impl Killer {
         let _ = pidfd_send_signal(self.0.as_fd(), Signal::TERM);
     }
 
+    /// Stops the process, to go on later, or lets it go on.
+    pub(crate) fn pause(&self, paused: bool) {
+        let _ = pidfd_send_signal(self.0.as_fd(), if paused { Signal::STOP } else { Signal::CONT });
+    }
+
     /// Ends the process at once.
     pub(crate) fn kill(&self) {
         let _ = pidfd_send_signal(self.0.as_fd(), Signal::KILL);

@@ -23,6 +23,10 @@ pub enum Command {
     Dev(DevArgs),
     /// Run a node that keeps and serves what wrangler deploys to it
     Serve(ServeArgs),
+    /// Write everything that a node keeps into one archive, also while it serves
+    Backup(BackupArgs),
+    /// Make a node's data folder from an archive
+    Restore(RestoreArgs),
     /// The step between Skep and the engine; not for people
     #[command(name = "__cell", hide = true)]
     Cell {
@@ -113,6 +117,29 @@ pub struct ServeArgs {
     /// The engine's binary, instead of the pinned one
     #[arg(long, value_name = "FILE", env = "SKEP_WORKERD")]
     pub workerd: Option<PathBuf>,
+}
+
+/// `skep backup`
+#[derive(Clone, Debug, Args)]
+pub struct BackupArgs {
+    /// The archive to write, a tar file; - for the standard output
+    pub file: PathBuf,
+    /// The node's data folder
+    #[arg(long, value_name = "DIR", default_value = "skep-data")]
+    pub data: PathBuf,
+    /// The node's key file, which is left out, where it is not secrets.key in the data folder
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// `skep restore`
+#[derive(Clone, Debug, Args)]
+pub struct RestoreArgs {
+    /// The archive to read; - for the standard input
+    pub file: PathBuf,
+    /// The data folder to make; it must be empty or not be there
+    #[arg(long, value_name = "DIR", default_value = "skep-data")]
+    pub data: PathBuf,
 }
 
 /// An address, or the name that every machine has.

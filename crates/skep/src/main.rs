@@ -40,6 +40,11 @@ fn main() -> ExitCode {
             start_log();
             run(serve::run(args))
         }
+        Command::Backup(args) => {
+            start_log();
+            run(serve::backup(args))
+        }
+        Command::Restore(args) => run(async move { serve::restore(&args) }),
     }
 }
 

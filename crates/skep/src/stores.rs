@@ -84,7 +84,7 @@ impl Stores {
 }
 
 /// Takes the folder for this process.
-fn lock(dir: &Path) -> Result<File, String> {
+pub fn lock(dir: &Path) -> Result<File, String> {
     let path = dir.join("lock");
     let unusable = |error: std::io::Error| format!("cannot use {}: {error}", path.display());
     let mut file =

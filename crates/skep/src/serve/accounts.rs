@@ -9,6 +9,7 @@ use skep_api::{Addresses, Candidate, Examined, Platform, TailEvents};
 use skep_assets::{ContentCache, DEFAULT_CAPACITY};
 use skep_catalog::Registry;
 use skep_cron::Expression;
+use skep_fleet::Still;
 use skep_runtime::Jobs;
 use skep_wire::BoxFuture;
 
@@ -94,6 +95,13 @@ impl Accounts {
             all.push((account.subdomain, self.runner(&account.id)?));
         }
         self.hosts.set(all)
+    }
+
+    /// Makes all who write files of Durable Objects pause until the result is dropped. Blocking.
+    pub fn hold_still(&self) -> Vec<Still> {
+        let all: Vec<_> =
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        all.iter().map(|runner| runner.fleet().hold_still()).collect()
     }
 
     /// Ends everything that runs.

@@ -3,6 +3,8 @@
 mod accounts;
 mod alarms;
 mod authority;
+mod backup;
+mod control;
 mod credentials;
 mod dispatch;
 mod hosts;
@@ -27,6 +29,7 @@ use crate::args::ServeArgs;
 use crate::signals::Signals;
 use crate::terminal::{Style, paint, say};
 use accounts::Accounts;
+pub use backup::{backup, restore_archive as restore};
 use runner::Surroundings;
 
 /// How many processes half of the memory holds, at what an idle one and its share of work take.
@@ -49,8 +52,12 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let data = std::path::absolute(&args.data).unwrap_or_else(|_| args.data.clone());
     std::fs::create_dir_all(&data).map_err(|e| format!("cannot create {}: {e}", data.display()))?;
     let in_data = |error: &dyn std::fmt::Display| format!("cannot use {}: {error}", data.display());
-    let registry = Arc::new(Registry::open(&data.join("registry.sqlite")).map_err(|e| in_data(&e))?);
+    let is_first = !data.join("registry.sqlite").exists();
     let key_file = args.key_file.clone().unwrap_or_else(|| data.join("secrets.key"));
+    if !is_first && !key_file.exists() {
+        return Err(no_key(&key_file));
+    }
+    let registry = Arc::new(Registry::open(&data.join("registry.sqlite")).map_err(|e| in_data(&e))?);
     let sealer = Arc::new(Sealer::open(&key_file).map_err(|e| e.to_string())?);
     let engine = engine(&args).await?;
 
@@ -94,6 +101,9 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             egress: std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect(),
         },
     )?;
+    let control = control::Control { data: data.clone(), key_file, accounts: accounts.clone() };
+    let listener = skep_wire::bind_unix(&control::socket(&data)).map_err(|e| e.to_string())?;
+    tokio::spawn(skep_wire::serve_unix(listener, Arc::new(control), shutdown.clone()));
     let api = Api::new(accounts.clone(), registry, sealer, clock);
     tokio::spawn(skep_wire::serve_tcp(api_listener, Arc::new(ApiService(api)), shutdown.clone()));
     let options = EdgeOptions { show_errors: false, timezone: crate::dev::timezone(), tls: None };
@@ -122,7 +132,16 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         let _ = secure.await;
     }
     accounts.stop().await;
+    let _ = std::fs::remove_file(control::socket(&data));
     Ok(())
+}
+
+fn no_key(file: &std::path::Path) -> String {
+    format!(
+        "{0} is missing, and the secrets that are kept here cannot be read without it: put it back, or name it with \
+         --key-file. To go on without those secrets, write 64 random hexadecimal digits to {0}",
+        file.display()
+    )
 }
 
 async fn engine(args: &ServeArgs) -> Result<std::path::PathBuf, String> {

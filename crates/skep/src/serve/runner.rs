@@ -102,6 +102,11 @@ fn is_of(script: &str, name: &str) -> bool {
 }
 
 impl Runner {
+    /// What runs.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
     /// An account's runner; nothing is started yet.
     pub fn new(tenant: Arc<Tenant>, around: Surroundings) -> Result<Arc<Self>, String> {
         let (wanted, mut wishes) = mpsc::unbounded_channel::<String>();

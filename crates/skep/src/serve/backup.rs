@@ -1,0 +1,165 @@
+//! `skep backup` and `skep restore`: one archive of everything that a node keeps.
+
+use std::any::Any;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use http::StatusCode;
+use http_body_util::BodyExt;
+use skep_backup::{Kind, Snapshot, restore};
+use skep_wire::{SendError, UnixClient, empty};
+
+use super::control;
+use crate::args::{BackupArgs, RestoreArgs};
+use crate::terminal::{Style, paint, say};
+
+/// Where copies are put while an archive is made; in the data folder, so that files can be linked.
+const STAGE: &str = ".backup";
+
+/// Takes a snapshot of a data folder. Blocking.
+pub fn take(
+    data: &Path,
+    key_file: &Path,
+    hold_still: &mut dyn FnMut() -> Box<dyn Any>,
+) -> Result<Snapshot, String> {
+    let key = key_file.strip_prefix(data).unwrap_or(Path::new("")).to_owned();
+    let layout = move |path: &Path| if path == key { Kind::LeftOut } else { layout(path) };
+    Snapshot::take(data, &data.join(STAGE), &layout, hold_still).map_err(|e| e.to_string())
+}
+
+/// What a file of a data folder is. Left out: what can be made anew, what is held by this machine alone, and keys.
+fn layout(path: &Path) -> Kind {
+    let parts: Vec<&str> = path.iter().map(|part| part.to_str().unwrap_or_default()).collect();
+    let name = parts.last().copied().unwrap_or_default();
+    match parts.as_slice() {
+        [STAGE | "tls" | "credentials.json" | "credentials.json.new" | "secrets.key" | "control.sock"] => {
+            Kind::LeftOut
+        }
+        ["accounts", _, "cache" | "lock"] => Kind::LeftOut,
+        ["accounts", _, "do", ..] if name.ends_with("-shm") => Kind::LeftOut,
+        ["accounts", _, "do", ..] => Kind::Guarded,
+        _ if ["-wal", "-shm", "-journal"].iter().any(|end| name.ends_with(end)) => Kind::LeftOut,
+        _ if name.ends_with(".sqlite") => Kind::Database,
+        _ => Kind::Immutable,
+    }
+}
+
+/// `skep backup`
+pub async fn backup(args: BackupArgs) -> Result<(), String> {
+    let data = std::path::absolute(&args.data).unwrap_or_else(|_| args.data.clone());
+    if !data.join("registry.sqlite").exists() {
+        return Err(format!("{} is not the data folder of a node: name it with --data", data.display()));
+    }
+    if args.file.as_os_str() == "-" {
+        archive(&data, &args, std::io::stdout().lock()).await?;
+        return Ok(());
+    }
+    // Complete under its name, or not there.
+    let partial = Partial(with_suffix(&args.file, ".partial"));
+    let cannot = |e: std::io::Error| format!("cannot write {}: {e}", args.file.display());
+    let mut options = File::options();
+    let file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(&partial.0).map_err(cannot)?;
+    archive(&data, &args, &file).await?;
+    file.sync_all().map_err(cannot)?;
+    std::fs::rename(&partial.0, &args.file).map_err(cannot)?;
+    let size = file.metadata().map_err(cannot)?.len();
+    say(&format!("{} {} ({:.1} MB)", paint(Style::Green, "✔"), args.file.display(), size as f64 / 1e6));
+    say(
+        "  It holds neither secrets.key nor certificates: keep the key apart, secrets cannot be read without it.",
+    );
+    Ok(())
+}
+
+/// Removed unless it was renamed.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Writes the archive: asks the node that runs, or makes it here if none does.
+async fn archive(data: &Path, args: &BackupArgs, out: impl Write) -> Result<(), String> {
+    let mut out = BufWriter::with_capacity(1 << 20, out);
+    let client = UnixClient::new(control::socket(data));
+    let request = http::Request::post("http://skep/backup").body(empty()).map_err(|e| e.to_string())?;
+    match client.send(request).await {
+        Ok(response) => {
+            let (head, mut body) = response.into_parts();
+            if head.status != StatusCode::OK {
+                let text = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
+                return Err(String::from_utf8_lossy(&text).into_owned());
+            }
+            while let Some(frame) = body.frame().await {
+                let frame =
+                    frame.map_err(|e| format!("the node ended the backup early, see its log: {e}"))?;
+                if let Some(piece) = frame.data_ref() {
+                    out.write_all(piece).map_err(|e| format!("cannot write the archive: {e}"))?;
+                }
+            }
+            out.flush().map_err(|e| format!("cannot write the archive: {e}"))
+        }
+        Err(SendError::Connect { .. }) => {
+            let _locks = locks(data)?;
+            let key = args.key_file.clone().unwrap_or_else(|| data.join("secrets.key"));
+            let snapshot = take(data, &key, &mut || Box::new(()))?;
+            let written = snapshot.write(out, env!("CARGO_PKG_VERSION"));
+            written.map(drop).map_err(|e| e.to_string())
+        }
+        Err(error) => Err(format!("the node does not answer: {error}")),
+    }
+}
+
+/// Takes all accounts, so that no node starts to write meanwhile.
+fn locks(data: &Path) -> Result<Vec<File>, String> {
+    let accounts = match std::fs::read_dir(data.join("accounts")) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        accounts => accounts.map_err(|e| format!("cannot list {}: {e}", data.display()))?,
+    };
+    accounts.flatten().map(|account| crate::stores::lock(&account.path())).collect()
+}
+
+/// `skep restore`
+pub fn restore_archive(args: &RestoreArgs) -> Result<(), String> {
+    let data = std::path::absolute(&args.data).unwrap_or_else(|_| args.data.clone());
+    let restored = if args.file.as_os_str() == "-" {
+        restore(std::io::stdin().lock(), &data)
+    } else {
+        let cannot = |e: std::io::Error| format!("cannot read {}: {e}", args.file.display());
+        restore(BufReader::with_capacity(1 << 20, File::open(&args.file).map_err(cannot)?), &data)
+    };
+    let restored = restored.map_err(|e| e.to_string())?;
+    say(&format!("{} {} files in {}", paint(Style::Green, "✔"), restored.files, data.display()));
+    say("  Put secrets.key there before the node starts, or name it with --key-file.");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_what_can_be_made_anew_are_left_out() {
+        let kind = |path: &str| layout(Path::new(path));
+        for path in
+            ["secrets.key", "credentials.json", "tls", "accounts/a/cache", "accounts/a/lock", "x.sqlite-wal"]
+        {
+            assert_eq!(kind(path), Kind::LeftOut, "{path}");
+        }
+        assert_eq!(kind("registry.sqlite"), Kind::Database);
+        assert_eq!(kind("accounts/a/do/key/1.sqlite"), Kind::Guarded);
+        assert_eq!(kind("accounts/a/do/key/1.sqlite-wal"), Kind::Guarded, "it is part of the object's file");
+        assert_eq!(kind("accounts/a/kv/n/blobs/ab/abcd"), Kind::Immutable);
+        assert_eq!(kind("accounts/a/kv/cache/kv.sqlite"), Kind::Database, "a namespace may have any name");
+    }
+}
