@@ -7,7 +7,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::harness::lane::Lane;
+use crate::harness::serve::serve_in;
 use crate::harness::{Skep, copy, dev_with, eventually, project, signal, try_dev};
 
 const STORES: [&str; 8] = ["kv", "r2", "parts", "d1", "batch", "object", "sql", "queue"];
@@ -216,4 +219,46 @@ fn content_files(folder: &Path) -> usize {
             false => usize::from(path.components().any(|part| part.as_os_str() == "blobs")),
         })
         .sum()
+}
+
+#[test]
+fn a_node_with_a_full_disk_refuses_deploys_and_goes_on_serving() {
+    let Some(disk) = Disk::mount(96) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(disk.state()).unwrap();
+    std::os::unix::fs::symlink(disk.state(), dir.path().join("data")).unwrap();
+    let serve = serve_in(dir, &[]);
+    let code = |n: u32| {
+        format!(
+            "export default {{ fetch() {{ return new Response('code {n}') }} }}; // {}",
+            "x".repeat(1 << 20)
+        )
+    };
+    let config = r#"{ "name": "s", "main": "a.js", "compatibility_date": "2026-07-01" }"#;
+    let deploy = |n: u32| {
+        let project = serve.project("s", &[("a.js", &code(n)), ("wrangler.jsonc", config)]);
+        serve.try_wrangler(&project, &["deploy", "--no-bundle"], "")
+    };
+    let ran = deploy(1);
+    assert!(ran.success, "{}", ran.text);
+    let answer = || serve.get("s.main.localhost", "/").text();
+    assert_eq!(answer(), "code 1");
+
+    let filling = disk.fill(256 << 10);
+    let ran = deploy(2);
+    assert!(!ran.success && ran.text.contains("the disk is full"), "{}", ran.text);
+    assert_eq!(answer(), "code 1", "what runs stays");
+    let secret = json!({ "type": "secret_text", "name": "S", "text": "x".repeat(5000) });
+    let mut refused = (0..200).map(|_| serve.call("PUT", "/workers/scripts/s/secrets", Some(&secret)));
+    let refused = refused.find(|answer| answer.status != 200).expect("a refusal");
+    assert!(refused.text().contains("the disk is full"), "{}", refused.text());
+    assert_eq!(refused.json()["success"], false);
+    assert_eq!(answer(), "code 1");
+    let listed = serve.call("GET", "/workers/scripts", None).json();
+    assert_eq!(listed["result"][0]["id"], "s");
+
+    drop(filling);
+    let ran = deploy(3);
+    assert!(ran.success, "{}", ran.text);
+    assert_eq!(answer(), "code 3");
 }

@@ -8,6 +8,7 @@ mod api_page;
 mod backup;
 mod conformance;
 mod crash;
+mod crash_serve;
 mod dev;
 mod disk_full;
 mod dispatch;

@@ -109,6 +109,11 @@ impl Serve {
         command
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.skep.pid()
+    }
+
     /// The process ids of its cells.
     pub fn cells(&self) -> Vec<u32> {
         self.skep.cells()
