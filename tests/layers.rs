@@ -24,6 +24,7 @@ const LAYERS: &[&str] = &[
     "fleet",
     "edge",
     "api",
+    "deploy",
 ];
 
 #[test]

@@ -1,0 +1,8 @@
+//! HTTP/1.1 to a server anywhere: TLS, proxies, connections that are used again.
+
+mod connect;
+mod proxy;
+mod transport;
+
+pub use proxy::Proxies;
+pub use transport::{Transport, TransportError};

@@ -1,0 +1,190 @@
+//! One request to one answer, over connections that are kept.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::{HeaderValue, Request, Response, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use url::Url;
+
+use super::connect::Connector;
+use super::proxy::Proxies;
+
+/// Idle connections kept per server.
+const MAX_IDLE: usize = 16;
+/// A server, a proxy or a load balancer has long ended a connection that was idle for so long.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// It was never sent.
+    #[error("cannot connect to {host}: {source}")]
+    Connect {
+        /// The server.
+        host: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It was sent, at least in part: the server may have acted on it.
+    #[error("the connection to {host} was lost: {text}")]
+    Lost {
+        /// The server.
+        host: String,
+        /// How.
+        text: String,
+    },
+    /// As [`Self::Lost`], but nothing broke.
+    #[error("{host} has not answered for {after:?}")]
+    TimedOut {
+        /// The server.
+        host: String,
+        /// The time-out.
+        after: Duration,
+    },
+    /// The request cannot be written.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+type Sender = SendRequest<Full<Bytes>>;
+
+/// An HTTP client.
+#[derive(Default)]
+pub struct Transport {
+    connector: Connector,
+    proxies: Proxies,
+    idle: Mutex<HashMap<String, Vec<(Sender, tokio::time::Instant)>>>,
+}
+
+impl Transport {
+    /// A client that uses `proxies`.
+    pub fn new(proxies: Proxies) -> Self {
+        Self { proxies, ..Self::default() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn trusting(proxies: Proxies, config: tokio_rustls::rustls::ClientConfig) -> Self {
+        Self { connector: Connector::trusting(config), proxies, idle: Mutex::default() }
+    }
+
+    /// Sends `request` to `url` and reads the whole answer, at most `limit` bytes of body, within `time`.
+    pub async fn send(
+        &self,
+        url: &Url,
+        request: Request<Bytes>,
+        limit: usize,
+        time: Duration,
+    ) -> Result<Response<Bytes>, TransportError> {
+        let answer = tokio::time::timeout(time, self.exchange(url, request, limit)).await;
+        answer.unwrap_or_else(|_| Err(TransportError::TimedOut { host: host(url), after: time }))
+    }
+
+    async fn exchange(
+        &self,
+        url: &Url,
+        request: Request<Bytes>,
+        limit: usize,
+    ) -> Result<Response<Bytes>, TransportError> {
+        let mut request = self.prepared(url, request)?;
+        let key = url.origin().ascii_serialization();
+        let lost = |text: String| TransportError::Lost { host: host(url), text };
+        let (response, sender) = loop {
+            let (mut sender, reused) = match self.take(&key) {
+                Some(sender) => (sender, true),
+                None => (self.connect(url).await?, false),
+            };
+            if sender.ready().await.is_err() && reused {
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(response) => break (response, sender),
+                // The server ended an idle connection before it saw the request: nothing has happened yet.
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if reused => request = unsent,
+                    _ => return Err(lost(chain(&error.into_error()))),
+                },
+            }
+        };
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, limit).collect().await;
+        let body = body.map_err(|error| lost(chain(error.as_ref())))?.to_bytes();
+        self.keep(key, sender);
+        Ok(Response::from_parts(head, body))
+    }
+
+    /// The request with its target and its host, as the server or the proxy wants them.
+    fn prepared(&self, url: &Url, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, TransportError> {
+        let invalid = |text: String| TransportError::Invalid(format!("{url}: {text}"));
+        let (mut head, body) = request.into_parts();
+        let own = &url[url::Position::BeforePath..url::Position::AfterQuery];
+        let proxy = self.proxies.of(url).filter(|_| url.scheme() == "http");
+        let target = match proxy {
+            Some(_) => format!("{}{own}", url.origin().ascii_serialization()),
+            None => own.to_owned(),
+        };
+        head.uri = target.parse::<Uri>().map_err(|e| invalid(e.to_string()))?;
+        if !head.headers.contains_key(HOST) {
+            let value = HeaderValue::from_str(&host(url)).map_err(|e| invalid(e.to_string()))?;
+            head.headers.insert(HOST, value);
+        }
+        if let Some(login) = proxy.and_then(|proxy| proxy.authorization.as_ref()) {
+            let value = HeaderValue::from_str(login).map_err(|e| invalid(e.to_string()))?;
+            head.headers.insert(PROXY_AUTHORIZATION, value);
+        }
+        Ok(Request::from_parts(head, Full::new(body)))
+    }
+
+    async fn connect(&self, url: &Url) -> Result<Sender, TransportError> {
+        let failed = |source| TransportError::Connect { host: host(url), source };
+        let stream = self.connector.connect(url, self.proxies.of(url)).await.map_err(failed)?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| failed(std::io::Error::other(error)))?;
+        tokio::spawn(async move {
+            // Whoever waits for an answer is told of the error too.
+            let _ = connection.await;
+        });
+        Ok(sender)
+    }
+
+    fn take(&self, key: &str) -> Option<Sender> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.get_mut(key)?;
+        while let Some((sender, since)) = kept.pop() {
+            if since.elapsed() < IDLE && !sender.is_closed() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    fn keep(&self, key: String, sender: Sender) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.entry(key).or_default();
+        if kept.len() < MAX_IDLE && !sender.is_closed() {
+            kept.push((sender, tokio::time::Instant::now()));
+        }
+    }
+}
+
+/// `host:port`, without the port if it is the scheme's own.
+fn host(url: &Url) -> String {
+    url[url::Position::BeforeHost..url::Position::AfterPort].to_owned()
+}
+
+/// An error and what caused it: hyper says the useful part last.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
