@@ -21,6 +21,7 @@ const LAYERS: &[&str] = &[
     "cache",
     "analytics",
     "cron",
+    "sandbox",
     "fleet",
     "edge",
     "api",

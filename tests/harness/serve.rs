@@ -170,6 +170,23 @@ impl Serve {
         super::request(&format!("{}{path}", self.api), method, headers, body).unwrap()
     }
 
+    /// Uploads a script of one module, `index.js`, and gives it its address.
+    pub fn upload(&self, script: &str, metadata: &Value, code: &str) -> Answer {
+        let form = format!(
+            "--x\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n\
+             --x\r\nContent-Disposition: form-data; name=\"index.js\"; filename=\"index.js\"\r\n\
+             Content-Type: application/javascript+module\r\n\r\n{code}\r\n--x--\r\n"
+        );
+        let token = format!("Bearer {}", self.token);
+        let headers =
+            [("authorization", token.as_str()), ("content-type", "multipart/form-data; boundary=x")];
+        let path = format!("/accounts/{}/workers/scripts/{script}", self.account);
+        let answer = self.raw_call("PUT", &path, &headers, Some(form.as_bytes()));
+        let address = format!("/workers/scripts/{script}/subdomain");
+        self.call("POST", &address, Some(&serde_json::json!({ "enabled": true })));
+        answer
+    }
+
     /// A project below its folder with these files.
     pub fn project(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
         let dir = self.dir.path().join(name);

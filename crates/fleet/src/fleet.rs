@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use skep_runtime::{Shutdown, ShutdownTrigger};
+use skep_sandbox::Sandbox;
 use tokio::sync::Semaphore;
 
 use crate::generation::StartError;
@@ -26,6 +27,8 @@ pub struct FleetOptions {
     pub launcher: PathBuf,
     /// The engine's binary.
     pub engine: PathBuf,
+    /// What holds cells.
+    pub sandbox: Sandbox,
     /// Where cells' output goes.
     pub log: LogSink,
     /// Called with the name of a script that is wanted but was never deployed here; it is expected to lead
@@ -50,6 +53,7 @@ pub type Wanted = Arc<dyn Fn(&str) + Send + Sync>;
 /// What all parts of a fleet share.
 pub(crate) struct Shared {
     pub launch: Launch,
+    pub sandbox: Sandbox,
     pub spawner: Spawner,
     pub log: LogSink,
     pub stop: Shutdown,
@@ -122,6 +126,7 @@ impl Fleet {
         let (stop, stopping) = Shutdown::new();
         let shared = Shared {
             launch: Launch { launcher: options.launcher, engine: options.engine },
+            sandbox: options.sandbox,
             spawner: Spawner::start()?,
             log: options.log,
             stop: stopping,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use skep_runtime::{Shutdown, ShutdownTrigger};
+use skep_sandbox::Permissions;
 use skep_wire::{BindingTable, BoxFuture, Service, UnixClient, bind_unix, serve_unix};
 use tokio::io::AsyncBufReadExt;
 use tokio::sync::{Notify, watch};
@@ -16,10 +17,10 @@ use tokio::sync::{Notify, watch};
 use crate::fleet::Shared;
 use crate::idle::{Seen, cpu_ticks};
 use crate::log::{CellLog, LogEvent, LogSink, parse, start_failure};
-use crate::process::{Killer, Started, each_line};
+use crate::process::{Killer, Started, certificate_store, each_line};
 use crate::relay::relay;
 use crate::render::{
-    BINDINGS_SOCKET, DEBUG_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, object_folder, render,
+    BINDINGS_SOCKET, DEBUG_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, object_folder, object_keys, render,
 };
 use crate::spec::{Binding, CellSpec, Exposed};
 
@@ -97,8 +98,9 @@ impl Generation {
         }
         let config = folder.join("config.capnp");
         std::fs::write(&config, &rendered.config)?;
-        if spec.is_exclusive() {
-            std::fs::create_dir_all(object_folder(spec, &folder, storage))?;
+        let permissions = permissions(spec, &folder, storage);
+        for folder in &permissions.write {
+            std::fs::create_dir_all(folder)?;
         }
 
         let (servers, stop) = Shutdown::new();
@@ -109,7 +111,9 @@ impl Generation {
         }
         // Many that start at once would all be late; some are on time.
         let _turn = shared.starts.acquire().await;
-        let started = shared.launch.start(&shared.spawner, &config, &options(spec, &folder)).await?;
+        let jail = shared.sandbox.jail(permissions);
+        let options = options(spec, &folder);
+        let started = shared.launch.start(&shared.spawner, &config, &options, &jail).await?;
         // What a trial says, the real one says again.
         let log = match storage {
             Storage::Real => shared.log.clone(),
@@ -363,6 +367,20 @@ impl Drop for Lease {
         if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.idle.notify_waiters();
         }
+    }
+}
+
+/// What the engine may do for `spec`, beside being the engine.
+fn permissions(spec: &CellSpec, folder: &Path, storage: Storage) -> Permissions {
+    let objects = object_folder(spec, folder, storage);
+    let mut write = vec![folder.to_owned()];
+    write.extend(object_keys(spec).map(|key| objects.join(key)));
+    Permissions {
+        read: certificate_store().collect(),
+        list: spec.is_exclusive().then_some(objects).into_iter().collect(),
+        write,
+        network: true,
+        listen: spec.inspector,
     }
 }
 

@@ -1,25 +1,37 @@
 //! The step between us and the engine: our own binary, started again, which makes sure that the engine
-//! cannot outlive us and then becomes it.
+//! cannot outlive us, goes into its jail and then becomes it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, getppid};
+use skep_sandbox::Jail;
 
 /// The hidden subcommand under which the binary must call [`become_cell`].
 pub const LAUNCHER_COMMAND: &str = "__cell";
 
-/// Ties this process to its parent's life and replaces it by the engine. `args`: the parent's process id,
-/// the engine's path, the engine's arguments. Returns only if that failed.
+/// Puts this process into its jail, which ties it to its parent's life, and replaces it by the engine. `args`: the
+/// parent's process id, the jail as JSON, the engine's path, the engine's arguments. Or
+/// [`PROBE`](skep_sandbox::PROBE) and how: says which jails are possible here. Returns only if it failed.
 pub fn become_cell(args: &[OsString]) -> std::io::Error {
     let invalid = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, what.to_owned());
-    let [parent, engine, args @ ..] = args else { return invalid("a parent and an engine are needed") };
-    let parent = parent.to_str().and_then(|p| p.parse().ok()).and_then(Pid::from_raw);
-    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
-        return error.into();
+    if let [what, how] = args
+        && what == skep_sandbox::PROBE
+    {
+        skep_sandbox::probe_here(&how.to_string_lossy());
+        std::process::exit(0);
     }
-    // The parent may have died before the line above: then nobody would ever end this process.
+    let [parent, jail, engine, args @ ..] = args else {
+        return invalid("a parent, a jail and an engine are needed");
+    };
+    let parent = parent.to_str().and_then(|p| p.parse().ok()).and_then(Pid::from_raw);
+    let jail = jail.to_str().and_then(|jail| serde_json::from_str::<Jail>(jail).ok());
+    let Some(jail) = jail else { return invalid("the jail is not understood") };
+    if let Err(error) = jail.enter() {
+        return std::io::Error::other(format!("the sandbox cannot be set up: {error}"));
+    }
+    // The parent may have died before the lines above: then nobody would ever end this process.
     if parent.is_none() || getppid() != parent {
         return invalid("the parent is gone");
     }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use skep_sandbox::Jail;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -37,6 +38,14 @@ impl Spawner {
         self.0.send((command, tx)).map_err(|_| gone())?;
         rx.await.map_err(|_| gone())?
     }
+}
+
+/// Says where the machine's certificate store is, where somebody moved it.
+const CERTIFICATE_STORE: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// The certificate store, where somebody moved it.
+pub(crate) fn certificate_store() -> impl Iterator<Item = PathBuf> {
+    CERTIFICATE_STORE.into_iter().filter_map(std::env::var_os).map(PathBuf::from)
 }
 
 /// How the engine is started.
@@ -75,12 +84,14 @@ impl Launch {
         spawner: &Spawner,
         config: &Path,
         options: &[OsString],
+        jail: &Jail,
     ) -> io::Result<Started> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut args: Vec<OsString> = vec![
             LAUNCHER_COMMAND.into(),
             std::process::id().to_string().into(),
+            serde_json::to_string(jail)?.into(),
             self.engine.clone().into(),
             "serve".into(),
             // For the event shim's compatibility flag; applications cannot use what it opens (the deploy
@@ -98,8 +109,7 @@ impl Launch {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // The certificate store of the machine, where somebody moved it.
-        for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        for name in CERTIFICATE_STORE {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         let mut child = spawner.spawn(command).await?;

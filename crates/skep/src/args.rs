@@ -108,6 +108,9 @@ pub struct ServeArgs {
     /// A network beside the public internet that workers may reach, such as 10.1.0.0/16; several times for several
     #[arg(long, value_name = "CIDR")]
     pub egress_allow: Vec<String>,
+    /// Do not run where anything that should hold workers is missing: namespaces, Landlock, seccomp
+    #[arg(long)]
+    pub require_sandbox: bool,
     /// Scripts answer at <script>.<account>.DOMAIN too, not only below localhost; several times for several
     #[arg(long, value_name = "DOMAIN")]
     pub base_domain: Vec<String>,

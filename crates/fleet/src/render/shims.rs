@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{EVENTS_SOCKET, Render, SHIM_DATE, class, designator, es_module, external_name, js_string};
+use super::{
+    EVENTS_SOCKET, Render, SHIM_DATE, class, designator, es_module, external_name, js_string, workflow_class,
+};
 use crate::capnp::{Value, fields, list, text};
 use crate::spec::{Binding, Code, DurableClass, Exposed};
 
@@ -19,10 +21,8 @@ impl Render<'_> {
     pub(super) fn workflows(&mut self) -> Value {
         let workflows = &self.spec.workflows;
         let namespaces = workflows.iter().map(|w| {
-            let namespace = fields([
-                ("className", text(format!("miniflare-workflows-{}", w.name))),
-                ("serviceName", text("user")),
-            ]);
+            let namespace =
+                fields([("className", text(workflow_class(&w.name))), ("serviceName", text("user"))]);
             fields([("name", text(format!("workflow:{}", w.name))), ("durableObjectNamespace", namespace)])
         });
         let limits = workflows.iter().map(|w| format!("{}:{{}}", js_string(&w.name)));

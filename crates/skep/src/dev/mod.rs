@@ -13,6 +13,7 @@ use skep_config::LoadOptions;
 use skep_edge::{EdgeOptions, Router, Site};
 use skep_fleet::{Fleet, FleetOptions, print_config};
 use skep_runtime::{Clock, Jobs, Shutdown};
+use skep_sandbox::Sandbox;
 use skep_toolchain::Toolchain;
 
 use crate::args::DevArgs;
@@ -52,6 +53,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
     let fleet = Fleet::new(FleetOptions {
         launcher: std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?,
         engine,
+        sandbox: Sandbox::none(),
         log: {
             let output = output.clone();
             Arc::new(move |log| output.print(&log))

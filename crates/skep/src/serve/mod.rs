@@ -15,6 +15,7 @@ mod tenant;
 mod tls;
 mod version;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use skep_api::{Addresses, Api, ApiService, BASE};
@@ -22,6 +23,7 @@ use skep_catalog::{Registry, Sealer};
 use skep_edge::EdgeOptions;
 use skep_fleet::Rest;
 use skep_runtime::{Clock, Jobs, Shutdown};
+use skep_sandbox::Sandbox;
 use skep_toolchain::Toolchain;
 use tokio::net::TcpListener;
 
@@ -60,6 +62,8 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let registry = Arc::new(Registry::open(&data.join("registry.sqlite")).map_err(|e| in_data(&e))?);
     let sealer = Arc::new(Sealer::open(&key_file).map_err(|e| e.to_string())?);
     let engine = engine(&args).await?;
+    let launcher = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
+    let sandbox = sandbox(&args, &launcher, &engine).await?;
 
     let api_listener = bind(args.api).await?;
     let http_listener = bind(args.http).await?;
@@ -91,8 +95,9 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         args.base_domain.clone(),
         jobs,
         Surroundings {
-            launcher: std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?,
+            launcher,
             engine,
+            sandbox,
             sealer: sealer.clone(),
             clock: clock.clone(),
             shutdown: shutdown.clone(),
@@ -148,6 +153,28 @@ async fn engine(args: &ServeArgs) -> Result<std::path::PathBuf, String> {
     let tools = Toolchain::locate(args.workerd.clone()).map_err(|e| e.to_string())?;
     let found = tokio::task::spawn_blocking(move || tools.engine()).await;
     found.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
+/// Finds out what holds cells here, and says what does not.
+async fn sandbox(args: &ServeArgs, launcher: &Path, engine: &Path) -> Result<Sandbox, String> {
+    let (launcher, engine) = (launcher.to_owned(), engine.to_owned());
+    let probed =
+        tokio::task::spawn_blocking(move || Sandbox::probe(&launcher, skep_fleet::LAUNCHER_COMMAND, &engine));
+    let sandbox = probed.await.map_err(|e| e.to_string())?;
+    let sandbox = sandbox.map_err(|e| format!("cannot find out what can hold workers here: {e}"))?;
+    let missing: Vec<&str> = sandbox.missing().into_iter().map(skep_sandbox::Layer::describe).collect();
+    if missing.is_empty() {
+        return Ok(sandbox);
+    }
+    let list = missing.iter().map(|what| format!("\n  * {what}")).collect::<String>();
+    if args.require_sandbox {
+        return Err(format!("this machine cannot hold workers as --require-sandbox asks:{list}"));
+    }
+    say(&format!(
+        "{} Workers are held by less than usual here:{list}\n  Run trusted code only, or see --require-sandbox",
+        paint(Style::Yellow, "▲")
+    ));
+    Ok(sandbox)
 }
 
 async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, String> {

@@ -33,6 +33,8 @@ const UNTAIL_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 pub struct Surroundings {
     pub launcher: std::path::PathBuf,
     pub engine: std::path::PathBuf,
+    /// What holds cells.
+    pub sandbox: skep_sandbox::Sandbox,
     pub sealer: Arc<Sealer>,
     pub clock: Clock,
     pub shutdown: Shutdown,
@@ -114,6 +116,7 @@ impl Runner {
         let fleet = Fleet::new(FleetOptions {
             launcher: around.launcher.clone(),
             engine: around.engine.clone(),
+            sandbox: around.sandbox.clone(),
             log: around.log.clone(),
             wanted: Some(Arc::new(move |name| {
                 let _ = wanted.send(name.to_owned());

@@ -1,0 +1,49 @@
+//! Landlock: rules on files, ports and signals that the kernel keeps, also where there is no mount namespace.
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    Scope, path_beneath_rules,
+};
+
+use crate::jail::{Jail, JailError, Step};
+
+/// The newest rules that we know; an older kernel keeps those that it knows.
+const RULES: ABI = ABI::V6;
+const LAYER: &str = "Landlock";
+/// Harmless; the engine needs random numbers, and a library may write nowhere.
+pub(crate) const DEVICES: [&str; 2] = ["/dev/null", "/dev/urandom"];
+
+/// Restricts this process.
+pub(crate) fn restrict(jail: &Jail) -> Result<(), JailError> {
+    let mut ports = BitFlags::EMPTY;
+    if !jail.listen {
+        ports |= AccessNet::BindTcp;
+    }
+    if !jail.network {
+        ports |= AccessNet::ConnectTcp;
+    }
+    let mut rules = Ruleset::default().handle_access(AccessFs::from_all(RULES)).step(LAYER)?;
+    if !ports.is_empty() {
+        rules = rules.handle_access(ports).step(LAYER)?;
+    }
+    let read = AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir;
+    let status = rules
+        .scope(Scope::from_all(RULES))
+        .step(LAYER)?
+        .create()
+        .step(LAYER)?
+        .add_rules(path_beneath_rules(&jail.read, read))
+        .step(LAYER)?
+        .add_rules(path_beneath_rules(DEVICES, AccessFs::ReadFile | AccessFs::WriteFile))
+        .step(LAYER)?
+        .add_rules(path_beneath_rules(&jail.list, AccessFs::ReadDir))
+        .step(LAYER)?
+        .add_rules(path_beneath_rules(&jail.write, AccessFs::from_all(RULES) ^ AccessFs::Execute))
+        .step(LAYER)?
+        .restrict_self()
+        .step(LAYER)?;
+    match status.ruleset {
+        RulesetStatus::NotEnforced => Err("this kernel has none").step(LAYER),
+        _ => Ok(()),
+    }
+}

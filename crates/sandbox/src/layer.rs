@@ -1,0 +1,65 @@
+//! The layers of a jail: each holds by itself, so that a hole in one is not a way out.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// One way to hold a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// No capabilities, no way to gain any, no core dumps.
+    Privileges,
+    /// Users of its own: what it is allowed there means nothing outside.
+    UserNamespace,
+    /// A root folder of its own, in which only its files are.
+    MountNamespace,
+    /// System V IPC of its own.
+    IpcNamespace,
+    /// A host name of its own.
+    UtsNamespace,
+    /// A network of its own, in which nobody else is: for processes that need none.
+    NetworkNamespace,
+    /// Rules on files, ports and signals, kept by the kernel's Landlock.
+    Landlock,
+    /// A list of the system calls that it may make.
+    Seccomp,
+}
+
+/// Some layers.
+pub type Layers = BTreeSet<Layer>;
+
+impl Layer {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Privileges,
+        Self::UserNamespace,
+        Self::MountNamespace,
+        Self::IpcNamespace,
+        Self::UtsNamespace,
+        Self::NetworkNamespace,
+        Self::Landlock,
+        Self::Seccomp,
+    ];
+
+    /// What it is called, and why it may be missing.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Privileges => "capabilities cannot be dropped",
+            Self::UserNamespace => {
+                "no user namespaces (a container's seccomp profile or a sysctl forbids them)"
+            }
+            Self::MountNamespace => "no mount namespaces: the file system is not hidden",
+            Self::IpcNamespace => "no IPC namespaces",
+            Self::UtsNamespace => "no UTS namespaces",
+            Self::NetworkNamespace => "no network namespaces",
+            Self::Landlock => "no Landlock (Linux 5.13 with `landlock` among its security modules has it)",
+            Self::Seccomp => "no seccomp filters",
+        }
+    }
+
+    /// Whether it is a namespace.
+    pub(crate) fn is_namespace(self) -> bool {
+        !matches!(self, Self::Privileges | Self::Landlock | Self::Seccomp)
+    }
+}

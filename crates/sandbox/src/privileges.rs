@@ -1,0 +1,54 @@
+//! Capabilities, the promise not to gain any, and resource limits.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
+    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+    set_capabilities_secure_bits, set_no_new_privs,
+};
+
+use crate::jail::{JailError, Step};
+
+/// Sockets, connections and SQLite files: three of them per live object.
+const OPEN_FILES: u64 = 1 << 16;
+
+/// No core dumps, and as many open files as there may be.
+pub(crate) fn limit_resources() -> Result<(), JailError> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).step("core dumps")?;
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(hard), maximum: Some(hard) }).step("open files")
+}
+
+/// Gives up all capabilities of this process and of what it will become.
+pub(crate) fn drop_all() -> Result<(), JailError> {
+    let held = capabilities(None).step("capabilities")?;
+    if held.effective.contains(CapabilitySet::SETPCAP) {
+        // Being root gives no capabilities back at `exec`, also where it is a file's.
+        set_capabilities_secure_bits(
+            CapabilitiesSecureBits::NO_ROOT
+                | CapabilitiesSecureBits::NO_ROOT_LOCKED
+                | CapabilitiesSecureBits::NO_SETUID_FIXUP
+                | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
+                | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+                | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
+        )
+        .step("secure bits")?;
+        for bit in 0..u64::BITS {
+            let one = CapabilitySet::from_bits_retain(1 << bit);
+            match capability_is_in_bounding_set(one) {
+                Ok(true) => remove_capability_from_bounding_set(one).step("the bounding set")?,
+                Ok(false) => {}
+                // The kernel knows no more.
+                Err(_) => break,
+            }
+        }
+        clear_ambient_capability_set().step("ambient capabilities")?;
+    }
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, none).step("capabilities")?;
+    set_no_new_privs(true).step("no_new_privs")
+}

@@ -1,0 +1,104 @@
+//! What all jails of one engine have in common.
+
+use std::path::{Path, PathBuf};
+
+use crate::jail::Jail;
+use crate::layer::{Layer, Layers};
+use crate::probe::probe;
+
+/// Names, certificates and the resolver's settings: for processes with a network.
+const NETWORK_FILES: &[&str] = &[
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    // Not all of these folders: some hold private keys.
+    "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/ca-trust",
+    "/etc/ca-certificates",
+    "/usr/lib/ssl/certs",
+    "/usr/lib/ssl/cert.pem",
+    "/usr/lib/ssl/openssl.cnf",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+];
+/// Read at any start.
+const COMMON_FILES: &[&str] = &["/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo/Etc/UTC"];
+/// What older C libraries load when a name is resolved.
+const RESOLVER_LIBRARIES: &[&str] = &["libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2"];
+
+/// The layers that this machine has, and the files that the engine needs.
+#[derive(Clone, Debug, Default)]
+pub struct Sandbox {
+    layers: Layers,
+    engine: PathBuf,
+    engine_files: Vec<PathBuf>,
+}
+
+/// What one process needs beyond the engine's files.
+#[derive(Clone, Debug, Default)]
+pub struct Permissions {
+    /// More files and folders to read.
+    pub read: Vec<PathBuf>,
+    /// Folders whose names it may list.
+    pub list: Vec<PathBuf>,
+    /// Folders that are its own; the first one must exist.
+    pub write: Vec<PathBuf>,
+    /// Whether it may open connections to other machines.
+    pub network: bool,
+    /// Whether it may listen on a port.
+    pub listen: bool,
+}
+
+impl Sandbox {
+    /// Finds out what this machine can do. `launcher` calls [`probe_here`](crate::probe_here) when it is started with
+    /// `command` and [`PROBE`](crate::PROBE). Blocking.
+    pub fn probe(launcher: &Path, command: &str, engine: &Path) -> std::io::Result<Self> {
+        probe(launcher, command, engine)
+    }
+
+    /// No layer at all: jails that hold nothing.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn new(layers: Layers, engine: PathBuf, engine_files: Vec<PathBuf>) -> Self {
+        Self { layers, engine, engine_files }
+    }
+
+    /// The layers that this machine lacks.
+    pub fn missing(&self) -> Vec<Layer> {
+        Layer::ALL.into_iter().filter(|layer| !self.layers.contains(layer)).collect()
+    }
+
+    /// The jail for a process of the engine.
+    pub fn jail(&self, permissions: Permissions) -> Jail {
+        let Permissions { read, list, write, network, listen } = permissions;
+        let mut all = self.engine_files.clone();
+        all.push(self.engine.clone());
+        all.extend(COMMON_FILES.iter().map(PathBuf::from));
+        all.extend(read);
+        if network {
+            all.extend(NETWORK_FILES.iter().map(PathBuf::from));
+            let folders = self.engine_files.iter().filter(|file| file.ends_with("libc.so.6"));
+            let folders = folders.filter_map(|libc| libc.parent());
+            all.extend(folders.flat_map(|folder| RESOLVER_LIBRARIES.iter().map(|name| folder.join(name))));
+        }
+        Jail {
+            layers: self.layers.clone(),
+            program: self.engine.clone(),
+            read: all,
+            list,
+            write,
+            network,
+            listen,
+        }
+    }
+}
