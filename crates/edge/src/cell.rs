@@ -50,6 +50,9 @@ pub(crate) async fn forward(
     };
     let (mut response, lease) = match send(worker, Door::Main, Request::from_parts(parts, body)).await {
         Ok(answered) => answered,
+        Err(Failure::Unavailable(Unavailable::Exceeded)) => {
+            return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST));
+        }
         Err(Failure::Unavailable(why)) => {
             return context.error(ErrorCode::Unavailable, &accept, Some(&why.to_string()));
         }

@@ -9,23 +9,28 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use skep_runtime::{Shutdown, ShutdownTrigger};
-use skep_sandbox::Permissions;
+use skep_sandbox::{Group, GroupLimits, Permissions};
 use skep_wire::{BindingTable, BoxFuture, Service, UnixClient, bind_unix, serve_unix};
 use tokio::io::AsyncBufReadExt;
 use tokio::sync::{Notify, watch};
 
 use crate::fleet::Shared;
 use crate::idle::{Seen, cpu_ticks};
-use crate::log::{CellLog, LogEvent, LogSink, parse, start_failure};
+use crate::limits::Exceeded;
+use crate::log::{CellLog, LogEvent, LogSink, is_out_of_memory, parse, start_failure};
 use crate::process::{Killer, Started, certificate_store, each_line};
 use crate::relay::relay;
 use crate::render::{
     BINDINGS_SOCKET, DEBUG_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, object_folder, object_keys, render,
 };
 use crate::spec::{Binding, CellSpec, Exposed};
+use crate::watch::{Offence, Watched};
 
 /// How long the engine may take from its start to listening.
 const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// An engine needs fewer than ten.
+const MAX_THREADS: u32 = 128;
 
 /// A running process of a script.
 #[derive(Debug)]
@@ -47,6 +52,9 @@ pub struct Generation {
     last_used: AtomicU64,
     _counted: Option<Counted>,
     idle: Notify,
+    /// Something has come in.
+    busy: Arc<Notify>,
+    offence: Offence,
     retired: watch::Sender<bool>,
     killer: Killer,
     ended: watch::Receiver<Option<String>>,
@@ -81,6 +89,18 @@ struct ControlEvent {
     port: Option<u16>,
 }
 
+/// A process that was started and does not listen yet.
+struct Coming {
+    log: LogSink,
+    folder: PathBuf,
+    started: Started,
+    /// Those that it will listen on.
+    sockets: Vec<String>,
+    servers: ShutdownTrigger,
+    counted: Option<Counted>,
+    group: Option<Group>,
+}
+
 impl Generation {
     /// Starts a process and returns when it listens.
     pub(crate) async fn start(
@@ -111,7 +131,8 @@ impl Generation {
         }
         // Many that start at once would all be late; some are on time.
         let _turn = shared.starts.acquire().await;
-        let jail = shared.sandbox.jail(permissions);
+        let group = group(shared, spec)?;
+        let jail = shared.sandbox.jail(permissions, group.as_ref());
         let options = options(spec, &folder);
         let started = shared.launch.start(&shared.spawner, &config, &options, &jail).await?;
         // What a trial says, the real one says again.
@@ -120,56 +141,85 @@ impl Generation {
             Storage::Throwaway => Arc::new(|_| {}),
         };
         let counted = (storage == Storage::Real).then(|| Counted::new(&shared.running));
-        Self::come_up(log, spec, folder, started, rendered.sockets, servers, counted).await
+        Self::come_up(
+            spec,
+            Coming { log, folder, started, sockets: rendered.sockets, servers, counted, group },
+        )
+        .await
     }
 
-    async fn come_up(
-        log: LogSink,
-        spec: &CellSpec,
-        folder: PathBuf,
-        started: Started,
-        sockets: Vec<String>,
-        servers: ShutdownTrigger,
-        counted: Option<Counted>,
-    ) -> Result<Arc<Self>, StartError> {
+    async fn come_up(spec: &CellSpec, coming: Coming) -> Result<Arc<Self>, StartError> {
+        let Coming { log, folder, started, sockets, servers, counted, group } = coming;
         let Started { process, mut control, stdout, stderr } = started;
         let pid = process.id();
         let killer = process.killer()?;
+        let offence = Offence::default();
         // Until it listens, what it says is kept: it may be the reason why it does not.
         let early = Arc::new(Mutex::new(Some(Vec::new())));
-        let readers = [
-            tokio::spawn(read_log(stdout, log.clone(), spec.name.clone(), early.clone())),
-            tokio::spawn(read_log(stderr, log.clone(), spec.name.clone(), early.clone())),
-        ];
+        let reader = Reader { log: log.clone(), script: spec.name.clone(), early: early.clone() };
+        let errors = Some(offence.clone());
+        let readers =
+            [tokio::spawn(reader.clone().read(stdout, None)), tokio::spawn(reader.read(stderr, errors))];
         let (ended_tx, ended) = watch::channel(None);
+        let blamed = offence.clone();
         tokio::spawn(async move {
             // Its output ends when it does: the engine starts no processes that could hold it open.
             for reader in readers {
                 let _ = reader.await;
             }
             let how = process.reap().await.map_or_else(|e| e.to_string(), |status| status.to_string());
+            if group.is_some_and(|group| group.ran_out_of_memory()) {
+                let _ = blamed.set(Exceeded::Memory);
+            }
             ended_tx.send_replace(Some(how));
         });
 
-        let listening = tokio::time::timeout(START_LIMIT, wait_listening(&mut control, sockets)).await;
+        let watched = match spec.limits {
+            Some(limits) => {
+                Some(Watched { pid, killer: killer.try_clone()?, limits, offence: offence.clone() })
+            }
+            None => None,
+        };
+        let over = async {
+            match &watched {
+                Some(watched) => watched.coming_up().await,
+                None => std::future::pending().await,
+            }
+        };
+        let listening = tokio::select! {
+            listening = tokio::time::timeout(START_LIMIT, wait_listening(&mut control, sockets)) => listening,
+            () = over => Ok(None),
+        };
         let Ok(Some(inspector_port)) = listening else {
             killer.kill();
             let mut gone = ended.clone();
             let _ = gone.wait_for(Option::is_some).await;
             let said = early.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
             let _ = std::fs::remove_dir_all(&folder);
-            return Err(StartError::Script(match listening {
-                Err(_) => format!("The script did not start within {} s", START_LIMIT.as_secs()),
-                Ok(_) => start_failure(&said),
+            return Err(StartError::Script(match (listening, offence.get()) {
+                (_, Some(exceeded)) => exceeded.at_start().to_owned(),
+                (Err(_), None) => format!("The script did not start within {} s", START_LIMIT.as_secs()),
+                (Ok(_), None) => start_failure(&said),
             }));
         };
         let said = early.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
         for event in said {
             log(CellLog { script: spec.name.clone(), event });
         }
+        let events = UnixClient::new(folder.join(EVENTS_SOCKET));
+        let busy = Arc::new(Notify::new());
+        if let Some(watched) = watched {
+            let (events, busy, mut ended) = (events.clone(), busy.clone(), ended.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = ended.wait_for(Option::is_some) => {}
+                    () = watched.running(events, busy) => {}
+                }
+            });
+        }
         Ok(Arc::new(Self {
             http: UnixClient::new(folder.join(HTTP_SOCKET)),
-            events: UnixClient::new(folder.join(EVENTS_SOCKET)),
+            events,
             outbound: UnixClient::new(folder.join(Exposed::Outbound.socket())),
             folder,
             pid,
@@ -181,11 +231,18 @@ impl Generation {
             last_used: AtomicU64::new(now_ms()),
             _counted: counted,
             idle: Notify::new(),
+            busy,
+            offence,
             retired: watch::Sender::new(false),
             killer,
             ended,
             _servers: servers,
         }))
+    }
+
+    /// What it was ended for, if it used too much.
+    pub(crate) fn exceeded(&self) -> Option<Exceeded> {
+        self.offence.get().copied()
     }
 
     /// The client for requests.
@@ -218,7 +275,9 @@ impl Generation {
 
     /// Counts a request in until the lease is dropped.
     pub(crate) fn lease(self: &Arc<Self>) -> Lease {
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        if self.in_flight.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.busy.notify_one();
+        }
         self.touch();
         Lease(self.clone())
     }
@@ -413,6 +472,15 @@ impl Service for Named {
     }
 }
 
+/// The control group for a process of `spec`, which has limits.
+fn group(shared: &Shared, spec: &CellSpec) -> io::Result<Option<Group>> {
+    let Some(limits) = spec.limits else { return Ok(None) };
+    // Two: one for the code, one for what collects its garbage. On a small machine that is no limit.
+    let cores = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 2).then_some(2);
+    let limits = GroupLimits { memory: limits.group_memory(), threads: MAX_THREADS, cores };
+    shared.sandbox.group(&limits).map(Some)
+}
+
 fn serve_bindings(spec: &CellSpec, folder: &Path, stop: &Shutdown) -> Result<(), StartError> {
     let mut table = BindingTable::default();
     let dispatches = |id: &str| {
@@ -452,19 +520,29 @@ async fn wait_listening(
     Some(inspector)
 }
 
-async fn read_log(
-    from: impl tokio::io::AsyncRead + Unpin,
+/// Reads what a process says.
+#[derive(Clone)]
+struct Reader {
     log: LogSink,
     script: String,
+    /// Where it goes until the process listens.
     early: Arc<Mutex<Option<Vec<LogEvent>>>>,
-) {
-    each_line(from, |line| {
-        let Some(event) = parse(line) else { return };
-        if let Some(early) = early.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            early.push(event);
-            return;
-        }
-        log(CellLog { script: script.clone(), event });
-    })
-    .await;
+}
+
+impl Reader {
+    /// Where `offence` is given, a report of the engine itself may be one of too little memory.
+    async fn read(self, from: impl tokio::io::AsyncRead + Unpin, offence: Option<Offence>) {
+        each_line(from, |line| {
+            let Some(event) = parse(line) else { return };
+            if let Some(offence) = offence.as_ref().filter(|_| is_out_of_memory(&event)) {
+                let _ = offence.set(Exceeded::Memory);
+            }
+            if let Some(early) = self.early.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                early.push(event);
+                return;
+            }
+            (self.log)(CellLog { script: self.script.clone(), event });
+        })
+        .await;
+    }
 }

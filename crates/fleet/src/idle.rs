@@ -44,7 +44,12 @@ impl Idle {
 
 /// User and system time of a process in clock ticks; 0 if it is gone.
 pub(crate) fn cpu_ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    ticks_in(&format!("/proc/{pid}/stat"))
+}
+
+/// User and system time in such a file.
+pub(crate) fn ticks_in(file: &str) -> u64 {
+    let stat = std::fs::read_to_string(file).unwrap_or_default();
     // Field 2 may contain anything, in parentheses; utime and stime are fields 14 and 15.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let mut fields = after_name.split_whitespace().skip(11).map(|field| field.parse::<u64>().unwrap_or(0));

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::limits::Exceeded;
+
 /// One thing that a cell said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellLog {
@@ -39,6 +41,8 @@ pub enum LogEvent {
         /// The text.
         message: String,
     },
+    /// A cell was ended because it used too much; what was in it is lost.
+    Exceeded(Exceeded),
     /// The fleet: starts, crashes.
     Fleet {
         /// The text.
@@ -82,6 +86,12 @@ pub(crate) fn parse(line: &str) -> Option<LogEvent> {
         None => LogEvent::Console { level, message },
         Some(_) => LogEvent::Engine { level, message },
     })
+}
+
+/// Whether the engine says that V8 gave up for want of memory. What applications say never comes in this form.
+pub(crate) fn is_out_of_memory(event: &LogEvent) -> bool {
+    let LogEvent::Engine { message, .. } = event else { return false };
+    message.contains("JavaScript heap out of memory") || message.contains("Fatal JavaScript out of memory")
 }
 
 /// The reason why an engine did not start, out of its own words. Where the script itself failed, what the

@@ -141,6 +141,11 @@ impl Process {
 }
 
 impl Killer {
+    /// Another handle of the same process.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
     /// Asks the process to end.
     pub(crate) fn terminate(&self) {
         let _ = pidfd_send_signal(self.0.as_fd(), Signal::TERM);

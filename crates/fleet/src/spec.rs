@@ -9,6 +9,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use skep_wire::Service;
 
+use crate::limits::Limits;
+
 /// One version of one script with everything that it is bound to.
 #[derive(Clone)]
 pub struct CellSpec {
@@ -50,6 +52,8 @@ pub struct CellSpec {
     /// The server that hears of every event: what came of it, what was logged. It costs about half of the
     /// requests per second of a worker that does nothing else.
     pub tail: Option<String>,
+    /// What the cell may use; `None` sets no limits.
+    pub limits: Option<Limits>,
     /// Whether to open the engine's inspector.
     pub inspector: bool,
 }

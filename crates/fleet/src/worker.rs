@@ -12,7 +12,7 @@ use crate::fleet::{Shared, Wanted};
 use crate::generation::{Generation, Lease, StartError};
 use crate::idle::Idle;
 use crate::log::{CellLog, LogEvent};
-use crate::policy::{Backoff, DRAIN_EXCLUSIVE, DRAIN_SHARED, LEAST_REST, STOP_GRACE, look_every};
+use crate::policy::{Backoff, DRAIN_EXCLUSIVE, DRAIN_SHARED, LEAST_REST, PATIENCE, STOP_GRACE, look_every};
 use crate::render::Storage;
 use crate::spec::CellSpec;
 
@@ -32,6 +32,8 @@ enum State {
     Ready(Arc<Generation>),
     /// Not until the next deploy: why.
     Broken(Arc<str>),
+    /// Not for a while: it used too much, again.
+    Resting,
     /// Never again.
     Stopped,
 }
@@ -45,6 +47,9 @@ pub enum Unavailable {
     /// The script is gone.
     #[error("the script has been stopped")]
     Stopped,
+    /// The script has used too much again and again, and is started again later.
+    #[error("the script has exceeded its limits several times")]
+    Exceeded,
     /// It took too long to start.
     #[error("the script took too long to start")]
     Timeout,
@@ -126,6 +131,7 @@ impl Worker {
                 State::Ready(generation) => return Ok(generation.lease()),
                 State::Broken(why) => return Err(Unavailable::Broken(why.clone())),
                 State::Stopped => return Err(Unavailable::Stopped),
+                State::Resting => return Err(Unavailable::Exceeded),
                 State::Starting => {}
                 State::Asleep => {
                     if let Some(wanted) = &self.wanted {
@@ -412,12 +418,20 @@ impl Supervisor {
 
     /// What ended by itself is started again, later each time.
     fn crashed(&mut self, how: &str) {
-        self.state.send_replace(State::Starting);
-        let delay = self.backoff.after_crash(self.since.elapsed());
-        self.say(format!(
-            "the cell ended unexpectedly ({how}); starting it again in {} ms",
-            delay.as_millis()
-        ));
+        let exceeded = self.current().and_then(|current| current.exceeded());
+        let delay = self.backoff.after_crash(self.since.elapsed(), exceeded.is_some());
+        let in_ms = delay.as_millis();
+        match exceeded {
+            Some(exceeded) => {
+                (self.shared.log)(CellLog { script: self.name.clone(), event: LogEvent::Exceeded(exceeded) });
+                self.say(format!("{} Starting the cell again in {in_ms} ms", exceeded.message()));
+            }
+            None => self.say(format!("the cell ended unexpectedly ({how}); starting it again in {in_ms} ms")),
+        }
+        self.state.send_replace(match exceeded.is_some() && delay > PATIENCE {
+            true => State::Resting,
+            false => State::Starting,
+        });
         self.restart_at = Some(Instant::now() + delay);
     }
 
@@ -428,7 +442,7 @@ impl Supervisor {
             Ok(new) => self.ready(new),
             // It did start once: what stands in its way now may pass.
             Err(error) => {
-                let delay = self.backoff.after_crash(Duration::ZERO);
+                let delay = self.backoff.after_crash(Duration::ZERO, false);
                 self.say(format!(
                     "the cell does not start any more: {error}; trying again in {} ms",
                     delay.as_millis()

@@ -27,6 +27,13 @@ pub(crate) fn restrict(jail: &Jail) -> Result<(), JailError> {
         rules = rules.handle_access(ports).step(LAYER)?;
     }
     let read = AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir;
+    // Nothing to run, no devices, and no links that could lead us astray when we use its folder ourselves.
+    let own = AccessFs::from_all(RULES)
+        & !(AccessFs::Execute
+            | AccessFs::MakeSym
+            | AccessFs::MakeChar
+            | AccessFs::MakeBlock
+            | AccessFs::MakeFifo);
     let status = rules
         .scope(Scope::from_all(RULES))
         .step(LAYER)?
@@ -38,7 +45,7 @@ pub(crate) fn restrict(jail: &Jail) -> Result<(), JailError> {
         .step(LAYER)?
         .add_rules(path_beneath_rules(&jail.list, AccessFs::ReadDir))
         .step(LAYER)?
-        .add_rules(path_beneath_rules(&jail.write, AccessFs::from_all(RULES) ^ AccessFs::Execute))
+        .add_rules(path_beneath_rules(&jail.write, own))
         .step(LAYER)?
         .restrict_self()
         .step(LAYER)?;

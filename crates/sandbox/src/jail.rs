@@ -10,9 +10,12 @@ use crate::{files, filter, namespaces, privileges};
 
 /// What a process may do. Passed as JSON to the process that enters it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Jail {
     /// What holds it. Each must be possible here, as [`probe`](crate::Sandbox::probe) says.
     pub layers: Layers,
+    /// The files of control groups that it enters by writing to them.
+    pub groups: Vec<PathBuf>,
     /// What it will be.
     pub program: PathBuf,
     /// Files and folders that it may read and execute. What does not exist is left out.
@@ -60,6 +63,9 @@ impl Jail {
     /// Puts this process into the jail, for good, and has it killed when its parent thread ends. It must have one thread. On an error it is partly in and must end.
     pub fn enter(&self) -> Result<(), JailError> {
         let has = |layer| self.layers.contains(&layer);
+        for group in &self.groups {
+            std::fs::write(group, "0").step("the control group")?;
+        }
         if has(Layer::Privileges) {
             privileges::limit_resources()?;
         }

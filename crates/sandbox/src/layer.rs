@@ -24,6 +24,12 @@ pub enum Layer {
     Landlock,
     /// A list of the system calls that it may make.
     Seccomp,
+    /// A limit of memory that the kernel keeps.
+    MemoryGroup,
+    /// A share of the CPU.
+    CpuGroup,
+    /// A limit of threads.
+    ThreadGroup,
 }
 
 /// Some layers.
@@ -31,7 +37,7 @@ pub type Layers = BTreeSet<Layer>;
 
 impl Layer {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Privileges,
         Self::UserNamespace,
         Self::MountNamespace,
@@ -40,6 +46,9 @@ impl Layer {
         Self::NetworkNamespace,
         Self::Landlock,
         Self::Seccomp,
+        Self::MemoryGroup,
+        Self::CpuGroup,
+        Self::ThreadGroup,
     ];
 
     /// What it is called, and why it may be missing.
@@ -55,11 +64,21 @@ impl Layer {
             Self::NetworkNamespace => "no network namespaces",
             Self::Landlock => "no Landlock (Linux 5.13 with `landlock` among its security modules has it)",
             Self::Seccomp => "no seccomp filters",
+            Self::MemoryGroup => "no control group for memory: limits are kept by looking, some 100 ms late",
+            Self::CpuGroup => "no control group for the CPU",
+            Self::ThreadGroup => "no control group for threads",
         }
     }
 
     /// Whether it is a namespace.
     pub(crate) fn is_namespace(self) -> bool {
-        !matches!(self, Self::Privileges | Self::Landlock | Self::Seccomp)
+        matches!(
+            self,
+            Self::UserNamespace
+                | Self::MountNamespace
+                | Self::IpcNamespace
+                | Self::UtsNamespace
+                | Self::NetworkNamespace
+        )
     }
 }

@@ -1,13 +1,14 @@
 //! What an engine process may do on this machine.
 //!
 //! A [`Jail`] is a list of files, a few permissions and the [`Layer`]s that hold them: namespaces with a root of
-//! their own, Landlock, a system call filter, no capabilities. It is entered by the process itself, just before it
+//! their own, Landlock, a system call filter, no capabilities, control groups. It is entered by the process itself, just before it
 //! becomes the engine by `exec`. Knows nothing of cells, scripts or sockets.
 //!
 //! Entry points: [`Sandbox::probe`], [`Sandbox::jail`], [`Jail::enter`].
 
 mod files;
 mod filter;
+mod groups;
 mod jail;
 mod layer;
 mod namespaces;
@@ -16,6 +17,7 @@ mod probe;
 mod root;
 mod sandbox;
 
+pub use groups::{Group, GroupLimits, Groups};
 pub use jail::{Jail, JailError};
 pub use layer::{Layer, Layers};
 pub use probe::{PROBE, probe_here};

@@ -51,6 +51,6 @@ pub(crate) fn flag(layer: Layer) -> UnshareFlags {
         Layer::IpcNamespace => UnshareFlags::NEWIPC,
         Layer::UtsNamespace => UnshareFlags::NEWUTS,
         Layer::NetworkNamespace => UnshareFlags::NEWNET,
-        Layer::Privileges | Layer::Landlock | Layer::Seccomp => UnshareFlags::empty(),
+        _ => UnshareFlags::empty(),
     }
 }

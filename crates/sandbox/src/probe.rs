@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::groups::Groups;
 use crate::jail::Jail;
 use crate::layer::{Layer, Layers};
 use crate::namespaces::{flag, unshare};
@@ -64,11 +65,11 @@ pub(crate) fn probe(launcher: &Path, command: &str, engine: &Path) -> std::io::R
     for how in [WITH_USERS, WITHOUT_USERS] {
         let output = Command::new(launcher).args([command, PROBE, how]).stdin(Stdio::null()).output()?;
         if let Ok(Some(layers)) = serde_json::from_slice(&output.stdout) {
-            return Ok(Sandbox::new(layers, engine.to_owned(), linked(engine)?));
+            return Ok(Sandbox::new(layers, Groups::find(), engine.to_owned(), linked(engine)?));
         }
     }
     // Trying killed it: nothing is known to hold.
-    Ok(Sandbox::new(Layers::new(), engine.to_owned(), linked(engine)?))
+    Ok(Sandbox::new(Layers::new(), Groups::find(), engine.to_owned(), linked(engine)?))
 }
 
 /// The files that the dynamic linker loads for `program`, as it says itself; it does not run the program for that.

@@ -1,7 +1,9 @@
 //! What all jails of one engine have in common.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::groups::{Group, GroupLimits, Groups};
 use crate::jail::Jail;
 use crate::layer::{Layer, Layers};
 use crate::probe::probe;
@@ -35,9 +37,10 @@ const COMMON_FILES: &[&str] = &["/etc/ld.so.cache", "/etc/localtime", "/usr/shar
 const RESOLVER_LIBRARIES: &[&str] = &["libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2"];
 
 /// The layers that this machine has, and the files that the engine needs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Sandbox {
     layers: Layers,
+    groups: Arc<Groups>,
     engine: PathBuf,
     engine_files: Vec<PathBuf>,
 }
@@ -66,11 +69,17 @@ impl Sandbox {
 
     /// No layer at all: jails that hold nothing.
     pub fn none() -> Self {
-        Self::default()
+        Self::new(Layers::new(), Groups::none(), PathBuf::new(), Vec::new())
     }
 
-    pub(crate) fn new(layers: Layers, engine: PathBuf, engine_files: Vec<PathBuf>) -> Self {
-        Self { layers, engine, engine_files }
+    pub(crate) fn new(
+        mut layers: Layers,
+        groups: Arc<Groups>,
+        engine: PathBuf,
+        engine_files: Vec<PathBuf>,
+    ) -> Self {
+        layers.extend(groups.layers());
+        Self { layers, groups, engine, engine_files }
     }
 
     /// The layers that this machine lacks.
@@ -78,8 +87,13 @@ impl Sandbox {
         Layer::ALL.into_iter().filter(|layer| !self.layers.contains(layer)).collect()
     }
 
-    /// The jail for a process of the engine.
-    pub fn jail(&self, permissions: Permissions) -> Jail {
+    /// A control group for a process of the engine.
+    pub fn group(&self, limits: &GroupLimits) -> std::io::Result<Group> {
+        self.groups.make(limits)
+    }
+
+    /// The jail for a process of the engine, which is to be in `group`.
+    pub fn jail(&self, permissions: Permissions, group: Option<&Group>) -> Jail {
         let Permissions { read, list, write, network, listen } = permissions;
         let mut all = self.engine_files.clone();
         all.push(self.engine.clone());
@@ -91,8 +105,10 @@ impl Sandbox {
             let folders = folders.filter_map(|libc| libc.parent());
             all.extend(folders.flat_map(|folder| RESOLVER_LIBRARIES.iter().map(|name| folder.join(name))));
         }
+        let groups = group.map(Group::entrances).unwrap_or_default();
         Jail {
             layers: self.layers.clone(),
+            groups,
             program: self.engine.clone(),
             read: all,
             list,

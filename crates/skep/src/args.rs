@@ -105,6 +105,9 @@ pub struct ServeArgs {
     /// memory holds
     #[arg(long, value_name = "N")]
     pub max_cells: Option<usize>,
+    /// The memory that a script's process may use, heap and buffers together, in MiB
+    #[arg(long, value_name = "MIB", default_value = "128", value_parser = clap::value_parser!(u32).range(16..))]
+    pub cell_memory: u32,
     /// A network beside the public internet that workers may reach, such as 10.1.0.0/16; several times for several
     #[arg(long, value_name = "CIDR")]
     pub egress_allow: Vec<String>,

@@ -145,6 +145,7 @@ pub fn wire(
         egress: vec!["public".into(), "private".into()],
         exposed: BTreeSet::new(),
         tail: None,
+        limits: None,
         inspector: true,
     };
     Ok(Wired { spec, table: wiring.table })

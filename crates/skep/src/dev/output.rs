@@ -74,6 +74,7 @@ impl Output {
                 let text = printable(&self.map(script, text));
                 paint(if level == "error" { Style::Red } else { Style::Dim }, &text)
             }
+            LogEvent::Exceeded(exceeded) => paint(Style::Red, &format!("✘ {}", exceeded.message())),
             LogEvent::Fleet { message } => paint(Style::Yellow, message),
         })
     }

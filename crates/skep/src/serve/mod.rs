@@ -103,6 +103,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             shutdown: shutdown.clone(),
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
             rest: Rest { after: args.idle_timeout, max_cells: args.max_cells.unwrap_or_else(cells_that_fit) },
+            cell_memory: u64::from(args.cell_memory) << 20,
             egress: std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect(),
         },
     )?;

@@ -9,7 +9,9 @@ use skep_assets::Assets;
 use skep_catalog::{Content, Kind, NamedHandlers, Sealer, Version, split_name};
 use skep_cron::{Cron, CronHandle};
 use skep_edge::Site;
-use skep_fleet::{Binding, CellSpec, DurableClass, Exposed, Fleet, FleetOptions, Worker};
+use skep_fleet::{
+    Binding, CellLog, CellSpec, DurableClass, Exposed, Fleet, FleetOptions, Limits, LogEvent, Worker,
+};
 use skep_queues::ConsumerHandle;
 use skep_runtime::{Clock, Shutdown};
 use skep_wire::{BoxFuture, Service};
@@ -20,7 +22,7 @@ use super::dispatch::{Dispatch, Gate, namespaces_of};
 use super::links::links_of;
 use super::tails::Tails;
 use super::tenant::Tenant;
-use super::version::{bundle_of, config_of, open_assets};
+use super::version::{bundle_of, config_of, cpu_of, open_assets};
 use crate::events::{CronTrigger, QueueConsumer};
 use crate::stand_ins::Running;
 use crate::wiring::{Identity, wire};
@@ -41,6 +43,8 @@ pub struct Surroundings {
     pub log: skep_fleet::LogSink,
     /// When scripts are stopped that nobody uses.
     pub rest: skep_fleet::Rest,
+    /// Bytes of memory that a cell may use beside what the engine needs.
+    pub cell_memory: u64,
     /// Whom requests to the outside may reach, as the engine names networks.
     pub egress: Vec<String>,
 }
@@ -113,11 +117,21 @@ impl Runner {
     pub fn new(tenant: Arc<Tenant>, around: Surroundings) -> Result<Arc<Self>, String> {
         let (wanted, mut wishes) = mpsc::unbounded_channel::<String>();
         let (unwanted, mut reported) = mpsc::unbounded_channel::<String>();
+        let tails = Tails::new(unwanted);
         let fleet = Fleet::new(FleetOptions {
             launcher: around.launcher.clone(),
             engine: around.engine.clone(),
             sandbox: around.sandbox.clone(),
-            log: around.log.clone(),
+            log: {
+                let (log, tails, clock) = (around.log.clone(), tails.clone(), around.clock.clone());
+                Arc::new(move |said: CellLog| {
+                    if let LogEvent::Exceeded(exceeded) = said.event {
+                        // A cell that is ended cannot say so itself.
+                        tails.exceeded(&said.script, exceeded, clock.now_ms());
+                    }
+                    log(said);
+                })
+            },
             wanted: Some(Arc::new(move |name| {
                 let _ = wanted.send(name.to_owned());
             })),
@@ -133,7 +147,7 @@ impl Runner {
             running: Mutex::default(),
             turns: Mutex::default(),
             crons: Mutex::default(),
-            tails: Tails::new(unwanted),
+            tails,
             outbounds: Mutex::default(),
             consumers: Mutex::default(),
         });
@@ -401,6 +415,7 @@ impl Runner {
             spec.next_alarm = Some(Arc::new(move || next_alarm(&objects, &keys)));
         }
         spec.egress.clone_from(&self.around.egress);
+        spec.limits = Some(Limits { memory: self.around.cell_memory, cpu: cpu_of(content) });
         self.dispatching(script, content, &mut spec);
         spec.exposed = self.needed_of(name);
         Ok(spec)

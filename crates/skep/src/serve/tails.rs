@@ -1,12 +1,12 @@
 //! What cells report of their events, on its way to those who want it: tails, and scripts that consume them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::StatusCode;
 use serde_json::{Value as Json, json};
 use skep_api::TailEvents;
-use skep_fleet::Worker;
+use skep_fleet::{Exceeded, Worker};
 use skep_wire::{BoxFuture, Request, Response, Service, empty, read_all, reply};
 use tokio::sync::{broadcast, mpsc};
 
@@ -18,6 +18,8 @@ const MAX_REPORT: usize = 16 << 20;
 /// Who listens to which script.
 pub struct Tails {
     listeners: Mutex<HashMap<String, broadcast::Sender<Arc<Json>>>>,
+    /// What the cells of a version report to, by the fleet's name of it.
+    sinks: Mutex<HashMap<String, Weak<Sink>>>,
     /// Hears of scripts whose cells report to nobody.
     unwanted: mpsc::UnboundedSender<String>,
 }
@@ -25,7 +27,7 @@ pub struct Tails {
 impl Tails {
     /// Nobody listens yet; what reports to nobody is told to `unwanted`.
     pub fn new(unwanted: mpsc::UnboundedSender<String>) -> Arc<Self> {
-        Arc::new(Self { listeners: Mutex::default(), unwanted })
+        Arc::new(Self { listeners: Mutex::default(), sinks: Mutex::default(), unwanted })
     }
 
     /// Whether anybody listens to `script`.
@@ -53,12 +55,31 @@ impl Tails {
         version: &str,
         consumers: Vec<Arc<Worker>>,
     ) -> Arc<dyn Service> {
-        Arc::new(Sink {
+        let sink = Arc::new(Sink {
             tails: self.clone(),
             script: script.to_owned(),
             version: version.to_owned(),
             consumers,
-        })
+        });
+        let mut all = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, sink| sink.strong_count() > 0);
+        all.insert(script.to_owned(), Arc::downgrade(&sink));
+        sink
+    }
+
+    /// Says for a cell that it was ended; `name` is the fleet's, of a script or one of its versions.
+    pub fn exceeded(&self, name: &str, exceeded: Exceeded, now_ms: u64) {
+        let script = name.split_once('@').map_or(name, |(script, _)| script);
+        let sink =
+            self.sinks.lock().unwrap_or_else(PoisonError::into_inner).get(script).and_then(Weak::upgrade);
+        if let Some(sink) = sink {
+            sink.deliver(vec![json!({
+                "outcome": exceeded.outcome(), "eventTimestamp": now_ms, "event": null, "logs": [],
+                "exceptions": [{ "name": "Error", "message": exceeded.message(), "timestamp": now_ms }],
+                "diagnosticsChannelEvents": [], "truncated": false, "executionModel": "stateless",
+                "wallTime": 0, "cpuTime": 0,
+            })]);
+        }
     }
 
     fn send(&self, script: &str, event: &Json) {
@@ -88,29 +109,35 @@ impl Service for Sink {
             let Ok(body) = read_all(request.into_body(), MAX_REPORT).await else {
                 return reply(StatusCode::PAYLOAD_TOO_LARGE, empty());
             };
-            let Ok(Json::Array(mut events)) = serde_json::from_slice(&body) else {
+            let Ok(Json::Array(events)) = serde_json::from_slice(&body) else {
                 return reply(StatusCode::BAD_REQUEST, empty());
             };
-            for event in &mut events {
-                tidy(event);
-                event["scriptName"] = self.script.clone().into();
-                event["scriptVersion"] = json!({ "id": self.version });
-                self.tails.send(&self.script, event);
-            }
-            if self.consumers.is_empty() && !self.tails.is_wanted(&self.script) {
-                let _ = self.tails.unwanted.send(self.script.clone());
-            }
-            let report = json!({ "events": events }).to_string();
-            for consumer in &self.consumers {
-                let (consumer, report) = (consumer.clone(), report.clone().into_bytes());
-                tokio::spawn(async move {
-                    if let Err(error) = consumer.event("/tail", report).await {
-                        tracing::warn!(%error, consumer = consumer.name(), "a tail consumer did not take events");
-                    }
-                });
-            }
+            self.deliver(events);
             reply(StatusCode::NO_CONTENT, empty())
         })
+    }
+}
+
+impl Sink {
+    fn deliver(&self, mut events: Vec<Json>) {
+        for event in &mut events {
+            tidy(event);
+            event["scriptName"] = self.script.clone().into();
+            event["scriptVersion"] = json!({ "id": self.version });
+            self.tails.send(&self.script, event);
+        }
+        if self.consumers.is_empty() && !self.tails.is_wanted(&self.script) {
+            let _ = self.tails.unwanted.send(self.script.clone());
+        }
+        let report = json!({ "events": events }).to_string();
+        for consumer in &self.consumers {
+            let (consumer, report) = (consumer.clone(), report.clone().into_bytes());
+            tokio::spawn(async move {
+                if let Err(error) = consumer.event("/tail", report).await {
+                    tracing::warn!(%error, consumer = consumer.name(), "a tail consumer did not take events");
+                }
+            });
+        }
     }
 }
 
@@ -164,6 +191,9 @@ mod tests {
         assert_eq!(*event, json!({ "outcome": "ok", "scriptName": "s", "scriptVersion": { "id": "v1" } }));
         let wrong = http::Request::post("/").body(skep_wire::full("{")).unwrap();
         assert_eq!(sink.call(wrong).await.status(), 400);
+        tails.exceeded("s@v1", Exceeded::Cpu, 7);
+        let event = events.recv().await.unwrap();
+        assert_eq!((&event["outcome"], &event["scriptName"]), (&json!("exceededCpu"), &json!("s")));
         drop(events);
         assert!(!tails.is_wanted("s"));
         let late = http::Request::post("/").body(skep_wire::full("[]")).unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -172,6 +173,16 @@ pub fn bundle_of(tenant: &Tenant, content: &Content) -> Result<Bundle, String> {
         exports: Vec::new(),
         warnings: Vec::new(),
     })
+}
+
+/// Cloudflare's default and the most that it lets a script ask for.
+const CPU_DEFAULT: Duration = Duration::from_secs(30);
+const CPU_MOST: Duration = Duration::from_secs(300);
+
+/// The CPU time that an invocation may use.
+pub fn cpu_of(content: &Content) -> Duration {
+    let asked = content.limits.as_ref().and_then(|limits| limits["cpu_ms"].as_u64());
+    asked.map_or(CPU_DEFAULT, Duration::from_millis).min(CPU_MOST)
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,211 @@
+//! What a cell may use, and when it is over that: decisions without a clock.
+
+use std::time::Duration;
+
+/// What the engine takes for itself, before any code of an application has run, with room for what it generates
+/// (9 to 15 MB were measured).
+const ENGINE_MEMORY: u64 = 32 << 20;
+/// The kernel's own limit is above ours, so that it acts only where looking is too slow; and it counts more, such as
+/// the buffers of sockets.
+const HEADROOM: u64 = 32 << 20;
+/// Clocks of the CPU tick every 10 ms, and we look every few ticks.
+const LEAST_CPU: Duration = Duration::from_millis(50);
+/// For the code outside of any handler: Cloudflare's 1 s.
+pub(crate) const START_CPU: Duration = Duration::from_secs(1);
+
+/// What one cell may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory, heap and buffers together, beside what the engine takes for itself.
+    pub memory: u64,
+    /// CPU time without giving others their turn.
+    pub cpu: Duration,
+}
+
+impl Limits {
+    /// The memory of the process at which it is ended.
+    pub(crate) fn process_memory(&self) -> u64 {
+        self.memory.saturating_add(ENGINE_MEMORY)
+    }
+
+    /// The memory at which the kernel ends it.
+    pub(crate) fn group_memory(&self) -> u64 {
+        self.process_memory().saturating_add(HEADROOM)
+    }
+
+    /// The heap at which V8 ends it, in MiB: without this it would rather take more memory than collect garbage.
+    pub(crate) fn heap_mib(&self) -> u64 {
+        (self.memory >> 20).max(1)
+    }
+}
+
+/// What a cell was ended for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exceeded {
+    /// Memory.
+    Memory,
+    /// CPU time.
+    Cpu,
+}
+
+impl Exceeded {
+    /// The outcome of the events that were in the cell, as tails name it.
+    pub fn outcome(self) -> &'static str {
+        match self {
+            Self::Memory => "exceededMemory",
+            Self::Cpu => "exceededCpu",
+        }
+    }
+
+    /// Why a script is refused that did it before any handler was called.
+    pub(crate) fn at_start(self) -> &'static str {
+        match self {
+            Self::Memory => "Script startup exceeded memory limits.",
+            Self::Cpu => "Script startup exceeded CPU time limit.",
+        }
+    }
+
+    /// The exception, in Cloudflare's words.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Memory => "Worker exceeded memory limit.",
+            Self::Cpu => "Worker exceeded CPU time limit.",
+        }
+    }
+}
+
+/// What can be seen of a process at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sample {
+    /// CPU time of the thread that runs the code.
+    pub cpu: Duration,
+    /// Memory that is its own.
+    pub memory: u64,
+}
+
+/// What to do about a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing.
+    Fine,
+    /// Ask it for a sign of life: the answer says that its code gives others their turn.
+    Ask,
+    /// End it.
+    End(Exceeded),
+}
+
+/// Follows one process.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    limits: Limits,
+    /// The CPU time when it was last known to give others their turn.
+    free: Duration,
+    asked: bool,
+    last: Duration,
+    pause: Duration,
+}
+
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_millis(500);
+
+impl Watch {
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, free: Duration::ZERO, asked: false, last: Duration::ZERO, pause: SHORTEST }
+    }
+
+    /// It gave a sign of life when it was last looked at.
+    pub fn answered(&mut self) {
+        self.asked = false;
+        self.free = self.last;
+    }
+
+    /// It can be asked again.
+    pub fn not_asked(&mut self) {
+        self.asked = false;
+    }
+
+    /// Takes note of what is seen.
+    pub fn note(&mut self, sample: Sample) -> Verdict {
+        let before = std::mem::replace(&mut self.last, sample.cpu);
+        let rests = sample.cpu <= before;
+        self.pause = if rests { (self.pause * 2).min(LONGEST) } else { SHORTEST };
+        if sample.memory > self.limits.process_memory() {
+            return Verdict::End(Exceeded::Memory);
+        }
+        if !self.asked {
+            self.free = self.free.max(before);
+            self.asked = !rests;
+            return if rests { Verdict::Fine } else { Verdict::Ask };
+        }
+        match sample.cpu.saturating_sub(self.free) >= self.limits.cpu.max(LEAST_CPU) {
+            true => Verdict::End(Exceeded::Cpu),
+            false => Verdict::Fine,
+        }
+    }
+
+    /// When to look again: soon while it works, rarely while it rests.
+    pub fn pause(&self) -> Duration {
+        self.pause
+    }
+
+    /// Something has come in: look soon.
+    pub fn wake(&mut self) {
+        self.pause = SHORTEST;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { memory: 128 << 20, cpu: Duration::from_secs(1) };
+
+    fn sample(ms: u64) -> Sample {
+        Sample { cpu: Duration::from_millis(ms), memory: 20 << 20 }
+    }
+
+    #[test]
+    fn a_loop_is_found_when_it_has_had_its_time() {
+        let mut watch = Watch::new(LIMITS);
+        assert_eq!(watch.note(sample(30)), Verdict::Ask);
+        watch.answered();
+        assert_eq!(watch.note(sample(30)), Verdict::Fine);
+        assert_eq!(watch.note(sample(70)), Verdict::Ask);
+        for ms in [110, 500, 1020] {
+            assert_eq!(watch.note(sample(ms)), Verdict::Fine, "{ms}");
+        }
+        assert_eq!(watch.note(sample(1040)), Verdict::End(Exceeded::Cpu));
+    }
+
+    #[test]
+    fn work_in_turns_may_go_on_for_ever() {
+        let mut watch = Watch::new(LIMITS);
+        for turn in 1..100 {
+            let verdict = watch.note(sample(turn * 900));
+            assert_eq!(verdict, Verdict::Ask, "{turn}");
+            watch.answered();
+        }
+    }
+
+    #[test]
+    fn waiting_is_not_work() {
+        let mut watch = Watch::new(LIMITS);
+        assert_eq!(watch.note(sample(30)), Verdict::Ask);
+        // It does not answer, but does nothing either: the machine is busy with others.
+        for _ in 0..1000 {
+            assert_eq!(watch.note(sample(40)), Verdict::Fine);
+        }
+        assert_eq!(watch.pause(), LONGEST);
+        watch.wake();
+        assert_eq!(watch.pause(), SHORTEST);
+    }
+
+    #[test]
+    fn memory_counts_without_what_the_engine_needs() {
+        let mut watch = Watch::new(LIMITS);
+        let with = |memory| Sample { cpu: Duration::ZERO, memory };
+        assert_eq!(watch.note(with(160 << 20)), Verdict::Fine);
+        assert_eq!(watch.note(with((160 << 20) + 1)), Verdict::End(Exceeded::Memory));
+        assert!(LIMITS.group_memory() > LIMITS.process_memory());
+    }
+}

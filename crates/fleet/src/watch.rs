@@ -1,0 +1,106 @@
+//! Looks after a running process: what it uses, and whether its code lets others have their turn.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use skep_wire::{UnixClient, empty, read_all};
+use tokio::sync::Notify;
+
+use crate::limits::{Exceeded, Limits, START_CPU, Sample, Verdict, Watch};
+use crate::process::Killer;
+
+/// How often to look at a process that is coming up.
+const START_LOOK: Duration = Duration::from_millis(40);
+
+/// What a process was ended for, once it was.
+pub(crate) type Offence = Arc<OnceLock<Exceeded>>;
+
+/// A process under supervision.
+pub(crate) struct Watched {
+    pub pid: u32,
+    pub killer: Killer,
+    pub limits: Limits,
+    pub offence: Offence,
+}
+
+impl Watched {
+    /// Ends it for what it did.
+    fn end(&self, exceeded: Exceeded) {
+        let _ = self.offence.set(exceeded);
+        self.killer.kill();
+    }
+
+    /// While it comes up: nobody can be asked yet, and the code that runs then has less time. Returns only when it
+    /// was ended.
+    pub(crate) async fn coming_up(&self) {
+        loop {
+            tokio::time::sleep(START_LOOK).await;
+            let sample = sample(self.pid);
+            if sample.memory > self.limits.process_memory() {
+                return self.end(Exceeded::Memory);
+            }
+            if sample.cpu >= START_CPU {
+                return self.end(Exceeded::Cpu);
+            }
+        }
+    }
+
+    /// While it runs; `busy` says that something has come in. Does not return before the process was ended.
+    pub(crate) async fn running(self, events: Arc<UnixClient>, busy: Arc<Notify>) {
+        let mut watch = Watch::new(self.limits);
+        let mut asked: Option<tokio::task::JoinHandle<bool>> = None;
+        loop {
+            if tokio::time::timeout(watch.pause(), busy.notified()).await.is_ok() {
+                watch.wake();
+                // More may come in at any time, and looking costs something.
+                tokio::time::sleep(watch.pause()).await;
+            }
+            if let Some(question) = asked.take_if(|question| question.is_finished()) {
+                match question.await {
+                    Ok(true) => watch.answered(),
+                    _ => watch.not_asked(),
+                }
+            }
+            match watch.note(sample(self.pid)) {
+                Verdict::Fine => {}
+                Verdict::Ask => asked = Some(tokio::spawn(is_alive(events.clone()))),
+                Verdict::End(exceeded) => return self.end(exceeded),
+            }
+        }
+    }
+}
+
+/// Whether the process answers; takes as long as its code takes to give others their turn.
+async fn is_alive(events: Arc<UnixClient>) -> bool {
+    let mut request = http::Request::new(empty());
+    *request.uri_mut() = http::Uri::from_static("/health");
+    request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("skep"));
+    match events.send(request).await {
+        Ok(response) => read_all(response.into_body(), 1 << 10).await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+/// What can be seen of a process; nothing if it is gone.
+fn sample(pid: u32) -> Sample {
+    // The engine runs all code on its first thread; the others collect garbage and resolve names.
+    let cpu = crate::idle::ticks_in(&format!("/proc/{pid}/task/{pid}/stat"));
+    let tick = 1000 / rustix::param::clock_ticks_per_second().max(1);
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let mut pages = statm.split_whitespace().skip(1).map(|field| field.parse::<u64>().unwrap_or(0));
+    let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+    Sample { cpu: Duration::from_millis(cpu * tick), memory: resident.saturating_sub(shared) * page }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_memory_and_one_that_is_gone_has_none() {
+        let own = sample(std::process::id());
+        assert!(own.memory > 100 << 10 && own.memory < 1 << 40, "{own:?}");
+        assert_eq!(sample(0), Sample::default());
+    }
+}

@@ -1,0 +1,294 @@
+//! Control groups: what a process may use of memory, CPU and threads, kept by the kernel. Version 2 or version 1 of
+//! them, as the machine has it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::layer::Layer;
+
+/// What one group may use.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupLimits {
+    /// Bytes of memory, without swap. What is over it ends the process.
+    pub memory: u64,
+    /// Threads.
+    pub threads: u32,
+    /// Cores that it may keep busy at once, if it is not to have all of them.
+    pub cores: Option<u32>,
+}
+
+/// One kind of limit, and the folder below which groups for it are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Hierarchy {
+    folder: PathBuf,
+    unified: bool,
+    layers: Vec<Layer>,
+}
+
+/// The groups of this process's children.
+#[derive(Debug)]
+pub struct Groups {
+    hierarchies: Vec<Hierarchy>,
+    next: AtomicU64,
+}
+
+/// A group for one process; removed when dropped, which takes effect when the process is gone.
+#[derive(Debug)]
+pub struct Group {
+    folders: Vec<PathBuf>,
+    // What it is in is not removed before it.
+    _groups: Arc<Groups>,
+}
+
+const CONTROLLERS: [(&str, Layer); 3] =
+    [("memory", Layer::MemoryGroup), ("cpu", Layer::CpuGroup), ("pids", Layer::ThreadGroup)];
+const PREFIX: &str = "skep-";
+/// The length of the time slices in which a limit of cores counts, in microseconds.
+const PERIOD: u64 = 100_000;
+
+impl Groups {
+    /// Makes the group that the others will be in, as far as this machine lets us.
+    pub fn find() -> Arc<Self> {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let places = places(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+        let hierarchies = places.into_iter().filter_map(|place| match place.unified {
+            true => prepare_unified(place),
+            false => prepare_controller(place),
+        });
+        Arc::new(Self { hierarchies: hierarchies.collect(), next: AtomicU64::new(0) })
+    }
+
+    /// None at all.
+    pub fn none() -> Arc<Self> {
+        Arc::new(Self { hierarchies: Vec::new(), next: AtomicU64::new(0) })
+    }
+
+    /// What can be limited.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = Layer> {
+        self.hierarchies.iter().flat_map(|hierarchy| hierarchy.layers.iter().copied())
+    }
+
+    /// Makes a group for one process, with these limits as far as they can be had.
+    pub fn make(self: &Arc<Self>, limits: &GroupLimits) -> io::Result<Group> {
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let mut group = Group { folders: Vec::new(), _groups: self.clone() };
+        for hierarchy in &self.hierarchies {
+            let folder = hierarchy.folder.join(&name);
+            std::fs::create_dir(&folder)?;
+            group.folders.push(folder.clone());
+            for layer in &hierarchy.layers {
+                limit(&folder, hierarchy.unified, *layer, limits)?;
+            }
+        }
+        Ok(group)
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        for hierarchy in &self.hierarchies {
+            let _ = std::fs::remove_dir(&hierarchy.folder);
+        }
+    }
+}
+
+impl Group {
+    /// The files that a process writes to in order to enter.
+    pub fn entrances(&self) -> Vec<PathBuf> {
+        self.folders.iter().map(|folder| folder.join("cgroup.procs")).collect()
+    }
+
+    /// Whether the kernel has ended a process in it for want of memory.
+    pub fn ran_out_of_memory(&self) -> bool {
+        let files = self.folders.iter().flat_map(|f| [f.join("memory.events"), f.join("memory.oom_control")]);
+        let counts = files.filter_map(|file| std::fs::read_to_string(file).ok());
+        counts.into_iter().any(|text| {
+            text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for folder in &self.folders {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Where a group for this process's children may be made: the group that it is in itself.
+fn places(mounts: &str, own: &str) -> Vec<Hierarchy> {
+    let mut found: Vec<Hierarchy> = Vec::new();
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        let unified = names.is_empty();
+        let layers: Vec<Layer> = CONTROLLERS
+            .into_iter()
+            .filter(|(name, _)| unified || names.split(',').any(|n| n == *name))
+            .map(|(_, layer)| layer)
+            .collect();
+        let mounted = mounts.lines().find_map(|mount| mount_of(mount, unified, names));
+        if let (false, Some((root, point))) = (layers.is_empty(), mounted) {
+            let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
+            found.push(Hierarchy { folder: Path::new(point).join(below), unified, layers });
+        }
+    }
+    found
+}
+
+/// The root and the mount point of a line of `/proc/self/mountinfo`, if it is the hierarchy of `names`.
+fn mount_of<'a>(line: &'a str, unified: bool, names: &str) -> Option<(&'a str, &'a str)> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut fields = before.split(' ').skip(3);
+    let (root, point) = (fields.next()?, fields.next()?);
+    let mut fields = after.split(' ');
+    let (kind, options) = (fields.next()?, fields.nth(1)?);
+    let has_all = || names.split(',').all(|name| options.split(',').any(|option| option == name));
+    let matches = match unified {
+        true => kind == "cgroup2",
+        false => kind == "cgroup" && has_all(),
+    };
+    matches.then_some((root, point))
+}
+
+fn own_name() -> String {
+    format!("{PREFIX}{}", std::process::id())
+}
+
+/// Removes groups of those who died without doing it.
+fn remove_stale(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            for child in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
+                let _ = std::fs::remove_dir(child.path());
+            }
+            let _ = std::fs::remove_dir(entry.path());
+        }
+    }
+}
+
+/// Version 1: a hierarchy per controller.
+fn prepare_controller(place: Hierarchy) -> Option<Hierarchy> {
+    remove_stale(&place.folder);
+    let folder = place.folder.join(own_name());
+    std::fs::create_dir(&folder).ok()?;
+    Some(Hierarchy { folder, ..place })
+}
+
+/// Version 2: one hierarchy, in which only groups without processes hand controllers on.
+fn prepare_unified(place: Hierarchy) -> Option<Hierarchy> {
+    remove_stale(&place.folder);
+    let listed = std::fs::read_to_string(place.folder.join("cgroup.controllers")).unwrap_or_default();
+    let has = |name: &str| listed.split_whitespace().any(|listed| listed == name);
+    let (names, layers): (Vec<&str>, Vec<Layer>) =
+        CONTROLLERS.into_iter().filter(|(name, _)| has(name)).unzip();
+    if names.is_empty() {
+        return None;
+    }
+    let all = names.iter().map(|name| format!("+{name} ")).collect::<String>();
+    let folder = place.folder.join(own_name());
+    std::fs::create_dir(&folder).ok()?;
+    let hand_on = |group: &Path| std::fs::write(group.join("cgroup.subtree_control"), all.trim_end());
+    let handed_on = hand_on(&place.folder).or_else(|_| {
+        // We are in the way ourselves.
+        let node = place.folder.join(format!("{}-node", own_name()));
+        std::fs::create_dir(&node)?;
+        std::fs::write(node.join("cgroup.procs"), std::process::id().to_string())?;
+        hand_on(&place.folder)
+    });
+    match handed_on.and_then(|()| hand_on(&folder)) {
+        Ok(()) => Some(Hierarchy { folder, layers, ..place }),
+        Err(_) => {
+            let _ = std::fs::remove_dir(&folder);
+            None
+        }
+    }
+}
+
+fn limit(folder: &Path, unified: bool, layer: Layer, limits: &GroupLimits) -> io::Result<()> {
+    let write = |file: &str, value: String| std::fs::write(folder.join(file), value);
+    match (layer, unified) {
+        (Layer::MemoryGroup, true) => {
+            write("memory.max", limits.memory.to_string())?;
+            // Not every kernel counts swap.
+            let _ = write("memory.swap.max", "0".into());
+            Ok(())
+        }
+        (Layer::MemoryGroup, false) => {
+            write("memory.limit_in_bytes", limits.memory.to_string())?;
+            let _ = write("memory.memsw.limit_in_bytes", limits.memory.to_string());
+            Ok(())
+        }
+        (Layer::CpuGroup, true) => match limits.cores {
+            Some(cores) => write("cpu.max", format!("{} {PERIOD}", u64::from(cores) * PERIOD)),
+            None => Ok(()),
+        },
+        (Layer::CpuGroup, false) => match limits.cores {
+            Some(cores) => {
+                write("cpu.cfs_period_us", PERIOD.to_string())?;
+                write("cpu.cfs_quota_us", (u64::from(cores) * PERIOD).to_string())
+            }
+            None => Ok(()),
+        },
+        _ => write("pids.max", limits.threads.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
+                      35 31 0:32 /docker/x /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n\
+                      41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw";
+
+    #[test]
+    fn the_groups_of_version_1_are_found_where_they_are_mounted() {
+        let own = "4:memory:/docker/x/in\n2:cpu,cpuacct:/a\n9:name=systemd:/b\n0::/";
+        let found = places(V1, own);
+        let folders: Vec<&str> = found.iter().map(|h| h.folder.to_str().unwrap()).collect();
+        let expected =
+            ["/sys/fs/cgroup/memory/in", "/sys/fs/cgroup/cpu,cpuacct/a", "/sys/fs/cgroup/unified/"];
+        assert_eq!(folders, expected);
+        assert_eq!(found[0].layers, [Layer::MemoryGroup]);
+        assert_eq!(found[1].layers, [Layer::CpuGroup]);
+    }
+
+    #[test]
+    fn version_2_hands_its_controllers_on_and_takes_limits() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("cgroup.controllers"), "cpuset cpu io memory pids").unwrap();
+        let mount = format!("41 31 0:38 / {} rw - cgroup2 cgroup2 rw", folder.path().display());
+        let [place] = &places(&mount, "0::/")[..] else { panic!("not found") };
+        let hierarchy = prepare_unified(place.clone()).unwrap();
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!(read(&folder.path().join("cgroup.subtree_control")), "+memory +cpu +pids");
+        let groups = Arc::new(Groups { hierarchies: vec![hierarchy.clone()], next: AtomicU64::new(0) });
+        let group = groups.make(&GroupLimits { memory: 1 << 20, threads: 9, cores: Some(2) }).unwrap();
+        let own = hierarchy.folder.join("0");
+        assert_eq!(read(&own.join("memory.max")), "1048576");
+        assert_eq!(read(&own.join("pids.max")), "9");
+        assert_eq!(read(&own.join("cpu.max")), "200000 100000");
+        assert_eq!(group.entrances(), [own.join("cgroup.procs")]);
+        assert!(!group.ran_out_of_memory());
+        std::fs::write(own.join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
+        assert!(group.ran_out_of_memory());
+    }
+
+    #[test]
+    fn a_machine_without_controllers_gives_no_groups() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("cgroup.controllers"), "hugetlb").unwrap();
+        let mount = format!("41 31 0:38 / {} rw - cgroup2 cgroup2 rw", folder.path().display());
+        assert_eq!(places(&mount, "0::/").into_iter().filter_map(prepare_unified).count(), 0);
+        assert_eq!(Groups::none().layers().count(), 0);
+    }
+}
