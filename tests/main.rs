@@ -16,6 +16,7 @@ mod edge;
 mod errors;
 mod frames;
 mod hive;
+mod hostile;
 mod jail;
 mod layers;
 mod objects;

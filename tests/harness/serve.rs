@@ -143,6 +143,19 @@ impl Serve {
         self.skep.send(method, path, &all, body)
     }
 
+    /// A visitor's request whose status is all that matters; `None` if the connection broke.
+    pub fn try_send(&self, method: &str, host: &str, path: &str, headers: &[(&str, &str)]) -> Option<u16> {
+        let mut all = vec![("host", host)];
+        all.extend(headers);
+        self.skep.try_send(method, path, &all, None).ok().map(|answer| answer.status)
+    }
+
+    /// A visitor's request that goes on by itself.
+    pub fn start_get(&self, host: &'static str, path: &str) -> std::thread::JoinHandle<()> {
+        let url = format!("{}{path}", self.skep.url);
+        std::thread::spawn(move || drop(super::request(&url, "GET", &[("host", host)], None)))
+    }
+
     /// A visitor's WebSocket to `host`.
     pub fn websocket(&self, host: &str, path: &str) -> tungstenite::WebSocket<std::net::TcpStream> {
         let address = self.skep.url.strip_prefix("http://").unwrap();

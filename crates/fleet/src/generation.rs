@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::fleet::Shared;
 use crate::idle::{Seen, cpu_ticks};
-use crate::limits::Exceeded;
+use crate::limits::{Exceeded, Pace};
 use crate::log::{CellLog, LogEvent, LogSink, is_out_of_memory, parse, start_failure};
 use crate::process::{Killer, Started, certificate_store, each_line};
 use crate::relay::relay;
@@ -156,10 +156,15 @@ impl Generation {
         let offence = Offence::default();
         // Until it listens, what it says is kept: it may be the reason why it does not.
         let early = Arc::new(Mutex::new(Some(Vec::new())));
-        let reader = Reader { log: log.clone(), script: spec.name.clone(), early: early.clone() };
-        let errors = Some(offence.clone());
-        let readers =
-            [tokio::spawn(reader.clone().read(stdout, None)), tokio::spawn(reader.read(stderr, errors))];
+        let pace = spec.limits.map(|_| Pace::new(Instant::now()));
+        let reader = Reader {
+            log: log.clone(),
+            script: spec.name.clone(),
+            early: early.clone(),
+            pace,
+            offence: offence.clone(),
+        };
+        let readers = [tokio::spawn(reader.clone().read(stdout)), tokio::spawn(reader.read(stderr))];
         let (ended_tx, ended) = watch::channel(None);
         let blamed = offence.clone();
         tokio::spawn(async move {
@@ -527,15 +532,17 @@ struct Reader {
     script: String,
     /// Where it goes until the process listens.
     early: Arc<Mutex<Option<Vec<LogEvent>>>>,
+    pace: Option<Pace>,
+    /// What it says of itself may be the reason why it ends.
+    offence: Offence,
 }
 
 impl Reader {
-    /// Where `offence` is given, a report of the engine itself may be one of too little memory.
-    async fn read(self, from: impl tokio::io::AsyncRead + Unpin, offence: Option<Offence>) {
-        each_line(from, |line| {
+    async fn read(self, from: impl tokio::io::AsyncRead + Unpin) {
+        each_line(from, self.pace, |line| {
             let Some(event) = parse(line) else { return };
-            if let Some(offence) = offence.as_ref().filter(|_| is_out_of_memory(&event)) {
-                let _ = offence.set(Exceeded::Memory);
+            if is_out_of_memory(&event) {
+                let _ = self.offence.set(Exceeded::Memory);
             }
             if let Some(early) = self.early.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
                 early.push(event);

@@ -1,6 +1,6 @@
 //! What a cell may use, and when it is over that: decisions without a clock.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the engine takes for itself, before any code of an application has run, with room for what it generates
 /// (9 to 15 MB were measured).
@@ -74,6 +74,32 @@ impl Exceeded {
     }
 }
 
+/// How much of what a process says is heard, in bytes per second and at once.
+const HEARD: f64 = (1 << 20) as f64;
+/// What a line costs beside its bytes.
+const LINE: usize = 256;
+
+/// Keeps one process from saying so much that nobody else is heard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    left: f64,
+    since: Instant,
+}
+
+impl Pace {
+    pub fn new(now: Instant) -> Self {
+        Self { left: HEARD, since: now }
+    }
+
+    /// Takes note of a line; returns how long to wait before the next.
+    pub fn spend(&mut self, bytes: usize, now: Instant) -> Duration {
+        let earned = now.saturating_duration_since(self.since).as_secs_f64() * HEARD;
+        self.since = self.since.max(now);
+        self.left = (self.left + earned).min(HEARD) - (bytes + LINE) as f64;
+        Duration::from_secs_f64((-self.left / HEARD).max(0.0))
+    }
+}
+
 /// What can be seen of a process at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sample {
@@ -106,7 +132,7 @@ pub(crate) struct Watch {
 }
 
 const SHORTEST: Duration = Duration::from_millis(20);
-const LONGEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_millis(250);
 
 impl Watch {
     pub fn new(limits: Limits) -> Self {
@@ -133,7 +159,8 @@ impl Watch {
             return Verdict::End(Exceeded::Memory);
         }
         if !self.asked {
-            self.free = self.free.max(before);
+            // What it did before it was asked does not count: rather late than early.
+            self.free = sample.cpu;
             self.asked = !rests;
             return if rests { Verdict::Fine } else { Verdict::Ask };
         }
@@ -171,10 +198,10 @@ mod tests {
         watch.answered();
         assert_eq!(watch.note(sample(30)), Verdict::Fine);
         assert_eq!(watch.note(sample(70)), Verdict::Ask);
-        for ms in [110, 500, 1020] {
+        for ms in [110, 500, 1060] {
             assert_eq!(watch.note(sample(ms)), Verdict::Fine, "{ms}");
         }
-        assert_eq!(watch.note(sample(1040)), Verdict::End(Exceeded::Cpu));
+        assert_eq!(watch.note(sample(1080)), Verdict::End(Exceeded::Cpu));
     }
 
     #[test]
@@ -198,6 +225,20 @@ mod tests {
         assert_eq!(watch.pause(), LONGEST);
         watch.wake();
         assert_eq!(watch.pause(), SHORTEST);
+    }
+
+    #[test]
+    fn who_says_too_much_has_to_wait() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let mut waited = Duration::ZERO;
+        for _ in 0..20 {
+            waited += pace.spend(256 << 10, start + waited);
+        }
+        assert!((Duration::from_millis(3900)..Duration::from_millis(4100)).contains(&waited), "{waited:?}");
+        let later = start + Duration::from_secs(60);
+        assert_eq!(pace.spend(256 << 10, later), Duration::ZERO, "what it did not say it may say later");
+        assert!(pace.spend(2 << 20, later) > Duration::from_secs(1), "but not all of it");
     }
 
     #[test]

@@ -88,10 +88,10 @@ pub(crate) fn parse(line: &str) -> Option<LogEvent> {
     })
 }
 
-/// Whether the engine says that V8 gave up for want of memory. What applications say never comes in this form.
+/// Whether the engine says that V8 gave up for want of memory. What applications say never comes in this form: only
+/// the engine's own lines name their source.
 pub(crate) fn is_out_of_memory(event: &LogEvent) -> bool {
-    let LogEvent::Engine { message, .. } = event else { return false };
-    message.contains("JavaScript heap out of memory") || message.contains("Fatal JavaScript out of memory")
+    matches!(event, LogEvent::Engine { level, message } if level == "fatal" && message.contains("heap out of memory"))
 }
 
 /// The reason why an engine did not start, out of its own words. Where the script itself failed, what the
@@ -132,6 +132,11 @@ mod tests {
         let expected = LogEvent::Exception { name: "E".into(), message: "m".into(), stack: "s".into() };
         assert_eq!(parse(thrown), Some(expected));
         assert_eq!(parse("  "), None);
+
+        let fatal = r#"{"timestamp":"1","level":"fatal","source":"v8.c++:1","message":"V8 fatal error; message = : allocation failed: JavaScript heap out of memory"}"#;
+        assert!(parse(fatal).is_some_and(|event| is_out_of_memory(&event)));
+        let said = r#"{"timestamp":1,"level":"fatal","message":"JavaScript heap out of memory"}"#;
+        assert!(!parse(said).is_some_and(|event| is_out_of_memory(&event)));
     }
 
     #[test]

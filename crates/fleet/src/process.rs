@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use skep_sandbox::Jail;
@@ -15,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 use crate::launcher::LAUNCHER_COMMAND;
+use crate::limits::Pace;
 
 /// Starts processes, all from one thread that lives as long as this process: the kernel ends a child
 /// when the *thread* that started it ends.
@@ -162,8 +164,13 @@ impl Killer {
     }
 }
 
-/// Calls `line` for every line that `from` says, until it ends. A line longer than 1 MiB is cut in pieces.
-pub(crate) async fn each_line(from: impl AsyncRead + Unpin, mut line: impl FnMut(&str)) {
+/// Calls `line` for every line that `from` says, until it ends. A line longer than 1 MiB is cut in pieces. What says
+/// more than `pace` allows has to wait until it is heard.
+pub(crate) async fn each_line(
+    from: impl AsyncRead + Unpin,
+    mut pace: Option<Pace>,
+    mut line: impl FnMut(&str),
+) {
     let mut reader = BufReader::with_capacity(64 << 10, from);
     let mut buffer = Vec::new();
     loop {
@@ -183,7 +190,11 @@ pub(crate) async fn each_line(from: impl AsyncRead + Unpin, mut line: impl FnMut
         reader.consume(taken);
         if whole {
             line(String::from_utf8_lossy(&buffer).trim_end_matches(['\n', '\r']));
+            let wait = pace.as_mut().map(|pace| pace.spend(buffer.len(), Instant::now()));
             buffer.clear();
+            if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+                tokio::time::sleep(wait).await;
+            }
         }
     }
 }
