@@ -9,6 +9,7 @@ mod backup;
 mod conformance;
 mod crash;
 mod crash_serve;
+mod deploy;
 mod dev;
 mod disk_full;
 mod dispatch;

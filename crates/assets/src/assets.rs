@@ -88,6 +88,11 @@ impl Assets {
         Ok(warnings)
     }
 
+    /// What is served, by path: the manifest of an upload.
+    pub fn entries(&self) -> Vec<AssetEntry> {
+        self.site().entries()
+    }
+
     fn site(&self) -> Arc<Site> {
         self.site.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

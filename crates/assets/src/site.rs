@@ -126,6 +126,20 @@ impl Site {
         Ok((site, warnings))
     }
 
+    /// All files, by their paths.
+    pub(crate) fn entries(&self) -> Vec<AssetEntry> {
+        let entry = |(path, entry): (&String, &Entry)| AssetEntry {
+            path: path.clone(),
+            file: entry.asset.disk.clone(),
+            hash: entry.asset.hash.clone(),
+            size: entry.asset.size,
+            content_type: entry.asset.content_type.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned),
+        };
+        let mut entries: Vec<AssetEntry> = self.files.iter().map(entry).collect();
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries
+    }
+
     /// Files whose hashes are known.
     pub(crate) fn from_entries(
         entries: Vec<AssetEntry>,

@@ -69,7 +69,7 @@ fn load_all(text: &str) {
         let path: PathBuf = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         for environment in [None, Some("é".to_owned())] {
-            match load(&path, &LoadOptions { environment, vars: Vec::new() }) {
+            match load(&path, &LoadOptions { environment, ..LoadOptions::default() }) {
                 Ok(loaded) => loaded.notes.iter().for_each(|note| drop(note.brief() + &note.to_string())),
                 Err(problems) => assert!(problems.to_string().contains("error: ")),
             }

@@ -20,6 +20,9 @@ pub struct LoadOptions {
     pub environment: Option<String>,
     /// `--var NAME:VALUE`.
     pub vars: Vec<(String, String)>,
+    /// The configuration is to be deployed, perhaps to Cloudflare: keys that only `skep dev` lacks are no errors, and
+    /// files with variables for development are not read.
+    pub deploying: bool,
 }
 
 /// A configuration and what is to be said of it.
@@ -27,6 +30,10 @@ pub struct LoadOptions {
 pub struct Loaded {
     /// The configuration.
     pub config: WorkerConfig,
+    /// The same as it stands in the file: what the chosen environment sees, with all keys in their order.
+    pub raw: serde_json::Value,
+    /// The name at the top of the file: what all environments have in common.
+    pub service: Option<String>,
     /// Notes and warnings.
     pub notes: Vec<Diagnostic>,
 }
@@ -62,14 +69,16 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
         return Err(source.error(top.span.clone(), "the configuration is not an object").into());
     }
     let mut problems = Vec::new();
+    let service = top.get("name").and_then(|name| name.to_json().as_str().map(str::to_owned));
     let root = match &options.environment {
         Some(name) => select(&source, &top, name, &mut problems)?,
         None => top,
     };
-    check_keys(&source, &root, "", &mut problems);
+    check_keys(&source, &root, "", options.deploying, &mut problems);
 
     let dir = path.parent().unwrap_or(Path::new("."));
-    let reader = Reader { source: &source, dir, problems: RefCell::new(problems) };
+    let deploying = options.deploying;
+    let reader = Reader { source: &source, dir, deploying, problems: RefCell::new(problems) };
     let mut config = worker::read(&reader, &reader.root(&root));
     check_whole(&reader, &root, &config);
     let problems = reader.problems.into_inner();
@@ -77,7 +86,9 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
         return Err(Diagnostics(problems));
     }
     config.environment = options.environment.clone();
-    config.secrets = variables::read(dir, options.environment.as_deref());
+    if !deploying {
+        config.secrets = variables::read(dir, options.environment.as_deref());
+    }
     for (name, value) in &options.vars {
         config.secrets.remove(name);
         config.vars.insert(name.clone(), value.clone().into());
@@ -85,7 +96,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
     if config.name.is_empty() {
         config.name = folder_name(dir);
     }
-    Ok(Loaded { config, notes: problems })
+    Ok(Loaded { config, raw: root.to_json(), service, notes: problems })
 }
 
 /// The files beside the configuration that [`load`] reads too.
@@ -105,10 +116,10 @@ fn folder_name(dir: &Path) -> String {
 }
 
 /// Looks at every key: unknown and refused ones are errors, those without a meaning are notes.
-fn check_keys(source: &Source, node: &Node, path: &str, problems: &mut Vec<Diagnostic>) {
+fn check_keys(source: &Source, node: &Node, path: &str, deploying: bool, problems: &mut Vec<Diagnostic>) {
     if let Value::Array(items) = &node.value {
         for item in items {
-            check_keys(source, item, &format!("{path}[]"), problems);
+            check_keys(source, item, &format!("{path}[]"), deploying, problems);
         }
     }
     for entry in node.entries() {
@@ -124,6 +135,7 @@ fn check_keys(source: &Source, node: &Node, path: &str, problems: &mut Vec<Diagn
                     None => error.help("wrangler has no such key: remove it"),
                 });
             }
+            Some(KeyClass::Refused(_) | KeyClass::NoMeaning(_)) if deploying => {}
             Some(KeyClass::Refused(_)) if off => {}
             Some(KeyClass::Refused(why)) => {
                 let message = format!("\"{name}\" does not work on Skep");
@@ -136,7 +148,7 @@ fn check_keys(source: &Source, node: &Node, path: &str, problems: &mut Vec<Diagn
                 }
             }
             Some(KeyClass::Works) if is_open(&name) || name == "env" => {}
-            Some(KeyClass::Works) => check_keys(source, &entry.node, &name, problems),
+            Some(KeyClass::Works) => check_keys(source, &entry.node, &name, deploying, problems),
         }
     }
 }
@@ -214,7 +226,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
-        load(&path, &LoadOptions { environment: environment.map(Into::into), vars: Vec::new() })
+        load(&path, &LoadOptions { environment: environment.map(Into::into), ..LoadOptions::default() })
     }
 
     #[test]
@@ -264,6 +276,22 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
+    }
+
+    #[test]
+    fn what_is_deployed_may_have_what_only_cloudflare_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{ "name": "a", "main": "x.js", "ai": { "binding": "AI" }, "placement": { "mode": "smart" },
+            "unsafe": { "bindings": [{ "type": "other", "name": "X" }] }, "vars": { "B": 1, "A": 2 }, "env": { "x": {} } }"#;
+        std::fs::write(dir.path().join("wrangler.json"), text).unwrap();
+        std::fs::write(dir.path().join(".dev.vars"), "SECRET=1").unwrap();
+        let options = LoadOptions { deploying: true, ..LoadOptions::default() };
+        let loaded = load(&dir.path().join("wrangler.json"), &options).unwrap();
+        assert!(loaded.notes.is_empty() && loaded.config.secrets.is_empty());
+        assert_eq!(loaded.raw["ai"]["binding"], "AI");
+        assert_eq!(loaded.raw["vars"].to_string(), r#"{"B":1,"A":2}"#);
+        std::fs::write(dir.path().join("wrangler.json"), r#"{ "main": "x.js", "nam": 1 }"#).unwrap();
+        assert!(load(&dir.path().join("wrangler.json"), &options).is_err());
     }
 
     #[test]

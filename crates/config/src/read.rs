@@ -11,6 +11,8 @@ use crate::node::{Node, Value};
 pub(crate) struct Reader<'a> {
     pub source: &'a Source,
     pub dir: &'a Path,
+    /// See [`crate::LoadOptions::deploying`].
+    pub deploying: bool,
     pub problems: RefCell<Vec<Diagnostic>>,
 }
 
@@ -37,6 +39,11 @@ impl<'a> Table<'a> {
     /// The folder that relative paths start from.
     pub fn dir(&self) -> &'a Path {
         self.reader.dir
+    }
+
+    /// See [`crate::LoadOptions::deploying`].
+    pub fn deploying(&self) -> bool {
+        self.reader.deploying
     }
 
     pub fn node(&self) -> &'a Node {

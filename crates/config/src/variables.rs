@@ -25,7 +25,7 @@ pub(crate) fn is_variable_file(name: &str) -> bool {
 }
 
 /// The `dotenv` syntax: `NAME=value`, `export NAME=value`, three kinds of quotes over several lines, comments.
-fn parse(text: &str) -> BTreeMap<String, String> {
+pub fn parse(text: &str) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     let mut rest = text;
     while !rest.is_empty() {

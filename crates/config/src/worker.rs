@@ -184,6 +184,7 @@ fn ratelimits(root: &Table<'_>) -> Vec<RateLimit> {
     for table in nested(root, "unsafe", "bindings") {
         match table.required("type").as_str() {
             "ratelimit" => all.extend(ratelimit(&table)),
+            _ if table.deploying() => {}
             other => table.error(
                 "type",
                 format!("unsafe bindings of type \"{other}\" do not exist on Skep"),
@@ -295,7 +296,8 @@ fn rule(table: &Table<'_>) -> Option<Rule> {
 }
 
 fn dev(table: &Table<'_>) -> Dev {
-    if table.one_of("local_protocol", &["http", "https"]).as_deref() == Some("https") {
+    let protocol = table.one_of("local_protocol", &["http", "https"]);
+    if protocol.as_deref() == Some("https") && !table.deploying() {
         let message = "\"dev.local_protocol\" is \"https\"";
         table.error("local_protocol", message, "`skep dev` speaks HTTP: remove it, or put a proxy in front");
     }

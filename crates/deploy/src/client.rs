@@ -111,7 +111,7 @@ impl Call<'_> {
     }
 
     /// A form as body.
-    pub fn form(mut self, form: &Form) -> Self {
+    pub fn form(mut self, form: Form) -> Self {
         let (content_type, body) = form.encode();
         self.body = body;
         self.header("content-type", &content_type)

@@ -33,15 +33,15 @@ impl Form {
         self.0.iter().map(|part| part.content.len()).sum()
     }
 
-    /// The body with its `Content-Type`.
-    pub fn encode(&self) -> (String, Bytes) {
+    /// The body with its `Content-Type`. Each part is let go of once it is in the body.
+    pub fn encode(self) -> (String, Bytes) {
         let number = uuid::Uuid::new_v4().as_u128() % 100_000_000_000;
         self.encode_with(&format!("----formdata-skep-0{number:011}"))
     }
 
-    fn encode_with(&self, boundary: &str) -> (String, Bytes) {
+    fn encode_with(self, boundary: &str) -> (String, Bytes) {
         let mut body = Vec::with_capacity(self.content_len() + 200 * (self.0.len() + 1));
-        for part in &self.0 {
+        for part in self.0 {
             let name = escape(&part.name);
             // Writing into memory does not fail.
             let _ = write!(body, "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"");

@@ -1,20 +1,40 @@
 //! Deploys a project over Cloudflare's v4 API: to a Skep, or to Cloudflare itself.
 //!
-//! [`Client`] speaks the API: envelopes, errors with their codes, retries where they are safe, proxies.
+//! [`Client`] speaks the API: envelopes, errors with their codes, retries where they are safe, proxies. [`Deploy`] reads
+//! what is there (`remote`, `resources`), makes a [`Plan`] (`survey`) and takes its steps. What is sent has wrangler's form:
+//! `bindings`, `metadata` and `upload` are pure.
 //!
-//! Knows neither the command line nor the terminal, and nothing of how a server keeps what it is sent.
+//! Knows neither the command line nor the terminal, does not read configurations or bundle, and knows nothing of how a
+//! server keeps what it is sent.
 
+mod assets;
+mod bindings;
 mod client;
+mod d1;
+mod deploy;
 mod envelope;
 mod error;
 mod form;
 pub mod http;
+mod metadata;
+mod plan;
+mod project;
+mod remote;
+mod resources;
 mod retry;
+mod script;
 #[cfg(test)]
 mod server_tests;
+mod smoke;
+mod survey;
+mod triggers;
+mod upload;
 
 pub use client::{Call, Client};
+pub use deploy::{Deploy, DeployOptions, Failure, Outcome, Reporter};
 pub use envelope::Envelope;
 pub use error::{ApiError, ApiErrorKind, ApiMessage};
 pub use form::Form;
+pub use plan::{Action, Plan, Planned, Step};
+pub use project::{AssetFile, AssetFiles, Project};
 pub use retry::RetryPolicy;

@@ -124,7 +124,7 @@ async fn an_upload_that_breaks_off_starts_over_and_arrives_whole() {
     let (base, seen) =
         server(vec![Reply::HangUpAfter(100_000), Reply::HangUpAfter(3 << 20), Reply::Status(200, "", YES)])
             .await;
-    let put = client(&base).call(http::Method::PUT, "/upload").form(&form).send().await.unwrap();
+    let put = client(&base).call(http::Method::PUT, "/upload").form(form).send().await.unwrap();
     assert_eq!(put.result, "done");
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 3);

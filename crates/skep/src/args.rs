@@ -27,6 +27,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// Make a node's data folder from an archive
     Restore(RestoreArgs),
+    /// Deploy a wrangler project to Skep or to Cloudflare
+    Deploy(crate::deploy::DeployArgs),
     /// The step between Skep and the engine; not for people
     #[command(name = "__cell", hide = true)]
     Cell {
@@ -157,7 +159,7 @@ pub fn parse_host(text: &str) -> Result<IpAddr, String> {
     }
 }
 
-fn parse_var(text: &str) -> Result<(String, String), String> {
+pub fn parse_var(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME:VALUE".to_owned()),

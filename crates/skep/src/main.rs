@@ -4,7 +4,9 @@
 
 mod args;
 mod assets;
+mod bundling;
 mod dates;
+mod deploy;
 mod dev;
 mod events;
 mod inspector;
@@ -35,6 +37,10 @@ fn main() -> ExitCode {
         Command::Dev(args) => {
             start_log();
             run(dev::run(args))
+        }
+        Command::Deploy(args) => {
+            start_log();
+            run(deploy::run(args))
         }
         Command::Serve(args) => {
             start_log();

@@ -49,7 +49,9 @@ impl Connector {
     async fn open(&self, url: &Url, proxy: Option<&Proxy>) -> io::Result<Stream> {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let port = url.port_or_known_default().unwrap_or(443);
-        let (to, at) = proxy.map_or((host, port), |proxy| (proxy.host.as_str(), proxy.port));
+        // Every name below localhost is this machine (RFC 6761); not every resolver knows.
+        let here = if host.ends_with(".localhost") { "localhost" } else { host };
+        let (to, at) = proxy.map_or((here, port), |proxy| (proxy.host.as_str(), proxy.port));
         let mut stream = TcpStream::connect((to, at)).await.map_err(|error| match proxy {
             Some(_) => io::Error::new(error.kind(), format!("the proxy {to}:{at}: {error}")),
             None => error,

@@ -17,6 +17,7 @@ use skep_sandbox::Sandbox;
 use skep_toolchain::Toolchain;
 
 use crate::args::DevArgs;
+use crate::bundling::install_dependencies;
 use crate::keys::{HELP, Key, Keyboard};
 use crate::signals::Signals;
 use crate::stores::Stores;
@@ -35,7 +36,9 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
     let (trigger, shutdown) = Shutdown::new();
     let signals = Signals::listen()?;
     let projects = load_projects(&args)?;
-    install_dependencies(&projects, args.yes).await?;
+    for project in &projects {
+        install_dependencies(&project.config, args.yes, &say).await?;
+    }
 
     let clock = Clock::system();
     let jobs = Jobs::new(clock.clone(), shutdown.clone());
@@ -188,7 +191,10 @@ fn load_projects(args: &DevArgs) -> Result<Vec<Project>, String> {
         let path = path.canonicalize().map_err(|e| format!("cannot read {}: {e}", path.display()))?;
         // Variables of the command line are for the first worker, as with wrangler.
         let vars = if projects.is_empty() { args.vars.clone() } else { Vec::new() };
-        let project = Project::load(&path, LoadOptions { environment: args.env.clone(), vars })?;
+        let project = Project::load(
+            &path,
+            LoadOptions { environment: args.env.clone(), vars, ..LoadOptions::default() },
+        )?;
         if let Some(other) = projects.iter().find(|other| other.config.name == project.config.name) {
             return Err(format!(
                 "{} and {} have the same name \"{}\"",
@@ -200,32 +206,6 @@ fn load_projects(args: &DevArgs) -> Result<Vec<Project>, String> {
         projects.push(project);
     }
     Ok(projects)
-}
-
-async fn install_dependencies(projects: &[Project], yes: bool) -> Result<(), String> {
-    for project in projects {
-        let Some(missing) = skep_bundle::missing_dependencies(&project.config.dir) else { continue };
-        let command = missing.client.command().join(" ");
-        let place = missing.folder.display();
-        if !yes
-            && is_interactive()
-            && !confirmed(&format!("{place} has no node_modules. Run `{command}` there? [Y/n] "))
-        {
-            continue;
-        }
-        say(&format!("Installing dependencies: {command} in {place}"));
-        missing.install().await.map_err(|e| e.to_string())?;
-    }
-    Ok(())
-}
-
-fn confirmed(question: &str) -> bool {
-    use std::io::Write;
-    print!("{question}");
-    let _ = std::io::stdout().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer).is_ok();
-    read && !answer.trim().to_lowercase().starts_with('n')
 }
 
 fn state_folder(args: &DevArgs, projects: &[Project]) -> PathBuf {

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skep_assets::Assets;
-use skep_bundle::{Bundle, BundleOptions, Bundler, SourceMapper};
+use skep_bundle::{Bundle, Bundler, SourceMapper};
 use skep_config::{LoadOptions, Severity, WorkerConfig};
 use skep_cron::{CronHandle, Expression};
 use skep_queues::ConsumerHandle;
 use skep_toolchain::Toolchain;
 
 use crate::assets::assets_config;
+use crate::bundling::bundler;
 use crate::dates;
 use crate::terminal::{Style, paint, say};
 
@@ -95,7 +96,7 @@ impl Project {
             skep_bundle::run_custom_build(command, &folder, print).await.map_err(|e| e.to_string())?;
         }
         if self.bundler.is_none() {
-            self.bundler = Some(bundler(&self.config, &main, tools).await?);
+            self.bundler = Some(bundler(&self.config, &main, tools, "development").await?);
         }
         let Some(bundler) = &mut self.bundler else { return Ok(None) };
         let bundle = bundler.build().await.map_err(|e| e.to_string())?;
@@ -182,47 +183,4 @@ pub enum Affected {
     Code,
     /// Everything.
     Configuration,
-}
-
-async fn bundler(config: &WorkerConfig, main: &Path, tools: &Toolchain) -> Result<Bundler, String> {
-    let mut options = BundleOptions::new(main, &config.dir);
-    let bundle = &config.bundle;
-    options.config_path = Some(config.path.clone());
-    options.rules = bundle.rules.iter().filter_map(rule).collect();
-    options.alias = bundle.alias.clone().into_iter().collect();
-    options.define = bundle.define.clone().into_iter().collect();
-    options.compatibility_date =
-        config.compatibility_date.clone().unwrap_or_else(|| dates::ENGINE_DATE.into());
-    options.compatibility_flags.clone_from(&config.compatibility_flags);
-    options.no_bundle = bundle.no_bundle;
-    options.find_additional_modules = bundle.find_additional_modules;
-    options.base_dir.clone_from(&bundle.base_dir);
-    options.preserve_file_names = bundle.preserve_file_names;
-    options.keep_names = bundle.keep_names.unwrap_or(true);
-    options.minify = bundle.minify;
-    options.tsconfig.clone_from(&bundle.tsconfig);
-    if bundle.jsx_factory.is_some() {
-        options.jsx_factory.clone_from(&bundle.jsx_factory);
-    }
-    if bundle.jsx_fragment.is_some() {
-        options.jsx_fragment.clone_from(&bundle.jsx_fragment);
-    }
-    options.node_env =
-        std::env::var("NODE_ENV").ok().filter(|v| !v.is_empty()).unwrap_or("development".into());
-    let (tools, needs_unenv) = (tools.clone(), options.needs_unenv());
-    let fetched = tokio::task::spawn_blocking(move || {
-        let unenv = if needs_unenv { tools.unenv()? } else { PathBuf::new() };
-        Ok::<_, skep_toolchain::ToolchainError>((tools.esbuild()?, unenv))
-    });
-    let (esbuild, unenv) = fetched.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
-    options.unenv = unenv;
-    Ok(Bundler::new(esbuild, options))
-}
-
-fn rule(rule: &skep_config::Rule) -> Option<skep_bundle::Rule> {
-    use skep_bundle::RuleKind;
-    let kinds =
-        [RuleKind::EsModule, RuleKind::CommonJs, RuleKind::Text, RuleKind::Data, RuleKind::CompiledWasm];
-    let kind = kinds.into_iter().find(|kind| kind.name() == rule.kind)?;
-    Some(skep_bundle::Rule { kind, globs: rule.globs.clone(), fallthrough: rule.fallthrough })
 }

@@ -32,6 +32,7 @@ use crate::signals::Signals;
 use crate::terminal::{Style, paint, say};
 use accounts::Accounts;
 pub use backup::{backup, restore_archive as restore};
+pub use credentials::Credentials;
 use runner::Surroundings;
 
 /// How many processes half of the memory holds, at what an idle one and its share of work take.

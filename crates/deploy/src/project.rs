@@ -1,0 +1,108 @@
+//! What is deployed: a project as it was read and built.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value as Json;
+use skep_bundle::Bundle;
+use skep_config::WorkerConfig;
+
+/// A project, ready to be sent.
+#[derive(Debug)]
+pub struct Project {
+    /// The configuration, typed.
+    pub config: WorkerConfig,
+    /// The configuration as it stands in the file.
+    pub raw: Json,
+    /// The name that all environments of the file have in common.
+    pub service: Option<String>,
+    /// Variables of the command line, over those of the configuration.
+    pub vars: Vec<(String, String)>,
+    /// The code; `None` for assets alone.
+    pub code: Option<Bundle>,
+    /// The static assets.
+    pub assets: Option<AssetFiles>,
+    /// The SQL migrations of each D1 binding, in order: names and texts.
+    pub d1_migrations: BTreeMap<String, Vec<(String, String)>>,
+    /// Secrets that come with this deploy.
+    pub secrets: BTreeMap<String, String>,
+}
+
+/// Static assets on the disk.
+#[derive(Debug, Default)]
+pub struct AssetFiles {
+    /// By path.
+    pub files: Vec<AssetFile>,
+    /// The text of `_redirects`.
+    pub redirects: Option<String>,
+    /// The text of `_headers`.
+    pub headers: Option<String>,
+}
+
+/// One asset.
+#[derive(Clone, Debug)]
+pub struct AssetFile {
+    /// `/` and the path below the folder.
+    pub path: String,
+    /// Where it is.
+    pub file: PathBuf,
+    /// wrangler's hash of it.
+    pub hash: String,
+    /// Bytes.
+    pub size: u64,
+    /// What it is served as.
+    pub content_type: Option<String>,
+}
+
+impl Project {
+    /// The script's name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// A list of objects in the configuration.
+    pub(crate) fn list(&self, path: &[&str]) -> &[Json] {
+        let value = path.iter().fold(&self.raw, |value, key| &value[*key]);
+        value.as_array().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Keys of the configuration that a deploy would leave out, so that it must not go on.
+    pub fn unknown_to_deploy(&self) -> Vec<String> {
+        const UNKNOWN: &[&str] = &[
+            "agent_memory",
+            "ai_search",
+            "ai_search_namespaces",
+            "artifacts",
+            "cloudchamber",
+            "connect",
+            "containers",
+            "flagship",
+            "k2",
+            "pages_build_output_dir",
+            "python_modules",
+            "site",
+            "data_blobs",
+            "text_blobs",
+            "unsafe_hello_world",
+            "vpc_networks",
+            "wasm_modules",
+        ];
+        let is_set = |value: &Json| match value {
+            Json::Null | Json::Bool(false) => false,
+            Json::Array(list) => !list.is_empty(),
+            Json::Object(object) => !object.is_empty(),
+            _ => true,
+        };
+        let mut found: Vec<String> =
+            UNKNOWN.iter().filter(|key| is_set(&self.raw[**key])).map(|key| (*key).to_owned()).collect();
+        for (outer, inner) in [("triggers", "events"), ("unsafe", "capnp")] {
+            if is_set(&self.raw[outer][inner]) {
+                found.push(format!("{outer}.{inner}"));
+            }
+        }
+        if self.list(&["d1_databases"]).iter().any(|db| is_set(&db["migrations_pattern"])) {
+            found.push("d1_databases[].migrations_pattern".to_owned());
+        }
+        found
+    }
+}

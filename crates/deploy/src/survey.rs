@@ -1,0 +1,185 @@
+//! Reads what is on the server and says what has to change.
+
+use futures_util::future::try_join_all;
+
+use crate::deploy::{Deploy, size};
+use crate::error::ApiError;
+use crate::plan::{Action, Step};
+use crate::project::Project;
+use crate::remote;
+use crate::resources::{self, Kind, Resource};
+use crate::{d1, metadata, script, triggers, upload};
+
+/// Reads the script's state and looks every resource up.
+pub(crate) async fn read(deploy: &mut Deploy<'_>) -> Result<(), String> {
+    let text = |error: ApiError| error.to_string();
+    let (client, project) = (deploy.client, deploy.project);
+    let unknown = project.unknown_to_deploy();
+    if !unknown.is_empty() {
+        return Err(format!(
+            "`skep deploy` does not know {} yet: deploy this project with wrangler",
+            unknown.join(", ")
+        ));
+    }
+    let namespace = deploy.options.dispatch_namespace.as_deref();
+    deploy.remote = match namespace {
+        Some(namespace) => remote::dispatched(client, namespace, project.name()).await.map_err(text)?,
+        None => remote::script(client, project.name()).await.map_err(text)?,
+    };
+    let mut all = resources::needed(project, namespace);
+    let before = &deploy.remote.bindings;
+    try_join_all(all.iter_mut().map(|resource| resource.find(client, before))).await.map_err(text)?;
+    let missing: Vec<String> = all
+        .iter()
+        .filter(|resource| deploy.options.strict_ids && resource.id.is_none() && resource.has_foreign_id())
+        .map(|own| format!("{} {}", own.kind.title(), own.asked.as_deref().unwrap_or_default()))
+        .collect();
+    if !missing.is_empty() {
+        return Err(format!("the configuration names what is not in this account: {}", missing.join(", ")));
+    }
+    let secrets = script::required_secrets(project);
+    let missing: Vec<&str> =
+        secrets.iter().filter(|name| !deploy.remote.secrets.contains(name)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        return Err(format!(
+            "these secrets are required and not set: {}. Give them with --secrets-file",
+            missing.join(", ")
+        ));
+    }
+    let pending = all.iter().map(|resource| pending(deploy, resource));
+    let pending = try_join_all(pending).await.map_err(text)?;
+    (deploy.resources, deploy.pending) = (all, pending);
+    Ok(())
+}
+
+/// The migrations that a database lacks.
+async fn pending(deploy: &Deploy<'_>, resource: &Resource) -> Result<Vec<(String, String)>, ApiError> {
+    let binding = resource.binding.as_deref().unwrap_or_default();
+    let Some(all) = deploy.project.d1_migrations.get(binding).filter(|_| resource.kind == Kind::D1) else {
+        return Ok(Vec::new());
+    };
+    let applied = match &resource.id {
+        None => Vec::new(),
+        Some(id) => d1::applied(deploy.client, id, &migrations_table(deploy.project, binding)).await?,
+    };
+    Ok(all.iter().filter(|(name, _)| !applied.contains(name)).cloned().collect())
+}
+
+pub(crate) fn migrations_table(project: &Project, binding: &str) -> String {
+    let own = project.config.d1_databases.iter().find(|own| own.binding == binding);
+    own.map_or_else(|| "d1_migrations".to_owned(), |own| own.migrations_table.clone())
+}
+
+/// Makes the plan.
+pub(crate) async fn plan(deploy: &mut Deploy<'_>) -> Result<(), String> {
+    for (at, resource) in deploy.resources.iter().enumerate() {
+        let subject = format!("{} {}", resource.kind.title(), resource.name);
+        let detail = resource.binding.as_deref().map(|binding| format!("env.{binding}")).unwrap_or_default();
+        let action = if resource.id.is_some() { Action::Keep } else { Action::Create };
+        deploy.plan.add(Step::Create(at), action, subject, detail);
+    }
+    for (at, pending) in deploy.pending.iter().enumerate().filter(|(_, pending)| !pending.is_empty()) {
+        let names: Vec<&str> = pending.iter().map(|(name, _)| name.as_str()).collect();
+        let name = deploy.resources.get(at).map(|own| own.name.as_str()).unwrap_or_default();
+        deploy.plan.add(Step::Migrate(at), Action::Change, format!("migrations of {name}"), names.join(", "));
+    }
+    plan_script(deploy);
+    if deploy.options.dispatch_namespace.is_none() {
+        plan_addresses(deploy);
+        plan_events(deploy).await.map_err(|error| error.to_string())?;
+        if deploy.options.smoke {
+            deploy.plan.add(Step::Smoke, Action::Check, "request", "whether the worker answers");
+        }
+    }
+    Ok(())
+}
+
+fn plan_script(deploy: &mut Deploy<'_>) {
+    let project = deploy.project;
+    let all_there = deploy.resources.iter().all(|resource| resource.id.is_some());
+    let migrations =
+        metadata::migrations(project.list(&["migrations"]), deploy.remote.migration_tag.as_deref());
+    let same = all_there
+        && migrations.is_none()
+        && project.secrets.is_empty()
+        && !deploy.options.force
+        && deploy.options.message.is_none()
+        && deploy.options.tag.is_none()
+        && deploy.remote.version_tag.as_ref() == Some(&deploy.content_tag());
+    let action = match (same, deploy.remote.exists) {
+        (true, _) => Action::Keep,
+        (false, true) => Action::Change,
+        (false, false) => Action::Create,
+    };
+    if let Some(assets) = &project.assets {
+        let bytes = assets.files.iter().map(|file| file.size).sum();
+        let detail = format!("{} files, {}", assets.files.len(), size(bytes));
+        deploy.plan.add(Step::Assets, action, "static assets", detail);
+    }
+    let mut detail = match &project.code {
+        Some(code) => format!("{} modules, {}", code.modules.len(), size(upload::code_size(project))),
+        None => "assets alone".to_owned(),
+    };
+    if let Some(own) = migrations {
+        let tag = own["new_tag"].as_str().unwrap_or_default();
+        detail.push_str(&format!(", Durable Object migrations up to {tag}"));
+    }
+    if !project.secrets.is_empty() {
+        detail.push_str(&format!(", {} secrets", project.secrets.len()));
+    }
+    deploy.plan.add(Step::Script, action, format!("script {}", project.name()), detail);
+}
+
+fn plan_addresses(deploy: &mut Deploy<'_>) {
+    let (project, remote) = (deploy.project, &deploy.remote);
+    let (enabled, previews) = triggers::wanted_subdomain(project);
+    let now = (remote.subdomain.enabled, remote.subdomain.previews);
+    let action = match remote.exists && now == (enabled, previews.unwrap_or(enabled)) {
+        true => Action::Keep,
+        false => Action::Change,
+    };
+    let state = if enabled { "on" } else { "off" };
+    let (routes, domains) = triggers::routes(project);
+    let mut hosts = triggers::domain_names(project);
+    hosts.sort();
+    let mut known = remote.domains.clone();
+    known.sort();
+    deploy.plan.add(Step::Subdomain, action, "address below the account's domain", state);
+    if !routes.is_empty() {
+        let patterns: Vec<&str> = routes.iter().filter_map(|route| route["pattern"].as_str()).collect();
+        deploy.plan.add(Step::Routes, Action::Change, "routes", patterns.join(", "));
+    }
+    if !domains.is_empty() {
+        let action = if hosts == known { Action::Keep } else { Action::Change };
+        deploy.plan.add(Step::Domains, action, "custom domains", hosts.join(", "));
+    }
+}
+
+async fn plan_events(deploy: &mut Deploy<'_>) -> Result<(), ApiError> {
+    let (client, project) = (deploy.client, deploy.project);
+    if let Some(crons) = triggers::crons(project) {
+        let action = if crons == deploy.remote.crons { Action::Keep } else { Action::Change };
+        deploy.plan.add(Step::Crons, action, "schedules", crons.join(", "));
+    }
+    for (at, own) in project.list(&["queues", "consumers"]).iter().enumerate() {
+        let body = triggers::consumer_body(project, own);
+        let action = match triggers::find_consumer(client, project, own, &body).await? {
+            Some((_, true)) => Action::Keep,
+            Some((_, false)) => Action::Change,
+            None => Action::Create,
+        };
+        let name = own["queue"].as_str().unwrap_or_default();
+        deploy.plan.add(Step::Consumer(at), action, format!("consumer of {name}"), "");
+    }
+    for (at, own) in triggers::own_workflows(project).iter().enumerate() {
+        let action = match triggers::workflow_is_kept(client, project, own).await? {
+            Some(true) => Action::Keep,
+            Some(false) => Action::Change,
+            None => Action::Create,
+        };
+        let name = own["name"].as_str().unwrap_or_default();
+        let class = own["class_name"].as_str().unwrap_or_default();
+        deploy.plan.add(Step::Workflow(at), action, format!("Workflow {name}"), class);
+    }
+    Ok(())
+}

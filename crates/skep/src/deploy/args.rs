@@ -1,0 +1,68 @@
+//! The command line of `skep deploy`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::args::parse_var;
+
+/// `skep deploy`
+#[derive(Clone, Debug, Args)]
+pub struct DeployArgs {
+    /// The project's folder
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// The configuration file [default: wrangler.json, .jsonc or .toml in the folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The environment of the configuration to use
+    #[arg(short, long, value_name = "NAME")]
+    pub env: Option<String>,
+    /// Where to: `skep` (the node whose data folder is --data), `cloudflare`, or the URL of an API. The account and the
+    /// token come from CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, for `skep` from the data folder
+    /// [default: CLOUDFLARE_API_BASE_URL, or `cloudflare` if there is a token, else `skep`]
+    #[arg(short, long, value_name = "TARGET")]
+    pub target: Option<String>,
+    /// The data folder of `skep serve`, whose credentials are used
+    #[arg(long, value_name = "DIR", default_value = "skep-data")]
+    pub data: PathBuf,
+    /// Deploy into this dispatch namespace
+    #[arg(long, value_name = "NAME")]
+    pub dispatch_namespace: Option<String>,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the plan and the result as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// A file with secrets, as NAME=value lines or as a JSON object; they are uploaded with the code
+    #[arg(long, value_name = "FILE")]
+    pub secrets_file: Option<PathBuf>,
+    /// A variable as NAME:VALUE; goes before those of the configuration
+    #[arg(long = "var", value_name = "NAME:VALUE", value_parser = parse_var)]
+    pub vars: Vec<(String, String)>,
+    /// Keep variables that were set elsewhere
+    #[arg(long)]
+    pub keep_vars: bool,
+    /// A text that the version is known by
+    #[arg(long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// A tag that the version is known by
+    #[arg(long, value_name = "TEXT")]
+    pub tag: Option<String>,
+    /// Upload the code also if it is there already
+    #[arg(long)]
+    pub force: bool,
+    /// Do not ask the deployed worker for an answer
+    #[arg(long)]
+    pub no_smoke: bool,
+    /// Go back to the version before if the deployed worker does not answer
+    #[arg(long, conflicts_with = "no_smoke")]
+    pub undo: bool,
+    /// Install the project's npm dependencies without asking, where a lock file but no node_modules is there
+    #[arg(long)]
+    pub yes: bool,
+    /// Take custom domains over from the Workers or DNS records that have them
+    #[arg(long)]
+    pub take_over_domains: bool,
+}

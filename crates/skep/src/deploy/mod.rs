@@ -1,0 +1,90 @@
+//! `skep deploy`: reads a project, says what a deploy would do, and does it.
+
+mod args;
+mod project;
+mod report;
+mod target;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value as Json, json};
+use skep_deploy::{Deploy, DeployOptions, Failure, Outcome};
+
+use crate::signals::Signals;
+use crate::terminal::say;
+pub use args::DeployArgs;
+use report::Terminal;
+use target::{Kind, Target};
+
+/// Runs `skep deploy`.
+pub async fn run(args: DeployArgs) -> Result<(), String> {
+    let loaded = project::load(&args)?;
+    let target = Target::find(&args, &loaded.raw, |name| std::env::var(name).ok())?;
+    let client = target.client(|name| std::env::var(name).ok()).await?;
+    let quiet = args.json;
+    let project = project::build(loaded, &args, |line| {
+        if !quiet {
+            say(line)
+        }
+    })
+    .await?;
+    let options = DeployOptions {
+        dispatch_namespace: args.dispatch_namespace.clone(),
+        keep_vars: args.keep_vars,
+        message: args.message.clone(),
+        tag: args.tag.clone(),
+        force: args.force,
+        strict_ids: target.kind == Kind::Cloudflare,
+        take_over_domains: args.take_over_domains,
+        smoke: !args.no_smoke,
+        undo: args.undo,
+    };
+    let deploy = Deploy::prepare(&client, &project, options, &target.title()).await?;
+    let plan = deploy.plan().clone();
+    if !args.json {
+        say(&plan.tree());
+    }
+    if args.dry_run {
+        if args.json {
+            say(&json!({ "plan": plan.to_json() }).to_string());
+        }
+        return Ok(());
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let listening = listen(stop.clone())?;
+    let reporter = Terminal::new(plan.steps.len(), args.json);
+    let result = deploy.run(&reporter, &stop).await;
+    listening.abort();
+    reporter.finish();
+    if args.json {
+        say(&shown(&plan.to_json(), &result).to_string());
+    } else if let Ok(outcome) = &result {
+        report::outcome(outcome);
+    }
+    result.map(drop).map_err(|failure| report::failure(&failure))
+}
+
+/// The first Ctrl-C ends the deploy at the next step's boundary, the second one at once.
+fn listen(stop: Arc<AtomicBool>) -> Result<tokio::task::JoinHandle<()>, String> {
+    let mut signals = Signals::listen()?;
+    Ok(tokio::spawn(async move {
+        signals.any().await;
+        stop.store(true, Ordering::Relaxed);
+        eprintln!("Stopping after this step. Once more to stop at once.");
+        signals.any().await;
+        std::process::exit(130);
+    }))
+}
+
+fn shown(plan: &Json, result: &Result<Outcome, Failure>) -> Json {
+    match result {
+        Ok(outcome) => json!({
+            "success": true, "plan": plan, "done": outcome.done, "version_id": outcome.version, "urls": outcome.urls,
+        }),
+        Err(failure) => json!({
+            "success": false, "plan": plan, "done": failure.done, "not_done": failure.open,
+            "failed": failure.failed.as_ref().map(|(step, error)| json!({ "step": step, "error": error })),
+        }),
+    }
+}

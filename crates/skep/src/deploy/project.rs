@@ -1,0 +1,213 @@
+//! Reads a project and builds it. What is read is bounded: sizes, and links that lead elsewhere.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+use skep_assets::Assets;
+use skep_bundle::Bundle;
+use skep_config::{LoadOptions, Loaded, WorkerConfig};
+use skep_deploy::{AssetFile, AssetFiles, Project};
+use skep_toolchain::Toolchain;
+
+use super::args::DeployArgs;
+use crate::assets::assets_config;
+use crate::bundling::{bundler, install_dependencies};
+use crate::terminal::{Style, paint};
+
+/// The longest file of settings: a configuration, secrets, `_headers`.
+const MAX_TEXT: u64 = 4 << 20;
+/// The longest SQL migration.
+const MAX_MIGRATION: u64 = 64 << 20;
+/// The largest script, all modules together: Cloudflare takes 64 MiB before compression.
+const MAX_CODE: usize = 128 << 20;
+
+/// Reads the configuration.
+pub fn load(args: &DeployArgs) -> Result<Loaded, String> {
+    let dir = std::path::absolute(&args.dir).unwrap_or_else(|_| args.dir.clone());
+    let path = match &args.config {
+        Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+        None => skep_config::find(&dir).ok_or_else(|| {
+            format!("there is no wrangler.json, wrangler.jsonc or wrangler.toml in {}", dir.display())
+        })?,
+    };
+    let options = LoadOptions { environment: args.env.clone(), vars: args.vars.clone(), deploying: true };
+    limited(&path, MAX_TEXT)?;
+    skep_config::load(&path, &options).map_err(|e| e.to_string())
+}
+
+/// Builds the code, lists the assets, reads migrations and secrets.
+pub async fn build(loaded: Loaded, args: &DeployArgs, print: impl Fn(&str)) -> Result<Project, String> {
+    for note in &loaded.notes {
+        print(&paint(Style::Yellow, &note.to_string()));
+    }
+    let config = loaded.config;
+    if config.compatibility_date.is_none() && config.main.is_some() {
+        return Err(format!(
+            "A compatibility_date is required when publishing. Add one to {}, such as \"compatibility_date\": \"{}\"",
+            config.path.display(),
+            crate::dates::today()
+        ));
+    }
+    let secrets = args.secrets_file.as_deref().map(secrets).transpose()?.unwrap_or_default();
+    let d1_migrations = migrations(&config)?;
+    install_dependencies(&config, args.yes, &print).await?;
+    let code = code(&config, &print).await?;
+    let assets = assets(&config, &print).await?;
+    Ok(Project {
+        raw: loaded.raw,
+        service: loaded.service,
+        vars: args.vars.clone(),
+        config,
+        code,
+        assets,
+        d1_migrations,
+        secrets,
+    })
+}
+
+async fn code(config: &WorkerConfig, print: &impl Fn(&str)) -> Result<Option<Bundle>, String> {
+    let Some(main) = &config.main else { return Ok(None) };
+    if let Some(command) = &config.bundle.command {
+        let folder = config.bundle.command_dir.clone().unwrap_or_else(|| config.dir.clone());
+        print(&paint(Style::Dim, &format!("Running: {command}")));
+        let line = |line: &str| print(&paint(Style::Dim, line));
+        skep_bundle::run_custom_build(command, &folder, line).await.map_err(|e| e.to_string())?;
+    }
+    let tools = Toolchain::locate(None).map_err(|e| e.to_string())?;
+    let built = bundler(config, main, &tools, "production").await?.build().await;
+    let bundle = built.map_err(|e| e.to_string())?;
+    for warning in &bundle.warnings {
+        print(&paint(Style::Yellow, &warning.render("▲ [WARNING]")));
+    }
+    let size: usize = bundle.modules.iter().map(|module| module.content.len()).sum();
+    match size > MAX_CODE {
+        true => Err(format!("the script has {size} bytes; at most {MAX_CODE} can be uploaded")),
+        false => Ok(Some(bundle)),
+    }
+}
+
+async fn assets(config: &WorkerConfig, print: &impl Fn(&str)) -> Result<Option<AssetFiles>, String> {
+    let Some(own) = &config.assets else { return Ok(None) };
+    let directory = own.directory.clone();
+    let options = assets_config(config)?;
+    let opened = tokio::task::spawn_blocking(move || Assets::open(&directory, options)).await;
+    let (assets, warnings) = opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    for warning in warnings {
+        print(&paint(Style::Yellow, &warning.to_string()));
+    }
+    let inside = Inside::new(config, &own.directory)?;
+    let mut files = Vec::new();
+    for entry in assets.entries() {
+        inside.check(&entry.file)?;
+        let skep_assets::AssetEntry { path, file, hash, size, content_type } = entry;
+        files.push(AssetFile { path, file, hash, size, content_type });
+    }
+    let rules = |name: &str| -> Result<Option<String>, String> {
+        let path = own.directory.join(name);
+        match path.is_file() {
+            true => inside.check(&path).and_then(|()| limited(&path, MAX_TEXT)).map(Some),
+            false => Ok(None),
+        }
+    };
+    Ok(Some(AssetFiles { files, redirects: rules("_redirects")?, headers: rules("_headers")? }))
+}
+
+/// Folders that what is deployed has to lie in, once all links are followed.
+struct Inside(Vec<PathBuf>);
+
+impl Inside {
+    fn new(config: &WorkerConfig, directory: &Path) -> Result<Self, String> {
+        let real =
+            |path: &Path| path.canonicalize().map_err(|e| format!("cannot read {}: {e}", path.display()));
+        Ok(Self(vec![real(&config.dir)?, real(directory)?]))
+    }
+
+    fn check(&self, file: &Path) -> Result<(), String> {
+        let real = file.canonicalize().map_err(|e| format!("cannot read {}: {e}", file.display()))?;
+        match self.0.iter().any(|folder| real.starts_with(folder)) {
+            true => Ok(()),
+            false => Err(format!(
+                "{} is a link to {}, which is outside of the project: it is not deployed",
+                file.display(),
+                real.display()
+            )),
+        }
+    }
+}
+
+/// The SQL migrations of each D1 binding that has a folder of them.
+fn migrations(config: &WorkerConfig) -> Result<BTreeMap<String, Vec<(String, String)>>, String> {
+    let mut all = BTreeMap::new();
+    for database in config.d1_databases.iter().filter(|own| own.migrations_dir.is_dir()) {
+        let inside = Inside::new(config, &database.migrations_dir)?;
+        let names = skep_d1::Migrations::new(&database.migrations_dir).names().map_err(|e| e.to_string())?;
+        let mut files = Vec::new();
+        for name in names {
+            let path = database.migrations_dir.join(&name);
+            inside.check(&path)?;
+            files.push((name, limited(&path, MAX_MIGRATION)?));
+        }
+        all.insert(database.binding.clone(), files);
+    }
+    Ok(all)
+}
+
+/// `NAME=value` lines, or a JSON object of strings.
+fn secrets(path: &Path) -> Result<BTreeMap<String, String>, String> {
+    let text = limited(path, MAX_TEXT)?;
+    if !text.trim_start().starts_with('{') {
+        return Ok(skep_config::parse_variables(&text));
+    }
+    let json: Json = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    let pair = |(name, value): (&String, &Json)| match value.as_str() {
+        Some(text) => Ok((name.clone(), text.to_owned())),
+        None => Err(format!("{}: the secret \"{name}\" is not a string", path.display())),
+    };
+    json.as_object().into_iter().flatten().map(pair).collect()
+}
+
+/// A text file of at most `most` bytes.
+fn limited(path: &Path, most: u64) -> Result<String, String> {
+    use std::io::Read;
+    let failed = |e: std::io::Error| format!("cannot read {}: {e}", path.display());
+    let mut text = String::new();
+    std::fs::File::open(path).map_err(failed)?.take(most + 1).read_to_string(&mut text).map_err(failed)?;
+    match text.len() as u64 > most {
+        true => Err(format!("{} has more than {most} bytes", path.display())),
+        false => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_may_not_lead_out_of_the_project() {
+        let (project, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let public = project.path().join("public");
+        std::fs::create_dir(&public).unwrap();
+        std::fs::write(outside.path().join("secret"), "x").unwrap();
+        std::fs::write(project.path().join("shared.txt"), "x").unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret"), public.join("bad.txt")).unwrap();
+        std::os::unix::fs::symlink(project.path().join("shared.txt"), public.join("good.txt")).unwrap();
+        let config = WorkerConfig { dir: project.path().to_owned(), ..WorkerConfig::default() };
+        let inside = Inside::new(&config, &public).unwrap();
+        assert!(inside.check(&public.join("good.txt")).is_ok());
+        assert!(inside.check(&public.join("bad.txt")).unwrap_err().contains("outside of the project"));
+    }
+
+    #[test]
+    fn secrets_are_lines_or_json_and_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        std::fs::write(&path, "A=1\nB=\"two\\nlines\"\n").unwrap();
+        assert_eq!(secrets(&path).unwrap()["B"], "two\nlines");
+        std::fs::write(&path, r#"{ "A": "1" }"#).unwrap();
+        assert_eq!(secrets(&path).unwrap()["A"], "1");
+        std::fs::write(&path, r#"{ "A": 1 }"#).unwrap();
+        assert!(secrets(&path).unwrap_err().contains("\"A\" is not a string"));
+        assert!(limited(&path, 3).unwrap_err().contains("more than 3 bytes"));
+    }
+}

@@ -1,0 +1,138 @@
+//! `skep deploy` to `skep serve`.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::harness::serve::{Ran, Serve, serve};
+use crate::harness::{copy, eventually, repository};
+
+/// Runs `skep deploy` on `dir` against `serve`.
+fn try_deploy(serve: &Serve, dir: &Path, args: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command
+        .arg("deploy")
+        .arg(dir)
+        .args(["--yes", "--target", "skep", "--data"])
+        .arg(serve.dir.path().join("data"));
+    let output = command.args(args).stdin(Stdio::null()).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+}
+
+fn deploy(serve: &Serve, dir: &Path, args: &[&str]) -> String {
+    let ran = try_deploy(serve, dir, args);
+    assert!(ran.success, "{}\n{}", ran.text, serve.output());
+    ran.text
+}
+
+fn versions(serve: &Serve, script: &str) -> usize {
+    let list = serve.call("GET", &format!("/workers/scripts/{script}/versions?per_page=100"), None).json();
+    list["result"]["items"].as_array().unwrap().len()
+}
+
+#[test]
+fn the_hive_is_deployed_with_all_that_it_needs_and_again_without_a_change() {
+    let serve = serve();
+    let project = copy(&repository().join("examples/hive"));
+    let dry = deploy(&serve, project.path(), &["--dry-run"]);
+    for line in ["create KV namespace hive-settings", "create D1 database hive-notes", "create script hive"] {
+        assert!(dry.contains(line), "{line}\n{dry}");
+    }
+    assert_eq!(
+        serve.call("GET", "/storage/kv/namespaces", None).json()["result"],
+        json!([]),
+        "a dry run changes nothing"
+    );
+
+    let text = deploy(&serve, project.path(), &[]);
+    assert!(text.contains("hive.main.localhost") && text.contains("HTTP 200 from"), "{text}");
+    let host = "hive.main.localhost";
+    assert!(serve.get(host, "/").text().contains("<html"));
+    assert_eq!(serve.get(host, "/any/where").header("x-content-type-options"), "nosniff");
+    let about = serve.get(host, "/api/v1/about").json();
+    assert_eq!(about["greeting"], "Welcome to the hive");
+    let send = |method: &str, path: &str, body: &Value| {
+        let headers = [("content-type", "application/json")];
+        serve.send(method, host, path, &headers, Some(body.to_string().as_bytes()))
+    };
+    assert_eq!(send("POST", "/api/v1/notes", &json!({ "text": "kept" })).json()["text"], "kept");
+    assert_eq!(send("PUT", "/api/v1/settings", &json!({ "theme": "night" })).json()["theme"], "night");
+    assert_eq!(serve.get(host, "/api/v1/census").json()["answer"], "50,000 bees");
+    let job = send("POST", "/api/v1/jobs", &json!({ "text": "shout" })).json();
+    let path = format!("/api/v1/jobs/{}", job["id"].as_str().unwrap());
+    eventually("the job's result", || {
+        Some(serve.get(host, &path).json()).filter(|state| state["state"] == "done")
+    });
+    let harvest = send("POST", "/api/v1/harvest", &json!({})).json();
+    let path = format!("/api/v1/harvest/{}", harvest["id"].as_str().unwrap());
+    eventually("the harvest", || {
+        Some(serve.get(host, &path).json()).filter(|state| state["status"] == "complete")
+    });
+
+    // Again: there is nothing to do, and nothing is done.
+    let before = versions(&serve, "hive");
+    let again = deploy(&serve, project.path(), &["--json"]);
+    let again: Value = serde_json::from_str(again.trim()).unwrap_or_else(|e| panic!("{e}: {again}"));
+    assert_eq!((&again["success"], &again["done"]), (&json!(true), &json!([])), "{again}");
+    assert_eq!(versions(&serve, "hive"), before);
+
+    // One asset changes: it alone is sent, as a new version, and the data stays.
+    std::fs::write(project.path().join("public/new.txt"), "new").unwrap();
+    let text = deploy(&serve, project.path(), &[]);
+    assert!(text.contains("1 of 5 files sent"), "{text}");
+    assert_eq!(serve.get(host, "/new.txt").text(), "new");
+    assert_eq!(versions(&serve, "hive"), before + 1);
+    assert_eq!(serve.get(host, "/api/v1/notes").json()[0]["text"], "kept");
+}
+
+#[test]
+fn the_platform_is_deployed_with_a_tenant_in_its_namespace() {
+    let serve = serve();
+    let dir = serve.copy(&repository().join("examples/platform"));
+    // The dispatcher names a worker that is not there yet: the error says so, and what was done before it.
+    let early = try_deploy(&serve, &dir.join("dispatcher"), &[]);
+    assert!(
+        !early.success && early.text.contains("platform-outbound") && early.text.contains("[code: 10143]"),
+        "{}",
+        early.text
+    );
+    assert!(
+        early.text.contains("done: D1 database platform, dispatch namespace tenants, migrations of platform"),
+        "{}",
+        early.text
+    );
+    assert!(early.text.contains("not done: address below the account's domain, routes"), "{}", early.text);
+    deploy(&serve, &dir.join("outbound"), &[]);
+    let text = deploy(&serve, &dir.join("dispatcher"), &[]);
+    assert!(
+        text.contains("keep   D1 database platform") && !text.contains("migrations of platform"),
+        "{text}"
+    );
+
+    let tenant = serve.project(
+        "tenant",
+        &[
+            ("index.js", "import { DurableObject } from 'cloudflare:workers';\nexport class Room extends DurableObject {}\n\
+                          export default { fetch: (request, env) => new Response(`hello from ${env.WHO}, ${env.KEY}`) };"),
+            ("wrangler.jsonc", r#"{ "name": "ada", "main": "index.js", "compatibility_date": "2026-07-01", "vars": { "WHO": "nobody" },
+               "secrets": { "required": ["KEY"] },
+               "durable_objects": { "bindings": [{ "name": "ROOMS", "class_name": "Room" }] },
+               "migrations": [{ "tag": "v1", "new_sqlite_classes": ["Room"] }] }"#),
+            ("secrets.env", "KEY=k3y"),
+        ],
+    );
+    let namespace = ["--dispatch-namespace", "tenants", "--var", "WHO:Ada"];
+    let missing = try_deploy(&serve, &tenant, &namespace);
+    assert!(missing.text.contains("these secrets are required and not set: KEY"), "{}", missing.text);
+    let secrets = tenant.join("secrets.env");
+    let with_secrets = [&namespace[..], &["--secrets-file", secrets.to_str().unwrap()]].concat();
+    let plan = serve.send("PUT", "platform.main.localhost", "/tenants/ada", &[], Some(br#"{"plan":"pro"}"#));
+    assert_eq!(plan.status, 200, "{}", plan.text());
+    deploy(&serve, &tenant, &with_secrets);
+    assert_eq!(serve.get("ada.tenants.localhost", "/").text(), "hello from Ada, k3y");
+    // The secret stays, and migrations that are applied are not sent again.
+    deploy(&serve, &tenant, &namespace);
+    assert_eq!(serve.get("ada.tenants.localhost", "/").text(), "hello from Ada, k3y");
+}
