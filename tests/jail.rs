@@ -10,15 +10,16 @@ use crate::harness::serve::{Serve, serve_in};
 const HELLO: &str = "export default { fetch() { return new Response('hello') } }";
 
 /// What a shell says that was started in a jail of these layers. It has no commands but its own.
-fn in_jail(layers: &[&str], folder: &Path, network: bool, script: &str) -> String {
+fn in_jail(layers: &[&str], folder: &Path, more: &[&Path], script: &str) -> String {
     let libraries = Command::new("/bin/sh").env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
     let libraries = String::from_utf8(libraries.stdout).unwrap();
     let path = |line: &str| Some(line.split_whitespace().find(|word| word.starts_with('/'))?.to_owned());
     let mut read: Vec<String> = libraries.lines().filter_map(path).collect();
     read.push("/bin/sh".into());
+    read.extend(more.iter().map(|path| path.display().to_string()));
     let jail = json!({
         "layers": layers, "program": "/bin/sh", "read": read, "list": [], "write": [folder],
-        "network": network, "listen": false,
+        "network": false, "listen": false,
     });
     let output = Command::new(env!("CARGO_BIN_EXE_skep"))
         .args(["__cell", &std::process::id().to_string(), &jail.to_string(), "/bin/sh", "-c", script])
@@ -56,7 +57,7 @@ fn files_in_jail(layers: &[&str]) -> String {
     let script = FILES
         .replace("$OUTSIDE", outside.path().to_str().unwrap())
         .replace("$INSIDE", inside.path().to_str().unwrap());
-    let said = in_jail(layers, inside.path(), false, &script);
+    let said = in_jail(layers, inside.path(), &[], &script);
     assert!(said.contains("wrote inside"), "{said}");
     assert_eq!(outside.path().join("written").exists(), said.contains("wrote outside"));
     said
@@ -86,14 +87,27 @@ fn a_mount_namespace_alone_hides_other_files() {
 }
 
 #[test]
+fn a_file_may_be_given_beside_its_folder() {
+    if has("mount-namespace") && has("landlock") {
+        let (given, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = given.path().join("a");
+        std::fs::write(&file, "text\n").unwrap();
+        let script = format!("read text < {0} && echo got $text; echo x > {0} && echo wrote", file.display());
+        let layers = ["privileges", "user-namespace", "mount-namespace", "landlock", "seccomp"];
+        let said = in_jail(&layers, folder.path(), &[given.path(), &file], &script);
+        assert!(said.contains("got text") && !said.contains("wrote"), "{said}");
+    }
+}
+
+#[test]
 fn the_filter_lets_no_process_start_and_no_signal_out() {
     if has("seccomp") {
         let folder = tempfile::tempdir().unwrap();
         let said =
-            in_jail(&["privileges", "seccomp"], folder.path(), false, "echo begins; (echo forked); echo x");
+            in_jail(&["privileges", "seccomp"], folder.path(), &[], "echo begins; (echo forked); echo x");
         assert!(said.contains("begins") && !said.contains("forked"), "{said}");
         let script = format!("kill -0 {} && echo signalled; kill -0 $$ && echo itself", std::process::id());
-        let said = in_jail(&["privileges", "seccomp"], folder.path(), false, &script);
+        let said = in_jail(&["privileges", "seccomp"], folder.path(), &[], &script);
         assert!(said.contains("itself") && !said.contains("signalled"), "{said}");
     }
 }

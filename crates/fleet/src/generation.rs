@@ -443,7 +443,8 @@ fn permissions(spec: &CellSpec, folder: &Path, storage: Storage) -> Permissions 
         read: certificate_store().collect(),
         list: spec.is_exclusive().then_some(objects).into_iter().collect(),
         write,
-        network: true,
+        // What goes out through an outbound worker needs no network of its own.
+        network: spec.outbound.is_none(),
         listen: spec.inspector,
     }
 }

@@ -91,12 +91,13 @@ fn piece(path: &Path, mut flags: MountFlags) -> Result<Option<Piece>, JailError>
 /// Puts a piece at its path below the current folder.
 fn attach(piece: &Piece) -> Result<(), JailError> {
     let target = inside(&piece.path);
-    match piece.is_folder {
-        true => std::fs::create_dir_all(&target).step(LAYER)?,
-        false => {
-            if let Some(parent) = target.parent() {
-                std::fs::create_dir_all(parent).step(LAYER)?;
-            }
+    // It may be there already, as a part of another piece.
+    if !target.exists() {
+        let folder = if piece.is_folder { Some(target.as_path()) } else { target.parent() };
+        if let Some(folder) = folder {
+            std::fs::create_dir_all(folder).step(LAYER)?;
+        }
+        if !piece.is_folder {
             std::fs::File::create(&target).step(LAYER)?;
         }
     }

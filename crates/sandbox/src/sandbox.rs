@@ -8,7 +8,7 @@ use crate::jail::Jail;
 use crate::layer::{Layer, Layers};
 use crate::probe::probe;
 
-/// Names, certificates and the resolver's settings: for processes with a network.
+/// The resolver's settings: for processes with a network.
 const NETWORK_FILES: &[&str] = &[
     "/etc/resolv.conf",
     "/etc/hosts",
@@ -16,6 +16,12 @@ const NETWORK_FILES: &[&str] = &[
     "/etc/nsswitch.conf",
     "/etc/gai.conf",
     "/etc/services",
+];
+/// Read at any start. Certificates too: without any the engine does not start.
+const COMMON_FILES: &[&str] = &[
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/usr/share/zoneinfo/Etc/UTC",
     // Not all of these folders: some hold private keys.
     "/etc/ssl/certs",
     "/etc/ssl/cert.pem",
@@ -31,8 +37,6 @@ const NETWORK_FILES: &[&str] = &[
     "/usr/share/ca-certificates",
     "/usr/local/share/ca-certificates",
 ];
-/// Read at any start.
-const COMMON_FILES: &[&str] = &["/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo/Etc/UTC"];
 /// What older C libraries load when a name is resolved.
 const RESOLVER_LIBRARIES: &[&str] = &["libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2"];
 
