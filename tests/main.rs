@@ -10,6 +10,8 @@ mod conformance;
 mod crash;
 mod crash_serve;
 mod deploy;
+mod deploy_faults;
+mod deploy_wire;
 mod dev;
 mod disk_full;
 mod dispatch;

@@ -3,6 +3,7 @@
 pub mod lane;
 pub mod npm;
 pub mod random;
+pub mod recorder;
 pub mod serve;
 
 use std::io::{BufRead, BufReader, Read};

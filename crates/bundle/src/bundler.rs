@@ -121,7 +121,7 @@ impl Bundler {
             Format::ServiceWorker => ModuleKind::CommonJs,
         };
         Ok(Bundle {
-            modules: vec![Module { name: main.clone(), kind, content }],
+            modules: vec![Module { name: main.clone(), specifier: None, kind, content }],
             main,
             source_map: None,
             format,
@@ -217,7 +217,7 @@ fn collect(options: &BundleOptions, format: Format, result: &Value, met: Met) ->
         Format::Modules => ModuleKind::EsModule,
         Format::ServiceWorker => ModuleKind::CommonJs,
     };
-    let mut modules = vec![Module { name: main.clone(), kind, content: code }];
+    let mut modules = vec![Module { name: main.clone(), specifier: None, kind, content: code }];
     modules.extend(met.modules.iter().cloned());
     let mut inputs = metafile.inputs(&options.project);
     inputs.extend(met.files.iter().cloned());

@@ -18,7 +18,7 @@ pub(crate) fn additional_modules(options: &BundleOptions, rules: &Rules) -> Resu
             rules.active.iter().find(|rule| rule.globs.iter().any(|glob| matches_file(glob, &name)));
         if let Some(rule) = matching {
             let content = read(path)?.into();
-            modules.push(Module { name, kind: rule.kind.module_kind(), content });
+            modules.push(Module { name, specifier: None, kind: rule.kind.module_kind(), content });
         }
         Ok(())
     })?;

@@ -39,6 +39,8 @@ pub enum Format {
 pub struct Module {
     /// Its name, as imports resolve to it.
     pub name: String,
+    /// What imports say, where that is another: the name that wrangler uploads it by.
+    pub specifier: Option<String>,
     /// What it is.
     pub kind: ModuleKind,
     /// Its content.

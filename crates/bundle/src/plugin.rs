@@ -219,7 +219,8 @@ impl Plugin {
         let mut met = self.met();
         met.files.push(file);
         if met.modules.iter().all(|module| module.name != name) {
-            met.modules.push(Module { name, kind: kind.module_kind(), content: content.into() });
+            let specifier = Some(import.clone());
+            met.modules.push(Module { name, specifier, kind: kind.module_kind(), content: content.into() });
         }
         Some(Value::map([
             ("path", text(&import)),

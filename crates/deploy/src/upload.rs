@@ -1,5 +1,7 @@
 //! The upload's form: metadata, modules, source map. Pure.
 
+use std::path::{Component, Path, PathBuf};
+
 use bytes::Bytes;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -45,7 +47,7 @@ pub(crate) fn form(project: &Project, metadata: &Json) -> Form {
     for (n, module) in code.modules.iter().enumerate() {
         let name = match code.format {
             Format::ServiceWorker if n > 0 => module.global_name(),
-            _ => module.name.clone(),
+            _ => module.specifier.clone().unwrap_or_else(|| module.name.clone()),
         };
         form.file(&name, &name, content_type(module.kind, code.format), module.content.clone());
     }
@@ -53,9 +55,38 @@ pub(crate) fn form(project: &Project, metadata: &Json) -> Form {
         && let Some(map) = &code.source_map
     {
         let name = format!("{}.map", code.main);
-        form.file(&name, &name, "application/source-map", map.clone());
+        form.file(&name, &name, "application/source-map", source_map(map, &code.main, &project.config.dir));
     }
     form
+}
+
+/// The source map as wrangler uploads it: sources relative to the project, and no path of this machine.
+fn source_map(map: &Bytes, main: &str, dir: &Path) -> Bytes {
+    let Ok(mut json) = serde_json::from_slice::<Json>(map) else { return map.clone() };
+    let root = json["sourceRoot"].as_str().unwrap_or_default().to_owned();
+    let sources = json["sources"].as_array().into_iter().flatten().filter_map(Json::as_str);
+    let sources: Vec<String> = sources.map(|source| relative(&Path::new(&root).join(source), dir)).collect();
+    json = serde_json::json!({
+        "version": json["version"], "sources": sources, "sourceRoot": "", "sourcesContent": json["sourcesContent"],
+        "mappings": json["mappings"], "names": json["names"], "file": main,
+    });
+    json.to_string().into()
+}
+
+/// `path` as seen from `dir`, both absolute.
+fn relative(path: &Path, dir: &Path) -> String {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(clean.pop()),
+            Component::CurDir => {}
+            other => clean.push(other),
+        }
+    }
+    let common = clean.components().zip(dir.components()).take_while(|(a, b)| a == b).count();
+    let up = dir.components().skip(common).map(|_| "..".to_owned());
+    let down = clean.components().skip(common).map(|part| part.as_os_str().to_string_lossy().into_owned());
+    up.chain(down).collect::<Vec<_>>().join("/")
 }
 
 /// Names the content of an upload: two uploads with the same name do the same.
@@ -97,4 +128,17 @@ pub(crate) fn digest(project: &Project, metadata: &Json) -> String {
 /// The whole size of the code.
 pub(crate) fn code_size(project: &Project) -> u64 {
     project.code.iter().flat_map(|code| &code.modules).map(|module| Bytes::len(&module.content) as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_map_names_the_projects_files_and_not_this_machines() {
+        let map = r#"{"version":3,"sources":["../src/a.ts","../../shared/b.ts"],"sourceRoot":"/home/me/app/.build","sourcesContent":["x","y"],"mappings":"A","names":[]}"#;
+        let sent = source_map(&Bytes::from_static(map.as_bytes()), "a.js", Path::new("/home/me/app"));
+        let expected = r#"{"version":3,"sources":["src/a.ts","../shared/b.ts"],"sourceRoot":"","sourcesContent":["x","y"],"mappings":"A","names":[],"file":"a.js"}"#;
+        assert_eq!(sent, expected);
+    }
 }

@@ -162,7 +162,7 @@ pub fn bundle_of(tenant: &Tenant, content: &Content) -> Result<Bundle, String> {
             _ => ModuleKind::Data,
         };
         let content = read(tenant, &module.key)?.into();
-        modules.push(Module { name: module.name.clone(), kind, content });
+        modules.push(Module { name: module.name.clone(), specifier: None, kind, content });
     }
     Ok(Bundle {
         main: content.modules.first().map(|m| m.name.clone()).unwrap_or_default(),

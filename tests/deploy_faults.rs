@@ -1,0 +1,204 @@
+//! A deploy that meets refusals, broken connections and Ctrl-C.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::harness::recorder::{Fault, Recorder, recorder};
+use crate::harness::serve::{Ran, Serve, serve};
+use crate::harness::signal;
+
+const CODE: &str = r#"
+import { DurableObject } from "cloudflare:workers";
+export class Room extends DurableObject { hello() { return "room"; } }
+export class Hall extends DurableObject {}
+export default { async fetch(request, env) { return new Response(TEXT + await env.ROOMS.getByName("a").hello()); } };
+"#;
+
+const CONFIG: &str = r#"{ "name": "app", "main": "index.js", "compatibility_date": "2026-07-01",
+  "kv_namespaces": [{ "binding": "KV", "id": "app-kv" }],
+  "d1_databases": [{ "binding": "DB", "database_name": "app-db" }],
+  "assets": { "directory": "public" }, "triggers": { "crons": ["0 0 1 1 *"] },
+  "durable_objects": { "bindings": [{ "name": "ROOMS", "class_name": "Room" }] },
+  "migrations": [{ "tag": "v1", "new_sqlite_classes": ["Room"] }, { "tag": "v2", "new_sqlite_classes": ["Hall"] }] }"#;
+
+fn app(serve: &Serve, text: &str) -> PathBuf {
+    let code = CODE.replace("TEXT", &json!(text).to_string());
+    let files = [
+        ("index.js", code.as_str()),
+        ("wrangler.jsonc", CONFIG),
+        ("public/a.txt", "asset"),
+        ("migrations/0001_a.sql", "CREATE TABLE a (x);"),
+    ];
+    serve.project("app", &files)
+}
+
+fn command(serve: &Serve, recorder: &Recorder, dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.arg("deploy").arg(dir).args(["--target", &recorder.api]);
+    command.env("CLOUDFLARE_ACCOUNT_ID", &serve.account).env("CLOUDFLARE_API_TOKEN", &serve.token);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn finish(child: Child) -> Ran {
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+}
+
+fn deploy(serve: &Serve, recorder: &Recorder, dir: &Path) -> Ran {
+    finish(command(serve, recorder, dir).spawn().unwrap())
+}
+
+fn says(serve: &Serve) -> String {
+    serve.get("app.main.localhost", "/").text()
+}
+
+#[test]
+fn a_class_that_is_there_is_left_out_and_a_moved_tag_is_read_again() {
+    let serve = serve();
+    let recorder = recorder(&serve.api);
+    // Somebody has deployed the first class by hand, without tags: the stored tag is none, and the class is there (10074).
+    let dir = app(&serve, "one ");
+    let form = "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n\
+        {\"main_module\":\"m.js\",\"compatibility_date\":\"2026-07-01\",\"migrations\":{\"new_sqlite_classes\":[\"Room\"]}}\r\n\
+        --B\r\nContent-Disposition: form-data; name=\"m.js\"; filename=\"m.js\"\r\nContent-Type: application/javascript+module\r\n\r\n\
+        import { DurableObject } from \"cloudflare:workers\";\nexport class Room extends DurableObject {}\nexport default { fetch() {} };\r\n--B--\r\n";
+    let token = format!("Bearer {}", serve.token);
+    let headers = [("authorization", token.as_str()), ("content-type", "multipart/form-data; boundary=B")];
+    let path = format!("/accounts/{}/workers/scripts/app", serve.account);
+    let put = serve.raw_call("PUT", &path, &headers, Some(form.as_bytes()));
+    assert_eq!(put.status, 200, "{}", put.text());
+    let ran = deploy(&serve, &recorder, &dir);
+    assert!(
+        ran.success && ran.text.contains("the class Room is there already (10074)"),
+        "{}\n{}",
+        ran.text,
+        serve.output()
+    );
+    assert_eq!(says(&serve), "one room");
+    let puts: Vec<String> = recorder
+        .take()
+        .iter()
+        .filter(|request| request.method == "PUT" && request.path.contains("scripts/app?"))
+        .map(|request| String::from_utf8_lossy(&request.body).into_owned())
+        .collect();
+    assert_eq!(puts.len(), 2, "tried once more");
+    assert!(puts[0].contains(r#"{"new_sqlite_classes":["Room"]}"#));
+    assert!(puts[1].contains(r#""steps":[{},{"new_sqlite_classes":["Hall"]}]"#), "{}", puts[1]);
+
+    // The answer to an upload with migrations is lost: the second try is refused with 10079, and what is left is sent.
+    let serve = crate::harness::serve::serve();
+    let recorder = crate::harness::recorder::recorder(&serve.api);
+    let dir = app(&serve, "two ");
+    recorder.spoil("PUT", "scripts/app?", Fault::Deaf);
+    let ran = deploy(&serve, &recorder, &dir);
+    assert!(ran.success && ran.text.contains("(10079)"), "{}\n{}", ran.text, serve.output());
+    assert_eq!(says(&serve), "two room");
+}
+
+#[test]
+fn uploads_survive_limits_errors_and_broken_connections() {
+    let serve = serve();
+    let recorder = recorder(&serve.api);
+    let dir = app(&serve, "one ");
+    let busy = r#"{"success":false,"errors":[{"code":10013,"message":"busy"}],"result":null}"#;
+    recorder.spoil("GET", "/workers/services/app", Fault::Answer(503, busy));
+    recorder.spoil("POST", "/storage/kv/namespaces", Fault::Answer(429, busy));
+    recorder.spoil("POST", "/assets-upload-session", Fault::Cut(10));
+    recorder.spoil("POST", "/assets/upload?", Fault::Cut(100));
+    recorder.spoil("PUT", "scripts/app?", Fault::Cut(300));
+    let ran = deploy(&serve, &recorder, &dir);
+    assert!(ran.success, "{}\n{}", ran.text, serve.output());
+    assert_eq!(says(&serve), "one room");
+    assert_eq!(serve.get("app.main.localhost", "/a.txt").text(), "asset");
+    // The version's answer is lost: it is not known whether it is there, so it is not sent again by itself.
+    app(&serve, "two ");
+    recorder.spoil("POST", "/versions?", Fault::Deaf);
+    let ran = deploy(&serve, &recorder, &dir);
+    assert!(
+        !ran.success && ran.text.contains("the connection to") && ran.text.contains("not done: request"),
+        "{}",
+        ran.text
+    );
+    assert_eq!(says(&serve), "one room");
+    let ran = deploy(&serve, &recorder, &dir);
+    assert!(ran.success, "{}", ran.text);
+    assert_eq!(says(&serve), "two room");
+}
+
+#[test]
+fn a_refusal_is_reported_in_full_with_what_was_done_and_what_not() {
+    let serve = serve();
+    let recorder = recorder(&serve.api);
+    let dir = app(&serve, "one ");
+    std::fs::write(dir.join("index.js"), CODE.replace("TEXT", "''") + "\nthrow new Error('not today');")
+        .unwrap();
+    let ran = deploy(&serve, &recorder, &dir);
+    assert!(!ran.success);
+    for part in [
+        "script app: PUT",
+        "failed with HTTP 400",
+        "not today",
+        "[code: 10021]",
+        "done: KV namespace app-kv, D1 database app-db, migrations of app-db, static assets",
+        "not done: address below the account's domain, schedules, request",
+        "`skep deploy` again goes on from here",
+    ] {
+        assert!(ran.text.contains(part), "{part}\n{}", ran.text);
+    }
+    app(&serve, "one ");
+    let ran = deploy(&serve, &recorder, &dir);
+    assert!(ran.success && ran.text.contains("keep   KV namespace app-kv"), "{}", ran.text);
+    assert_eq!(says(&serve), "one room");
+}
+
+/// The calls that change something, one per step; `/query` reads what is applied before it changes something.
+const STEPS: [(&str, &str, usize); 7] = [
+    ("POST", "/storage/kv/namespaces", 0),
+    ("POST", "/d1/database", 0),
+    ("POST", "/query", 1),
+    ("POST", "/assets-upload-session", 0),
+    ("PUT", "scripts/app?", 0),
+    ("POST", "/subdomain", 0),
+    ("PUT", "/schedules", 0),
+];
+
+#[test]
+fn ctrl_c_ends_a_deploy_after_its_step_and_the_next_one_goes_on() {
+    let serve = serve();
+    let recorder = recorder(&serve.api);
+    let dir = app(&serve, "one ");
+    for (n, (method, path, reads)) in STEPS.into_iter().enumerate() {
+        let pid = Arc::new(AtomicU32::new(0));
+        let own = pid.clone();
+        let interrupt = move || {
+            while own.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            signal(own.load(Ordering::Relaxed), "INT");
+            // The signal is there before the answer is.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        };
+        recorder.spoil_after(reads, method, path, Fault::First(Arc::new(interrupt)));
+        let child = command(&serve, &recorder, &dir).spawn().unwrap();
+        pid.store(child.id(), Ordering::Relaxed);
+        let ran = finish(child);
+        assert!(!ran.success && ran.text.contains("the deploy was stopped"), "{method} {path}: {}", ran.text);
+        assert!(ran.text.contains("not done: "), "{}", ran.text);
+        let is_later = |method: &str, path: &str| {
+            STEPS.iter().skip(n + 1).any(|(m, p, reads)| *reads == 0 && *m == method && path.contains(p))
+        };
+        let started = recorder.take().into_iter().find(|request| is_later(&request.method, &request.path));
+        assert!(started.is_none(), "{method} {path}: {started:?}");
+    }
+    let ran = deploy(&serve, &recorder, &dir);
+    assert!(ran.success, "{}", ran.text);
+    assert_eq!(says(&serve), "one room");
+    let namespaces: Value = serve.call("GET", "/storage/kv/namespaces", None).json();
+    assert_eq!(namespaces["result"].as_array().unwrap().len(), 1, "made once");
+}
