@@ -150,6 +150,7 @@ impl Generation {
 
     async fn come_up(spec: &CellSpec, coming: Coming) -> Result<Arc<Self>, StartError> {
         let Coming { log, folder, started, sockets, servers, counted, group } = coming;
+        let group = group.map(Arc::new);
         let Started { process, mut control, stdout, stderr } = started;
         let pid = process.id();
         let killer = process.killer()?;
@@ -166,14 +167,14 @@ impl Generation {
         };
         let readers = [tokio::spawn(reader.clone().read(stdout)), tokio::spawn(reader.read(stderr))];
         let (ended_tx, ended) = watch::channel(None);
-        let blamed = offence.clone();
+        let (blamed, own_group) = (offence.clone(), group.clone());
         tokio::spawn(async move {
             // Its output ends when it does: the engine starts no processes that could hold it open.
             for reader in readers {
                 let _ = reader.await;
             }
             let how = process.reap().await.map_or_else(|e| e.to_string(), |status| status.to_string());
-            if group.is_some_and(|group| group.ran_out_of_memory()) {
+            if own_group.is_some_and(|group| group.ran_out_of_memory()) {
                 let _ = blamed.set(Exceeded::Memory);
             }
             ended_tx.send_replace(Some(how));
@@ -181,7 +182,7 @@ impl Generation {
 
         let watched = match spec.limits {
             Some(limits) => {
-                Some(Watched { pid, killer: killer.try_clone()?, limits, offence: offence.clone() })
+                Some(Watched { pid, killer: killer.try_clone()?, limits, offence: offence.clone(), group })
             }
             None => None,
         };

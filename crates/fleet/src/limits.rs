@@ -131,6 +131,8 @@ pub(crate) struct Watch {
     pause: Duration,
 }
 
+/// Nobody waits for the rest of a computation as for a request: after this it may take longer.
+const STUCK: Duration = Duration::from_millis(60);
 const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(250);
 
@@ -170,6 +172,11 @@ impl Watch {
         }
     }
 
+    /// Whether its code does not give others their turn: it has no claim to the CPU before those that do.
+    pub fn is_stuck(&self) -> bool {
+        self.asked && self.last.saturating_sub(self.free) >= STUCK
+    }
+
     /// When to look again: soon while it works, rarely while it rests.
     pub fn pause(&self) -> Duration {
         self.pause
@@ -200,6 +207,7 @@ mod tests {
         assert_eq!(watch.note(sample(70)), Verdict::Ask);
         for ms in [110, 500, 1060] {
             assert_eq!(watch.note(sample(ms)), Verdict::Fine, "{ms}");
+            assert_eq!(watch.is_stuck(), ms > 130);
         }
         assert_eq!(watch.note(sample(1080)), Verdict::End(Exceeded::Cpu));
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use skep_sandbox::Group;
 use skep_wire::{UnixClient, empty, read_all};
 use tokio::sync::Notify;
 
@@ -21,6 +22,7 @@ pub(crate) struct Watched {
     pub killer: Killer,
     pub limits: Limits,
     pub offence: Offence,
+    pub group: Option<Arc<Group>>,
 }
 
 impl Watched {
@@ -49,6 +51,7 @@ impl Watched {
     pub(crate) async fn running(self, events: Arc<UnixClient>, busy: Arc<Notify>) {
         let mut watch = Watch::new(self.limits);
         let mut asked: Option<tokio::task::JoinHandle<bool>> = None;
+        let mut last = false;
         loop {
             if tokio::time::timeout(watch.pause(), busy.notified()).await.is_ok() {
                 watch.wake();
@@ -65,6 +68,10 @@ impl Watched {
                 Verdict::Fine => {}
                 Verdict::Ask => asked = Some(tokio::spawn(is_alive(events.clone()))),
                 Verdict::End(exceeded) => return self.end(exceeded),
+            }
+            if let Some(group) = self.group.as_ref().filter(|_| last != watch.is_stuck()) {
+                last = watch.is_stuck();
+                group.run_last(last);
             }
         }
     }

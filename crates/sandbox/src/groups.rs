@@ -100,6 +100,16 @@ impl Group {
         self.folders.iter().map(|folder| folder.join("cgroup.procs")).collect()
     }
 
+    /// Has its processes run only when no others want to, or as others do. Not every kernel can.
+    pub fn run_last(&self, last: bool) {
+        for folder in &self.folders {
+            let file = folder.join("cpu.idle");
+            if file.exists() {
+                let _ = std::fs::write(file, if last { "1" } else { "0" });
+            }
+        }
+    }
+
     /// Whether the kernel has ended a process in it for want of memory.
     pub fn ran_out_of_memory(&self) -> bool {
         let files = self.folders.iter().flat_map(|f| [f.join("memory.events"), f.join("memory.oom_control")]);
@@ -281,6 +291,11 @@ mod tests {
         assert!(!group.ran_out_of_memory());
         std::fs::write(own.join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
         assert!(group.ran_out_of_memory());
+        group.run_last(true);
+        assert!(!own.join("cpu.idle").exists(), "this kernel cannot");
+        std::fs::write(own.join("cpu.idle"), "0").unwrap();
+        group.run_last(true);
+        assert_eq!(read(&own.join("cpu.idle")), "1");
     }
 
     #[test]
