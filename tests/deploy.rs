@@ -125,7 +125,7 @@ fn the_platform_is_deployed_with_a_tenant_in_its_namespace() {
     );
     let namespace = ["--dispatch-namespace", "tenants", "--var", "WHO:Ada"];
     let missing = try_deploy(&serve, &tenant, &namespace);
-    assert!(missing.text.contains("these secrets are required and not set: KEY"), "{}", missing.text);
+    assert!(missing.text.contains("the secret KEY is required and not set"), "{}", missing.text);
     let secrets = tenant.join("secrets.env");
     let with_secrets = [&namespace[..], &["--secrets-file", secrets.to_str().unwrap()]].concat();
     let plan = serve.send("PUT", "platform.main.localhost", "/tenants/ada", &[], Some(br#"{"plan":"pro"}"#));
@@ -135,4 +135,89 @@ fn the_platform_is_deployed_with_a_tenant_in_its_namespace() {
     // The secret stays, and migrations that are applied are not sent again.
     deploy(&serve, &tenant, &namespace);
     assert_eq!(serve.get("ada.tenants.localhost", "/").text(), "hello from Ada, k3y");
+}
+
+#[test]
+fn a_project_says_what_it_needs_and_gets_its_domain_and_templates() {
+    let serve = serve();
+    let code = "export default { fetch: (r, env) => Response.json([env.API, env.LEVEL, env.KEY]) };";
+    let config = "{\n  // the name\n  \"name\": \"app\",\n  \"main\": \"index.js\", \"compatibility_date\": \"2026-07-01\"\n}\n";
+    let settings = r#"
+        [variables.API]
+        type = "url"
+        description = "where the backend is"
+        [variables.LEVEL]
+        type = "number"
+        default = 3
+        [variables.KEY]
+        secret = true
+        [domain]
+        variable = "APP_DOMAIN"
+        [templates]
+        dir = "templates"
+        bucket = "app-templates"
+        prefix = "t/"
+    "#;
+    let dir = serve.project(
+        "app",
+        &[
+            ("index.js", code),
+            ("wrangler.jsonc", config),
+            ("skep.deploy.toml", settings),
+            ("templates/a/index.html", "<h1>a</h1>"),
+            ("templates/b.txt", "b"),
+        ],
+    );
+    let run = |variables: &[(&str, &str)], args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+        command
+            .arg("deploy")
+            .arg(&dir)
+            .args(["--target", "skep", "--data"])
+            .arg(serve.dir.path().join("data"));
+        let output =
+            command.args(args).envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+    };
+    let missing = run(&[("LEVEL", "high")], &[]);
+    for part in [
+        "API is not set: where the backend is",
+        "LEVEL is not a number",
+        "the secret KEY is required and not set",
+    ] {
+        assert!(!missing.success && missing.text.contains(part), "{part}\n{}", missing.text);
+    }
+
+    let all = [("API", "https://api.test"), ("KEY", "k3y"), ("APP_DOMAIN", "app.example.com")];
+    let dry = run(&all, &["--dry-run"]);
+    for line in
+        ["-  \"main\": \"index.js\"", "+  \"workers_dev\": false", "custom domains", "*.app.example.com/*"]
+    {
+        assert!(dry.success && dry.text.contains(line), "{line}\n{}", dry.text);
+    }
+    let file = || std::fs::read_to_string(dir.join("wrangler.jsonc")).unwrap();
+    assert_eq!(file(), config, "a dry run edits nothing");
+
+    let done = run(&all, &["--templates", "--no-smoke"]);
+    assert!(done.success && done.text.contains("2 files sent, 0 deleted"), "{}", done.text);
+    assert!(file().contains("// the name") && file().contains("\"app.example.com\""), "{}", file());
+    for host in ["app.example.com", "preview-1.app.example.com"] {
+        assert_eq!(serve.get(host, "/").json(), json!(["https://api.test", 3, "k3y"]), "{host}");
+    }
+    assert_ne!(serve.get("app.main.localhost", "/").status, 200);
+    let object = |key: &str| serve.call("GET", &format!("/r2/buckets/app-templates/objects/t/{key}"), None);
+    assert_eq!(object("a/index.html").text(), "<h1>a</h1>");
+    assert_eq!(object("a/index.html").header("content-type"), "text/html; charset=utf-8");
+
+    // The domain goes; a template changes, another one goes; the secret stays.
+    std::fs::remove_file(dir.join("templates/b.txt")).unwrap();
+    std::fs::write(dir.join("templates/a/index.html"), "<h1>A</h1>").unwrap();
+    let done = run(&all[..1], &["--templates"]);
+    assert!(done.success && done.text.contains("1 files sent, 1 deleted"), "{}", done.text);
+    assert!(!file().contains("routes") && file().contains("\"workers_dev\": true"), "{}", file());
+    assert_eq!(serve.get("app.main.localhost", "/").json(), json!(["https://api.test", 3, "k3y"]));
+    assert_eq!((object("a/index.html").text().as_str(), object("b.txt").status), ("<h1>A</h1>", 404));
+    let manifest = object("manifest.json").json();
+    assert_eq!(manifest["files"].as_object().unwrap().len(), 1);
 }

@@ -20,7 +20,7 @@ static BY_EXTENSION: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::n
 
 /// The `Content-Type` of the file at `path` (slashes, case ignored), as wrangler uploads it: text types carry
 /// their charset; `None` when the extension is unknown.
-pub(crate) fn content_type(path: &str) -> Option<String> {
+pub fn content_type(path: &str) -> Option<String> {
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
     let (stem, extension) = name.rsplit_once('.')?;
     if stem.is_empty() {

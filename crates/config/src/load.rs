@@ -23,6 +23,8 @@ pub struct LoadOptions {
     /// The configuration is to be deployed, perhaps to Cloudflare: keys that only `skep dev` lacks are no errors, and
     /// files with variables for development are not read.
     pub deploying: bool,
+    /// Taken instead of the file's content: what it would be after an edit.
+    pub text: Option<String>,
 }
 
 /// A configuration and what is to be said of it.
@@ -56,13 +58,16 @@ pub fn find(dir: &Path) -> Option<PathBuf> {
 
 /// Loads the configuration at `path`.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
-    let text = std::fs::read_to_string(path).map_err(|e| Diagnostic {
-        severity: Severity::Error,
-        message: format!("cannot read the configuration: {e}"),
-        path: path.to_owned(),
-        place: None,
-        help: None,
-    })?;
+    let text = match &options.text {
+        Some(text) => text.clone(),
+        None => std::fs::read_to_string(path).map_err(|e| Diagnostic {
+            severity: Severity::Error,
+            message: format!("cannot read the configuration: {e}"),
+            path: path.to_owned(),
+            place: None,
+            help: None,
+        })?,
+    };
     let source = Source { path: path.to_owned(), text };
     let top = parse(&source)?;
     if !matches!(top.value, Value::Object(_)) {
@@ -97,6 +102,11 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
         config.name = folder_name(dir);
     }
     Ok(Loaded { config, raw: root.to_json(), service, notes: problems })
+}
+
+/// A JSONC or TOML text, by the ending of `path`, as plain JSON.
+pub fn to_json(path: &Path, text: &str) -> Result<serde_json::Value, Diagnostics> {
+    Ok(parse(&Source { path: path.to_owned(), text: text.to_owned() })?.to_json())
 }
 
 /// The files beside the configuration that [`load`] reads too.

@@ -110,7 +110,7 @@ const SINGLES: &[(&str, &str)] = &[
 fn variables(project: &Project) -> Vec<Json> {
     let mut vars: Map<String, Json> = project.raw["vars"].as_object().cloned().unwrap_or_default();
     for (name, value) in &project.vars {
-        vars.insert(name.clone(), value.clone().into());
+        vars.insert(name.clone(), value.clone());
     }
     vars.retain(|name, _| !project.secrets.contains_key(name));
     let variable = |(name, value): (String, Json)| match value {

@@ -9,7 +9,7 @@ use crate::project::Project;
 use crate::remote::{self, Remote, script_path};
 use crate::resources::{self, Kind, Resource};
 use crate::script::{self, Upload};
-use crate::{assets, d1, metadata, smoke, survey, triggers, upload};
+use crate::{assets, d1, metadata, smoke, survey, templates, triggers, upload};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -170,6 +170,11 @@ impl<'a> Deploy<'a> {
                 );
                 self.assets_token = Some(uploaded.token);
                 Ok(detail)
+            }
+            Step::Templates => {
+                let Some(files) = &project.templates else { return Ok(String::new()) };
+                let progress = |done, total| reporter.progress(done, total);
+                templates::publish(client, files, &progress).await
             }
             Step::Script => self.script(reporter).await,
             Step::Subdomain => {

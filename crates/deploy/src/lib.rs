@@ -12,6 +12,7 @@ mod bindings;
 mod client;
 mod d1;
 mod deploy;
+pub mod domain;
 mod envelope;
 mod error;
 mod form;
@@ -25,8 +26,10 @@ mod retry;
 mod script;
 #[cfg(test)]
 mod server_tests;
+mod settings;
 mod smoke;
 mod survey;
+mod templates;
 mod triggers;
 mod upload;
 
@@ -36,5 +39,6 @@ pub use envelope::Envelope;
 pub use error::{ApiError, ApiErrorKind, ApiMessage};
 pub use form::Form;
 pub use plan::{Action, Plan, Planned, Step};
-pub use project::{AssetFile, AssetFiles, Project};
+pub use project::{AssetFile, AssetFiles, Project, TemplateFile, TemplateFiles};
 pub use retry::RetryPolicy;
+pub use settings::{Domain, Profile, Settings, Templates, Values, Variable, VariableKind};

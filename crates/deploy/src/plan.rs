@@ -9,6 +9,8 @@ pub enum Step {
     Create(usize),
     /// Applies the pending SQL migrations of a resource.
     Migrate(usize),
+    /// Publishes templates to their bucket.
+    Templates,
     /// Uploads static assets that the server lacks.
     Assets,
     /// Uploads the code and puts it in force.

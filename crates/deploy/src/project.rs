@@ -16,16 +16,22 @@ pub struct Project {
     pub raw: Json,
     /// The name that all environments of the file have in common.
     pub service: Option<String>,
-    /// Variables of the command line, over those of the configuration.
-    pub vars: Vec<(String, String)>,
+    /// Variables over those of the configuration.
+    pub vars: Vec<(String, Json)>,
     /// The code; `None` for assets alone.
     pub code: Option<Bundle>,
     /// The static assets.
     pub assets: Option<AssetFiles>,
     /// The SQL migrations of each D1 binding, in order: names and texts.
     pub d1_migrations: BTreeMap<String, Vec<(String, String)>>,
+    /// Files that are published to a bucket.
+    pub templates: Option<TemplateFiles>,
     /// Secrets that come with this deploy.
     pub secrets: BTreeMap<String, String>,
+    /// Secrets that have to be on the server if they do not come with this deploy, beside those in `secrets.required`.
+    pub required_secrets: Vec<String>,
+    /// What is missing or wrong: told together with what else is found before the first step.
+    pub problems: Vec<String>,
 }
 
 /// Static assets on the disk.
@@ -37,6 +43,30 @@ pub struct AssetFiles {
     pub redirects: Option<String>,
     /// The text of `_headers`.
     pub headers: Option<String>,
+}
+
+/// Files for a bucket.
+#[derive(Clone, Debug, Default)]
+pub struct TemplateFiles {
+    /// The bucket.
+    pub bucket: String,
+    /// What keys begin with.
+    pub prefix: String,
+    /// The files, by their path from the folder on.
+    pub files: Vec<TemplateFile>,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct TemplateFile {
+    /// From the folder on, with slashes.
+    pub path: String,
+    /// Where it is.
+    pub file: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, in hex.
+    pub sha256: String,
 }
 
 /// One asset.

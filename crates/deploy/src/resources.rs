@@ -127,6 +127,19 @@ pub(crate) fn needed(project: &Project, dispatch_namespace: Option<&str>) -> Vec
     if let Some(name) = dispatch_namespace {
         add(Kind::Dispatch, &Json::Null, Some(name), None);
     }
+    if let Some(templates) = &project.templates
+        && !all.iter().any(|other| other.kind == Kind::R2 && other.name == templates.bucket)
+    {
+        let (binding, asked, id, jurisdiction) = (None, None, None, None);
+        all.push(Resource {
+            kind: Kind::R2,
+            binding,
+            name: templates.bucket.clone(),
+            asked,
+            id,
+            jurisdiction,
+        });
+    }
     all
 }
 

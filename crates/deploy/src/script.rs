@@ -39,7 +39,13 @@ pub(crate) fn content_tag(digest: &str) -> String {
 /// Secrets that have to be there already.
 pub(crate) fn required_secrets(project: &Project) -> Vec<String> {
     let required = project.list(&["secrets", "required"]).iter().filter_map(|name| name.as_str());
-    required.filter(|name| !project.secrets.contains_key(*name)).map(str::to_owned).collect()
+    let mut names: Vec<String> = Vec::new();
+    for name in required.chain(project.required_secrets.iter().map(String::as_str)) {
+        if !project.secrets.contains_key(name) && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 /// The metadata, but for the assets' token.

@@ -8,7 +8,7 @@ use crate::plan::{Action, Step};
 use crate::project::Project;
 use crate::remote;
 use crate::resources::{self, Kind, Resource};
-use crate::{d1, metadata, script, triggers, upload};
+use crate::{d1, metadata, script, templates, triggers, upload};
 
 /// Reads the script's state and looks every resource up.
 pub(crate) async fn read(deploy: &mut Deploy<'_>) -> Result<(), String> {
@@ -29,27 +29,30 @@ pub(crate) async fn read(deploy: &mut Deploy<'_>) -> Result<(), String> {
     let mut all = resources::needed(project, namespace);
     let before = &deploy.remote.bindings;
     try_join_all(all.iter_mut().map(|resource| resource.find(client, before))).await.map_err(text)?;
-    let missing: Vec<String> = all
-        .iter()
-        .filter(|resource| deploy.options.strict_ids && resource.id.is_none() && resource.has_foreign_id())
-        .map(|own| format!("{} {}", own.kind.title(), own.asked.as_deref().unwrap_or_default()))
-        .collect();
-    if !missing.is_empty() {
-        return Err(format!("the configuration names what is not in this account: {}", missing.join(", ")));
-    }
-    let secrets = script::required_secrets(project);
-    let missing: Vec<&str> =
-        secrets.iter().filter(|name| !deploy.remote.secrets.contains(name)).map(String::as_str).collect();
-    if !missing.is_empty() {
-        return Err(format!(
-            "these secrets are required and not set: {}. Give them with --secrets-file",
-            missing.join(", ")
-        ));
+    let problems = problems(deploy, &all);
+    if !problems.is_empty() {
+        return Err(format!("this project cannot be deployed yet:\n  {}", problems.join("\n  ")));
     }
     let pending = all.iter().map(|resource| pending(deploy, resource));
     let pending = try_join_all(pending).await.map_err(text)?;
     (deploy.resources, deploy.pending) = (all, pending);
     Ok(())
+}
+
+/// Everything that stands in the way and is known before the first step.
+fn problems(deploy: &Deploy<'_>, resources: &[Resource]) -> Vec<String> {
+    let mut problems = deploy.project.problems.clone();
+    let secrets = script::required_secrets(deploy.project);
+    let missing = secrets.iter().filter(|name| !deploy.remote.secrets.contains(name));
+    problems.extend(
+        missing.map(|name| format!("the secret {name} is required and not set: give it with --secrets-file")),
+    );
+    let foreign = resources.iter().filter(|own| own.id.is_none() && own.has_foreign_id());
+    problems.extend(foreign.filter(|_| deploy.options.strict_ids).map(|own| {
+        let id = own.asked.as_deref().unwrap_or_default();
+        format!("the configuration names the {} {id}, which is not in this account", own.kind.title())
+    }));
+    problems
 }
 
 /// The migrations that a database lacks.
@@ -83,6 +86,7 @@ pub(crate) async fn plan(deploy: &mut Deploy<'_>) -> Result<(), String> {
         let name = deploy.resources.get(at).map(|own| own.name.as_str()).unwrap_or_default();
         deploy.plan.add(Step::Migrate(at), Action::Change, format!("migrations of {name}"), names.join(", "));
     }
+    plan_templates(deploy).await.map_err(|error| error.to_string())?;
     plan_script(deploy);
     if deploy.options.dispatch_namespace.is_none() {
         plan_addresses(deploy);
@@ -91,6 +95,24 @@ pub(crate) async fn plan(deploy: &mut Deploy<'_>) -> Result<(), String> {
             deploy.plan.add(Step::Smoke, Action::Check, "request", "whether the worker answers");
         }
     }
+    Ok(())
+}
+
+async fn plan_templates(deploy: &mut Deploy<'_>) -> Result<(), ApiError> {
+    let Some(own) = &deploy.project.templates else { return Ok(()) };
+    let bucket = deploy.resources.iter().find(|r| r.kind == Kind::R2 && r.name == own.bucket);
+    let exists = bucket.is_some_and(|bucket| bucket.id.is_some());
+    let manifest = if exists { templates::manifest(deploy.client, own).await? } else { None };
+    let (changed, gone) = templates::changes(own, manifest.as_ref());
+    let action = match (&manifest, changed.is_empty() && gone.is_empty()) {
+        (None, _) => Action::Create,
+        (Some(_), true) => Action::Keep,
+        (Some(_), false) => Action::Change,
+    };
+    let bytes = changed.iter().map(|file| file.size).sum();
+    let detail =
+        format!("{} of {} files, {}, {} to delete", changed.len(), own.files.len(), size(bytes), gone.len());
+    deploy.plan.add(Step::Templates, action, format!("templates in {}", own.bucket), detail);
     Ok(())
 }
 

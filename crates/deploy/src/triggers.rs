@@ -73,7 +73,8 @@ async fn zone_by_zone(client: &Client, script: &str, routes: &[Json]) -> Result<
     Ok(())
 }
 
-async fn zone_of(client: &Client, route: &Json) -> Result<Option<String>, ApiError> {
+/// The zone that a route is in: by its own words, or by the longest known name that its host ends in.
+pub(crate) async fn zone_of(client: &Client, route: &Json) -> Result<Option<String>, ApiError> {
     if let Some(id) = route["zone_id"].as_str() {
         return Ok(Some(id.to_owned()));
     }

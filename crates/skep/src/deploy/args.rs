@@ -18,7 +18,7 @@ pub struct DeployArgs {
     /// The environment of the configuration to use
     #[arg(short, long, value_name = "NAME")]
     pub env: Option<String>,
-    /// Where to: `skep` (the node whose data folder is --data), `cloudflare`, or the URL of an API. The account and the
+    /// Where to: `skep` (the node whose data folder is --data), `cloudflare`, a target of skep.deploy.toml, or the URL of an API. The account and the
     /// token come from CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, for `skep` from the data folder
     /// [default: CLOUDFLARE_API_BASE_URL, or `cloudflare` if there is a token, else `skep`]
     #[arg(short, long, value_name = "TARGET")]
@@ -41,6 +41,9 @@ pub struct DeployArgs {
     /// A variable as NAME:VALUE; goes before those of the configuration
     #[arg(long = "var", value_name = "NAME:VALUE", value_parser = parse_var)]
     pub vars: Vec<(String, String)>,
+    /// Publish the templates of skep.deploy.toml to their bucket
+    #[arg(long)]
+    pub templates: bool,
     /// Keep variables that were set elsewhere
     #[arg(long)]
     pub keep_vars: bool,

@@ -3,7 +3,9 @@
 mod args;
 mod project;
 mod report;
+mod surroundings;
 mod target;
+mod templates;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,16 +21,28 @@ use target::{Kind, Target};
 
 /// Runs `skep deploy`.
 pub async fn run(args: DeployArgs) -> Result<(), String> {
-    let loaded = project::load(&args)?;
-    let target = Target::find(&args, &loaded.raw, |name| std::env::var(name).ok())?;
-    let client = target.client(|name| std::env::var(name).ok()).await?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let loaded = project::load(&args, None)?;
+    let settings = surroundings::settings(&loaded.config.path)?;
+    let target = Target::find(&args, &settings, &loaded.raw, variable)?;
+    let client = target.client(variable).await?;
     let quiet = args.json;
-    let project = project::build(loaded, &args, |line| {
+    let print = |line: &str| {
         if !quiet {
             say(line)
         }
-    })
-    .await?;
+    };
+    let loaded = surroundings::with_domain(loaded, &args, &settings, &client, variable, print).await?;
+    let mut project = project::build(loaded, &args, &settings, variable, print).await?;
+    let published = match settings.templates.as_ref().filter(|_| args.templates) {
+        None => None,
+        Some(own) => Some(templates::read(own, &project.config.dir).await?),
+    };
+    // The clone, if there is one, lives as long as this.
+    let _clone = published.map(|(files, clone)| {
+        project.templates = Some(files);
+        clone
+    });
     let options = DeployOptions {
         dispatch_namespace: args.dispatch_namespace.clone(),
         keep_vars: args.keep_vars,

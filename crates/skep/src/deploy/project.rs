@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use skep_assets::Assets;
 use skep_bundle::Bundle;
 use skep_config::{LoadOptions, Loaded, WorkerConfig};
-use skep_deploy::{AssetFile, AssetFiles, Project};
+use skep_deploy::{AssetFile, AssetFiles, Project, Settings};
 use skep_toolchain::Toolchain;
 
 use super::args::DeployArgs;
@@ -16,14 +16,14 @@ use crate::bundling::{bundler, install_dependencies};
 use crate::terminal::{Style, paint};
 
 /// The longest file of settings: a configuration, secrets, `_headers`.
-const MAX_TEXT: u64 = 4 << 20;
+pub const MAX_TEXT: u64 = 4 << 20;
 /// The longest SQL migration.
 const MAX_MIGRATION: u64 = 64 << 20;
 /// The largest script, all modules together: Cloudflare takes 64 MiB before compression.
 const MAX_CODE: usize = 128 << 20;
 
-/// Reads the configuration.
-pub fn load(args: &DeployArgs) -> Result<Loaded, String> {
+/// Reads the configuration; `text` is taken instead of the file's content.
+pub fn load(args: &DeployArgs, text: Option<String>) -> Result<Loaded, String> {
     let dir = std::path::absolute(&args.dir).unwrap_or_else(|_| args.dir.clone());
     let path = match &args.config {
         Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
@@ -31,13 +31,20 @@ pub fn load(args: &DeployArgs) -> Result<Loaded, String> {
             format!("there is no wrangler.json, wrangler.jsonc or wrangler.toml in {}", dir.display())
         })?,
     };
-    let options = LoadOptions { environment: args.env.clone(), vars: args.vars.clone(), deploying: true };
+    let options =
+        LoadOptions { environment: args.env.clone(), vars: args.vars.clone(), deploying: true, text };
     limited(&path, MAX_TEXT)?;
     skep_config::load(&path, &options).map_err(|e| e.to_string())
 }
 
 /// Builds the code, lists the assets, reads migrations and secrets.
-pub async fn build(loaded: Loaded, args: &DeployArgs, print: impl Fn(&str)) -> Result<Project, String> {
+pub async fn build(
+    loaded: Loaded,
+    args: &DeployArgs,
+    settings: &Settings,
+    variable: impl Fn(&str) -> Option<String>,
+    print: impl Fn(&str),
+) -> Result<Project, String> {
     for note in &loaded.notes {
         print(&paint(Style::Yellow, &note.to_string()));
     }
@@ -49,7 +56,19 @@ pub async fn build(loaded: Loaded, args: &DeployArgs, print: impl Fn(&str)) -> R
             crate::dates::today()
         ));
     }
-    let secrets = args.secrets_file.as_deref().map(secrets).transpose()?.unwrap_or_default();
+    let mut secrets = args.secrets_file.as_deref().map(secrets).transpose()?.unwrap_or_default();
+    let given = |name: &str| {
+        let own = args.vars.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        own.or_else(|| secrets.get(name).cloned()).or_else(|| variable(name))
+    };
+    let values = settings.values(given, &loaded.raw["vars"]);
+    secrets.extend(values.secrets);
+    let mut vars = values.vars;
+    for (name, value) in args.vars.iter().filter(|(name, _)| !secrets.contains_key(name)) {
+        if vars.iter().all(|(known, _)| known != name) {
+            vars.push((name.clone(), value.clone().into()));
+        }
+    }
     let d1_migrations = migrations(&config)?;
     install_dependencies(&config, args.yes, &print).await?;
     let code = code(&config, &print).await?;
@@ -57,7 +76,10 @@ pub async fn build(loaded: Loaded, args: &DeployArgs, print: impl Fn(&str)) -> R
     Ok(Project {
         raw: loaded.raw,
         service: loaded.service,
-        vars: args.vars.clone(),
+        vars,
+        required_secrets: values.required_secrets,
+        problems: values.problems,
+        templates: None,
         config,
         code,
         assets,
@@ -168,7 +190,7 @@ fn secrets(path: &Path) -> Result<BTreeMap<String, String>, String> {
 }
 
 /// A text file of at most `most` bytes.
-fn limited(path: &Path, most: u64) -> Result<String, String> {
+pub fn limited(path: &Path, most: u64) -> Result<String, String> {
     use std::io::Read;
     let failed = |e: std::io::Error| format!("cannot read {}: {e}", path.display());
     let mut text = String::new();

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 use skep_deploy::http::Proxies;
-use skep_deploy::{Client, RetryPolicy};
+use skep_deploy::{Client, RetryPolicy, Settings};
 
 use super::args::DeployArgs;
 use crate::serve::Credentials;
@@ -35,6 +35,7 @@ impl Target {
     /// The target that the command line and the environment say.
     pub fn find(
         args: &DeployArgs,
+        settings: &Settings,
         config: &Json,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
@@ -49,8 +50,14 @@ impl Target {
         if name == "skep" {
             return Self::skep(args);
         }
-        let token = set("CLOUDFLARE_API_TOKEN")
-            .ok_or("CLOUDFLARE_API_TOKEN is not set: it has to hold a token of the API")?;
+        let profile = settings.targets.get(&name);
+        let variable = profile.and_then(|own| own.token_env.as_deref()).unwrap_or("CLOUDFLARE_API_TOKEN");
+        let token = set(variable)
+            .ok_or_else(|| format!("{variable} is not set: it has to hold a token of the API"))?;
+        if let Some(own) = profile {
+            let account = own.account.clone().or_else(|| set("CLOUDFLARE_ACCOUNT_ID"));
+            return Ok(Self { kind: Kind::Url, base: with_path(&own.api), token, account });
+        }
         let own = config["account_id"].as_str().map(str::to_owned);
         let account = set("CLOUDFLARE_ACCOUNT_ID").or(own);
         let (kind, base) = match name.as_str() {
@@ -137,7 +144,9 @@ mod tests {
         let cli = Cli::parse_from(["skep", "deploy"].iter().chain(args));
         let Command::Deploy(args) = cli.command else { panic!() };
         let config = serde_json::json!({ "account_id": "own" });
-        Target::find(&args, &config, |name| {
+        let staging = serde_json::json!({ "api": "https://staging.test", "account": "s", "token_env": "STAGING_TOKEN" });
+        let settings = Settings::read(serde_json::json!({ "targets": { "staging": staging } })).unwrap();
+        Target::find(&args, &settings, &config, |name| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         })
     }
@@ -162,6 +171,9 @@ mod tests {
         assert!(
             find(&["--target", "cloudflare"], &[]).unwrap_err().contains("CLOUDFLARE_API_TOKEN is not set")
         );
+        let there = find(&["--target", "staging"], &[("STAGING_TOKEN", "st"), token]).unwrap();
+        assert_eq!((there.base.as_str(), there.token.as_str()), ("https://staging.test/client/v4", "st"));
+        assert!(find(&["--target", "staging"], &[token]).unwrap_err().contains("STAGING_TOKEN is not set"));
         assert!(find(&["--target", "moon"], &[token]).unwrap_err().contains("\"moon\""));
         assert!(find(&["--data", "/nowhere"], &[]).unwrap_err().contains("/nowhere/credentials.json"));
     }
