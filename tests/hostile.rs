@@ -95,6 +95,7 @@ export default {
     switch (new URL(request.url).pathname) {
       case "/loop": for (;;);
       case "/promises": for (;;) await null;
+      case "/pauses": for (;;) { for (let n = 0; n < 1e6; n++); await scheduler.wait(0); }
       case "/expression": return new Response(/^(a+)+$/.test("a".repeat(64) + "!"));
     }
     return new Response("fine");
@@ -105,7 +106,7 @@ export default {
 #[test]
 fn an_endless_loop_gets_its_time_and_error_1102() {
     let scene = scene(&json!({ "limits": { "cpu_ms": 200 } }), LOOPS, &[]);
-    for (n, path) in ["/loop", "/promises", "/expression"].into_iter().enumerate() {
+    for (n, path) in ["/loop", "/promises", "/pauses", "/expression"].into_iter().enumerate() {
         scene.recovered();
         let (answer, took) = scene.meanwhile(|| {
             let start = Instant::now();

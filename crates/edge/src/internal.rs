@@ -3,7 +3,7 @@
 use http::header;
 use http_body_util::BodyExt;
 use skep_assets::Decision;
-use skep_fleet::Worker;
+use skep_fleet::{Unavailable, Worker};
 use skep_wire::{Request, Response};
 
 use crate::cell::{Door, Failure, LOST, NO_UPGRADE, is_uncaught, send};
@@ -59,6 +59,7 @@ pub async fn call_worker(worker: &Worker, door: Door, request: Request) -> Resul
     parts.extensions = http::Extensions::new();
     let (mut response, lease) = match send(worker, door, Request::from_parts(parts, body)).await {
         Ok(answered) => answered,
+        Err(Failure::Unavailable(Unavailable::Exceeded)) => return Err(CallError::Lost),
         Err(Failure::Unavailable(why)) => return Err(CallError::Unavailable(why.to_string())),
         Err(Failure::Lost) => return Err(CallError::Lost),
     };

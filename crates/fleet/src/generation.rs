@@ -11,7 +11,7 @@ use serde::Deserialize;
 use skep_runtime::{Shutdown, ShutdownTrigger};
 use skep_sandbox::{Group, GroupLimits, Permissions};
 use skep_wire::{BindingTable, BoxFuture, Service, UnixClient, bind_unix, serve_unix};
-use tokio::io::AsyncBufReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::sync::{Notify, watch};
 
 use crate::fleet::Shared;
@@ -28,6 +28,9 @@ use crate::watch::{Offence, Watched};
 
 /// How long the engine may take from its start to listening.
 const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// What the engine says of a socket is a short line.
+const MAX_CONTROL_LINE: u64 = 16 << 10;
 
 /// An engine needs fewer than ten.
 const MAX_THREADS: u32 = 128;
@@ -214,18 +217,9 @@ impl Generation {
         }
         let events = UnixClient::new(folder.join(EVENTS_SOCKET));
         let busy = Arc::new(Notify::new());
-        if let Some(watched) = watched {
-            let (events, busy, mut ended) = (events.clone(), busy.clone(), ended.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    _ = ended.wait_for(Option::is_some) => {}
-                    () = watched.running(events, busy) => {}
-                }
-            });
-        }
-        Ok(Arc::new(Self {
+        let this = Arc::new(Self {
             http: UnixClient::new(folder.join(HTTP_SOCKET)),
-            events,
+            events: events.clone(),
             outbound: UnixClient::new(folder.join(Exposed::Outbound.socket())),
             folder,
             pid,
@@ -237,13 +231,31 @@ impl Generation {
             last_used: AtomicU64::new(now_ms()),
             _counted: counted,
             idle: Notify::new(),
-            busy,
+            busy: busy.clone(),
             offence,
             retired: watch::Sender::new(false),
             killer,
-            ended,
+            ended: ended.clone(),
             _servers: servers,
-        }))
+        });
+        if let Some(watched) = watched {
+            let (watch, mut ended) = (Arc::downgrade(&this), ended);
+            let one = move || watch.upgrade().and_then(|generation| generation.only_one());
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = ended.wait_for(Option::is_some) => {}
+                    () = watched.running(events, busy, one) => {}
+                }
+            });
+        }
+        Ok(this)
+    }
+
+    /// Says, by a number, which one invocation is in it, with what it does after its response; `None` if there may be
+    /// several. Events of objects come without us.
+    fn only_one(&self) -> Option<u64> {
+        let one = self.in_flight.load(Ordering::SeqCst) <= 1 && self.open.load(Ordering::SeqCst) == 0;
+        (one && !self.has_objects).then(|| self.uses.load(Ordering::Relaxed))
     }
 
     /// What it was ended for, if it used too much.
@@ -515,7 +527,8 @@ async fn wait_listening(
     let mut line = String::new();
     while !sockets.is_empty() {
         line.clear();
-        if control.read_line(&mut line).await.ok()? == 0 {
+        let read = (&mut *control).take(MAX_CONTROL_LINE).read_line(&mut line).await;
+        if read.ok()? == 0 || !line.ends_with('\n') {
             return None;
         }
         let Ok(ControlEvent { event, socket, port }) = serde_json::from_str(&line) else { continue };

@@ -107,6 +107,8 @@ pub(crate) struct Sample {
     pub cpu: Duration,
     /// Memory that is its own.
     pub memory: u64,
+    /// Which one invocation is in it; `None` if there may be several.
+    pub one: Option<u64>,
 }
 
 /// What to do about a process.
@@ -128,6 +130,9 @@ pub(crate) struct Watch {
     free: Duration,
     asked: bool,
     last: Duration,
+    /// The one invocation that was in it at the last look, and what it has used so far.
+    one: Option<u64>,
+    used: Duration,
     pause: Duration,
 }
 
@@ -138,7 +143,15 @@ const LONGEST: Duration = Duration::from_millis(250);
 
 impl Watch {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, free: Duration::ZERO, asked: false, last: Duration::ZERO, pause: SHORTEST }
+        Self {
+            limits,
+            free: Duration::ZERO,
+            asked: false,
+            last: Duration::ZERO,
+            one: None,
+            used: Duration::ZERO,
+            pause: SHORTEST,
+        }
     }
 
     /// It gave a sign of life when it was last looked at.
@@ -159,6 +172,14 @@ impl Watch {
         self.pause = if rests { (self.pause * 2).min(LONGEST) } else { SHORTEST };
         if sample.memory > self.limits.process_memory() {
             return Verdict::End(Exceeded::Memory);
+        }
+        self.used = match sample.one.is_some() && sample.one == self.one {
+            true => self.used + sample.cpu.saturating_sub(before),
+            false => Duration::ZERO,
+        };
+        self.one = sample.one;
+        if self.used >= self.limits.cpu.max(LEAST_CPU) {
+            return Verdict::End(Exceeded::Cpu);
         }
         if !self.asked {
             // What it did before it was asked does not count: rather late than early.
@@ -195,7 +216,7 @@ mod tests {
     const LIMITS: Limits = Limits { memory: 128 << 20, cpu: Duration::from_secs(1) };
 
     fn sample(ms: u64) -> Sample {
-        Sample { cpu: Duration::from_millis(ms), memory: 20 << 20 }
+        Sample { cpu: Duration::from_millis(ms), memory: 20 << 20, one: None }
     }
 
     #[test]
@@ -220,6 +241,22 @@ mod tests {
             assert_eq!(verdict, Verdict::Ask, "{turn}");
             watch.answered();
         }
+    }
+
+    #[test]
+    fn what_one_invocation_uses_with_pauses_is_counted_while_it_is_the_only_one() {
+        let mut watch = Watch::new(LIMITS);
+        let mut cpu = 0;
+        let mut look = |one| {
+            cpu += 400;
+            let verdict = watch.note(Sample { one, ..sample(cpu) });
+            watch.answered();
+            verdict
+        };
+        for one in [Some(1), Some(1), Some(2), Some(2), None, Some(2), Some(3), Some(3), Some(3)] {
+            assert_ne!(look(one), Verdict::End(Exceeded::Cpu));
+        }
+        assert_eq!(look(Some(3)), Verdict::End(Exceeded::Cpu));
     }
 
     #[test]
@@ -252,7 +289,7 @@ mod tests {
     #[test]
     fn memory_counts_without_what_the_engine_needs() {
         let mut watch = Watch::new(LIMITS);
-        let with = |memory| Sample { cpu: Duration::ZERO, memory };
+        let with = |memory| Sample { memory, ..Sample::default() };
         assert_eq!(watch.note(with(160 << 20)), Verdict::Fine);
         assert_eq!(watch.note(with((160 << 20) + 1)), Verdict::End(Exceeded::Memory));
         assert!(LIMITS.group_memory() > LIMITS.process_memory());

@@ -47,8 +47,14 @@ impl Watched {
         }
     }
 
-    /// While it runs; `busy` says that something has come in. Does not return before the process was ended.
-    pub(crate) async fn running(self, events: Arc<UnixClient>, busy: Arc<Notify>) {
+    /// While it runs; `busy` says that something has come in, `one` which invocation is in it, if it is only one. Does
+    /// not return before the process was ended.
+    pub(crate) async fn running(
+        self,
+        events: Arc<UnixClient>,
+        busy: Arc<Notify>,
+        one: impl Fn() -> Option<u64>,
+    ) {
         let mut watch = Watch::new(self.limits);
         let mut asked: Option<tokio::task::JoinHandle<bool>> = None;
         let mut last = false;
@@ -64,7 +70,7 @@ impl Watched {
                     _ => watch.not_asked(),
                 }
             }
-            match watch.note(sample(self.pid)) {
+            match watch.note(Sample { one: one(), ..sample(self.pid) }) {
                 Verdict::Fine => {}
                 Verdict::Ask => asked = Some(tokio::spawn(is_alive(events.clone()))),
                 Verdict::End(exceeded) => return self.end(exceeded),
@@ -97,7 +103,11 @@ fn sample(pid: u32) -> Sample {
     let mut pages = statm.split_whitespace().skip(1).map(|field| field.parse::<u64>().unwrap_or(0));
     let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
     let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-    Sample { cpu: Duration::from_millis(cpu * tick), memory: resident.saturating_sub(shared) * page }
+    Sample {
+        cpu: Duration::from_millis(cpu * tick),
+        memory: resident.saturating_sub(shared) * page,
+        one: None,
+    }
 }
 
 #[cfg(test)]
