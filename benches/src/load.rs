@@ -34,7 +34,18 @@ impl Load {
 
 /// Sends `GET path` to `address` over `connections` connections for `time`.
 pub async fn get(address: SocketAddr, path: &str, connections: usize, time: Duration) -> Load {
-    let request: std::sync::Arc<[u8]> = request(address, path).into();
+    get_from(address, &address.to_string(), path, connections, time).await
+}
+
+/// As [`get`], for the site `host`.
+pub async fn get_from(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    connections: usize,
+    time: Duration,
+) -> Load {
+    let request: std::sync::Arc<[u8]> = request(host, path).into();
     let start = Instant::now();
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..connections {
@@ -53,7 +64,12 @@ pub async fn get(address: SocketAddr, path: &str, connections: usize, time: Dura
 
 /// The status of one `GET path`; `None` if nobody answers within ten seconds.
 pub async fn status(address: SocketAddr, path: &str) -> Option<u16> {
-    let request = request(address, path);
+    status_from(address, &address.to_string(), path).await
+}
+
+/// As [`status`], from the site `host`.
+pub async fn status_from(address: SocketAddr, host: &str, path: &str) -> Option<u16> {
+    let request = request(host, path);
     let answer = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
         exchange(&mut stream, &request, &mut Vec::with_capacity(4 << 10)).await
@@ -61,8 +77,18 @@ pub async fn status(address: SocketAddr, path: &str) -> Option<u16> {
     tokio::time::timeout(Duration::from_secs(10), answer).await.ok()?
 }
 
-fn request(address: SocketAddr, path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: identity\r\n\r\n").into_bytes()
+/// Sends a whole request on a connection of its own; the status, and when its last byte had been sent.
+pub async fn send(address: SocketAddr, request: &[u8]) -> Option<(u16, Instant)> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let last = request.len().saturating_sub(1);
+    stream.write_all(request.get(..last)?).await.ok()?;
+    let sent = Instant::now();
+    let status = exchange(&mut stream, request.get(last..)?, &mut Vec::with_capacity(64 << 10)).await?;
+    Some((status, sent))
+}
+
+fn request(host: &str, path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: identity\r\n\r\n").into_bytes()
 }
 
 async fn client(address: SocketAddr, request: std::sync::Arc<[u8]>, end: Instant) -> Load {

@@ -22,7 +22,17 @@ pub fn free_port() -> std::io::Result<u16> {
 
 impl Peer {
     /// Starts `command`, which will listen on `port`, and waits for its first answer to `GET path`.
-    pub async fn start(mut command: Command, port: u16, path: &str) -> Result<Self, String> {
+    pub async fn start(command: Command, port: u16, path: &str) -> Result<Self, String> {
+        Self::start_until(command, port, path, 200).await
+    }
+
+    /// As [`Peer::start`], until `GET path` has this status.
+    pub async fn start_until(
+        mut command: Command,
+        port: u16,
+        path: &str,
+        wanted: u16,
+    ) -> Result<Self, String> {
         let start = Instant::now();
         let name = format!("{:?}", command.get_program());
         let mut child = command
@@ -41,7 +51,7 @@ impl Peer {
                 let said: Vec<String> = said.into_iter().filter_map(|s| s.join().ok()).collect();
                 return Err(format!("{name} ended with {status}:\n{}", said.join("\n")));
             }
-            if answers(address, path).await {
+            if crate::load::status(address, path).await == Some(wanted) {
                 return Ok(Self { child, address, started_in: start.elapsed() });
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -96,10 +106,6 @@ impl Drop for Peer {
         }
         let _ = self.child.wait();
     }
-}
-
-async fn answers(address: SocketAddr, path: &str) -> bool {
-    crate::load::status(address, path).await == Some(200)
 }
 
 /// The processor time that a process has used, in microseconds.
