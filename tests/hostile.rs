@@ -509,6 +509,19 @@ fn node_modules_show_nothing_of_the_machine() {
 }
 
 #[test]
+fn limits_that_are_none_are_refused() {
+    let scene = scene(&json!({}), NEIGHBOUR, &[]);
+    for limits in
+        [json!({ "cpu_ms": 0 }), json!({ "cpu_ms": 1e12 }), json!({ "cpu_ms": "all" }), json!("none")]
+    {
+        let metadata =
+            json!({ "main_module": "index.js", "compatibility_date": "2026-07-01", "limits": limits });
+        let answer = scene.serve.upload("bad", &metadata, NEIGHBOUR);
+        assert_eq!((answer.status, &answer.json()["errors"][0]["code"]), (400, &json!(10021)), "{limits}");
+    }
+}
+
+#[test]
 fn experimental_features_cannot_be_asked_for() {
     let scene = scene(&json!({}), NEIGHBOUR, &[]);
     for flag in ["experimental", "unsafe_module", "service_binding_extra_handlers"] {

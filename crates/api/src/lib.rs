@@ -20,6 +20,7 @@ mod flags;
 mod form;
 mod identity;
 mod kv;
+mod limits;
 mod migrations;
 mod modules;
 mod objects;

@@ -73,6 +73,7 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
         content.compatibility_flags = flags;
         crate::flags::check(&content.compatibility_flags)?;
     }
+    crate::limits::check(&asked["limits"])?;
     for (key, field) in [("limits", &mut content.limits), ("placement", &mut content.placement)] {
         if let Some(value) = asked.get(key) {
             *field = Some(value.clone()).filter(|v| !v.is_null());

@@ -217,6 +217,10 @@ fn prepare_unified(place: Hierarchy) -> Option<Hierarchy> {
     match handed_on.and_then(|()| hand_on(&folder)) {
         Ok(()) => Some(Hierarchy { folder, layers, ..place }),
         Err(_) => {
+            // As it was: others are in the way too.
+            let pid = std::process::id().to_string();
+            let _ = std::fs::write(place.folder.join("cgroup.procs"), pid);
+            let _ = std::fs::remove_dir(place.folder.join(format!("{}-node", own_name())));
             let _ = std::fs::remove_dir(&folder);
             None
         }
