@@ -176,13 +176,19 @@ fn remove_stale(folder: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if pid.is_some_and(|pid| !is_alive(pid)) {
             for child in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
                 let _ = std::fs::remove_dir(child.path());
             }
             let _ = std::fs::remove_dir(entry.path());
         }
     }
+}
+
+/// Whether there is such a process and it has not ended; one that nobody has waited for yet has.
+fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
 }
 
 /// Version 1: a hierarchy per controller.
@@ -300,6 +306,26 @@ mod tests {
         std::fs::write(own.join("cpu.idle"), "0").unwrap();
         group.run_last(true);
         assert_eq!(read(&own.join("cpu.idle")), "1");
+    }
+
+    #[test]
+    fn groups_of_the_dead_are_removed_and_those_of_the_living_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        let name = |pid: u32| format!("{PREFIX}{pid}");
+        for group in [name(dead.id()), format!("{}-node", name(dead.id())), own_name(), "other".into()] {
+            std::fs::create_dir_all(folder.path().join(group).join("0")).unwrap();
+        }
+        while is_alive(dead.id()) {
+            std::thread::yield_now();
+        }
+        // Not waited for: a zombie.
+        remove_stale(folder.path());
+        dead.wait().unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["other".into(), std::ffi::OsString::from(own_name())]);
     }
 
     #[test]
