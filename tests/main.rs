@@ -32,3 +32,4 @@ mod serve;
 mod several;
 mod templates;
 mod tls;
+mod types;

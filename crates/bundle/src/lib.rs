@@ -31,4 +31,5 @@ pub use install::{Client, MissingDependencies, missing_dependencies};
 pub use message::{BuildMessage, Location};
 pub use module::{Bundle, Format, Module, ModuleKind};
 pub use options::{BundleOptions, Rule, RuleKind};
+pub use rules::active_rules;
 pub use sourcemap::{SourceMapError, SourceMapper};

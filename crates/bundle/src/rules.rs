@@ -27,6 +27,11 @@ fn defaults() -> [Rule; 3] {
     ]
 }
 
+/// The rules that count: those of `user`, then wrangler's own, each kind up to the first that does not fall through.
+pub fn active_rules(user: &[Rule]) -> Vec<Rule> {
+    parse(user).active
+}
+
 /// Sorts them.
 pub(crate) fn parse(user: &[Rule]) -> Rules {
     let mut rules = Rules::default();

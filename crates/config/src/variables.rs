@@ -19,6 +19,27 @@ pub(crate) fn read(dir: &Path, environment: Option<&str>) -> BTreeMap<String, St
     names.iter().filter_map(|name| read(name)).flat_map(|text| parse(&text)).collect()
 }
 
+/// The names of those variables, in the order in which the files have them.
+pub fn development_variables(dir: &Path, environment: Option<&str>) -> Vec<String> {
+    let known = read(dir, environment);
+    let mut files = vec![".dev.vars".to_owned(), ".env".to_owned(), ".env.local".to_owned()];
+    files.extend(
+        environment
+            .iter()
+            .flat_map(|e| [format!(".dev.vars.{e}"), format!(".env.{e}"), format!(".env.{e}.local")]),
+    );
+    let texts: Vec<String> =
+        files.iter().filter_map(|name| std::fs::read_to_string(dir.join(name)).ok()).collect();
+    let lines = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once('='));
+    let mut names: Vec<String> = Vec::new();
+    for name in lines.map(|(name, _)| name.trim().trim_start_matches("export ").trim()) {
+        if known.contains_key(name) && !names.iter().any(|other| other == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
 /// The files that [`read`] may look at, so that a change to one of them is noticed.
 pub(crate) fn is_variable_file(name: &str) -> bool {
     name.starts_with(".dev.vars") || name == ".env" || name.starts_with(".env.")

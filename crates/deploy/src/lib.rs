@@ -31,6 +31,7 @@ mod smoke;
 mod survey;
 mod templates;
 mod triggers;
+pub mod types;
 mod upload;
 
 pub use client::{Call, Client};

@@ -29,6 +29,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Deploy a wrangler project to Skep or to Cloudflare
     Deploy(crate::deploy::DeployArgs),
+    /// Write the TypeScript types of a project's bindings
+    Types(crate::types::TypesArgs),
     /// The step between Skep and the engine; not for people
     #[command(name = "__cell", hide = true)]
     Cell {

@@ -20,7 +20,7 @@ pub async fn bundler(
     let mut options = BundleOptions::new(main, &config.dir);
     let bundle = &config.bundle;
     options.config_path = Some(config.path.clone());
-    options.rules = bundle.rules.iter().filter_map(rule).collect();
+    options.rules = rules(config);
     options.alias = bundle.alias.clone().into_iter().collect();
     options.define = bundle.define.clone().into_iter().collect();
     options.compatibility_date =
@@ -49,6 +49,11 @@ pub async fn bundler(
     let (esbuild, unenv) = fetched.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
     options.unenv = unenv;
     Ok(Bundler::new(esbuild, options))
+}
+
+/// The rules of the configuration.
+pub fn rules(config: &WorkerConfig) -> Vec<skep_bundle::Rule> {
+    config.bundle.rules.iter().filter_map(rule).collect()
 }
 
 fn rule(rule: &skep_config::Rule) -> Option<skep_bundle::Rule> {

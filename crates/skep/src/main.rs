@@ -16,6 +16,7 @@ mod signals;
 mod stand_ins;
 mod stores;
 mod terminal;
+mod types;
 mod watch;
 mod wiring;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             start_log();
             run(deploy::run(args))
         }
+        Command::Types(args) => run(types::run(args)),
         Command::Serve(args) => {
             start_log();
             run(serve::run(args))
