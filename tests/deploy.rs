@@ -221,3 +221,68 @@ fn a_project_says_what_it_needs_and_gets_its_domain_and_templates() {
     let manifest = object("manifest.json").json();
     assert_eq!(manifest["files"].as_object().unwrap().len(), 1);
 }
+
+fn skep(args: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_skep")).args(args).stdin(Stdio::null()).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+}
+
+#[test]
+fn a_check_says_before_a_deploy_what_the_deploy_would_say() {
+    let serve = serve();
+    let config = r#"{ "name": "app", "main": "index.js", "compatibility_date": "2026-07-01", "triggers": { "crons": ["61 * * * *"] },
+        "durable_objects": { "bindings": [{ "name": "ROOMS", "class_name": "Room" }] },
+        "routes": [{ "pattern": "*.example.com", "custom_domain": true }] }"#;
+    let code = "export default { fetch: () => new Response('one') };";
+    let dir = serve.project("app", &[("index.js", code), ("wrangler.jsonc", config)]);
+    let checked = skep(&["check", dir.to_str().unwrap()]);
+    let deployed = try_deploy(&serve, &dir, &[]);
+    for part in [
+        "which are not exported in your entrypoint file",
+        "\"Room\"",
+        "the cron trigger \"61 * * * *\"",
+        "\"*.example.com\" cannot be a Custom Domain",
+    ] {
+        assert!(!checked.success && checked.text.contains(part), "{part}\n{}", checked.text);
+        assert!(!deployed.success && deployed.text.contains(part), "{part}\n{}", deployed.text);
+    }
+    let good = r#"{ "name": "app", "main": "index.js", "compatibility_date": "2026-07-01" }"#;
+    serve.project("app", &[("wrangler.jsonc", good)]);
+    let checked = skep(&["check", dir.to_str().unwrap()]);
+    assert!(checked.success && checked.text.contains("app can be deployed"), "{}", checked.text);
+}
+
+#[test]
+fn a_version_that_does_not_answer_is_undone_and_any_can_be_rolled_back() {
+    let serve = serve();
+    let config = r#"{ "name": "app", "main": "index.js", "compatibility_date": "2026-07-01" }"#;
+    let version = |text: &str| {
+        let code = format!("export default {{ fetch() {{ {text} }} }};");
+        serve.project("app", &[("index.js", &code), ("wrangler.jsonc", config)])
+    };
+    let says = || serve.get("app.main.localhost", "/").text();
+    let dir = version("return new Response('one');");
+    deploy(&serve, &dir, &[]);
+    version("return new Response('two');");
+    deploy(&serve, &dir, &[]);
+    assert_eq!(says(), "two");
+    version("return new Response('broken', { status: 500 });");
+    let ran = try_deploy(&serve, &dir, &["--undo"]);
+    assert!(
+        !ran.success && ran.text.contains("answers with HTTP 500") && ran.text.contains("is in force again"),
+        "{}",
+        ran.text
+    );
+    assert_eq!(says(), "two");
+
+    let data = serve.dir.path().join("data");
+    let rollback = ["rollback", dir.to_str().unwrap(), "--target", "skep", "--data", data.to_str().unwrap()];
+    let ran = skep(&[&rollback[..], &["--version", "00000000-0000-0000-0000-000000000000"]].concat());
+    assert!(!ran.success && ran.text.contains("[code: "), "{}", ran.text);
+    version("return new Response('three');");
+    deploy(&serve, &dir, &[]);
+    let ran = skep(&rollback);
+    assert!(ran.success, "{}", ran.text);
+    assert_eq!(says(), "two");
+}

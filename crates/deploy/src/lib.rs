@@ -9,6 +9,7 @@
 
 mod assets;
 mod bindings;
+pub mod check;
 mod client;
 mod d1;
 mod deploy;
@@ -23,6 +24,7 @@ mod project;
 mod remote;
 mod resources;
 mod retry;
+mod rollback;
 mod script;
 #[cfg(test)]
 mod server_tests;
@@ -42,4 +44,5 @@ pub use form::Form;
 pub use plan::{Action, Plan, Planned, Step};
 pub use project::{AssetFile, AssetFiles, Project, TemplateFile, TemplateFiles};
 pub use retry::RetryPolicy;
+pub use rollback::rollback;
 pub use settings::{Domain, Profile, Settings, Templates, Values, Variable, VariableKind};

@@ -97,7 +97,7 @@ impl Project {
     }
 
     /// Keys of the configuration that a deploy would leave out, so that it must not go on.
-    pub fn unknown_to_deploy(&self) -> Vec<String> {
+    pub(crate) fn unknown_to_deploy(&self) -> Vec<String> {
         const UNKNOWN: &[&str] = &[
             "agent_memory",
             "ai_search",

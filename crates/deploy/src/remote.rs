@@ -40,7 +40,7 @@ pub(crate) struct Subdomain {
 }
 
 /// "Not there", of scripts.
-const NO_SCRIPT: &[u64] = &[10007, 10090, 10092, 100_119];
+pub(crate) const NO_SCRIPT: &[u64] = &[10007, 10090, 10092, 100_119];
 
 fn strings(list: &Json) -> Vec<String> {
     list.as_array().into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use url::Url;
 
 use crate::client::Client;
@@ -30,6 +30,10 @@ pub(crate) async fn request(client: &Client, url: &str) -> Result<u16, String> {
         match client.transport().send(&target, request, MAX_ANSWER, TIME).await {
             Ok(answer) if answer.status().is_server_error() => {
                 last = format!("{url} answers with HTTP {}", answer.status().as_u16());
+                // The worker's own answer; others may come from what stands before it while it is still unknown there.
+                if answer.status() == StatusCode::INTERNAL_SERVER_ERROR {
+                    break;
+                }
             }
             Ok(answer) => return Ok(answer.status().as_u16()),
             Err(error) => last = error.to_string(),

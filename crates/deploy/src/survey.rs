@@ -8,19 +8,12 @@ use crate::plan::{Action, Step};
 use crate::project::Project;
 use crate::remote;
 use crate::resources::{self, Kind, Resource};
-use crate::{d1, metadata, script, templates, triggers, upload};
+use crate::{check, d1, metadata, script, templates, triggers, upload};
 
 /// Reads the script's state and looks every resource up.
 pub(crate) async fn read(deploy: &mut Deploy<'_>) -> Result<(), String> {
     let text = |error: ApiError| error.to_string();
     let (client, project) = (deploy.client, deploy.project);
-    let unknown = project.unknown_to_deploy();
-    if !unknown.is_empty() {
-        return Err(format!(
-            "`skep deploy` does not know {} yet: deploy this project with wrangler",
-            unknown.join(", ")
-        ));
-    }
     let namespace = deploy.options.dispatch_namespace.as_deref();
     deploy.remote = match namespace {
         Some(namespace) => remote::dispatched(client, namespace, project.name()).await.map_err(text)?,
@@ -41,7 +34,7 @@ pub(crate) async fn read(deploy: &mut Deploy<'_>) -> Result<(), String> {
 
 /// Everything that stands in the way and is known before the first step.
 fn problems(deploy: &Deploy<'_>, resources: &[Resource]) -> Vec<String> {
-    let mut problems = deploy.project.problems.clone();
+    let mut problems = check::problems(deploy.project);
     let secrets = script::required_secrets(deploy.project);
     let missing = secrets.iter().filter(|name| !deploy.remote.secrets.contains(name));
     problems.extend(

@@ -29,6 +29,10 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Deploy a wrangler project to Skep or to Cloudflare
     Deploy(crate::deploy::DeployArgs),
+    /// Say whether a project can be deployed, without deploying it
+    Check(crate::deploy::CheckArgs),
+    /// Put the version before the present one in force again
+    Rollback(crate::deploy::RollbackArgs),
     /// Write the TypeScript types of a project's bindings
     Types(crate::types::TypesArgs),
     /// The step between Skep and the engine; not for people

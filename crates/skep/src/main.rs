@@ -43,6 +43,11 @@ fn main() -> ExitCode {
             start_log();
             run(deploy::run(args))
         }
+        Command::Check(args) => run(deploy::check(args)),
+        Command::Rollback(args) => {
+            start_log();
+            run(deploy::rollback(args))
+        }
         Command::Types(args) => run(types::run(args)),
         Command::Serve(args) => {
             start_log();

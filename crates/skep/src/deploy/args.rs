@@ -7,7 +7,7 @@ use clap::Args;
 use crate::args::parse_var;
 
 /// `skep deploy`
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct DeployArgs {
     /// The project's folder
     #[arg(default_value = ".")]
@@ -68,4 +68,69 @@ pub struct DeployArgs {
     /// Take custom domains over from the Workers or DNS records that have them
     #[arg(long)]
     pub take_over_domains: bool,
+}
+
+/// `skep check`
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// The project's folder
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// The configuration file [default: wrangler.json, .jsonc or .toml in the folder]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The environment of the configuration to use
+    #[arg(short, long, value_name = "NAME")]
+    env: Option<String>,
+    /// A file with secrets
+    #[arg(long, value_name = "FILE")]
+    secrets_file: Option<PathBuf>,
+    /// A variable as NAME:VALUE
+    #[arg(long = "var", value_name = "NAME:VALUE", value_parser = parse_var)]
+    vars: Vec<(String, String)>,
+    /// Install the project's npm dependencies without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+impl CheckArgs {
+    /// The deploy that is checked.
+    pub fn as_deploy(&self) -> DeployArgs {
+        let Self { dir, config, env, secrets_file, vars, yes } = self.clone();
+        DeployArgs { dir, config, env, secrets_file, vars, yes, ..DeployArgs::default() }
+    }
+}
+
+/// `skep rollback`
+#[derive(Clone, Debug, Args)]
+pub struct RollbackArgs {
+    /// The project's folder
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// The configuration file [default: wrangler.json, .jsonc or .toml in the folder]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The environment of the configuration to use
+    #[arg(short, long, value_name = "NAME")]
+    env: Option<String>,
+    /// As for `skep deploy`
+    #[arg(short, long, value_name = "TARGET")]
+    target: Option<String>,
+    /// The data folder of `skep serve`, whose credentials are used
+    #[arg(long, value_name = "DIR", default_value = "skep-data")]
+    data: PathBuf,
+    /// The version to put in force [default: the one before the present one]
+    #[arg(long, value_name = "ID")]
+    pub version: Option<String>,
+    /// Why
+    #[arg(long, value_name = "TEXT", default_value = "Rollback")]
+    pub message: String,
+}
+
+impl RollbackArgs {
+    /// The deploy that would go to the same place.
+    pub fn as_deploy(&self) -> DeployArgs {
+        let Self { dir, config, env, target, data, .. } = self.clone();
+        DeployArgs { dir, config, env, target, data, ..DeployArgs::default() }
+    }
 }

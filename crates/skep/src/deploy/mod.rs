@@ -15,7 +15,7 @@ use skep_deploy::{Deploy, DeployOptions, Failure, Outcome};
 
 use crate::signals::Signals;
 use crate::terminal::say;
-pub use args::DeployArgs;
+pub use args::{CheckArgs, DeployArgs, RollbackArgs};
 use report::Terminal;
 use target::{Kind, Target};
 
@@ -77,6 +77,34 @@ pub async fn run(args: DeployArgs) -> Result<(), String> {
         report::outcome(outcome);
     }
     result.map(drop).map_err(|failure| report::failure(&failure))
+}
+
+/// Runs `skep check`: everything that can be known before a deploy, without a server.
+pub async fn check(args: CheckArgs) -> Result<(), String> {
+    let args = args.as_deploy();
+    let loaded = project::load(&args, None)?;
+    let settings = surroundings::settings(&loaded.config.path)?;
+    let project = project::build(loaded, &args, &settings, |name| std::env::var(name).ok(), say).await?;
+    let problems = skep_deploy::check::problems(&project);
+    if !problems.is_empty() {
+        return Err(format!("this project cannot be deployed yet:\n  {}", problems.join("\n  ")));
+    }
+    say(&format!("{} can be deployed.", project.name()));
+    Ok(())
+}
+
+/// Runs `skep rollback`.
+pub async fn rollback(args: RollbackArgs) -> Result<(), String> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let deploy = args.as_deploy();
+    let loaded = project::load(&deploy, None)?;
+    let settings = surroundings::settings(&loaded.config.path)?;
+    let target = Target::find(&deploy, &settings, &loaded.raw, variable)?;
+    let client = target.client(variable).await?;
+    let version = args.version.as_deref();
+    let version = skep_deploy::rollback(&client, &loaded.config.name, version, &args.message).await?;
+    say(&format!("Current version: {version}"));
+    Ok(())
 }
 
 /// The first Ctrl-C ends the deploy at the next step's boundary, the second one at once.

@@ -61,7 +61,12 @@ pub async fn build(
         let own = args.vars.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         own.or_else(|| secrets.get(name).cloned()).or_else(|| variable(name))
     };
-    let values = settings.values(given, &loaded.raw["vars"]);
+    let mut values = settings.values(given, &loaded.raw["vars"]);
+    for cron in &config.crons {
+        if let Err(error) = cron.parse::<skep_cron::Expression>() {
+            values.problems.push(format!("the cron trigger \"{cron}\": {error}"));
+        }
+    }
     secrets.extend(values.secrets);
     let mut vars = values.vars;
     for (name, value) in args.vars.iter().filter(|(name, _)| !secrets.contains_key(name)) {
