@@ -112,7 +112,7 @@ impl Call<'_> {
 
     /// A form as body.
     pub fn form(mut self, form: Form) -> Self {
-        let (content_type, body) = form.encode();
+        let (content_type, body) = form.finish();
         self.body = body;
         self.header("content-type", &content_type)
     }

@@ -2,58 +2,72 @@
 
 use std::io::Write;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-/// A form.
-#[derive(Clone, Debug, Default)]
-pub struct Form(Vec<Part>);
-
+/// A form, written as it grows: a large content is in memory once.
 #[derive(Clone, Debug)]
-struct Part {
-    name: String,
-    /// The file's name and its type.
-    file: Option<(String, String)>,
-    content: Bytes,
+pub struct Form {
+    boundary: String,
+    body: Vec<u8>,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        let number = uuid::Uuid::new_v4().as_u128() % 100_000_000_000;
+        Self { boundary: format!("----formdata-skep-0{number:011}"), body: Vec::new() }
+    }
 }
 
 impl Form {
     /// Adds a plain field.
-    pub fn field(&mut self, name: &str, value: impl Into<Bytes>) {
-        self.0.push(Part { name: name.to_owned(), file: None, content: value.into() });
+    pub fn field(&mut self, name: &str, value: &[u8]) {
+        self.head(name, None);
+        self.body.extend_from_slice(value);
+        self.body.extend_from_slice(b"\r\n");
     }
 
     /// Adds a file.
-    pub fn file(&mut self, name: &str, file_name: &str, content_type: &str, content: Bytes) {
-        let file = Some((file_name.to_owned(), content_type.to_owned()));
-        self.0.push(Part { name: name.to_owned(), file, content });
+    pub fn file(&mut self, name: &str, file_name: &str, content_type: &str, content: &[u8]) {
+        self.head(name, Some((file_name, content_type)));
+        self.body.extend_from_slice(content);
+        self.body.extend_from_slice(b"\r\n");
     }
 
-    /// Bytes of content.
-    pub fn content_len(&self) -> usize {
-        self.0.iter().map(|part| part.content.len()).sum()
+    /// Adds a file whose content is sent in base64.
+    pub fn file_in_base64(&mut self, name: &str, content_type: &str, content: &[u8]) {
+        self.head(name, Some((name, content_type)));
+        let start = self.body.len();
+        let length = content.len().div_ceil(3) * 4;
+        self.body.resize(start + length, 0);
+        let room = self.body.get_mut(start..).unwrap_or_default();
+        // The room is exactly as long as the text.
+        let written = STANDARD.encode_slice(content, room).unwrap_or(0);
+        self.body.truncate(start + written);
+        self.body.extend_from_slice(b"\r\n");
     }
 
-    /// The body with its `Content-Type`. Each part is let go of once it is in the body.
-    pub fn encode(self) -> (String, Bytes) {
-        let number = uuid::Uuid::new_v4().as_u128() % 100_000_000_000;
-        self.encode_with(&format!("----formdata-skep-0{number:011}"))
+    /// Room for so many bytes, so that growing copies nothing.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.body.reserve(bytes);
     }
 
-    fn encode_with(self, boundary: &str) -> (String, Bytes) {
-        let mut body = Vec::with_capacity(self.content_len() + 200 * (self.0.len() + 1));
-        for part in self.0 {
-            let name = escape(&part.name);
-            // Writing into memory does not fail.
-            let _ = write!(body, "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"");
-            if let Some((file_name, content_type)) = &part.file {
-                let _ = write!(body, "; filename=\"{}\"\r\nContent-Type: {content_type}", escape(file_name));
-            }
-            body.extend_from_slice(b"\r\n\r\n");
-            body.extend_from_slice(&part.content);
-            body.extend_from_slice(b"\r\n");
+    fn head(&mut self, name: &str, file: Option<(&str, &str)>) {
+        let (boundary, name) = (&self.boundary, escape(name));
+        // Writing into memory does not fail.
+        let _ = write!(self.body, "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"");
+        if let Some((file_name, content_type)) = file {
+            let file_name = escape(file_name);
+            let _ = write!(self.body, "; filename=\"{file_name}\"\r\nContent-Type: {content_type}");
         }
-        let _ = write!(body, "--{boundary}--\r\n");
-        (format!("multipart/form-data; boundary={boundary}"), body.into())
+        self.body.extend_from_slice(b"\r\n\r\n");
+    }
+
+    /// The body with its `Content-Type`.
+    pub fn finish(mut self) -> (String, Bytes) {
+        let _ = write!(self.body, "--{}--\r\n", self.boundary);
+        (format!("multipart/form-data; boundary={}", self.boundary), self.body.into())
     }
 }
 
@@ -68,14 +82,16 @@ mod tests {
 
     #[test]
     fn parts_are_written_in_order_and_no_name_leaves_its_header() {
-        let mut form = Form::default();
-        form.field("metadata", "{}");
-        form.file("a\"\r\nb", "x.js", "application/javascript+module", Bytes::from_static(b"\0\r\n"));
-        let (content_type, body) = form.encode_with("B");
+        let mut form = Form { boundary: "B".into(), body: Vec::new() };
+        form.field("metadata", b"{}");
+        form.file("a\"\r\nb", "x.js", "application/javascript+module", b"\0\r\n");
+        form.file_in_base64("h", "text/css", b"a{}b");
+        let (content_type, body) = form.finish();
         assert_eq!(content_type, "multipart/form-data; boundary=B");
         let expected = "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{}\r\n--B\r\nContent-Disposition: \
                         form-data; name=\"a%22%0D%0Ab\"; filename=\"x.js\"\r\nContent-Type: \
-                        application/javascript+module\r\n\r\n\0\r\n\r\n--B--\r\n";
+                        application/javascript+module\r\n\r\n\0\r\n\r\n--B\r\nContent-Disposition: form-data; name=\"h\"; \
+                        filename=\"h\"\r\nContent-Type: text/css\r\n\r\nYXt9Yg==\r\n--B--\r\n";
         assert_eq!(String::from_utf8_lossy(&body), expected);
     }
 }

@@ -42,20 +42,20 @@ pub(crate) fn script_parts(project: &Project) -> Vec<Json> {
 /// The form with `metadata` and the code.
 pub(crate) fn form(project: &Project, metadata: &Json) -> Form {
     let mut form = Form::default();
-    form.field("metadata", metadata.to_string());
+    form.field("metadata", metadata.to_string().as_bytes());
     let Some(code) = &project.code else { return form };
     for (n, module) in code.modules.iter().enumerate() {
         let name = match code.format {
             Format::ServiceWorker if n > 0 => module.global_name(),
             _ => module.specifier.clone().unwrap_or_else(|| module.name.clone()),
         };
-        form.file(&name, &name, content_type(module.kind, code.format), module.content.clone());
+        form.file(&name, &name, content_type(module.kind, code.format), &module.content);
     }
     if project.raw["upload_source_maps"] == true
         && let Some(map) = &code.source_map
     {
         let name = format!("{}.map", code.main);
-        form.file(&name, &name, "application/source-map", source_map(map, &code.main, &project.config.dir));
+        form.file(&name, &name, "application/source-map", &source_map(map, &code.main, &project.config.dir));
     }
     form
 }
