@@ -113,15 +113,18 @@ fn collect(
 ) {
     std::thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
+            // First: who is told the URL finds this line in the output.
+            {
+                let mut into = into.lock().unwrap();
+                into.push_str(&line);
+                into.push('\n');
+            }
             if line.contains("Ready on")
                 && let Some(start) = line.find("http://")
                 && let Some(url) = url.take()
             {
                 let _ = url.send(line[start..].split_whitespace().next().unwrap().to_owned());
             }
-            let mut into = into.lock().unwrap();
-            into.push_str(&line);
-            into.push('\n');
         }
     });
 }
