@@ -20,6 +20,7 @@ mod errors;
 mod frames;
 mod hive;
 mod hostile;
+mod import;
 mod jail;
 mod layers;
 mod objects;

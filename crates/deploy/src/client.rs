@@ -39,6 +39,7 @@ pub struct Call<'a> {
     headers: HeaderMap,
     body: Bytes,
     repeatable: bool,
+    limit: usize,
 }
 
 /// `bearer` as a header's value.
@@ -85,7 +86,15 @@ impl Client {
     pub fn call(&self, method: Method, path: impl AsRef<str>) -> Call<'_> {
         let repeatable = is_idempotent(&method);
         let path = path.as_ref().replace("{account}", &format!("/accounts/{}", self.account));
-        Call { client: self, method, path, headers: HeaderMap::new(), body: Bytes::new(), repeatable }
+        Call {
+            client: self,
+            method,
+            path,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            repeatable,
+            limit: MAX_ANSWER,
+        }
     }
 
     /// `GET`
@@ -139,6 +148,12 @@ impl Call<'_> {
         self
     }
 
+    /// The longest answer that is taken, in bytes.
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self
+    }
+
     /// Doing it twice is like doing it once, though the method does not say so.
     pub fn repeatable(mut self) -> Self {
         self.repeatable = true;
@@ -174,7 +189,7 @@ impl Call<'_> {
         let time = TIME + Duration::from_secs((self.body.len() / SLOWEST) as u64);
         let mut attempt = 1;
         loop {
-            let sent = self.client.transport.send(&url, self.request(), MAX_ANSWER, time).await;
+            let sent = self.client.transport.send(&url, self.request(), self.limit, time).await;
             let came_to = match &sent {
                 Ok(answer) => Attempt::Answered(answer.status(), answer.headers()),
                 Err(error) => Attempt::Failed(error),

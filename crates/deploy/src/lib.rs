@@ -11,6 +11,7 @@ mod assets;
 mod bindings;
 pub mod check;
 mod client;
+mod copy;
 mod d1;
 mod deploy;
 pub mod domain;
@@ -37,6 +38,7 @@ pub mod types;
 mod upload;
 
 pub use client::{Call, Client};
+pub use copy::Copy;
 pub use deploy::{Deploy, DeployOptions, Failure, Outcome, Reporter};
 pub use envelope::Envelope;
 pub use error::{ApiError, ApiErrorKind, ApiMessage};

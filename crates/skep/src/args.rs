@@ -33,6 +33,8 @@ pub enum Command {
     Check(crate::deploy::CheckArgs),
     /// Put the version before the present one in force again
     Rollback(crate::deploy::RollbackArgs),
+    /// Copy the data of an account on Cloudflare, or on another node, into a node: KV, R2 and D1
+    Import(crate::deploy::ImportArgs),
     /// Write the TypeScript types of a project's bindings
     Types(crate::types::TypesArgs),
     /// The step between Skep and the engine; not for people

@@ -1,6 +1,7 @@
 //! `skep deploy`: reads a project, says what a deploy would do, and does it.
 
 mod args;
+mod import;
 mod project;
 mod report;
 mod surroundings;
@@ -16,6 +17,7 @@ use skep_deploy::{Deploy, DeployOptions, Failure, Outcome};
 use crate::signals::Signals;
 use crate::terminal::say;
 pub use args::{CheckArgs, DeployArgs, RollbackArgs};
+pub use import::{ImportArgs, run as import};
 use report::Terminal;
 use target::{Kind, Target};
 

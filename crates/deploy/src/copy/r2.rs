@@ -1,0 +1,95 @@
+//! R2: objects page by page, with the headers that they are served with.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http::Method;
+use serde_json::Value as Json;
+
+use super::kv::made;
+use super::{Copy, Mark, text};
+use crate::client::Client;
+use crate::error::ApiError;
+use crate::resources::{Kind, encode};
+
+/// Objects at once; longer ones go alone.
+const PARALLEL: usize = 6;
+const SMALL: u64 = 4 << 20;
+/// The longest object that the API takes.
+const MAX_OBJECT: u64 = 300 << 20;
+
+/// Fields of an object's metadata, and the headers that they are.
+const FIELDS: [(&str, &str); 5] = [
+    ("contentType", "content-type"),
+    ("contentLanguage", "content-language"),
+    ("contentDisposition", "content-disposition"),
+    ("contentEncoding", "content-encoding"),
+    ("cacheControl", "cache-control"),
+];
+
+pub(super) async fn buckets(client: &Client) -> Result<Vec<String>, ApiError> {
+    let answer = client.get("{account}/r2/buckets?per_page=1000").await?.result;
+    let all = answer["buckets"].as_array().into_iter().flatten();
+    Ok(all.filter_map(|own| own["name"].as_str().map(str::to_owned)).collect())
+}
+
+pub(super) async fn copy(copy: &mut Copy<'_>, name: &str, bucket: &str) -> Result<(), String> {
+    made(copy.to, Kind::R2, bucket).await?;
+    let mut mark = copy.mark(name);
+    loop {
+        let cursor =
+            mark.cursor.as_deref().map(|cursor| format!("&cursor={}", encode(cursor))).unwrap_or_default();
+        let path = format!("{{account}}/r2/buckets/{}/objects?per_page=500{cursor}", encode(bucket));
+        let page = copy.from.get(path).await.map_err(text)?;
+        let objects = page.result.as_array().cloned().unwrap_or_default();
+        let (small, large): (Vec<&Json>, Vec<&Json>) =
+            objects.iter().partition(|own| own["size"].as_u64().unwrap_or(0) <= SMALL);
+        let (from, to) = (copy.from, copy.to);
+        let each = small.iter().map(|own| object(from, to, bucket, own));
+        stream::iter(each).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
+        let mut left = 0;
+        for own in large {
+            if own["size"].as_u64().unwrap_or(0) > MAX_OBJECT {
+                left += 1;
+                let key = own["key"].as_str().unwrap_or_default();
+                copy.notes
+                    .push(format!("{name}: {key} has more than {MAX_OBJECT} bytes: copy it over the S3 API"));
+                continue;
+            }
+            object(from, to, bucket, own).await?;
+        }
+        let has_custom =
+            |own: &&Json| own["custom_metadata"].as_object().is_some_and(|fields| !fields.is_empty());
+        let custom = objects.iter().filter(has_custom).count();
+        if custom > 0 {
+            copy.notes.push(format!(
+                "{name}: the custom metadata of {custom} objects cannot be written over this API"
+            ));
+        }
+        let next = page.info["cursor"].as_str().filter(|cursor| !cursor.is_empty()).map(str::to_owned);
+        let next = next.filter(|_| page.info["is_truncated"] != false);
+        let copied = mark.copied + objects.len() as u64 - left;
+        mark = Mark { done: next.is_none(), cursor: next, copied };
+        copy.keep(name, mark.clone())?;
+        if mark.done {
+            return Ok(());
+        }
+    }
+}
+
+async fn object(from: &Client, to: &Client, bucket: &str, own: &Json) -> Result<(), String> {
+    let key = own["key"].as_str().unwrap_or_default();
+    let segments: Vec<String> = key.split('/').map(encode).collect();
+    let path = format!("{{account}}/r2/buckets/{}/objects/{}", encode(bucket), segments.join("/"));
+    let content = match from.call(Method::GET, &path).limit(MAX_OBJECT as usize).bytes().await {
+        Ok(content) => content,
+        // It has gone since it was listed.
+        Err(error) if error.is_missing(&[10007]) => return Ok(()),
+        Err(error) => return Err(text(error)),
+    };
+    let mut put = to.call(Method::PUT, path).raw("application/octet-stream", content);
+    for (field, header) in FIELDS {
+        if let Some(value) = own["http_metadata"][field].as_str() {
+            put = put.header(header, value);
+        }
+    }
+    put.send().await.map(drop).map_err(text)
+}

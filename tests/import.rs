@@ -1,0 +1,125 @@
+//! `skep import` copies the data of one account into another over the API.
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::harness::recorder::{Fault, Recorder, recorder};
+use crate::harness::serve::{Ran, Serve, serve};
+
+fn import(from: &Serve, through: &Recorder, to: &Serve, more: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.args(["import", "--from", &through.api, "--data"]).arg(to.dir.path().join("data"));
+    command.arg("--state").arg(to.dir.path().join("state.json")).args(more);
+    command.env("CLOUDFLARE_ACCOUNT_ID", &from.account).env("CLOUDFLARE_API_TOKEN", &from.token);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+}
+
+fn namespace(serve: &Serve, title: &str) -> String {
+    let all = serve.call("GET", "/storage/kv/namespaces?per_page=100", None).json();
+    let all = all["result"].as_array().unwrap();
+    all.iter().find(|own| own["title"] == title).unwrap_or_else(|| panic!("no {title}"))["id"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+fn database(serve: &Serve, name: &str) -> String {
+    let all = serve.call("GET", &format!("/d1/database?name={name}"), None).json();
+    all["result"][0]["uuid"].as_str().unwrap().to_owned()
+}
+
+fn query(serve: &Serve, name: &str, sql: &str) -> Value {
+    let path = format!("/d1/database/{}/query", database(serve, name));
+    let answer = serve.call("POST", &path, Some(&json!({ "sql": sql })));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["result"][0]["results"].clone()
+}
+
+/// An account with a bit of everything, and more KV keys than a page has.
+fn filled() -> Serve {
+    let serve = serve();
+    serve.call("POST", "/storage/kv/namespaces", Some(&json!({ "title": "settings" })));
+    let id = namespace(&serve, "settings");
+    let mut bulk: Vec<Value> =
+        (0..1200).map(|n| json!({ "key": format!("k/{n:04}"), "value": format!("v{n}") })).collect();
+    bulk.push(json!({ "key": "odd ü?&", "value": "AAECAw==", "base64": true, "metadata": { "a": 1 }, "expiration": 4_000_000_000_u64 }));
+    assert_eq!(
+        serve.call("PUT", &format!("/storage/kv/namespaces/{id}/bulk"), Some(&json!(bulk))).status,
+        200
+    );
+    serve.call("POST", "/r2/buckets", Some(&json!({ "name": "files" })));
+    let token = format!("Bearer {}", serve.token);
+    let put = |key: &str, kind: &str, body: &[u8]| {
+        let headers =
+            [("authorization", token.as_str()), ("content-type", kind), ("cache-control", "max-age=9")];
+        let path = format!("/accounts/{}/r2/buckets/files/objects/{key}", serve.account);
+        assert_eq!(serve.raw_call("PUT", &path, &headers, Some(body)).status, 200);
+    };
+    put("a/b%20c.txt", "text/plain", b"hello");
+    put("large.bin", "application/octet-stream", &vec![7; 5 << 20]);
+    serve.call("POST", "/d1/database", Some(&json!({ "name": "notes" })));
+    for sql in [
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT, data BLOB)",
+        "INSERT INTO notes VALUES (1, 'it''s; \"x\"', x'00ff')",
+    ] {
+        query(&serve, "notes", sql);
+    }
+    serve
+}
+
+#[test]
+fn data_moves_from_one_account_to_another_and_goes_on_after_a_failure() {
+    let (from, to) = (filled(), serve());
+    let through = recorder(&from.api);
+    // The second page of keys is refused: what came before it is written down.
+    let busy =
+        r#"{"success":false,"errors":[{"code":10000,"message":"Authentication error"}],"result":null}"#;
+    through.spoil_after(1, "GET", "/keys?", Fault::Answer(403, busy));
+    let ran = import(&from, &through, &to, &[]);
+    assert!(
+        !ran.success && ran.text.contains("[code: 10000]") && ran.text.contains("goes on from here"),
+        "{}",
+        ran.text
+    );
+    let values = |seen: Vec<crate::harness::recorder::Recorded>| {
+        seen.iter().filter(|r| r.path.contains("/values/")).count()
+    };
+    assert_eq!(values(through.take()), 1000);
+    let ran = import(&from, &through, &to, &[]);
+    for line in ["kv/settings: 1201 values", "r2/files: 2 objects", "d1/notes: "] {
+        assert!(ran.success && ran.text.contains(line), "{line}\n{}", ran.text);
+    }
+    assert_eq!(values(through.take()), 201, "what is there is not read again");
+
+    let id = namespace(&to, "settings");
+    let path = |key: &str| format!("/storage/kv/namespaces/{id}/values/{key}");
+    assert_eq!(to.call("GET", &path("k%2F1199"), None).text(), "v1199");
+    assert_eq!(to.call("GET", &path("odd%20%C3%BC%3F%26"), None).body, [0, 1, 2, 3]);
+    let keys = to.call("GET", &format!("/storage/kv/namespaces/{id}/keys?prefix=odd"), None).json();
+    assert_eq!(
+        keys["result"][0],
+        json!({ "name": "odd ü?&", "expiration": 4_000_000_000_u64, "metadata": { "a": 1 } })
+    );
+    let object = to.call("GET", "/r2/buckets/files/objects/a/b%20c.txt", None);
+    assert_eq!(
+        (object.text().as_str(), object.header("content-type"), object.header("cache-control")),
+        ("hello", "text/plain", "max-age=9")
+    );
+    assert_eq!(to.call("GET", "/r2/buckets/files/objects/large.bin", None).body, vec![7; 5 << 20]);
+    let rows = query(&to, "notes", "SELECT id, text, hex(data) AS data FROM notes");
+    assert_eq!(rows, json!([{ "id": 1, "text": "it's; \"x\"", "data": "00FF" }]));
+
+    // Once more: nothing is left. Without the progress, a database with tables is not written over.
+    let ran = import(&from, &through, &to, &[]);
+    assert!(ran.success && ran.text.contains("d1/notes: is there already"), "{}", ran.text);
+    std::fs::remove_file(to.dir.path().join("state.json")).unwrap();
+    let ran = import(&from, &through, &to, &["--only", "d1"]);
+    assert!(
+        !ran.success && ran.text.contains("has tables there already") && !ran.text.contains("kv/"),
+        "{}",
+        ran.text
+    );
+}
