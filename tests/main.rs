@@ -29,6 +29,7 @@ mod projects;
 mod resources;
 mod rest;
 mod schema;
+mod sdk;
 mod serve;
 mod several;
 mod templates;

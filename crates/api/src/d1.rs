@@ -131,7 +131,7 @@ pub(crate) async fn delete(call: Call) -> Answer {
     tenant.catalog().remove_resource(Kind::D1, &row.id).await?;
     let removed = tokio::task::spawn_blocking(move || tenant.d1().remove(&row.id));
     removed.await.map_err(ApiError::internal)?.map_err(crate::modules::storage)?;
-    ok(Json::Null)
+    ok(json!({}))
 }
 
 #[derive(Deserialize)]

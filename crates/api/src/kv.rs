@@ -120,7 +120,7 @@ pub(crate) async fn delete(call: Call) -> Answer {
     tenant.catalog().remove_resource(Kind::Kv, &row.id).await?;
     let removed = tokio::task::spawn_blocking(move || tenant.kv().remove(&row.id));
     removed.await.map_err(ApiError::internal)?.map_err(crate::modules::storage)?;
-    ok(Json::Null)
+    ok(json!({}))
 }
 
 /// Metadata as JSON; what is kept was checked when it came.
@@ -239,12 +239,12 @@ pub(crate) async fn put(mut call: Call) -> Answer {
         }
     };
     namespace.put(&key, options, value).await.map_err(kv_error)?;
-    ok(Json::Null)
+    ok(json!({}))
 }
 
 pub(crate) async fn delete_value(call: Call) -> Answer {
     namespace(&call)?.delete(call.param(1)).await.map_err(kv_error)?;
-    ok(Json::Null)
+    ok(json!({}))
 }
 
 #[derive(Deserialize)]

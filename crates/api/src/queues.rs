@@ -352,7 +352,16 @@ async fn store(call: &Call, messages: Vec<Sent>, delay: Option<u32>) -> Answer {
     let status = response.status();
     let reply = read_all(response.into_body(), 1 << 20).await.map_err(ApiError::internal)?;
     match status.is_success() {
-        true => ok(serde_json::from_slice(&reply).unwrap_or(Json::Null)),
+        true => {
+            // Workers see the same in camel case.
+            let said: Json = serde_json::from_slice(&reply).map_err(ApiError::internal)?;
+            let metrics = &said["metadata"]["metrics"];
+            ok(json!({ "metadata": { "metrics": {
+                "backlog_count": metrics["backlogCount"],
+                "backlog_bytes": metrics["backlogBytes"],
+                "oldest_message_timestamp_ms": metrics["oldestMessageTimestamp"],
+            } } }))
+        }
         false => Err(ApiError::new(status, 10026, String::from_utf8_lossy(&reply).into_owned())),
     }
 }

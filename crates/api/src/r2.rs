@@ -18,6 +18,8 @@ use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok, time, with_info};
 
 const STORAGE_CLASS: &str = "cf-r2-storage-class";
+/// <https://developers.cloudflare.com/r2/reference/data-location/#available-hints>
+const LOCATIONS: [&str; 6] = ["enam", "wnam", "weur", "eeur", "apac", "oc"];
 const JURISDICTION: &str = "cf-r2-jurisdiction";
 
 fn r2_error(error: R2Error) -> ApiError {
@@ -49,7 +51,8 @@ fn shown(row: &Resource) -> Json {
     json!({
         "name": row.name,
         "creation_date": time(row.created_ms),
-        "location": "local",
+        // A hint is all that it is: everything is here. The SDKs know no other words than Cloudflare's.
+        "location": row.settings["location"].as_str().unwrap_or(LOCATIONS[0]),
         "storage_class": row.settings["storage_class"].as_str().unwrap_or("Standard"),
         "jurisdiction": "default",
     })
@@ -85,6 +88,8 @@ struct Create {
     name: String,
     #[serde(rename = "storageClass")]
     storage_class: Option<String>,
+    #[serde(rename = "locationHint")]
+    location: Option<String>,
 }
 
 /// <https://developers.cloudflare.com/r2/buckets/create-buckets/#bucket-level-operations>
@@ -107,15 +112,19 @@ fn check_class(class: &str) -> Result<StorageClass, ApiError> {
 
 pub(crate) async fn create(mut call: Call) -> Answer {
     check_jurisdiction(&call)?;
-    let Create { name, storage_class } = call.json().await?;
+    let Create { name, storage_class, location } = call.json().await?;
     check_name(&name)?;
+    let location = location.map(|hint| hint.to_ascii_lowercase());
+    if let Some(hint) = location.as_deref().filter(|hint| !LOCATIONS.contains(hint)) {
+        return Err(ApiError::bad(10005, format!("The location hint \"{hint}\" is not valid.")));
+    }
     let class = storage_class.unwrap_or_else(|| "Standard".into());
     check_class(&class)?;
     let made = Resource {
         id: name.clone(),
         name,
         created_ms: call.now_ms(),
-        settings: json!({ "storage_class": class }),
+        settings: json!({ "storage_class": class, "location": location }),
     };
     let made = call.tenant()?.catalog().add_resource(Kind::R2, made).await;
     let made = made.map_err(|error| match error {
