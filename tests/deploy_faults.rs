@@ -157,6 +157,74 @@ fn a_refusal_is_reported_in_full_with_what_was_done_and_what_not() {
     assert_eq!(says(&serve), "one room");
 }
 
+#[test]
+fn an_account_is_found_ids_are_taken_seriously_and_routes_go_zone_by_zone() {
+    let serve = serve();
+    let recorder = recorder(&serve.api);
+    let config = r#"{ "name": "app", "main": "index.js", "compatibility_date": "2026-07-01",
+        "kv_namespaces": [{ "binding": "KV", "id": "0123456789abcdef0123456789abcdef" }], "routes": ["www.example.com/shop/*"] }"#;
+    let code = "export default { fetch: (request) => new Response(new URL(request.url).pathname) };";
+    let dir = serve.project("app", &[("index.js", code), ("wrangler.jsonc", config)]);
+    let run = |target: &str, account: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+        command.arg("deploy").arg(&dir).args(["--no-smoke", "--target", target]);
+        command.env_remove("CLOUDFLARE_ACCOUNT_ID").env("CLOUDFLARE_API_TOKEN", &serve.token);
+        command
+            .env("CLOUDFLARE_API_BASE_URL", &recorder.api)
+            .envs(account.map(|id| ("CLOUDFLARE_ACCOUNT_ID", id)));
+        finish(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    };
+    // On Cloudflare an id that is not there is a mistake; elsewhere something new stands for it.
+    let ran = run("cloudflare", None);
+    let message = "names the KV namespace 0123456789abcdef0123456789abcdef, which is not in this account";
+    assert!(!ran.success && ran.text.contains(message), "{}", ran.text);
+    assert_eq!(serve.call("GET", "/storage/kv/namespaces", None).json()["result"], json!([]));
+
+    // A token that may not set all routes at once.
+    let refused =
+        r#"{"success":false,"errors":[{"code":10000,"message":"Authentication error"}],"result":null}"#;
+    recorder.spoil("PUT", "/scripts/app/routes", Fault::Answer(403, refused));
+    let ran = run(&recorder.api, None);
+    assert!(
+        ran.success && ran.text.contains("create KV namespace app-kv"),
+        "{}\n{}",
+        ran.text,
+        serve.output()
+    );
+    assert_eq!(serve.get("www.example.com", "/shop/a").text(), "/shop/a");
+    let added =
+        recorder.take().into_iter().filter(|r| r.method == "POST" && r.path.contains("/zones/")).count();
+    assert_eq!(added, 1);
+    recorder.spoil("PUT", "/scripts/app/routes", Fault::Answer(403, refused));
+    let ran = run(&recorder.api, Some(&serve.account));
+    assert!(ran.success, "{}", ran.text);
+    assert_eq!(
+        recorder.take().iter().filter(|r| r.method == "POST" && r.path.contains("/zones/")).count(),
+        0,
+        "it is there"
+    );
+
+    // A domain that another script has is not taken without being told to.
+    let domain = |name: &str| {
+        let config = format!(
+            r#"{{ "name": "{name}", "main": "index.js", "compatibility_date": "2026-07-01", "routes": [{{ "pattern": "shop.example.org", "custom_domain": true }}] }}"#
+        );
+        serve.project("app", &[("wrangler.jsonc", &config)]);
+    };
+    domain("first");
+    assert!(run(&recorder.api, None).success);
+    domain("second");
+    let ran = run(&recorder.api, None);
+    assert!(
+        !ran.success && ran.text.contains("shop.example.org. --take-over-domains moves them here"),
+        "{}",
+        ran.text
+    );
+    let mut command = command(&serve, &recorder, &dir);
+    let ran = finish(command.args(["--take-over-domains", "--no-smoke"]).spawn().unwrap());
+    assert!(ran.success, "{}", ran.text);
+}
+
 /// The calls that change something, one per step; `/query` reads what is applied before it changes something.
 const STEPS: [(&str, &str, usize); 7] = [
     ("POST", "/storage/kv/namespaces", 0),

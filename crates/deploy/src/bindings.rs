@@ -168,3 +168,95 @@ fn unsafe_binding(own: &Json) -> Json {
     }
     binding
 }
+
+#[cfg(test)]
+mod tests {
+    use skep_config::WorkerConfig;
+
+    use super::*;
+
+    fn project(raw: Json) -> Project {
+        Project {
+            config: WorkerConfig { name: "full".into(), ..WorkerConfig::default() },
+            raw,
+            service: None,
+            vars: Vec::new(),
+            code: None,
+            assets: Some(Default::default()),
+            d1_migrations: Default::default(),
+            templates: None,
+            secrets: Default::default(),
+            required_secrets: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Recorded from wrangler 4.164: what Skep's own server does not have, so that no other test sends it.
+    #[test]
+    fn bindings_that_only_cloudflare_has_are_sent_as_wrangler_sends_them() {
+        let raw = json!({
+            "kv_namespaces": [{ "binding": "KV", "id": "0123456789abcdef0123456789abcdef" }],
+            "send_email": [
+                { "name": "MAIL", "destination_address": "a@example.com" },
+                { "name": "MAIL2", "allowed_destination_addresses": ["b@example.com"], "allowed_sender_addresses": ["c@example.com"] },
+            ],
+            "durable_objects": { "bindings": [{ "name": "DOX", "class_name": "Other", "script_name": "otherworker" }] },
+            "r2_buckets": [{ "binding": "R2", "bucket_name": "bkt", "jurisdiction": "eu" }],
+            "vectorize": [{ "binding": "VEC", "index_name": "idx" }],
+            "hyperdrive": [{ "binding": "HD", "id": "hd1", "localConnectionString": "postgres://x" }],
+            "secrets_store_secrets": [{ "binding": "SS", "store_id": "st1", "secret_name": "sn" }],
+            "vpc_services": [{ "binding": "VPC", "service_id": "vs1" }],
+            "dispatch_namespaces": [{ "binding": "DISP", "namespace": "ns1", "outbound": { "service": "outw", "parameters": ["p1", "p2"] } }],
+            "mtls_certificates": [{ "binding": "MTLS", "certificate_id": "22222222-2222-4222-8222-222222222222" }],
+            "pipelines": [{ "binding": "PIPE", "pipeline": "p1" }],
+            "worker_loaders": [{ "binding": "LOADER" }],
+            "logfwdr": { "bindings": [{ "name": "LOGF", "destination": "d" }] },
+            "browser": { "binding": "BROWSER", "remote": true }, "ai": { "binding": "AI" }, "images": { "binding": "IMAGES" },
+            "stream": { "binding": "STREAM" }, "media": { "binding": "MEDIA", "remote": true },
+        });
+        let expected = r#"[{"name":"KV","type":"kv_namespace","namespace_id":"0123456789abcdef0123456789abcdef"},
+            {"name":"MAIL","type":"send_email","destination_address":"a@example.com"},
+            {"name":"MAIL2","type":"send_email","allowed_sender_addresses":["c@example.com"],"allowed_destination_addresses":["b@example.com"]},
+            {"name":"DOX","type":"durable_object_namespace","class_name":"Other","script_name":"otherworker"},
+            {"name":"R2","type":"r2_bucket","bucket_name":"bkt","jurisdiction":"eu"},
+            {"name":"VEC","type":"vectorize","index_name":"idx"},
+            {"name":"HD","type":"hyperdrive","id":"hd1"},
+            {"name":"SS","type":"secrets_store_secret","store_id":"st1","secret_name":"sn"},
+            {"name":"VPC","type":"vpc_service","service_id":"vs1"},
+            {"name":"DISP","type":"dispatch_namespace","namespace":"ns1","outbound":{"worker":{"service":"outw"},"params":[{"name":"p1"},{"name":"p2"}]}},
+            {"name":"MTLS","type":"mtls_certificate","certificate_id":"22222222-2222-4222-8222-222222222222"},
+            {"name":"PIPE","type":"pipelines","pipeline":"p1"},
+            {"name":"LOADER","type":"worker_loader"},
+            {"name":"LOGF","type":"logfwdr","destination":"d"},
+            {"name":"BROWSER","type":"browser"},
+            {"name":"AI","type":"ai"},
+            {"name":"IMAGES","type":"images"},
+            {"name":"STREAM","type":"stream"},
+            {"name":"MEDIA","type":"media"}]"#;
+        let sent = serde_json::to_string(&bindings(&project(raw), &Ids::default(), &[])).unwrap();
+        let expected: Vec<&str> = expected.lines().map(str::trim).collect();
+        assert_eq!(sent, expected.concat());
+    }
+
+    #[test]
+    fn what_is_made_has_its_id_and_a_secret_hides_a_variable() {
+        let raw = json!({ "vars": { "A": "1", "KEY": "plain" }, "kv_namespaces": [{ "binding": "KV" }],
+            "d1_databases": [{ "binding": "DB", "database_id": "db" }], "r2_buckets": [{ "binding": "FILES" }] });
+        let mut project = project(raw);
+        project.secrets.insert("KEY".into(), "k".into());
+        project.vars = vec![("A".into(), json!(2))];
+        let mut ids = Ids::default();
+        for (map, binding) in [(&mut ids.kv, "KV"), (&mut ids.d1, "DB"), (&mut ids.r2, "FILES")] {
+            map.insert(binding.into(), format!("made-{binding}"));
+        }
+        let expected = json!([
+            { "name": "OLD", "type": "inherit" },
+            { "name": "A", "type": "json", "json": 2 },
+            { "name": "KEY", "type": "secret_text", "text": "k" },
+            { "name": "KV", "type": "kv_namespace", "namespace_id": "made-KV" },
+            { "name": "FILES", "type": "r2_bucket", "bucket_name": "made-FILES" },
+            { "name": "DB", "type": "d1", "id": "made-DB" },
+        ]);
+        assert_eq!(json!(bindings(&project, &ids, &["OLD".into()])), expected);
+    }
+}
