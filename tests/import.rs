@@ -1,4 +1,4 @@
-//! `skep import` copies the data of one account into another over the API.
+//! `skep import` copies the data of one account into another over the API, `skep export` into a folder.
 
 use std::process::{Command, Stdio};
 
@@ -122,4 +122,50 @@ fn data_moves_from_one_account_to_another_and_goes_on_after_a_failure() {
         "{}",
         ran.text
     );
+}
+
+#[test]
+fn data_is_exported_into_files_that_other_tools_read() {
+    let serve = filled();
+    let out = serve.dir.path().join("out");
+    let export = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+        command.arg("export").arg(&out).arg("--data").arg(serve.dir.path().join("data")).args(args);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = export(&[]);
+    assert!(text.contains("kv/settings: 1201 values") && text.contains("r2/files: 2 objects"), "{text}");
+    assert!(export(&["--only", "kv"]).trim() == "kv/settings: is there already");
+
+    let values: Value =
+        serde_json::from_slice(&std::fs::read(out.join("kv/settings.json")).unwrap()).unwrap();
+    let odd = values.as_array().unwrap().iter().find(|own| own["key"] == "odd ü?&").unwrap();
+    assert_eq!((&odd["value"], &odd["metadata"]), (&json!("AAECAw=="), &json!({ "a": 1 })));
+    let index = std::fs::read_to_string(out.join("r2/files/index.ndjson")).unwrap();
+    let first: Value = serde_json::from_str(index.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["key"], &first["http_metadata"]["contentType"]),
+        (&json!("a/b c.txt"), &json!("text/plain"))
+    );
+    let file = out.join("r2/files").join(first["file"].as_str().unwrap());
+    assert_eq!(std::fs::read(file).unwrap(), b"hello");
+
+    // wrangler takes them up in another account.
+    let other = crate::harness::serve::serve();
+    other.wrangler(other.dir.path(), &["kv", "namespace", "create", "settings"]);
+    let id = namespace(&other, "settings");
+    let file = |name: &str| out.join(name).to_str().unwrap().to_owned();
+    other.wrangler(
+        other.dir.path(),
+        &["kv", "bulk", "put", &file("kv/settings.json"), "--namespace-id", &id, "--remote"],
+    );
+    assert_eq!(other.call("GET", &format!("/storage/kv/namespaces/{id}/values/k%2F0007"), None).text(), "v7");
+    other.wrangler(other.dir.path(), &["d1", "create", "notes"]);
+    other.wrangler(
+        other.dir.path(),
+        &["d1", "execute", "notes", "--remote", "-y", "--file", &file("d1/notes.sql")],
+    );
+    assert_eq!(query(&other, "notes", "SELECT count(*) AS n FROM notes"), json!([{ "n": 1 }]));
 }

@@ -35,6 +35,8 @@ pub enum Command {
     Rollback(crate::deploy::RollbackArgs),
     /// Copy the data of an account on Cloudflare, or on another node, into a node: KV, R2 and D1
     Import(crate::deploy::ImportArgs),
+    /// Write the data of an account into a folder: KV, R2 and D1
+    Export(crate::deploy::ExportArgs),
     /// Write the TypeScript types of a project's bindings
     Types(crate::types::TypesArgs),
     /// The step between Skep and the engine; not for people

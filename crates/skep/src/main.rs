@@ -44,6 +44,10 @@ fn main() -> ExitCode {
             run(deploy::run(args))
         }
         Command::Check(args) => run(deploy::check(args)),
+        Command::Export(args) => {
+            start_log();
+            run(deploy::export(args))
+        }
         Command::Import(args) => {
             start_log();
             run(deploy::import(args))

@@ -44,7 +44,7 @@ pub(super) async fn copy(copy: &mut Copy<'_>, name: &str, database: &str, id: &s
 }
 
 /// The whole database as SQL.
-async fn exported(client: &Client, id: &str) -> Result<Bytes, String> {
+pub(super) async fn exported(client: &Client, id: &str) -> Result<Bytes, String> {
     let path = format!("{{account}}/d1/database/{}/export", encode(id));
     let mut body = json!({ "output_format": "polling" });
     for _ in 0..QUESTIONS {

@@ -28,19 +28,27 @@ pub(super) async fn copy(copy: &mut Copy<'_>, name: &str, title: &str, id: &str)
     let to = made(copy.to, Kind::Kv, title).await?;
     let mut mark = copy.mark(name);
     loop {
-        let cursor =
-            mark.cursor.as_deref().map(|cursor| format!("&cursor={}", encode(cursor))).unwrap_or_default();
-        let path = format!("{{account}}/storage/kv/namespaces/{id}/keys?limit=1000{cursor}");
-        let page = copy.from.get(path).await.map_err(text)?;
-        let keys = page.result.as_array().cloned().unwrap_or_default();
+        let (keys, next) = keys(copy.from, id, mark.cursor.as_deref()).await.map_err(text)?;
         mark.copied += write(copy, id, &to, &keys).await?;
-        let next = page.info["cursor"].as_str().filter(|cursor| !cursor.is_empty()).map(str::to_owned);
         mark = Mark { done: next.is_none(), cursor: next, copied: mark.copied };
         copy.keep(name, mark.clone())?;
         if mark.done {
             return Ok(());
         }
     }
+}
+
+/// A page of keys, and where the next one begins.
+pub(super) async fn keys(
+    client: &Client,
+    namespace: &str,
+    cursor: Option<&str>,
+) -> Result<(Vec<Json>, Option<String>), ApiError> {
+    let cursor = cursor.map(|cursor| format!("&cursor={}", encode(cursor))).unwrap_or_default();
+    let path = format!("{{account}}/storage/kv/namespaces/{namespace}/keys?limit=1000{cursor}");
+    let page = client.get(path).await?;
+    let next = page.info["cursor"].as_str().filter(|cursor| !cursor.is_empty()).map(str::to_owned);
+    Ok((page.result.as_array().cloned().unwrap_or_default(), next))
 }
 
 /// Reads the values of `keys` and writes them; how many there were.
@@ -65,7 +73,11 @@ async fn write(copy: &Copy<'_>, from: &str, to: &str, keys: &[Json]) -> Result<u
 }
 
 /// One entry of a bulk write and its size; `None` if the value has gone meanwhile.
-async fn read(client: &Client, namespace: &str, key: &Json) -> Result<Option<(Json, usize)>, ApiError> {
+pub(super) async fn read(
+    client: &Client,
+    namespace: &str,
+    key: &Json,
+) -> Result<Option<(Json, usize)>, ApiError> {
     let name = key["name"].as_str().unwrap_or_default();
     let path = format!("{{account}}/storage/kv/namespaces/{namespace}/values/{}", encode(name));
     let value: Bytes = match client.call(Method::GET, path).bytes().await {

@@ -2,8 +2,11 @@
 //! that was interrupted goes on where it was.
 
 mod d1;
+mod export;
 mod kv;
 mod r2;
+
+pub use export::export;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! R2: objects page by page, with the headers that they are served with.
 
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use serde_json::Value as Json;
@@ -14,7 +15,7 @@ use crate::resources::{Kind, encode};
 const PARALLEL: usize = 6;
 const SMALL: u64 = 4 << 20;
 /// The longest object that the API takes.
-const MAX_OBJECT: u64 = 300 << 20;
+pub(super) const MAX_OBJECT: u64 = 300 << 20;
 
 /// Fields of an object's metadata, and the headers that they are.
 const FIELDS: [(&str, &str); 5] = [
@@ -35,11 +36,7 @@ pub(super) async fn copy(copy: &mut Copy<'_>, name: &str, bucket: &str) -> Resul
     made(copy.to, Kind::R2, bucket).await?;
     let mut mark = copy.mark(name);
     loop {
-        let cursor =
-            mark.cursor.as_deref().map(|cursor| format!("&cursor={}", encode(cursor))).unwrap_or_default();
-        let path = format!("{{account}}/r2/buckets/{}/objects?per_page=500{cursor}", encode(bucket));
-        let page = copy.from.get(path).await.map_err(text)?;
-        let objects = page.result.as_array().cloned().unwrap_or_default();
+        let (objects, next) = page(copy.from, bucket, mark.cursor.as_deref()).await.map_err(text)?;
         let (small, large): (Vec<&Json>, Vec<&Json>) =
             objects.iter().partition(|own| own["size"].as_u64().unwrap_or(0) <= SMALL);
         let (from, to) = (copy.from, copy.to);
@@ -64,8 +61,6 @@ pub(super) async fn copy(copy: &mut Copy<'_>, name: &str, bucket: &str) -> Resul
                 "{name}: the custom metadata of {custom} objects cannot be written over this API"
             ));
         }
-        let next = page.info["cursor"].as_str().filter(|cursor| !cursor.is_empty()).map(str::to_owned);
-        let next = next.filter(|_| page.info["is_truncated"] != false);
         let copied = mark.copied + objects.len() as u64 - left;
         mark = Mark { done: next.is_none(), cursor: next, copied };
         copy.keep(name, mark.clone())?;
@@ -75,17 +70,39 @@ pub(super) async fn copy(copy: &mut Copy<'_>, name: &str, bucket: &str) -> Resul
     }
 }
 
-async fn object(from: &Client, to: &Client, bucket: &str, own: &Json) -> Result<(), String> {
+/// A page of objects, and where the next one begins.
+pub(super) async fn page(
+    client: &Client,
+    bucket: &str,
+    cursor: Option<&str>,
+) -> Result<(Vec<Json>, Option<String>), ApiError> {
+    let cursor = cursor.map(|cursor| format!("&cursor={}", encode(cursor))).unwrap_or_default();
+    let path = format!("{{account}}/r2/buckets/{}/objects?per_page=500{cursor}", encode(bucket));
+    let page = client.get(path).await?;
+    let next = page.info["cursor"].as_str().filter(|cursor| !cursor.is_empty()).map(str::to_owned);
+    let next = next.filter(|_| page.info["is_truncated"] != false);
+    Ok((page.result.as_array().cloned().unwrap_or_default(), next))
+}
+
+fn path_of(bucket: &str, own: &Json) -> String {
     let key = own["key"].as_str().unwrap_or_default();
     let segments: Vec<String> = key.split('/').map(encode).collect();
-    let path = format!("{{account}}/r2/buckets/{}/objects/{}", encode(bucket), segments.join("/"));
-    let content = match from.call(Method::GET, &path).limit(MAX_OBJECT as usize).bytes().await {
-        Ok(content) => content,
-        // It has gone since it was listed.
-        Err(error) if error.is_missing(&[10007]) => return Ok(()),
-        Err(error) => return Err(text(error)),
-    };
-    let mut put = to.call(Method::PUT, path).raw("application/octet-stream", content);
+    format!("{{account}}/r2/buckets/{}/objects/{}", encode(bucket), segments.join("/"))
+}
+
+/// The content of an object; `None` if it has gone since it was listed.
+pub(super) async fn content(client: &Client, bucket: &str, own: &Json) -> Result<Option<Bytes>, ApiError> {
+    let call = client.call(Method::GET, path_of(bucket, own)).limit(MAX_OBJECT as usize);
+    match call.bytes().await {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.is_missing(&[10007]) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn object(from: &Client, to: &Client, bucket: &str, own: &Json) -> Result<(), String> {
+    let Some(content) = content(from, bucket, own).await.map_err(text)? else { return Ok(()) };
+    let mut put = to.call(Method::PUT, path_of(bucket, own)).raw("application/octet-stream", content);
     for (field, header) in FIELDS {
         if let Some(value) = own["http_metadata"][field].as_str() {
             put = put.header(header, value);

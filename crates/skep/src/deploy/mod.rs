@@ -17,7 +17,7 @@ use skep_deploy::{Deploy, DeployOptions, Failure, Outcome};
 use crate::signals::Signals;
 use crate::terminal::say;
 pub use args::{CheckArgs, DeployArgs, RollbackArgs};
-pub use import::{ImportArgs, run as import};
+pub use import::{ExportArgs, ImportArgs, export, run as import};
 use report::Terminal;
 use target::{Kind, Target};
 
