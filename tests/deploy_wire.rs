@@ -78,14 +78,16 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&text));
 }
 
-fn by_wrangler(serve: &Serve, recorder: &Recorder, dir: &Path) -> Vec<Recorded> {
-    run(serve.wrangler_command(dir, &["deploy"]).env("CLOUDFLARE_API_BASE_URL", &recorder.api));
+fn by_wrangler(serve: &Serve, recorder: &Recorder, dir: &Path, args: &[&str]) -> Vec<Recorded> {
+    run(serve
+        .wrangler_command(dir, &[&["deploy"], args].concat())
+        .env("CLOUDFLARE_API_BASE_URL", &recorder.api));
     recorder.take()
 }
 
-fn by_skep(serve: &Serve, recorder: &Recorder, dir: &Path) -> Vec<Recorded> {
+fn by_skep(serve: &Serve, recorder: &Recorder, dir: &Path, args: &[&str]) -> Vec<Recorded> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
-    command.arg("deploy").arg(dir).args(["--no-smoke", "--target", &recorder.api]);
+    command.args(["deploy", "--no-smoke", "--target", &recorder.api]).args(args).current_dir(dir);
     run(command.env("CLOUDFLARE_ACCOUNT_ID", &serve.account).env("CLOUDFLARE_API_TOKEN", &serve.token));
     recorder.take()
 }
@@ -230,8 +232,8 @@ fn a_deploy_sends_what_wrangler_sends() {
     }
     let their_dir = theirs.project("full", &files(CODE));
     let our_dir = ours.project("full", &files(CODE));
-    let wrangler = changes(&by_wrangler(&theirs, &their_recorder, &their_dir), &theirs);
-    let mut skep = changes(&by_skep(&ours, &our_recorder, &our_dir), &ours);
+    let wrangler = changes(&by_wrangler(&theirs, &their_recorder, &their_dir, &[]), &theirs);
+    let mut skep = changes(&by_skep(&ours, &our_recorder, &our_dir, &[]), &ours);
     undo_differences(&mut skep, true);
     compare(&wrangler, &skep);
 
@@ -239,8 +241,8 @@ fn a_deploy_sends_what_wrangler_sends() {
     let changed = CODE.replace("hello", "bye").replace("text +", "\"x\" + text +");
     theirs.project("full", &files(&changed));
     ours.project("full", &files(&changed));
-    let mut wrangler = changes(&by_wrangler(&theirs, &their_recorder, &their_dir), &theirs);
-    let mut skep = changes(&by_skep(&ours, &our_recorder, &our_dir), &ours);
+    let mut wrangler = changes(&by_wrangler(&theirs, &their_recorder, &their_dir, &[]), &theirs);
+    let mut skep = changes(&by_skep(&ours, &our_recorder, &our_dir, &[]), &ours);
     undo_differences(&mut skep, false);
     // What is as it should be is not set again.
     for kept in ["/domains/", "/subdomain", "/schedules", "/consumers/", "/workflows/"] {
@@ -249,4 +251,76 @@ fn a_deploy_sends_what_wrangler_sends() {
         assert!(wrangler.len() < before, "wrangler sets {kept} again");
     }
     compare(&wrangler, &skep);
+}
+
+/// A project and how it is deployed.
+type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+
+const CASES: &[Case] = &[
+    (
+        r#"{ "name": "envs", "main": "index.js", "compatibility_date": "2026-07-01", "vars": { "A": "1" },
+             "env": { "staging": { "vars": { "A": "2", "B": { "x": 1 } }, "workers_dev": true, "observability": { "enabled": true } } } }"#,
+        &[
+            ("index.js", "export default { fetch: () => new Response('x') };"),
+            ("secrets.env", "KEY=one\nOTHER=\"t w o\"\n"),
+        ],
+        &[
+            "--env",
+            "staging",
+            "--secrets-file",
+            "secrets.env",
+            "--keep-vars",
+            "--message",
+            "m",
+            "--tag",
+            "t",
+            "--var",
+            "C:3",
+        ],
+    ),
+    (
+        r#"{ "name": "files", "compatibility_date": "2026-07-01", "assets": { "directory": "public" } }"#,
+        &[("public/a.html", "<p>"), ("public/_headers", "/*\n  X: y\n")],
+        &["--tag", "t"],
+    ),
+    (
+        r#"{ "name": "old", "main": "old.js", "compatibility_date": "2024-01-01", "vars": { "A": "1" } }"#,
+        &[("old.js", "addEventListener('fetch', (event) => event.respondWith(new Response(A)));")],
+        &["--tag", "t"],
+    ),
+    (
+        r#"{ "name": "tenant", "main": "index.js", "compatibility_date": "2026-07-01", "limits": { "cpu_ms": 10 },
+             "durable_objects": { "bindings": [{ "name": "ROOMS", "class_name": "Room" }] },
+             "migrations": [{ "tag": "v1", "new_sqlite_classes": ["Room"] }], "assets": { "directory": "public", "binding": "ASSETS" } }"#,
+        &[
+            (
+                "index.js",
+                "import { DurableObject } from 'cloudflare:workers';\nexport class Room extends DurableObject {}\nexport default { fetch: () => new Response('x') };",
+            ),
+            ("public/a.txt", "a"),
+        ],
+        &["--dispatch-namespace", "tenants"],
+    ),
+];
+
+#[test]
+fn environments_scripts_assets_alone_and_tenants_are_sent_as_wrangler_sends_them() {
+    let (theirs, ours) = (serve(), serve());
+    let (their_recorder, our_recorder) = (recorder(&theirs.api), recorder(&ours.api));
+    for serve in [&theirs, &ours] {
+        serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
+    }
+    for (n, (config, more, args)) in CASES.iter().enumerate() {
+        let files = [&[("wrangler.jsonc", *config)], *more].concat();
+        let name = format!("case-{n}");
+        let (their_dir, our_dir) = (theirs.project(&name, &files), ours.project(&name, &files));
+        for again in [false, true] {
+            let force: &[&str] = if again { &["--force"] } else { &[] };
+            let mut wrangler = changes(&by_wrangler(&theirs, &their_recorder, &their_dir, args), &theirs);
+            let skep = changes(&by_skep(&ours, &our_recorder, &our_dir, &[args, force].concat()), &ours);
+            // What is as it should be is not set again.
+            wrangler.retain(|call, _| !again || !call.contains("/subdomain"));
+            compare(&wrangler, &skep);
+        }
+    }
 }

@@ -106,7 +106,7 @@ const SINGLES: &[(&str, &str)] = &[
     ("version_metadata", "version_metadata"),
 ];
 
-/// Strings are text, anything else JSON; those of the command line go last.
+/// Strings are text, anything else JSON; texts go first, and those of the command line last.
 fn variables(project: &Project) -> Vec<Json> {
     let mut vars: Map<String, Json> = project.raw["vars"].as_object().cloned().unwrap_or_default();
     for (name, value) in &project.vars {
@@ -117,7 +117,8 @@ fn variables(project: &Project) -> Vec<Json> {
         Json::String(text) => json!({ "name": name, "type": "plain_text", "text": text }),
         value => json!({ "name": name, "type": "json", "json": value }),
     };
-    vars.into_iter().map(variable).collect()
+    let (texts, others): (Vec<_>, Vec<_>) = vars.into_iter().partition(|(_, value)| value.is_string());
+    texts.into_iter().chain(others).map(variable).collect()
 }
 
 fn with(own: &Json, name: &str, kind: &str, fields: &[&str]) -> Json {

@@ -51,7 +51,7 @@ pub(crate) fn form(project: &Project, metadata: &Json) -> Form {
         };
         form.file(&name, &name, content_type(module.kind, code.format), &module.content);
     }
-    if project.raw["upload_source_maps"] == true
+    if project.raw["upload_source_maps"] != false
         && let Some(map) = &code.source_map
     {
         let name = format!("{}.map", code.main);
