@@ -253,6 +253,47 @@ fn a_deploy_sends_what_wrangler_sends() {
     compare(&wrangler, &skep);
 }
 
+/// Skep's own server takes no blobs of scripts, so only what is sent is looked at.
+#[test]
+fn modules_of_a_script_in_service_worker_syntax_are_sent_as_wrangler_sends_them() {
+    let (theirs, ours) = (serve(), serve());
+    let (their_recorder, our_recorder) = (recorder(&theirs.api), recorder(&ours.api));
+    let files = [
+        (
+            "wrangler.jsonc",
+            r#"{ "name": "old", "main": "old.js", "compatibility_date": "2024-01-01", "vars": { "A": "1" } }"#,
+        ),
+        (
+            "old.js",
+            "import text from './a.txt';\nimport data from './b.bin';\naddEventListener('fetch', (event) => event.respondWith(new Response(text + data)));",
+        ),
+        ("a.txt", "text"),
+        ("b.bin", "data"),
+    ];
+    let output = |command: &mut Command| command.stdin(Stdio::null()).output().unwrap().status.success();
+    let dir = theirs.project("old", &files);
+    let mut wrangler = theirs.wrangler_command(&dir, &["deploy", "--tag", "t"]);
+    assert!(!output(wrangler.env("CLOUDFLARE_API_BASE_URL", &their_recorder.api)));
+    let mut skep = Command::new(env!("CARGO_BIN_EXE_skep"));
+    skep.args(["deploy", "--tag", "t", "--target", &our_recorder.api])
+        .current_dir(ours.project("old", &files));
+    skep.env("CLOUDFLARE_ACCOUNT_ID", &ours.account).env("CLOUDFLARE_API_TOKEN", &ours.token);
+    assert!(!output(&mut skep));
+    let (mut wrangler, mut skep) =
+        (changes(&their_recorder.take(), &theirs), changes(&our_recorder.take(), &ours));
+    assert_eq!(wrangler.len(), 1);
+    // A comment and the source map name the modules as each program does inside; wrangler's name is another one each time.
+    for parts in wrangler.values_mut().chain(skep.values_mut()) {
+        assert!(parts.pop().unwrap().0.contains("name=\"old.js.map\""));
+        for (_, content) in parts {
+            let text = String::from_utf8(content.clone()).unwrap();
+            let lines = text.lines().filter(|line| !line.starts_with("  // ") || !line.contains("-module"));
+            *content = lines.collect::<Vec<_>>().join("\n").into_bytes();
+        }
+    }
+    compare(&wrangler, &skep);
+}
+
 /// A project and how it is deployed.
 type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
 

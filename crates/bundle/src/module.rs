@@ -50,7 +50,7 @@ pub struct Module {
 impl Module {
     /// The global variable under which a service worker's script reads this module.
     pub fn global_name(&self) -> String {
-        identifier(&self.name)
+        identifier(self.specifier.as_deref().unwrap_or(&self.name))
     }
 }
 
@@ -74,4 +74,21 @@ pub enum ModuleKind {
     Data,
     /// A `WebAssembly.Module`.
     Wasm,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_global_name_is_an_identifier_whatever_the_hash_begins_with() {
+        let specifier = Some("./372ea08c-a.txt".to_owned());
+        let module = Module {
+            name: "372ea08c-a.txt".into(),
+            specifier,
+            kind: ModuleKind::Text,
+            content: Bytes::new(),
+        };
+        assert_eq!(module.global_name(), "__372ea08c_a_txt");
+    }
 }

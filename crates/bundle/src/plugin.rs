@@ -268,7 +268,7 @@ impl Plugin {
                  Object.defineProperty(exported, name, {{ value: esm[name], enumerable: true }});\n\
                  module.exports = exported;"
             ),
-            MODULE => format!("export default {};", identifier(path.trim_start_matches("./"))),
+            MODULE => format!("export default {};", identifier(path)),
             _ => {
                 folder = &self.options.unenv;
                 let globals = self.node.globals();

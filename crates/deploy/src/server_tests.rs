@@ -143,6 +143,14 @@ async fn a_lost_connection_is_reported_where_a_second_try_could_do_it_twice() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_too_long_is_not_asked_for_again() {
+    let (base, seen) = server(vec![Reply::Status(200, "", YES)]).await;
+    let failed = client(&base).call(http::Method::GET, "/x").limit(10).bytes().await.unwrap_err();
+    assert!(failed.to_string().contains("more than 10 bytes"), "{failed}");
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn connections_are_used_again_and_one_that_has_ended_does_no_harm() {
     let (base, seen) = server(vec![
         Reply::Status(200, "", YES),

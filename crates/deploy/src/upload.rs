@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
-use skep_bundle::{Format, ModuleKind};
+use skep_bundle::{Format, Module, ModuleKind};
 
 use crate::form::Form;
 use crate::project::Project;
@@ -39,17 +39,25 @@ pub(crate) fn script_parts(project: &Project) -> Vec<Json> {
     parts.collect()
 }
 
+fn specifier(module: &Module) -> &str {
+    module.specifier.as_deref().unwrap_or(&module.name)
+}
+
 /// The form with `metadata` and the code.
 pub(crate) fn form(project: &Project, metadata: &Json) -> Form {
     let mut form = Form::default();
+    let script = project.code.as_ref().filter(|code| code.format == Format::ServiceWorker);
+    // What a script reads by name goes before the metadata that names it.
+    for module in script.iter().flat_map(|code| code.modules.iter().skip(1)) {
+        let kind = content_type(module.kind, Format::ServiceWorker);
+        form.file(&module.global_name(), specifier(module), kind, &module.content);
+    }
     form.field("metadata", metadata.to_string().as_bytes());
     let Some(code) = &project.code else { return form };
-    for (n, module) in code.modules.iter().enumerate() {
-        let name = match code.format {
-            Format::ServiceWorker if n > 0 => module.global_name(),
-            _ => module.specifier.clone().unwrap_or_else(|| module.name.clone()),
-        };
-        form.file(&name, &name, content_type(module.kind, code.format), &module.content);
+    let modules = if script.is_some() { code.modules.get(..1) } else { code.modules.get(..) };
+    for module in modules.unwrap_or_default() {
+        let name = specifier(module);
+        form.file(name, name, content_type(module.kind, code.format), &module.content);
     }
     if project.raw["upload_source_maps"] != false
         && let Some(map) = &code.source_map

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Request, Response, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use url::Url;
@@ -47,7 +47,7 @@ pub enum TransportError {
         /// The time-out.
         after: Duration,
     },
-    /// The request cannot be written.
+    /// The request cannot be written, or its answer cannot be taken: another attempt comes to the same.
     #[error("{0}")]
     Invalid(String),
 }
@@ -113,7 +113,11 @@ impl Transport {
         };
         let (head, body) = response.into_parts();
         let body = Limited::new(body, limit).collect().await;
-        let body = body.map_err(|error| lost(chain(error.as_ref())))?.to_bytes();
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => TransportError::Invalid(format!("{} answers with more than {limit} bytes", host(url))),
+            false => lost(chain(error.as_ref())),
+        })?;
+        let body = body.to_bytes();
         self.keep(key, sender);
         Ok(Response::from_parts(head, body))
     }
