@@ -34,4 +34,5 @@ mod serve;
 mod several;
 mod templates;
 mod tls;
+mod tokens;
 mod types;

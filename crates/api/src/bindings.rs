@@ -75,7 +75,11 @@ impl Resolver<'_> {
             resolved.push(self.check(binding, name)?);
         }
         if !not_inherited.is_empty() {
-            return Err(ApiError { status: http::StatusCode::BAD_REQUEST, errors: not_inherited });
+            return Err(ApiError {
+                status: http::StatusCode::BAD_REQUEST,
+                errors: not_inherited,
+                retry_after: None,
+            });
         }
         let kept = |kind: &str| match keep {
             Some(kinds) => kinds.iter().any(|k| k == kind),

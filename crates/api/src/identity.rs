@@ -18,7 +18,7 @@ fn shown(account: &Account) -> Json {
 
 pub(crate) async fn verify(call: Call) -> Answer {
     let mut result = json!({ "id": call.token.id, "status": "active" });
-    if let Some(expires) = call.token.expires_ms {
+    if let Some(expires) = call.token.terms.expires_ms {
         result["expires_on"] = time(expires).into();
     }
     ok(result)
@@ -29,8 +29,8 @@ pub(crate) async fn user(call: Call) -> Answer {
     let account = call.account()?;
     ok(json!({
         "id": call.token.id,
-        "email": format!("{}@{}.localhost", call.token.name.replace(' ', "-"), account.subdomain),
-        "first_name": null, "last_name": null, "username": call.token.name,
+        "email": format!("{}@{}.localhost", call.token.terms.name.replace(' ', "-"), account.subdomain),
+        "first_name": null, "last_name": null, "username": call.token.terms.name,
         "two_factor_authentication_enabled": false, "suspended": false,
     }))
 }

@@ -18,12 +18,14 @@ mod deployments;
 mod dispatch;
 mod flags;
 mod form;
+mod guard;
 mod identity;
 mod kv;
 mod limits;
 mod migrations;
 mod modules;
 mod objects;
+mod permissions;
 mod queues;
 mod r2;
 mod routes;
@@ -34,14 +36,16 @@ mod settings;
 mod subdomain;
 mod tail_filter;
 mod tails;
+mod tokens;
 mod upload;
 mod versions;
 mod workflows;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use skep_catalog::{AuditEntry, Registry, Sealer, Token};
+use skep_catalog::{AuditEntry, Registry, Sealer, Terms, Token};
 use skep_runtime::Clock;
 use skep_wire::{BoxFuture, Request, Response, Service};
 
@@ -60,6 +64,7 @@ pub struct Api {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) clock: Clock,
     pub(crate) tails: tails::Sessions,
+    guard: guard::Guard,
 }
 
 impl Api {
@@ -70,7 +75,14 @@ impl Api {
         sealer: Arc<Sealer>,
         clock: Clock,
     ) -> Arc<Self> {
-        Arc::new(Self { platform, registry, sealer, clock, tails: tails::Sessions::default() })
+        Arc::new(Self {
+            platform,
+            registry,
+            sealer,
+            clock,
+            tails: tails::Sessions::default(),
+            guard: guard::Guard::default(),
+        })
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Result<Response, ApiError> {
@@ -84,10 +96,9 @@ impl Api {
             true => Token {
                 id: String::new(),
                 account: found.params.first().cloned().unwrap_or_default(),
-                name: String::new(),
-                permissions: Vec::new(),
+                terms: Terms::default(),
                 created_ms: 0,
-                expires_ms: None,
+                modified_ms: 0,
             },
             false => self.authenticate(&head)?,
         };
@@ -97,6 +108,10 @@ impl Api {
             if !found.operation.open && account != token.account {
                 return Err(ApiError::new(StatusCode::FORBIDDEN, 10000, "Authentication error"));
             }
+        }
+        let operation = found.operation;
+        if !operation.open && !permissions::allows(&token.terms.permissions, permissions::need(operation)) {
+            return Err(ApiError::new(StatusCode::FORBIDDEN, 10000, "Authentication error"));
         }
         let changes = !matches!(head.method, Method::GET | Method::HEAD);
         let action = format!("{} {below}", head.method);
@@ -131,7 +146,15 @@ impl Api {
                 "Missing X-Auth-Key, X-Auth-Email or Authorization headers",
             ));
         };
-        self.registry.token(secret.trim(), self.now_ms())?.ok_or_else(refused)
+        let (secret, now) = (secret.trim(), self.now_ms());
+        let from = head.extensions.get::<SocketAddr>().map(SocketAddr::ip);
+        if let Err(seconds) = self.guard.admit(from, secret, now) {
+            let text = format!("Too many wrong tokens. Please try again in {seconds} seconds");
+            return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, 10429, text).retry_after(seconds));
+        }
+        let token = self.registry.token(secret, now)?;
+        self.guard.tried(from, secret, token.is_some(), now);
+        token.ok_or_else(refused)
     }
 }
 

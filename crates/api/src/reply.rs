@@ -12,6 +12,8 @@ pub struct ApiError {
     pub status: StatusCode,
     /// Code and text of each fault; at least one.
     pub errors: Vec<(u32, String)>,
+    /// After how many seconds it makes sense to ask again.
+    pub retry_after: Option<u64>,
 }
 
 /// What a handler comes to.
@@ -20,7 +22,7 @@ pub type Answer = Result<Response, ApiError>;
 impl ApiError {
     /// One fault.
     pub fn new(status: StatusCode, code: u32, text: impl Into<String>) -> Self {
-        Self { status, errors: vec![(code, text.into())] }
+        Self { status, errors: vec![(code, text.into())], retry_after: None }
     }
 
     /// The caller's fault: 400.
@@ -47,12 +49,20 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, 10002, "An internal error prevented this operation")
     }
 
+    /// Says when to ask again.
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     /// The envelope.
     pub fn into_response(self) -> Response {
         let errors: Vec<Json> =
             self.errors.iter().map(|(code, message)| json!({ "code": code, "message": message })).collect();
         let body = json!({ "success": false, "errors": errors, "messages": [], "result": null });
-        json_reply(self.status, &body)
+        let mut response = json_reply(self.status, &body);
+        response.headers_mut().extend(self.retry_after.map(|s| (header::RETRY_AFTER, HeaderValue::from(s))));
+        response
     }
 }
 

@@ -8,7 +8,7 @@ use crate::call::Call;
 use crate::reply::{Answer, ApiError};
 use crate::{
     assets, d1, deployments, dispatch, identity, kv, objects, queues, r2, routes, scripts, secrets, services,
-    settings, subdomain, tails, versions, workflows,
+    settings, subdomain, tails, tokens, versions, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -41,6 +41,21 @@ macro_rules! operations {
 pub const OPERATIONS: &[Operation] = operations! {
     GET "/user/tokens/verify" => identity::verify;
     GET "/accounts/:account/tokens/verify" => identity::verify;
+    GET "/user/tokens/permission_groups" => tokens::groups;
+    GET "/accounts/:account/tokens/permission_groups" => tokens::groups;
+    GET "/user/tokens" => tokens::list;
+    POST "/user/tokens" => tokens::create;
+    GET "/user/tokens/:token" => tokens::get;
+    PUT "/user/tokens/:token" => tokens::update;
+    DELETE "/user/tokens/:token" => tokens::delete;
+    PUT "/user/tokens/:token/value" => tokens::roll;
+    GET "/accounts/:account/tokens" => tokens::list;
+    POST "/accounts/:account/tokens" => tokens::create;
+    GET "/accounts/:account/tokens/:token" => tokens::get;
+    PUT "/accounts/:account/tokens/:token" => tokens::update;
+    DELETE "/accounts/:account/tokens/:token" => tokens::delete;
+    PUT "/accounts/:account/tokens/:token/value" => tokens::roll;
+    GET "/accounts/:account/audit_logs" => tokens::audit;
     GET "/user" => identity::user;
     GET "/accounts" => identity::accounts;
     GET "/memberships" => identity::memberships;

@@ -27,7 +27,7 @@ pub use content::Stored;
 pub use migrations::{Change, Migration};
 use migrations::{apply, current_tag};
 pub use publish::{MigrationSet, Publish, Published};
-pub use registry::{Account, AuditEntry, Registry, Token};
+pub use registry::{Account, AuditEntry, Registry, Terms, Token};
 pub use resources::{Kind, Resource};
 pub use routes::{Domain, Route};
 pub use script::{

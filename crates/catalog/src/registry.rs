@@ -9,7 +9,8 @@ use skep_store::{Database, Schema, StoreError};
 use crate::CatalogError;
 use crate::seal::random;
 
-const SCHEMA: Schema = Schema(&["
+const SCHEMA: Schema = Schema(&[
+    "
     CREATE TABLE account(
         id TEXT PRIMARY KEY, name TEXT NOT NULL, subdomain TEXT NOT NULL UNIQUE, created INTEGER NOT NULL)
         STRICT, WITHOUT ROWID;
@@ -21,7 +22,14 @@ const SCHEMA: Schema = Schema(&["
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, account TEXT NOT NULL,
         token TEXT NOT NULL, action TEXT NOT NULL, outcome INTEGER NOT NULL) STRICT;
     CREATE INDEX audit_account ON audit(account, sequence);
-"]);
+    ",
+    "
+    ALTER TABLE token ADD COLUMN not_before INTEGER;
+    ALTER TABLE token ADD COLUMN modified INTEGER;
+    ALTER TABLE token ADD COLUMN disabled INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE token ADD COLUMN policies TEXT NOT NULL DEFAULT '[]';
+    ",
+]);
 
 /// Accounts, tokens and the audit log.
 #[derive(Debug)]
@@ -49,14 +57,41 @@ pub struct Token {
     pub id: String,
     /// The account that it speaks for.
     pub account: String,
-    /// For people.
-    pub name: String,
-    /// Permission groups; `*` is all.
-    pub permissions: Vec<String>,
+    /// What it is for and what it may do.
+    pub terms: Terms,
     /// Milliseconds since 1970.
     pub created_ms: i64,
+    /// When its terms or its secret changed last.
+    pub modified_ms: i64,
+}
+
+/// What a token is for and what it may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// For people.
+    pub name: String,
+    /// Ids of permission groups; `*` is all.
+    pub permissions: Vec<String>,
+    /// How the permissions were asked for, as JSON.
+    pub policies: String,
+    /// Before then it is worth nothing. Milliseconds since 1970.
+    pub not_before_ms: Option<i64>,
     /// From then on it is worth nothing.
     pub expires_ms: Option<i64>,
+    /// It is worth nothing for now.
+    pub disabled: bool,
+}
+
+impl Terms {
+    /// All permissions, for ever.
+    pub fn everything(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            permissions: vec!["*".to_owned()],
+            policies: "[]".into(),
+            ..Self::default()
+        }
+    }
 }
 
 /// A change that was asked for.
@@ -80,17 +115,26 @@ fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
 
 fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
     let permissions: String = row.get(3)?;
+    let created_ms = row.get(4)?;
     Ok(Token {
         id: row.get(0)?,
         account: row.get(1)?,
-        name: row.get(2)?,
-        permissions: permissions.split(',').map(str::to_owned).collect(),
-        created_ms: row.get(4)?,
-        expires_ms: row.get(5)?,
+        terms: Terms {
+            name: row.get(2)?,
+            permissions: permissions.split(',').filter(|p| !p.is_empty()).map(str::to_owned).collect(),
+            expires_ms: row.get(5)?,
+            not_before_ms: row.get(6)?,
+            disabled: row.get(8)?,
+            policies: row.get(9)?,
+        },
+        created_ms,
+        modified_ms: row.get::<_, Option<i64>>(7)?.unwrap_or(created_ms),
     })
 }
 
-const TOKEN: &str = "SELECT id, account, name, permissions, created, expires FROM token";
+const TOKEN: &str =
+    "SELECT id, account, name, permissions, created, expires, not_before, modified, disabled, policies
+    FROM token";
 
 impl Registry {
     /// Opens or creates the registry in the file at `path`.
@@ -153,28 +197,32 @@ impl Registry {
     pub async fn add_token(
         &self,
         account: &str,
-        name: &str,
-        permissions: &[&str],
-        expires_ms: Option<i64>,
+        terms: Terms,
         now_ms: i64,
     ) -> Result<(Token, String), CatalogError> {
-        let secret = random::<30>().map_err(|e| CatalogError::Invalid(e.to_string()))?;
-        let secret = format!("skep_{}", hex::encode(secret));
-        let token = Token {
-            id: uuid::Uuid::new_v4().simple().to_string(),
-            account: account.to_owned(),
-            name: name.to_owned(),
-            permissions: permissions.iter().map(|&p| p.to_owned()).collect(),
-            created_ms: now_ms,
-            expires_ms,
-        };
+        let secret = new_secret()?;
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let token = Token { id, account: account.to_owned(), terms, created_ms: now_ms, modified_ms: now_ms };
         let (row, hash) = (token.clone(), hash(&secret));
         self.db
             .write(move |t| {
-                let permissions = row.permissions.join(",");
+                let terms = row.terms;
                 t.execute(
-                    "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
-                    params![row.id, row.account, row.name, hash, permissions, row.created_ms, row.expires_ms],
+                    "INSERT INTO token(id, account, hash, created, modified, name, permissions, policies, not_before,
+                     expires, disabled) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    params![
+                        row.id,
+                        row.account,
+                        hash,
+                        row.created_ms,
+                        row.modified_ms,
+                        terms.name,
+                        terms.permissions.join(","),
+                        terms.policies,
+                        terms.not_before_ms,
+                        terms.expires_ms,
+                        terms.disabled,
+                    ],
                 )?;
                 Ok(())
             })
@@ -182,12 +230,60 @@ impl Registry {
         Ok((token, secret))
     }
 
-    /// The token that `secret` is, unless it is revoked or expired. Found by a hash of 256 bits: how long it
+    /// Gives a token other terms; false if there is none of that id.
+    pub async fn change_token(
+        &self,
+        account: &str,
+        id: &str,
+        terms: Terms,
+        now_ms: i64,
+    ) -> Result<bool, CatalogError> {
+        let (account, id) = (account.to_owned(), id.to_owned());
+        let sql = "UPDATE token SET modified = ?, name = ?, permissions = ?, policies = ?, not_before = ?,
+                   expires = ?, disabled = ? WHERE account = ? AND id = ? AND revoked IS NULL";
+        let changed = self.db.write(move |t| {
+            let permissions = terms.permissions.join(",");
+            Ok(t.execute(
+                sql,
+                params![
+                    now_ms,
+                    terms.name,
+                    permissions,
+                    terms.policies,
+                    terms.not_before_ms,
+                    terms.expires_ms,
+                    terms.disabled,
+                    account,
+                    id
+                ],
+            )?)
+        });
+        Ok(changed.await? > 0)
+    }
+
+    /// Gives a token another secret, which is returned once; the earlier one is worth nothing. `None` if there is no
+    /// token of that id.
+    pub async fn roll_token(
+        &self,
+        account: &str,
+        id: &str,
+        now_ms: i64,
+    ) -> Result<Option<String>, CatalogError> {
+        let secret = new_secret()?;
+        let (account, id, hash) = (account.to_owned(), id.to_owned(), hash(&secret));
+        let sql = "UPDATE token SET hash = ?, modified = ? WHERE account = ? AND id = ? AND revoked IS NULL";
+        let rolled = self.db.write(move |t| Ok(t.execute(sql, params![hash, now_ms, account, id])?)).await?;
+        Ok((rolled > 0).then_some(secret))
+    }
+
+    /// The token that `secret` is, if it is worth something now. Found by a hash of 256 bits: how long it
     /// takes says nothing about the secret.
     pub fn token(&self, secret: &str, now_ms: i64) -> Result<Option<Token>, CatalogError> {
         self.db.read(|c| {
-            let sql =
-                format!("{TOKEN} WHERE hash = ? AND revoked IS NULL AND (expires IS NULL OR expires > ?)");
+            let sql = format!(
+                "{TOKEN} WHERE hash = ?1 AND revoked IS NULL AND disabled = 0 AND (expires IS NULL OR expires > ?2)
+                 AND (not_before IS NULL OR not_before <= ?2)"
+            );
             let mut query = c.prepare_cached(&sql)?;
             Ok(query.query_row(params![hash(secret), now_ms], token).optional()?)
         })
@@ -241,6 +337,11 @@ impl Registry {
     }
 }
 
+fn new_secret() -> Result<String, CatalogError> {
+    let secret = random::<30>().map_err(|e| CatalogError::Invalid(e.to_string()))?;
+    Ok(format!("skep_{}", hex::encode(secret)))
+}
+
 fn hash(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
@@ -255,7 +356,10 @@ mod tests {
         let path = dir.path().join("r.sqlite");
         let registry = Registry::open(&path).unwrap();
         let account = registry.add_account("Me", "me", 1).await.unwrap();
-        let (token, secret) = registry.add_token(&account.id, "t", &["*"], Some(100), 1).await.unwrap();
+        let (token, secret) = registry
+            .add_token(&account.id, Terms { expires_ms: Some(100), ..Terms::everything("t") }, 1)
+            .await
+            .unwrap();
         assert_eq!(registry.token(&secret, 99).unwrap(), Some(token.clone()));
         assert_eq!(registry.token(&secret, 100).unwrap(), None);
         assert_eq!(registry.token(&secret[..secret.len() - 1], 99).unwrap(), None);
@@ -263,6 +367,20 @@ mod tests {
             let bytes = std::fs::read(dir.path().join(file)).unwrap();
             assert!(!bytes.windows(secret.len()).any(|w| w == secret.as_bytes()));
         }
+        let rolled = registry.roll_token(&account.id, &token.id, 40).await.unwrap().unwrap();
+        assert_eq!(registry.token(&secret, 60).unwrap(), None);
+        let terms = Terms {
+            not_before_ms: Some(60),
+            permissions: vec!["a".into(), "b".into()],
+            ..token.terms.clone()
+        };
+        assert!(registry.change_token(&account.id, &token.id, terms.clone(), 50).await.unwrap());
+        assert_eq!(registry.token(&rolled, 59).unwrap(), None);
+        assert_eq!(registry.token(&rolled, 60).unwrap().unwrap().terms, terms);
+        let disabled = Terms { disabled: true, ..terms };
+        assert!(registry.change_token(&account.id, &token.id, disabled, 50).await.unwrap());
+        assert_eq!(registry.token(&rolled, 60).unwrap(), None);
+        assert!(!registry.change_token("another", &token.id, Terms::everything("x"), 50).await.unwrap());
         assert!(registry.revoke_token(&account.id, &token.id, 50).await.unwrap());
         assert_eq!(registry.token(&secret, 60).unwrap(), None);
         assert_eq!(registry.tokens(&account.id).unwrap(), []);

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use skep_catalog::Registry;
+use skep_catalog::{Registry, Terms};
 use skep_runtime::Clock;
 
 use crate::terminal::{Style, paint, say};
@@ -49,7 +49,7 @@ pub async fn establish(
     };
     let api_token = match token {
         Some(token) => token,
-        None => registry.add_token(&account.id, "first", &["*"], None, now).await.map_err(text)?.1,
+        None => registry.add_token(&account.id, Terms::everything("first"), now).await.map_err(text)?.1,
     };
     let credentials =
         Credentials { api_base_url: api_base_url.to_owned(), account_id: account.id, api_token };
