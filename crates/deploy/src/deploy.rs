@@ -274,7 +274,7 @@ impl<'a> Deploy<'a> {
         };
         match &self.remote.version {
             Some(before) if self.options.undo && self.outcome.version.as_ref() != Some(before) => {
-                let back = script::back_to(self.client, self.project, before).await;
+                let back = script::put_in_force(self.client, self.project, before, Some("Rollback")).await;
                 back.map_err(|e| format!("{error}; and the version before cannot be put in force: {e}"))?;
                 reporter.note(&format!("the version {before} is in force again"));
                 Err(error)

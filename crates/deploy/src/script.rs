@@ -10,7 +10,6 @@ use crate::error::ApiError;
 use crate::metadata::{self, Extras};
 use crate::project::Project;
 use crate::remote::{self, Remote, script_path};
-use crate::resources::encode;
 use crate::upload;
 
 /// How the upload is to be made.
@@ -221,9 +220,4 @@ fn tags(project: &Project, before: &[String]) -> Vec<String> {
         tags.push(format!("{environment}{own}"));
     }
     tags
-}
-
-/// Deletes nothing: puts the version in force that was before.
-pub(crate) async fn back_to(client: &Client, project: &Project, version: &str) -> Result<(), ApiError> {
-    put_in_force(client, project, &encode(version), Some("Rollback")).await
 }

@@ -91,3 +91,51 @@ fn file(path: String, disk: &Path) -> Result<TemplateFile, String> {
     }
     Ok(TemplateFile { path, file: disk.to_owned(), size, sha256: hex::encode(hash.finalize()) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn git(folder: &Path, args: &[&str]) {
+        let mut git = std::process::Command::new("git");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]);
+        let output = git.args(args).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn templates(git: Option<&Path>, dir: Option<&str>) -> Templates {
+        let git = git.map(|path| path.to_str().unwrap().to_owned());
+        let (dir, bucket) = (dir.map(str::to_owned), "b".to_owned());
+        Templates { dir, git, branch: None, bucket, prefix: String::new() }
+    }
+
+    #[tokio::test]
+    async fn a_repository_is_cloned_and_nothing_outside_of_it_is_read() {
+        let (repository, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = repository.path();
+        std::fs::create_dir_all(root.join("all/a")).unwrap();
+        std::fs::write(root.join("all/a/x.txt"), "x").unwrap();
+        std::fs::write(outside.path().join("secret"), "s").unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret"), root.join("all/link.txt")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), root.join("out")).unwrap();
+        git(root, &["init", "--quiet"]);
+        git(root, &["add", "."]);
+        git(root, &["commit", "--quiet", "-m", "one"]);
+
+        let (found, _clone) = read(&templates(Some(root), Some("all")), outside.path()).await.unwrap();
+        let paths: Vec<&str> = found.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["a/x.txt"], "links are not followed");
+        assert_eq!(found.files[0].sha256, "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881");
+        for (dir, part) in [
+            ("out", "leads out of the repository"),
+            ("../..", "leads out of the repository"),
+            ("none", "cannot read"),
+        ] {
+            let error = read(&templates(Some(root), Some(dir)), outside.path()).await.err().unwrap();
+            assert!(error.contains(part), "{dir}: {error}");
+        }
+        let error =
+            read(&templates(Some(Path::new("--upload-pack=x")), None), outside.path()).await.err().unwrap();
+        assert!(error.contains("not the URL"), "{error}");
+    }
+}
