@@ -91,8 +91,21 @@ impl Call {
         })
     }
 
-    /// The body as JSON, whatever its content type says: wrangler sends `text/plain`.
+    /// The body as a JSON object, whatever its content type says: wrangler sends `text/plain`.
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        let bytes = self.bytes(MAX_JSON).await?;
+        // A list would be read as an object's fields in their order.
+        let unparsed = |error: &dyn std::fmt::Display| {
+            ApiError::bad(10026, format!("Could not parse the request body: {error}"))
+        };
+        match bytes.trim_ascii_start().first() {
+            Some(b'{') => serde_json::from_slice(&bytes).map_err(|error| unparsed(&error)),
+            _ => Err(unparsed(&"expected a JSON object")),
+        }
+    }
+
+    /// The body as a JSON list.
+    pub async fn list<T: DeserializeOwned>(&mut self) -> Result<Vec<T>, ApiError> {
         let bytes = self.bytes(MAX_JSON).await?;
         serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::bad(10026, format!("Could not parse the request body: {error}")))

@@ -114,7 +114,7 @@ pub(crate) async fn get(call: Call) -> Answer {
 
 /// Takes what has no meaning here: replication.
 pub(crate) async fn update(mut call: Call) -> Answer {
-    let asked = call.any_json().await?;
+    let asked: Json = call.json().await?;
     let mode = asked["read_replication"]["mode"].as_str();
     if let Some(mode) = mode.filter(|mode| *mode != "disabled") {
         return Err(ApiError::bad(

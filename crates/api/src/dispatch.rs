@@ -265,7 +265,7 @@ async fn change_tags(
 }
 
 async fn set_tags(mut call: Call) -> Answer {
-    let tags: Vec<String> = call.json().await?;
+    let tags: Vec<String> = call.list().await?;
     ok(json!(change_tags(&call, move |all| *all = tags).await?))
 }
 

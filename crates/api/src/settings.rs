@@ -79,6 +79,10 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
             *field = Some(value.clone()).filter(|v| !v.is_null());
         }
     }
+    let settings = merged(script.settings.clone(), &asked);
+    if content == before.content && settings == script.settings {
+        return ok(shown(&script, &before));
+    }
     let asset_keys = kept_assets(&tenant, &content).await?;
     let published = tenant
         .catalog()
@@ -88,7 +92,7 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
             content,
             asset_keys,
             deploy: true,
-            settings: Some(merged(script.settings, &asked)),
+            settings: Some(settings),
             after: Some(before.id),
             now_ms: call.now_ms(),
             ..Publish::default()
