@@ -8,6 +8,7 @@ use serde_json::json;
 use skep_wire::full;
 
 use crate::body::EdgeBody;
+use crate::meter::Outcome;
 
 /// Cloudflare's 1xxx errors that we can cause
 /// (<https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-1xxx-errors/>).
@@ -39,6 +40,15 @@ impl ErrorCode {
             Self::ResourceLimits => "Worker exceeded resource limits",
             Self::NotFound => "There is nothing here yet",
             Self::Unavailable => "Worker is not available",
+        }
+    }
+
+    /// What has come of a request that is answered by it.
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::WorkerException => Outcome::Exception,
+            Self::ResourceLimits => Outcome::Resources,
+            Self::NotFound | Self::Unavailable => Outcome::Internal,
         }
     }
 
@@ -77,6 +87,7 @@ pub fn error_page(
     };
     let mut response = Response::new(EdgeBody::Own(full(text)));
     *response.status_mut() = code.status();
+    response.extensions_mut().insert(code);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));

@@ -16,6 +16,8 @@ use crate::body::EdgeBody;
 use crate::cell::{Context, forward};
 use crate::error_page::ErrorCode;
 use crate::headers::{RAY, Visitor, new_ray};
+use crate::meter::{Meter, Outcome, Timing};
+use crate::server::EdgeOptions;
 
 /// What serves a host.
 #[derive(Clone, Default)]
@@ -26,6 +28,8 @@ pub struct Site {
     pub assets: Option<Arc<Assets>>,
     /// Paths that Skep itself answers.
     pub local: Option<Arc<dyn LocalHandler>>,
+    /// Where to count its requests.
+    pub meter: Option<Arc<Meter>>,
 }
 
 /// Says which site a request is for. Called for every request: it must not block.
@@ -46,30 +50,43 @@ pub trait LocalHandler: Send + Sync + 'static {
 pub(crate) async fn handle(
     router: &dyn Router,
     visitor: &Visitor,
-    show_errors: bool,
+    options: &EdgeOptions,
     request: Request<Incoming>,
 ) -> Result<Response<EdgeBody>, Infallible> {
     let ray = new_ray();
-    let context = Context { visitor, ray: &ray, show_errors };
-    let mut response = answer(router, &context, request).await;
+    let context = Context { visitor, ray: &ray, show_errors: options.show_errors };
+    let (mut parts, body) = request.into_parts();
+    parts.uri = normal(parts.uri);
+    parts.extensions.insert(match visitor.scheme {
+        "https" => Scheme::HTTPS,
+        _ => Scheme::HTTP,
+    });
+    let mut response = match router.route(&parts) {
+        Some(site) => {
+            let timing = Timing::start(site.meter.clone());
+            let response = answer(&site, &context, parts, body).await;
+            timing.finish(outcome(&response), response.status());
+            response
+        }
+        None => {
+            options.traffic.note_unrouted();
+            context.error(ErrorCode::NotFound, &parts.headers, None)
+        }
+    };
     response.headers_mut().insert(RAY, ray);
     Ok(response)
 }
 
-async fn answer(
-    router: &dyn Router,
-    context: &Context<'_>,
-    request: Request<Incoming>,
-) -> Response<EdgeBody> {
-    let (mut parts, body) = request.into_parts();
-    parts.uri = normal(parts.uri);
-    parts.extensions.insert(match context.visitor.scheme {
-        "https" => Scheme::HTTPS,
-        _ => Scheme::HTTP,
-    });
-    let Some(site) = router.route(&parts) else {
-        return context.error(ErrorCode::NotFound, &parts.headers, None);
-    };
+/// What came of a request, from what the visitor gets.
+fn outcome(response: &Response<EdgeBody>) -> Outcome {
+    match (response.extensions().get::<ErrorCode>(), response.body()) {
+        (Some(code), _) => code.outcome(),
+        (None, EdgeBody::Own(_)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => Outcome::Asset,
+        (None, _) => Outcome::Success,
+    }
+}
+
+async fn answer(site: &Site, context: &Context<'_>, parts: Parts, body: Incoming) -> Response<EdgeBody> {
     if let Some(local) = &site.local
         && local.handles(parts.uri.path())
     {

@@ -1,6 +1,6 @@
 //! A request from one worker to another: no visitor, no page for an error.
 
-use http::header;
+use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use skep_assets::Decision;
 use skep_fleet::{Unavailable, Worker};
@@ -9,6 +9,7 @@ use skep_wire::{Request, Response};
 use crate::cell::{Door, Failure, LOST, NO_UPGRADE, is_uncaught, send};
 use crate::handler::Site;
 use crate::headers::strip_response;
+use crate::meter::{Outcome, Timing};
 use crate::upgrade;
 
 /// Why a call got no response.
@@ -31,20 +32,44 @@ pub enum CallError {
     NotAsked,
 }
 
+impl CallError {
+    /// What has come of the call, and the status that a visitor would get.
+    fn outcome(&self) -> (Outcome, StatusCode) {
+        match self {
+            Self::Uncaught | Self::NotAsked => (Outcome::Exception, StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Lost => (Outcome::Resources, StatusCode::SERVICE_UNAVAILABLE),
+            Self::NotThere | Self::Unavailable(_) => (Outcome::Internal, StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+}
+
 /// Passes a call on to a site: to its assets or to its code, as a visitor's request would go. Headers are those that
 /// the code is to see.
 pub async fn call(site: &Site, request: Request) -> Result<Response, CallError> {
+    let timing = Timing::start(site.meter.clone());
+    let answered = pass(site, request).await;
+    let (outcome, status) = match &answered {
+        Ok((response, outcome)) => (*outcome, response.status()),
+        Err(error) => error.outcome(),
+    };
+    timing.finish(outcome, status);
+    answered.map(|(response, _)| response)
+}
+
+async fn pass(site: &Site, request: Request) -> Result<(Response, Outcome), CallError> {
     let (parts, body) = request.into_parts();
     let Some(assets) = &site.assets else {
         let worker = site.worker.as_ref().ok_or(CallError::NotThere)?;
-        return call_worker(worker, Door::Main, Request::from_parts(parts, body)).await;
+        let response = call_worker(worker, Door::Main, Request::from_parts(parts, body)).await?;
+        return Ok((response, Outcome::Success));
     };
     match (assets.route(&parts), &site.worker) {
-        (Decision::Answer(response), _) => Ok(*response),
+        (Decision::Answer(response), _) => Ok((*response, Outcome::Asset)),
         (Decision::Worker | Decision::WorkerImage, Some(worker)) => {
-            call_worker(worker, Door::Main, Request::from_parts(parts, body)).await
+            let response = call_worker(worker, Door::Main, Request::from_parts(parts, body)).await?;
+            Ok((response, Outcome::Success))
         }
-        (Decision::Asset, _) | (_, None) => Ok(assets.serve(&parts).await),
+        (Decision::Asset, _) | (_, None) => Ok((assets.serve(&parts).await, Outcome::Asset)),
     }
 }
 
@@ -63,7 +88,7 @@ pub async fn call_worker(worker: &Worker, door: Door, request: Request) -> Resul
         Err(Failure::Unavailable(why)) => return Err(CallError::Unavailable(why.to_string())),
         Err(Failure::Lost) => return Err(CallError::Lost),
     };
-    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let caller = upgrade.ok_or(CallError::NotAsked)?;
         return Ok(upgrade::switch(caller, &mut response, lease).map(BodyExt::boxed_unsync));
     }

@@ -13,6 +13,7 @@ mod frames;
 mod handler;
 mod headers;
 mod internal;
+mod meter;
 mod server;
 mod upgrade;
 
@@ -21,5 +22,6 @@ pub use cell::Door;
 pub use error_page::{ErrorCode, error_page};
 pub use handler::{LocalHandler, Router, Site};
 pub use internal::{CallError, call, call_worker};
+pub use meter::{LATENCY_MS, Meter, Outcome, Reading, Traffic};
 pub use server::{EdgeOptions, serve};
 pub use tokio_rustls::rustls;

@@ -15,6 +15,7 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 
 use crate::handler::{Router, handle};
 use crate::headers::{Secured, Visitor};
+use crate::meter::Traffic;
 
 /// A visitor that takes longer to send a request's head is cut off.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
@@ -32,6 +33,8 @@ pub struct EdgeOptions {
     pub timezone: String,
     /// Visitors speak TLS, with these certificates.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Where to count what belongs to no site.
+    pub traffic: Arc<Traffic>,
 }
 
 /// Serves visitors on `listener` until `shutdown`; returns when the last response is out, or after a moment.
@@ -48,7 +51,8 @@ pub async fn serve(listener: TcpListener, router: Arc<dyn Router>, options: Edge
                 let (router, options, shutdown) = (router.clone(), options.clone(), shutdown.clone());
                 let busy = busy.clone();
                 tokio::spawn(async move {
-                    connection(stream, peer, router, &options, shutdown).await;
+                    let _open = options.traffic.open();
+                    connection(stream, peer, router, options.clone(), shutdown).await;
                     drop(busy);
                 });
             }
@@ -68,7 +72,7 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Arc<dyn Router>,
-    options: &EdgeOptions,
+    options: Arc<EdgeOptions>,
     shutdown: Shutdown,
 ) {
     let _ = stream.set_nodelay(true);
@@ -106,14 +110,13 @@ async fn http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     visitor: Visitor,
     router: Arc<dyn Router>,
-    options: &EdgeOptions,
+    options: Arc<EdgeOptions>,
     shutdown: Shutdown,
 ) {
     let visitor = Arc::new(visitor);
-    let show_errors = options.show_errors;
     let service = service_fn(move |request| {
-        let (router, visitor) = (router.clone(), visitor.clone());
-        async move { handle(&*router, &visitor, show_errors, request).await }
+        let (router, visitor, options) = (router.clone(), visitor.clone(), options.clone());
+        async move { handle(&*router, &visitor, &options, request).await }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);

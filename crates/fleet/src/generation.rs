@@ -24,6 +24,7 @@ use crate::render::{
     BINDINGS_SOCKET, DEBUG_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, object_folder, object_keys, render,
 };
 use crate::spec::{Binding, CellSpec, Exposed};
+use crate::usage::Usage;
 use crate::watch::{Offence, Watched};
 
 /// How long the engine may take from its start to listening.
@@ -101,6 +102,7 @@ struct Coming {
     sockets: Vec<String>,
     servers: ShutdownTrigger,
     counted: Option<Counted>,
+    usage: Option<Arc<Usage>>,
     group: Option<Group>,
 }
 
@@ -144,15 +146,16 @@ impl Generation {
             Storage::Throwaway => Arc::new(|_| {}),
         };
         let counted = (storage == Storage::Real).then(|| Counted::new(&shared.running));
+        let usage = counted.is_some().then(|| spec.usage.clone());
         Self::come_up(
             spec,
-            Coming { log, folder, started, sockets: rendered.sockets, servers, counted, group },
+            Coming { log, folder, started, sockets: rendered.sockets, servers, counted, usage, group },
         )
         .await
     }
 
     async fn come_up(spec: &CellSpec, coming: Coming) -> Result<Arc<Self>, StartError> {
-        let Coming { log, folder, started, sockets, servers, counted, group } = coming;
+        let Coming { log, folder, started, sockets, servers, counted, usage, group } = coming;
         let group = group.map(Arc::new);
         let Started { process, mut control, stdout, stderr } = started;
         let pid = process.id();
@@ -170,11 +173,17 @@ impl Generation {
         };
         let readers = [tokio::spawn(reader.clone().read(stdout)), tokio::spawn(reader.read(stderr))];
         let (ended_tx, ended) = watch::channel(None);
+        if let Some(usage) = &usage {
+            usage.begin(pid);
+        }
         let (blamed, own_group) = (offence.clone(), group.clone());
         tokio::spawn(async move {
             // Its output ends when it does: the engine starts no processes that could hold it open.
             for reader in readers {
                 let _ = reader.await;
+            }
+            if let Some(usage) = usage {
+                usage.end(pid);
             }
             let how = process.reap().await.map_or_else(|e| e.to_string(), |status| status.to_string());
             if own_group.is_some_and(|group| group.ran_out_of_memory()) {

@@ -22,6 +22,7 @@ mod rundir;
 mod spec;
 mod still;
 mod tried;
+mod usage;
 mod watch;
 mod worker;
 
@@ -35,4 +36,5 @@ pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER};
 pub use spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, NextAlarm, Workflow};
 pub use still::Still;
 pub use tried::{NamedExport, Tried};
+pub use usage::{Usage, Used};
 pub use worker::{EventError, Unavailable, Worker};

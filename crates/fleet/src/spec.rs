@@ -10,6 +10,7 @@ use bytes::Bytes;
 use skep_wire::Service;
 
 use crate::limits::Limits;
+use crate::usage::Usage;
 
 /// One version of one script with everything that it is bound to.
 #[derive(Clone)]
@@ -54,6 +55,8 @@ pub struct CellSpec {
     pub tail: Option<String>,
     /// What the cell may use; `None` sets no limits.
     pub limits: Option<Limits>,
+    /// Where to count what its processes use.
+    pub usage: Arc<Usage>,
     /// Whether to open the engine's inspector.
     pub inspector: bool,
 }

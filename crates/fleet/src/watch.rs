@@ -99,15 +99,16 @@ fn sample(pid: u32) -> Sample {
     // The engine runs all code on its first thread; the others collect garbage and resolve names.
     let cpu = crate::idle::ticks_in(&format!("/proc/{pid}/task/{pid}/stat"));
     let tick = 1000 / rustix::param::clock_ticks_per_second().max(1);
+    Sample { cpu: Duration::from_millis(cpu * tick), memory: memory(pid), one: None }
+}
+
+/// Bytes of memory that a process shares with no other; 0 if it is gone.
+pub(crate) fn memory(pid: u32) -> u64 {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let mut pages = statm.split_whitespace().skip(1).map(|field| field.parse::<u64>().unwrap_or(0));
     let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
     let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-    Sample {
-        cpu: Duration::from_millis(cpu * tick),
-        memory: resident.saturating_sub(shared) * page,
-        one: None,
-    }
+    resident.saturating_sub(shared) * page
 }
 
 #[cfg(test)]

@@ -344,7 +344,8 @@ impl Supervisor {
     }
 
     async fn deploy(&mut self, spec: Box<CellSpec>) -> Result<(), StartError> {
-        if self.current().is_none() {
+        let is_cold = self.current().is_none();
+        if is_cold {
             self.shared.make_room();
         }
         let old = self.current().filter(|generation| generation.is_running());
@@ -354,6 +355,9 @@ impl Supervisor {
         };
         match &result {
             Ok(()) => {
+                if is_cold {
+                    spec.usage.cold_start();
+                }
                 self.spec = Some(spec);
                 self.backoff = Backoff::default();
             }
@@ -421,6 +425,9 @@ impl Supervisor {
         let exceeded = self.current().and_then(|current| current.exceeded());
         let delay = self.backoff.after_crash(self.since.elapsed(), exceeded.is_some());
         let in_ms = delay.as_millis();
+        if let Some(spec) = &self.spec {
+            spec.usage.restart();
+        }
         match exceeded {
             Some(exceeded) => {
                 (self.shared.log)(CellLog { script: self.name.clone(), event: LogEvent::Exceeded(exceeded) });

@@ -110,6 +110,12 @@ pub struct ServeArgs {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Where Prometheus reads what the node does, at /metrics; there is no password [default: nowhere]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics: Option<SocketAddr>,
+    /// So many scripts have metrics of their own, those that are used first; the others' are counted together
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub metrics_scripts: usize,
     /// A script that nobody uses for so long is stopped until the next request
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
     pub idle_timeout: Duration,

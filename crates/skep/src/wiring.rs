@@ -146,6 +146,7 @@ pub fn wire(
         exposed: BTreeSet::new(),
         tail: None,
         limits: None,
+        usage: Arc::default(),
         inspector: true,
     };
     Ok(Wired { spec, table: wiring.table })

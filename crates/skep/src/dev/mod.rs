@@ -102,7 +102,8 @@ async fn serve(
         say(&paint(Style::Dim, &format!("  State is kept in {}", session.stores.dir.display())));
     }
     let site = Arc::new(OneSite(std::sync::RwLock::new(session.site(args.test_scheduled))));
-    let options = EdgeOptions { show_errors: true, timezone: listen::timezone(), tls: None };
+    let options =
+        EdgeOptions { show_errors: true, timezone: listen::timezone(), tls: None, traffic: Arc::default() };
     let edge = tokio::spawn(skep_edge::serve(listener, site.clone(), options, shutdown.clone()));
     let url = format!("http://{address}");
     say(&format!("{} Ready on {}", paint(Style::Green, "⬢"), paint(Style::Bold, &url)));
@@ -155,7 +156,7 @@ impl Session {
         let project = &self.projects[0];
         let worker = project.config.main.is_some().then(|| self.fleet.worker(&project.config.name));
         let local = worker.clone().map(|worker| Arc::new(Local { worker, test_scheduled }) as _);
-        Site { worker, assets: project.assets.clone(), local }
+        Site { worker, assets: project.assets.clone(), local, meter: None }
     }
 }
 

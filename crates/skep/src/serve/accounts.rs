@@ -97,18 +97,19 @@ impl Accounts {
         self.hosts.set(all)
     }
 
+    /// All that are open.
+    pub fn runners(&self) -> Vec<Arc<Runner>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// Makes all who write files of Durable Objects pause until the result is dropped. Blocking.
     pub fn hold_still(&self) -> Vec<Still> {
-        let all: Vec<_> =
-            self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        all.iter().map(|runner| runner.fleet().hold_still()).collect()
+        self.runners().iter().map(|runner| runner.fleet().hold_still()).collect()
     }
 
     /// Ends everything that runs.
     pub async fn stop(&self) {
-        let all: Vec<_> =
-            self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        for runner in all {
+        for runner in self.runners() {
             runner.stop().await;
         }
     }

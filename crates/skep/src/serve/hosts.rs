@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     fn share(version: &str, percentage: f64) -> Share {
-        Share { version: version.into(), percentage, worker: None, assets: None }
+        Share { version: version.into(), percentage, worker: None, assets: None, meter: Arc::default() }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod credentials;
 mod dispatch;
 mod hosts;
 mod links;
+mod metrics;
 mod runner;
 mod tails;
 mod tenant;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use skep_api::{Addresses, Api, ApiService, BASE};
 use skep_catalog::{Registry, Sealer};
-use skep_edge::EdgeOptions;
+use skep_edge::{EdgeOptions, Traffic};
 use skep_fleet::Rest;
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_sandbox::Sandbox;
@@ -76,6 +77,10 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         None => None,
         Some((listener, _)) => Some(listener.local_addr().map_err(|e| e.to_string())?.port()),
     };
+    let metrics_listener = match args.metrics {
+        None => None,
+        Some(address) => Some(bind(address).await?),
+    };
     let api_address = api_listener.local_addr().map_err(|e| e.to_string())?;
     let http_port = http_listener.local_addr().map_err(|e| e.to_string())?.port();
     let addresses = Addresses {
@@ -89,12 +94,13 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     };
     let api_base = format!("{}{BASE}", addresses.api);
     let credentials = credentials::establish(&data, &registry, &api_base, &clock).await?;
+    let meters = Arc::new(metrics::Meters::new(args.metrics_scripts));
     let accounts = Accounts::open(
         &data,
         registry.clone(),
         addresses,
         args.base_domain.clone(),
-        jobs,
+        jobs.clone(),
         Surroundings {
             launcher,
             engine,
@@ -102,6 +108,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             sealer: sealer.clone(),
             clock: clock.clone(),
             shutdown: shutdown.clone(),
+            meters: meters.clone(),
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
             rest: Rest { after: args.idle_timeout, max_cells: args.max_cells.unwrap_or_else(cells_that_fit) },
             cell_memory: u64::from(args.cell_memory) << 20,
@@ -113,7 +120,14 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     tokio::spawn(skep_wire::serve_unix(listener, Arc::new(control), shutdown.clone()));
     let api = Api::new(accounts.clone(), registry, sealer, clock);
     tokio::spawn(skep_wire::serve_tcp(api_listener, Arc::new(ApiService(api)), shutdown.clone()));
-    let options = EdgeOptions { show_errors: false, timezone: crate::dev::timezone(), tls: None };
+    let traffic = Arc::new(Traffic::default());
+    if let Some(listener) = metrics_listener {
+        let address = listener.local_addr().map_err(|e| e.to_string())?;
+        let metrics = metrics::Metrics::new(accounts.clone(), meters, traffic.clone(), jobs);
+        tokio::spawn(skep_wire::serve_tcp(listener, Arc::new(metrics), shutdown.clone()));
+        say(&format!("{} Metrics at http://{address}/metrics", paint(Style::Green, "⬢")));
+    }
+    let options = EdgeOptions { show_errors: false, timezone: crate::dev::timezone(), tls: None, traffic };
     let hosts = accounts.hosts();
     let secure = tls.map(|(listener, config)| {
         let options = EdgeOptions { tls: Some(config), ..options.clone() };

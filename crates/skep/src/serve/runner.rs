@@ -8,7 +8,7 @@ use skep_api::{Candidate, Examined, TailEvents};
 use skep_assets::Assets;
 use skep_catalog::{Content, Kind, NamedHandlers, Sealer, Version, split_name};
 use skep_cron::{Cron, CronHandle};
-use skep_edge::Site;
+use skep_edge::{Meter, Site};
 use skep_fleet::{
     Binding, CellLog, CellSpec, DurableClass, Exposed, Fleet, FleetOptions, Limits, LogEvent, Worker,
 };
@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::alarms::next_alarm;
 use super::dispatch::{Dispatch, Gate, namespaces_of};
 use super::links::links_of;
+use super::metrics::Meters;
 use super::tails::Tails;
 use super::tenant::Tenant;
 use super::version::{bundle_of, config_of, cpu_of, open_assets};
@@ -41,6 +42,8 @@ pub struct Surroundings {
     pub clock: Clock,
     pub shutdown: Shutdown,
     pub log: skep_fleet::LogSink,
+    /// What is counted of scripts.
+    pub meters: Arc<Meters>,
     /// When scripts are stopped that nobody uses.
     pub rest: skep_fleet::Rest,
     /// Bytes of memory that a cell may use beside what the engine needs.
@@ -59,6 +62,8 @@ pub struct Share {
     pub worker: Option<String>,
     /// Its assets.
     pub assets: Option<Arc<Assets>>,
+    /// Where to count its requests, with those of the script's other versions.
+    pub meter: Arc<Meter>,
 }
 
 /// A script as requests find it.
@@ -416,6 +421,9 @@ impl Runner {
         }
         spec.egress.clone_from(&self.around.egress);
         spec.limits = Some(Limits { memory: self.around.cell_memory, cpu: cpu_of(content) });
+        if version.is_some() {
+            spec.usage = self.around.meters.of(&self.tenant.id, script).usage.clone();
+        }
         self.dispatching(script, content, &mut spec);
         spec.exposed = self.needed_of(name);
         Ok(spec)
@@ -461,6 +469,7 @@ impl Runner {
     /// What requests need to know of the versions.
     fn load(&self, script: &str, versions: &[(Version, f64)]) -> Result<Live, String> {
         let row = self.tenant.stores.catalog.script(script).map_err(|e| e.to_string())?;
+        let meter = self.around.meters.of(&self.tenant.id, script).requests.clone();
         let mut shares = Vec::new();
         for (n, (version, percentage)) in versions.iter().enumerate() {
             let config = config_of(&self.tenant.id, script, &version.content, &self.around.sealer)?;
@@ -470,6 +479,7 @@ impl Runner {
                 percentage: *percentage,
                 worker: (!version.content.modules.is_empty()).then_some(name),
                 assets: open_assets(&self.tenant, &version.content, &config)?,
+                meter: meter.clone(),
             });
         }
         let workers_dev = row.as_ref().and_then(|row| row.workers_dev).unwrap_or(false);
@@ -510,7 +520,7 @@ impl Runner {
     /// What answers for a share.
     pub fn site(&self, share: &Share) -> Site {
         let worker = share.worker.as_ref().map(|name| self.fleet.worker(name));
-        Site { worker, assets: share.assets.clone(), local: None }
+        Site { worker, assets: share.assets.clone(), local: None, meter: Some(share.meter.clone()) }
     }
 
     /// What answers for a version that is addressed by itself.
@@ -653,6 +663,7 @@ impl Runner {
     async fn forget(&self, script: &str) {
         self.live.write().unwrap_or_else(PoisonError::into_inner).remove(script);
         lock(&self.crons).remove(script);
+        self.around.meters.forget(&self.tenant.id, script);
         self.retire_others(script, &BTreeSet::new()).await;
     }
 
