@@ -24,6 +24,7 @@ mod hostile;
 mod import;
 mod jail;
 mod layers;
+mod limits;
 mod metrics;
 mod objects;
 mod platform;

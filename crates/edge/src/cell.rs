@@ -5,11 +5,12 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use skep_fleet::{Lease, Unavailable, Worker};
-use skep_wire::{Body, BoxError, ClientBody, SendError, empty};
+use skep_wire::{Body, ClientBody, SendError, empty};
 
 use crate::body::EdgeBody;
 use crate::decode::{self, Decoded};
 use crate::error_page::{ErrorCode, error_page};
+use crate::guard::{CutOff, EdgeLimits, Guarded, refusal};
 use crate::headers::{Visitor, normalise_http2, strip_response};
 use crate::upgrade;
 
@@ -19,6 +20,7 @@ pub(crate) struct Context<'a> {
     pub ray: &'a HeaderValue,
     /// Whether error pages may show the inside.
     pub show_errors: bool,
+    pub limits: &'a EdgeLimits,
 }
 
 impl Context<'_> {
@@ -44,9 +46,10 @@ pub(crate) async fn forward(
     let accept = accept_only(&parts.headers);
     let upgrade = upgrade::take(&mut parts);
     prepare(context, &mut parts, upgrade.is_some());
+    let cut_off = CutOff::default();
     let body = match http_body::Body::is_end_stream(&body) {
         true => empty(),
-        false => body.map_err(|e| Box::new(e) as BoxError).boxed_unsync(),
+        false => Guarded::new(body, context.limits, cut_off.clone()).boxed_unsync(),
     };
     let (mut response, lease) = match send(worker, Door::Main, Request::from_parts(parts, body)).await {
         Ok(answered) => answered,
@@ -55,6 +58,11 @@ pub(crate) async fn forward(
         }
         Err(Failure::Unavailable(why)) => {
             return context.error(ErrorCode::Unavailable, &accept, Some(&why.to_string()));
+        }
+        Err(Failure::Lost) if let Some(status) = cut_off.status() => {
+            let mut response = refusal(status);
+            response.extensions_mut().insert(cut_off);
+            return response;
         }
         Err(Failure::Lost) => return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST)),
     };

@@ -1,7 +1,6 @@
 //! One request: which site, assets or worker.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -15,6 +14,7 @@ use skep_wire::{BoxFuture, full, reply};
 use crate::body::EdgeBody;
 use crate::cell::{Context, forward};
 use crate::error_page::ErrorCode;
+use crate::guard::{CutOff, refusal};
 use crate::headers::{RAY, Visitor, new_ray};
 use crate::meter::{Meter, Outcome, Timing};
 use crate::server::EdgeOptions;
@@ -52,10 +52,16 @@ pub(crate) async fn handle(
     visitor: &Visitor,
     options: &EdgeOptions,
     request: Request<Incoming>,
-) -> Result<Response<EdgeBody>, Infallible> {
+) -> Response<EdgeBody> {
     let ray = new_ray();
-    let context = Context { visitor, ray: &ray, show_errors: options.show_errors };
+    let context = Context { visitor, ray: &ray, show_errors: options.show_errors, limits: &options.limits };
     let (mut parts, body) = request.into_parts();
+    if let Some(status) = options.limits.refuse(&parts) {
+        options.traffic.note_refused();
+        let mut response = refusal(status);
+        response.headers_mut().insert(RAY, ray);
+        return response;
+    }
     parts.uri = normal(parts.uri);
     parts.extensions.insert(match visitor.scheme {
         "https" => Scheme::HTTPS,
@@ -74,12 +80,13 @@ pub(crate) async fn handle(
         }
     };
     response.headers_mut().insert(RAY, ray);
-    Ok(response)
+    response
 }
 
 /// What came of a request, from what the visitor gets.
 fn outcome(response: &Response<EdgeBody>) -> Outcome {
     match (response.extensions().get::<ErrorCode>(), response.body()) {
+        (None, _) if response.extensions().get::<CutOff>().is_some() => Outcome::Disconnected,
         (Some(code), _) => code.outcome(),
         (None, EdgeBody::Own(_)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => Outcome::Asset,
         (None, _) => Outcome::Success,

@@ -125,6 +125,8 @@ pub struct Traffic {
     accepted: AtomicU64,
     closed: AtomicU64,
     unrouted: AtomicU64,
+    refused: AtomicU64,
+    turned_away: AtomicU64,
 }
 
 impl Traffic {
@@ -142,6 +144,24 @@ impl Traffic {
     /// Requests for a host that nothing is deployed at.
     pub fn unrouted(&self) -> u64 {
         self.unrouted.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were refused for the size of their URL, headers or body.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were closed at once, as there were too many.
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_turned_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn note_unrouted(&self) {

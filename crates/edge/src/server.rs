@@ -1,5 +1,6 @@
 //! Accepting visitors.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 
+use crate::guard::{Activity, Answer, EdgeLimits};
 use crate::handler::{Router, handle};
 use crate::headers::{Secured, Visitor};
 use crate::meter::Traffic;
 
-/// A visitor that takes longer to send a request's head is cut off.
-const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// A visitor that takes longer for the TLS handshake is cut off.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
 /// How long responses may take after shutdown was asked for.
@@ -33,6 +33,8 @@ pub struct EdgeOptions {
     pub timezone: String,
     /// Visitors speak TLS, with these certificates.
     pub tls: Option<Arc<ServerConfig>>,
+    /// What visitors may ask for.
+    pub limits: EdgeLimits,
     /// Where to count what belongs to no site.
     pub traffic: Arc<Traffic>,
 }
@@ -47,13 +49,16 @@ pub async fn serve(listener: TcpListener, router: Arc<dyn Router>, options: Edge
             accepted = listener.accept() => accepted,
         };
         match accepted {
+            Ok(_) if options.traffic.connections() >= options.limits.connections => {
+                options.traffic.note_turned_away();
+            }
             Ok((stream, peer)) => {
+                let open = options.traffic.open();
                 let (router, options, shutdown) = (router.clone(), options.clone(), shutdown.clone());
                 let busy = busy.clone();
                 tokio::spawn(async move {
-                    let _open = options.traffic.open();
                     connection(stream, peer, router, options.clone(), shutdown).await;
-                    drop(busy);
+                    drop((busy, open));
                 });
             }
             Err(error) => {
@@ -114,13 +119,20 @@ async fn http(
     shutdown: Shutdown,
 ) {
     let visitor = Arc::new(visitor);
-    let service = service_fn(move |request| {
-        let (router, visitor, options) = (router.clone(), visitor.clone(), options.clone());
-        async move { handle(&*router, &visitor, &options, request).await }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
+    let limits = options.limits;
+    let activity = Arc::new(Activity::new());
+    let service = {
+        let activity = activity.clone();
+        service_fn(move |request| {
+            let (router, visitor, options) = (router.clone(), visitor.clone(), options.clone());
+            let active = activity.begin();
+            async move {
+                let response = handle(&*router, &visitor, &options, request).await;
+                Ok::<_, Infallible>(response.map(|body| Answer::new(body, active)))
+            }
+        })
+    };
+    let builder = builder(&limits);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
@@ -129,8 +141,41 @@ async fn http(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = activity.idle(limits.idle_time) => {
+            connection.as_mut().graceful_shutdown();
+            // A visitor that does not even take the good-bye.
+            tokio::time::timeout(SHUTDOWN_GRACE, connection).await.unwrap_or(Ok(()))
+        }
     };
     if let Err(error) = result {
         tracing::debug!(error, "a visitor's connection ended early");
     }
 }
+
+fn builder(limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // The whole head has to fit; hyper wants at least 8 KiB.
+    let head = (limits.headers + limits.url + LINE).max(8 << 10);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head_time).max_buf_size(head);
+    if limits.header_count != HYPERS_HEADERS {
+        builder.http1().max_headers(limits.header_count);
+    }
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+        // Streams that a visitor begins and takes back at once (CVE-2023-44487): after so many it is cut off.
+        .max_pending_accept_reset_streams(MAX_TAKEN_BACK)
+        .max_local_error_reset_streams(MAX_ERRORS);
+    builder
+}
+
+/// A request's line without the URL.
+const LINE: usize = 1 << 10;
+/// As many headers as hyper reads without a buffer of their own.
+const HYPERS_HEADERS: usize = 100;
+/// Streams of a connection that were taken back before they were looked at.
+const MAX_TAKEN_BACK: usize = 20;
+/// Streams of a connection that were in error.
+const MAX_ERRORS: usize = 100;

@@ -116,6 +116,9 @@ pub struct ServeArgs {
     /// So many scripts have metrics of their own, those that are used first; the others' are counted together
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub metrics_scripts: usize,
+    /// What visitors may ask for
+    #[command(flatten)]
+    pub visitors: crate::limits::VisitorArgs,
     /// A script that nobody uses for so long is stopped until the next request
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
     pub idle_timeout: Duration,

@@ -11,6 +11,7 @@ mod dev;
 mod events;
 mod inspector;
 mod keys;
+mod limits;
 mod serve;
 mod signals;
 mod stand_ins;

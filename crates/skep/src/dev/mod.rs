@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skep_config::LoadOptions;
-use skep_edge::{EdgeOptions, Router, Site};
+use skep_edge::{EdgeLimits, EdgeOptions, Router, Site};
 use skep_fleet::{Fleet, FleetOptions, print_config};
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_sandbox::Sandbox;
@@ -102,8 +102,13 @@ async fn serve(
         say(&paint(Style::Dim, &format!("  State is kept in {}", session.stores.dir.display())));
     }
     let site = Arc::new(OneSite(std::sync::RwLock::new(session.site(args.test_scheduled))));
-    let options =
-        EdgeOptions { show_errors: true, timezone: listen::timezone(), tls: None, traffic: Arc::default() };
+    let options = EdgeOptions {
+        show_errors: true,
+        timezone: listen::timezone(),
+        tls: None,
+        limits: EdgeLimits::default(),
+        traffic: Arc::default(),
+    };
     let edge = tokio::spawn(skep_edge::serve(listener, site.clone(), options, shutdown.clone()));
     let url = format!("http://{address}");
     say(&format!("{} Ready on {}", paint(Style::Green, "⬢"), paint(Style::Bold, &url)));

@@ -127,7 +127,13 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         tokio::spawn(skep_wire::serve_tcp(listener, Arc::new(metrics), shutdown.clone()));
         say(&format!("{} Metrics at http://{address}/metrics", paint(Style::Green, "⬢")));
     }
-    let options = EdgeOptions { show_errors: false, timezone: crate::dev::timezone(), tls: None, traffic };
+    let options = EdgeOptions {
+        show_errors: false,
+        timezone: crate::dev::timezone(),
+        tls: None,
+        limits: args.visitors.limits(),
+        traffic,
+    };
     let hosts = accounts.hosts();
     let secure = tls.map(|(listener, config)| {
         let options = EdgeOptions { tls: Some(config), ..options.clone() };

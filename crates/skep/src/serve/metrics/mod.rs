@@ -105,6 +105,14 @@ impl Sources {
     fn visitors(&self, page: &mut Page) {
         page.family("skep_connections", Kind::Gauge, "Open connections of visitors, without WebSockets.")
             .sample(&[], self.traffic.connections());
+        page.family(
+            "skep_connections_refused_total",
+            Kind::Counter,
+            "Connections that were closed at once, as there were too many.",
+        )
+        .sample(&[], self.traffic.turned_away());
+        let help = "Requests that were refused for the size of their URL, headers or body.";
+        page.family("skep_requests_refused_total", Kind::Counter, help).sample(&[], self.traffic.refused());
         page.family("skep_connections_total", Kind::Counter, "Connections of visitors that were accepted.")
             .sample(&[], self.traffic.accepted());
         page.family(

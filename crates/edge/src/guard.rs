@@ -1,0 +1,278 @@
+//! What a visitor may ask for, and how slowly.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::request::Parts;
+use http::{HeaderMap, Response, StatusCode, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use skep_wire::{BoxError, full, reply};
+use tokio::time::{Instant, Sleep};
+
+use crate::body::EdgeBody;
+
+/// Limits of requests. Where Cloudflare has one, it is the default.
+/// <https://developers.cloudflare.com/workers/platform/limits/#request-and-response-limits>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EdgeLimits {
+    /// Bytes of a URL's path and query.
+    pub url: usize,
+    /// Bytes of all headers of a request.
+    pub headers: usize,
+    /// Headers of a request.
+    pub header_count: usize,
+    /// Bytes of a request's body.
+    pub body: u64,
+    /// How long the head of a request may take.
+    pub head_time: Duration,
+    /// How long a visitor may send nothing of a body that is waited for.
+    pub body_time: Duration,
+    /// How long a connection without a request is kept.
+    pub idle_time: Duration,
+    /// Connections at once.
+    pub connections: u64,
+    /// Requests at once on an HTTP/2 connection.
+    pub streams: u32,
+}
+
+impl Default for EdgeLimits {
+    fn default() -> Self {
+        Self {
+            url: 16 << 10,
+            headers: 128 << 10,
+            header_count: 100,
+            body: 100_000_000,
+            head_time: Duration::from_secs(30),
+            body_time: Duration::from_secs(100),
+            idle_time: Duration::from_secs(400),
+            connections: 10_000,
+            streams: 100,
+        }
+    }
+}
+
+impl EdgeLimits {
+    /// The status for a request that is refused for what its head says.
+    pub(crate) fn refuse(&self, head: &Parts) -> Option<StatusCode> {
+        let url = head.uri.path_and_query().map_or(0, |text| text.as_str().len());
+        if url > self.url {
+            return Some(StatusCode::URI_TOO_LONG);
+        }
+        let bytes = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        if head.headers.len() > self.header_count || bytes.sum::<usize>() > self.headers {
+            return Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        }
+        (announced(&head.headers) > self.body).then_some(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+}
+
+fn announced(headers: &HeaderMap) -> u64 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    length.unwrap_or(0)
+}
+
+/// The answer to a request that is refused for its size or its slowness.
+pub(crate) fn refusal(status: StatusCode) -> Response<EdgeBody> {
+    let text = format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
+    reply(status, full(text)).map(EdgeBody::Own)
+}
+
+/// Why a body was cut off, for whoever has its [`Guarded`] no more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CutOff(Arc<AtomicU8>);
+
+const TOO_LARGE: u8 = 1;
+const TOO_SLOW: u8 = 2;
+
+impl CutOff {
+    /// The status to answer with, if it was.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self.0.load(Ordering::Relaxed) {
+            TOO_LARGE => Some(StatusCode::PAYLOAD_TOO_LARGE),
+            TOO_SLOW => Some(StatusCode::REQUEST_TIMEOUT),
+            _ => None,
+        }
+    }
+}
+
+/// A visitor's body, cut off where it is too large or too slow.
+pub(crate) struct Guarded {
+    body: Incoming,
+    left: u64,
+    patience: Duration,
+    /// Runs while the visitor is waited for.
+    waiting: Option<Pin<Box<Sleep>>>,
+    cut_off: CutOff,
+}
+
+impl Guarded {
+    pub fn new(body: Incoming, limits: &EdgeLimits, cut_off: CutOff) -> Self {
+        Self { body, left: limits.body, patience: limits.body_time, waiting: None, cut_off }
+    }
+
+    fn cut(&self, why: u8, text: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.cut_off.0.store(why, Ordering::Relaxed);
+        Poll::Ready(Some(Err(text.into())))
+    }
+}
+
+impl HttpBody for Guarded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(next) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.waiting = None;
+            let size = match &next {
+                Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.remaining() as u64),
+                _ => 0,
+            };
+            return match this.left.checked_sub(size) {
+                Some(left) => {
+                    this.left = left;
+                    Poll::Ready(next.map(|frame| frame.map_err(Into::into)))
+                }
+                None => this.cut(TOO_LARGE, "the request's body is too large"),
+            };
+        }
+        let patience = this.patience;
+        let waiting = this.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        ready!(waiting.as_mut().poll(cx));
+        this.cut(TOO_SLOW, "the request's body is too slow")
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Whether a connection has requests in it.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    requests: AtomicUsize,
+    start: Instant,
+    /// When the last one ended, in milliseconds after the start.
+    last: AtomicU64,
+}
+
+impl Activity {
+    pub fn new() -> Self {
+        Self { requests: AtomicUsize::new(0), start: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    /// Counts a request until the result is dropped.
+    pub fn begin(self: &Arc<Self>) -> Active {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Active(self.clone())
+    }
+
+    /// Resolves when there has been no request for `time`. It looks now and then: requests wake nobody.
+    pub async fn idle(&self, time: Duration) {
+        loop {
+            let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+            let quiet = match self.requests.load(Ordering::Relaxed) {
+                0 => self.start.elapsed().saturating_sub(last),
+                _ => Duration::ZERO,
+            };
+            match time.checked_sub(quiet).filter(|left| !left.is_zero()) {
+                Some(left) => tokio::time::sleep(left).await,
+                None => return,
+            }
+        }
+    }
+}
+
+/// A request on a connection.
+#[derive(Debug)]
+pub(crate) struct Active(Arc<Activity>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.last.store(now, Ordering::Relaxed);
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A response's body; while it is sent, the connection is in use.
+pub(crate) struct Answer {
+    body: EdgeBody,
+    _active: Active,
+}
+
+impl Answer {
+    pub fn new(body: EdgeBody, active: Active) -> Self {
+        Self { body, _active: active }
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_refused_by_what_is_too_large_in_them() {
+        let limits = EdgeLimits { url: 10, headers: 40, header_count: 2, body: 5, ..EdgeLimits::default() };
+        let refused = |uri: &str, headers: &[(&str, &str)]| {
+            let mut request = http::Request::get(uri);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            limits.refuse(&request.body(()).unwrap().into_parts().0).map(|status| status.as_u16())
+        };
+        assert_eq!(refused("/234567890", &[("a", "b"), ("c", "d")]), None);
+        assert_eq!(refused("/2345678901", &[]), Some(414));
+        assert_eq!(refused("http://a.long.host/2345678", &[]), None);
+        assert_eq!(refused("/", &[("a", "b"), ("a", "b"), ("a", "b")]), Some(431));
+        assert_eq!(refused("/", &[("a", &"x".repeat(36))]), Some(431));
+        assert_eq!(refused("/", &[("content-length", "5")]), None);
+        assert_eq!(refused("/", &[("content-length", "6")]), Some(413));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_idle_when_its_last_request_is_long_gone() {
+        let activity = Arc::new(Activity::new());
+        let long = Duration::from_millis(100);
+        let active = activity.begin();
+        let (still, idle) = (Duration::from_millis(300), activity.idle(long));
+        tokio::pin!(idle);
+        assert!(tokio::time::timeout(still, &mut idle).await.is_err(), "a request is in it");
+        drop(active);
+        let start = Instant::now();
+        idle.await;
+        assert!(start.elapsed() >= long * 9 / 10);
+    }
+}

@@ -1,0 +1,74 @@
+//! The flags that say what visitors may ask for.
+
+use std::time::Duration;
+
+use clap::Args;
+use skep_edge::EdgeLimits;
+
+/// Limits of visitors' requests. Defaults are Cloudflare's where it has one.
+#[derive(Clone, Debug, Args)]
+pub struct VisitorArgs {
+    /// Bytes of a URL's path and query; beyond: 414
+    #[arg(long, value_name = "BYTES", default_value_t = EdgeLimits::default().url)]
+    pub max_url: usize,
+    /// Bytes of a request's headers; beyond: 431
+    #[arg(long, value_name = "BYTES", default_value_t = EdgeLimits::default().headers)]
+    pub max_header_bytes: usize,
+    /// Headers of a request; beyond: 431
+    #[arg(long, value_name = "N", default_value_t = EdgeLimits::default().header_count)]
+    pub max_headers: usize,
+    /// Bytes of a request's body; beyond: 413
+    #[arg(long, value_name = "BYTES", default_value_t = EdgeLimits::default().body)]
+    pub max_body: u64,
+    /// The head of a request has to be there after so long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub header_timeout: Duration,
+    /// A visitor may send nothing of a body for so long; then: 408
+    #[arg(long, value_name = "TIME", default_value = "100s", value_parser = humantime::parse_duration)]
+    pub body_timeout: Duration,
+    /// A connection without a request is closed after so long
+    #[arg(long, value_name = "TIME", default_value = "400s", value_parser = humantime::parse_duration)]
+    pub connection_timeout: Duration,
+    /// Connections of visitors at once, per node; more are closed
+    #[arg(long, value_name = "N", default_value_t = EdgeLimits::default().connections)]
+    pub max_connections: u64,
+    /// Requests at once on an HTTP/2 connection
+    #[arg(long, value_name = "N", default_value_t = EdgeLimits::default().streams)]
+    pub max_streams: u32,
+}
+
+impl VisitorArgs {
+    /// The limits that they set.
+    pub fn limits(&self) -> EdgeLimits {
+        EdgeLimits {
+            url: self.max_url,
+            headers: self.max_header_bytes,
+            header_count: self.max_headers,
+            body: self.max_body,
+            head_time: self.header_timeout,
+            body_time: self.body_timeout,
+            idle_time: self.connection_timeout,
+            connections: self.max_connections,
+            streams: self.max_streams,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        visitors: VisitorArgs,
+    }
+
+    #[test]
+    fn without_flags_the_defaults_hold() {
+        let limits = Line::try_parse_from(["skep"]).map(|line| line.visitors.limits());
+        assert_eq!(limits.unwrap(), EdgeLimits::default());
+    }
+}
