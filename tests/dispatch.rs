@@ -277,3 +277,36 @@ fn a_dispatcher_calls_methods_of_the_scripts_of_its_namespace() {
         assert_eq!(said[name], expected[name], "{name}");
     }
 }
+
+#[test]
+fn a_dispatcher_says_how_long_a_call_may_take() {
+    let serve = serve();
+    let dir = serve.project("empty", &[]);
+    std::fs::create_dir_all(&dir).unwrap();
+    serve.wrangler(&dir, &["dispatch-namespace", "create", "tenants"]);
+    let code = r#"export default { fetch(request) {
+        if (new URL(request.url).pathname === "/spin") for (;;);
+        return new Response("done");
+    } };"#;
+    deploy(&serve, "tenant", code, json!({}), &["--dispatch-namespace", "tenants"]);
+    let code = r#"export default { async fetch(request, env) {
+        try {
+            const limits = { cpuMs: 100, subRequests: 5 };
+            return await env.DISPATCHER.get("tenant", {}, { limits }).fetch(request);
+        } catch ({ name, message }) {
+            return Response.json({ name, message }, { status: 503 });
+        }
+    } };"#;
+    let namespace = json!({ "binding": "DISPATCHER", "namespace": "tenants" });
+    deploy(&serve, "dispatcher", code, json!({ "dispatch_namespaces": [namespace] }), &[]);
+    assert_eq!(serve.get("dispatcher.main.localhost", "/").text(), "done");
+    let started = std::time::Instant::now();
+    let (status, said) = ask(&serve, "/spin");
+    assert_eq!(
+        (status, said),
+        (503, json!({ "name": "Error", "message": "Worker exceeded CPU time limit." }))
+    );
+    // The script's own limit is 30 s.
+    assert!(started.elapsed() < std::time::Duration::from_secs(15), "{:?}", started.elapsed());
+    assert_eq!(serve.get("dispatcher.main.localhost", "/").text(), "done", "it is there again");
+}

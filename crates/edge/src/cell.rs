@@ -1,10 +1,12 @@
 //! From a visitor's request to a cell and back.
 
+use std::time::Duration;
+
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use skep_fleet::{Lease, Unavailable, Worker};
+use skep_fleet::{Exceeded, Lease, Unavailable, Worker};
 use skep_wire::{Body, ClientBody, SendError, empty};
 
 use crate::body::EdgeBody;
@@ -51,7 +53,7 @@ pub(crate) async fn forward(
         true => empty(),
         false => Guarded::new(body, context.limits, cut_off.clone()).boxed_unsync(),
     };
-    let (mut response, lease) = match send(worker, Door::Main, Request::from_parts(parts, body)).await {
+    let (mut response, lease) = match send(worker, Door::Main, Request::from_parts(parts, body), None).await {
         Ok(answered) => answered,
         Err(Failure::Unavailable(Unavailable::Exceeded)) => {
             return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST));
@@ -59,12 +61,12 @@ pub(crate) async fn forward(
         Err(Failure::Unavailable(why)) => {
             return context.error(ErrorCode::Unavailable, &accept, Some(&why.to_string()));
         }
-        Err(Failure::Lost) if let Some(status) = cut_off.status() => {
+        Err(Failure::Lost(_)) if let Some(status) = cut_off.status() => {
             let mut response = refusal(status);
             response.extensions_mut().insert(cut_off);
             return response;
         }
-        Err(Failure::Lost) => return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST)),
+        Err(Failure::Lost(_)) => return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST)),
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrade {
@@ -81,8 +83,8 @@ pub(crate) async fn forward(
 /// Why there is no response.
 pub(crate) enum Failure {
     Unavailable(Unavailable),
-    /// The cell ended while it worked on the request.
-    Lost,
+    /// The cell ended while it worked on the request, perhaps for what it used.
+    Lost(Option<Exceeded>),
 }
 
 /// As what a cell's code is called.
@@ -94,15 +96,20 @@ pub enum Door {
     Outbound,
 }
 
-/// Sends a request to a cell of `worker`, starting one if need be.
+/// Sends a request to a cell of `worker`, starting one if need be. `cpu` is the time that it may use, if that is less than
+/// the script's own limit.
 pub(crate) async fn send(
     worker: &Worker,
     door: Door,
     mut request: Request<Body>,
+    cpu: Option<Duration>,
 ) -> Result<(Response<ClientBody>, Lease), Failure> {
     let mut tries = 0;
     loop {
-        let lease = worker.acquire().await.map_err(Failure::Unavailable)?;
+        let mut lease = worker.acquire().await.map_err(Failure::Unavailable)?;
+        if let Some(cpu) = cpu {
+            lease.cap_cpu(cpu);
+        }
         let client = match door {
             Door::Main => lease.generation().http().clone(),
             Door::Outbound => lease.generation().outbound().clone(),
@@ -113,12 +120,12 @@ pub(crate) async fn send(
             Err(SendError::Connect { unsent, .. }) if tries < MAX_TRIES => {
                 drop(lease);
                 tries += 1;
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
                 request = *unsent;
             }
             Err(error) => {
                 tracing::debug!(%error, "a request was lost with its cell");
-                return Err(Failure::Lost);
+                return Err(Failure::Lost(lease.generation().exceeded()));
             }
         }
     }

@@ -1,9 +1,11 @@
 //! A request from one worker to another: no visitor, no page for an error.
 
+use std::time::Duration;
+
 use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use skep_assets::Decision;
-use skep_fleet::{Unavailable, Worker};
+use skep_fleet::{Exceeded, Unavailable, Worker};
 use skep_wire::{Request, Response};
 
 use crate::cell::{Door, Failure, LOST, NO_UPGRADE, is_uncaught, send};
@@ -24,6 +26,9 @@ pub enum CallError {
     /// The cell ended while it worked on the request.
     #[error("{LOST}")]
     Lost,
+    /// The cell was ended for what it used.
+    #[error("{}", .0.message())]
+    Exceeded(Exceeded),
     /// The code does not start, or not in time.
     #[error("{0}")]
     Unavailable(String),
@@ -37,11 +42,15 @@ impl CallError {
     fn outcome(&self) -> (Outcome, StatusCode) {
         match self {
             Self::Uncaught | Self::NotAsked => (Outcome::Exception, StatusCode::INTERNAL_SERVER_ERROR),
-            Self::Lost => (Outcome::Resources, StatusCode::SERVICE_UNAVAILABLE),
+            Self::Lost | Self::Exceeded(_) => (Outcome::Resources, StatusCode::SERVICE_UNAVAILABLE),
             Self::NotThere | Self::Unavailable(_) => (Outcome::Internal, StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 }
+
+/// The CPU time that a call may use, where that is less than the script's own limit: among the extensions of its request.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuCap(pub Duration);
 
 /// Passes a call on to a site: to its assets or to its code, as a visitor's request would go. Headers are those that
 /// the code is to see.
@@ -81,12 +90,14 @@ pub async fn call_worker(worker: &Worker, door: Door, request: Request) -> Resul
         parts.headers.remove(header::UPGRADE);
         parts.headers.remove(header::CONNECTION);
     }
+    let cpu = parts.extensions.remove::<CpuCap>().map(|CpuCap(cpu)| cpu);
     parts.extensions = http::Extensions::new();
-    let (mut response, lease) = match send(worker, door, Request::from_parts(parts, body)).await {
+    let (mut response, lease) = match send(worker, door, Request::from_parts(parts, body), cpu).await {
         Ok(answered) => answered,
         Err(Failure::Unavailable(Unavailable::Exceeded)) => return Err(CallError::Lost),
         Err(Failure::Unavailable(why)) => return Err(CallError::Unavailable(why.to_string())),
-        Err(Failure::Lost) => return Err(CallError::Lost),
+        Err(Failure::Lost(None)) => return Err(CallError::Lost),
+        Err(Failure::Lost(Some(exceeded))) => return Err(CallError::Exceeded(exceeded)),
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let caller = upgrade.ok_or(CallError::NotAsked)?;

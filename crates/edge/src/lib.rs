@@ -23,7 +23,7 @@ pub use cell::Door;
 pub use error_page::{ErrorCode, error_page};
 pub use guard::EdgeLimits;
 pub use handler::{LocalHandler, Router, Site};
-pub use internal::{CallError, call, call_worker};
+pub use internal::{CallError, CpuCap, call, call_worker};
 pub use meter::{LATENCY_MS, Meter, Outcome, Reading, Traffic};
 pub use server::{EdgeOptions, serve};
 pub use tokio_rustls::rustls;

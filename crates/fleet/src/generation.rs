@@ -1,10 +1,12 @@
 //! One process of one version of a script, with its folder, its sockets and the requests in it.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -16,7 +18,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::fleet::Shared;
 use crate::idle::{Seen, cpu_ticks};
-use crate::limits::{Exceeded, Pace};
+use crate::limits::{Exceeded, Inside, Pace};
 use crate::log::{CellLog, LogEvent, LogSink, is_out_of_memory, parse, start_failure};
 use crate::process::{Killer, Started, certificate_store, each_line};
 use crate::relay::relay;
@@ -48,6 +50,8 @@ pub struct Generation {
     /// Whether it writes the files of Durable Objects.
     pub(crate) has_objects: bool,
     in_flight: AtomicUsize,
+    /// CPU times that requests in it may use at most, and how many have each.
+    caps: Mutex<BTreeMap<Duration, usize>>,
     /// Connections that stay open, such as WebSockets.
     open: AtomicUsize,
     /// How often it was used.
@@ -235,6 +239,7 @@ impl Generation {
             inspector_port: inspector_port.filter(|_| spec.inspector),
             has_objects: spec.is_exclusive(),
             in_flight: AtomicUsize::new(0),
+            caps: Mutex::default(),
             open: AtomicUsize::new(0),
             uses: AtomicU64::new(0),
             last_used: AtomicU64::new(now_ms()),
@@ -249,15 +254,24 @@ impl Generation {
         });
         if let Some(watched) = watched {
             let (watch, mut ended) = (Arc::downgrade(&this), ended);
-            let one = move || watch.upgrade().and_then(|generation| generation.only_one());
+            let inside = move || {
+                watch.upgrade().map_or_else(Inside::default, |generation| Inside {
+                    one: generation.only_one(),
+                    cap: generation.caps().keys().next().copied(),
+                })
+            };
             tokio::spawn(async move {
                 tokio::select! {
                     _ = ended.wait_for(Option::is_some) => {}
-                    () = watched.running(events, busy, one) => {}
+                    () = watched.running(events, busy, inside) => {}
                 }
             });
         }
         Ok(this)
+    }
+
+    fn caps(&self) -> MutexGuard<'_, BTreeMap<Duration, usize>> {
+        self.caps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says, by a number, which one invocation is in it, with what it does after its response; `None` if there may be
@@ -268,7 +282,7 @@ impl Generation {
     }
 
     /// What it was ended for, if it used too much.
-    pub(crate) fn exceeded(&self) -> Option<Exceeded> {
+    pub fn exceeded(&self) -> Option<Exceeded> {
         self.offence.get().copied()
     }
 
@@ -306,7 +320,7 @@ impl Generation {
             self.busy.notify_one();
         }
         self.touch();
-        Lease(self.clone())
+        Lease { generation: self.clone(), cap: None }
     }
 
     /// Notes that it is used now.
@@ -439,19 +453,41 @@ fn now_ms() -> u64 {
 
 /// A request in a generation; the generation is not ended while it is held, up to the drain limit.
 #[derive(Debug)]
-pub struct Lease(Arc<Generation>);
+pub struct Lease {
+    generation: Arc<Generation>,
+    /// The CPU time that the request may use, where that is less than others may.
+    cap: Option<Duration>,
+}
 
 impl Lease {
     /// The generation.
     pub fn generation(&self) -> &Arc<Generation> {
-        &self.0
+        &self.generation
+    }
+
+    /// Gives the request less CPU time than the script's own limit. Which request in a process uses it cannot be seen:
+    /// while this one is there, the limit is that of all.
+    pub fn cap_cpu(&mut self, cap: Duration) {
+        if self.cap.is_none() {
+            self.cap = Some(cap);
+            *self.generation.caps().entry(cap).or_default() += 1;
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.idle.notify_waiters();
+        if let Some(cap) = self.cap {
+            let mut caps = self.generation.caps();
+            if let Entry::Occupied(mut count) = caps.entry(cap) {
+                match *count.get() {
+                    0 | 1 => drop(count.remove()),
+                    more => *count.get_mut() = more - 1,
+                }
+            }
+        }
+        if self.generation.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.generation.idle.notify_waiters();
         }
     }
 }

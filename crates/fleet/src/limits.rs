@@ -107,8 +107,17 @@ pub(crate) struct Sample {
     pub cpu: Duration,
     /// Memory that is its own.
     pub memory: u64,
+    /// What is known of the requests in it.
+    pub inside: Inside,
+}
+
+/// What is known of the requests in a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Inside {
     /// Which one invocation is in it; `None` if there may be several.
     pub one: Option<u64>,
+    /// The least CPU time that one of them may use, where that is less than the script's limit.
+    pub cap: Option<Duration>,
 }
 
 /// What to do about a process.
@@ -173,12 +182,14 @@ impl Watch {
         if sample.memory > self.limits.process_memory() {
             return Verdict::End(Exceeded::Memory);
         }
-        self.used = match sample.one.is_some() && sample.one == self.one {
+        let one = sample.inside.one;
+        let limit = sample.inside.cap.map_or(self.limits.cpu, |cap| cap.min(self.limits.cpu)).max(LEAST_CPU);
+        self.used = match one.is_some() && one == self.one {
             true => self.used + sample.cpu.saturating_sub(before),
             false => Duration::ZERO,
         };
-        self.one = sample.one;
-        if self.used >= self.limits.cpu.max(LEAST_CPU) {
+        self.one = one;
+        if self.used >= limit {
             return Verdict::End(Exceeded::Cpu);
         }
         if !self.asked {
@@ -187,7 +198,7 @@ impl Watch {
             self.asked = !rests;
             return if rests { Verdict::Fine } else { Verdict::Ask };
         }
-        match sample.cpu.saturating_sub(self.free) >= self.limits.cpu.max(LEAST_CPU) {
+        match sample.cpu.saturating_sub(self.free) >= limit {
             true => Verdict::End(Exceeded::Cpu),
             false => Verdict::Fine,
         }
@@ -216,7 +227,7 @@ mod tests {
     const LIMITS: Limits = Limits { memory: 128 << 20, cpu: Duration::from_secs(1) };
 
     fn sample(ms: u64) -> Sample {
-        Sample { cpu: Duration::from_millis(ms), memory: 20 << 20, one: None }
+        Sample { cpu: Duration::from_millis(ms), memory: 20 << 20, inside: Inside::default() }
     }
 
     #[test]
@@ -249,7 +260,7 @@ mod tests {
         let mut cpu = 0;
         let mut look = |one| {
             cpu += 400;
-            let verdict = watch.note(Sample { one, ..sample(cpu) });
+            let verdict = watch.note(Sample { inside: Inside { one, cap: None }, ..sample(cpu) });
             watch.answered();
             verdict
         };
@@ -293,5 +304,17 @@ mod tests {
         assert_eq!(watch.note(with(160 << 20)), Verdict::Fine);
         assert_eq!(watch.note(with((160 << 20) + 1)), Verdict::End(Exceeded::Memory));
         assert!(LIMITS.group_memory() > LIMITS.process_memory());
+    }
+
+    #[test]
+    fn a_request_with_less_time_lowers_the_limit_while_it_is_there() {
+        let limits = Limits { memory: 128 << 20, cpu: Duration::from_secs(30) };
+        let mut watch = Watch::new(limits);
+        let inside = Inside { one: Some(1), cap: Some(Duration::from_millis(100)) };
+        assert_eq!(watch.note(Sample { inside, ..sample(0) }), Verdict::Fine);
+        assert_ne!(watch.note(Sample { inside, ..sample(60) }), Verdict::End(Exceeded::Cpu));
+        let without = Inside { cap: None, ..inside };
+        assert_ne!(watch.note(Sample { inside: without, ..sample(200) }), Verdict::End(Exceeded::Cpu));
+        assert_eq!(watch.note(Sample { inside, ..sample(210) }), Verdict::End(Exceeded::Cpu));
     }
 }

@@ -7,7 +7,7 @@ use skep_sandbox::Group;
 use skep_wire::{UnixClient, empty, read_all};
 use tokio::sync::Notify;
 
-use crate::limits::{Exceeded, Limits, START_CPU, Sample, Verdict, Watch};
+use crate::limits::{Exceeded, Inside, Limits, START_CPU, Sample, Verdict, Watch};
 use crate::process::Killer;
 
 /// How often to look at a process that is coming up.
@@ -47,13 +47,14 @@ impl Watched {
         }
     }
 
-    /// While it runs; `busy` says that something has come in, `one` which invocation is in it, if it is only one. Does
+    /// While it runs; `busy` says that something has come in, `inside` what is
+    /// known of what is in it. Does
     /// not return before the process was ended.
     pub(crate) async fn running(
         self,
         events: Arc<UnixClient>,
         busy: Arc<Notify>,
-        one: impl Fn() -> Option<u64>,
+        inside: impl Fn() -> Inside,
     ) {
         let mut watch = Watch::new(self.limits);
         let mut asked: Option<tokio::task::JoinHandle<bool>> = None;
@@ -70,7 +71,7 @@ impl Watched {
                     _ => watch.not_asked(),
                 }
             }
-            match watch.note(Sample { one: one(), ..sample(self.pid) }) {
+            match watch.note(Sample { inside: inside(), ..sample(self.pid) }) {
                 Verdict::Fine => {}
                 Verdict::Ask => asked = Some(tokio::spawn(is_alive(events.clone()))),
                 Verdict::End(exceeded) => return self.end(exceeded),
@@ -99,7 +100,7 @@ fn sample(pid: u32) -> Sample {
     // The engine runs all code on its first thread; the others collect garbage and resolve names.
     let cpu = crate::idle::ticks_in(&format!("/proc/{pid}/task/{pid}/stat"));
     let tick = 1000 / rustix::param::clock_ticks_per_second().max(1);
-    Sample { cpu: Duration::from_millis(cpu * tick), memory: memory(pid), one: None }
+    Sample { cpu: Duration::from_millis(cpu * tick), memory: memory(pid), inside: Inside::default() }
 }
 
 /// Bytes of memory that a process shares with no other; 0 if it is gone.

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use skep_catalog::name_within;
-use skep_edge::{CallError, Door};
+use skep_edge::{CallError, CpuCap, Door};
 use skep_fleet::{CF_HEADER, CallerFolder, Worker};
 use skep_wire::{BINDING_HEADER, BoxFuture, Request, Response, Service, full, reply};
 
@@ -54,9 +55,26 @@ struct Said {
 struct Wanted {
     name: String,
     outbound: Option<BTreeMap<String, Json>>,
+    limits: Option<CallLimits>,
     /// Asks for a way to call methods instead of an answer to the request.
     #[serde(default)]
     rpc: bool,
+}
+
+/// The `limits` of `get`.
+#[derive(Deserialize)]
+struct CallLimits {
+    /// Milliseconds.
+    #[serde(rename = "cpuMs")]
+    cpu_ms: Option<f64>,
+}
+
+impl CallLimits {
+    fn cpu(&self) -> Option<CpuCap> {
+        // 0 and what is no number mean no limit of this call's own.
+        let cpu = self.cpu_ms.filter(|ms| *ms > 0.0 && *ms < 1e9)?;
+        Some(CpuCap(Duration::from_secs_f64(cpu / 1000.0)))
+    }
 }
 
 /// A dispatch namespace binding.
@@ -102,6 +120,9 @@ impl Dispatch {
         }
         headers.remove(&OUTBOUND);
         headers.extend(token.map(|token| (OUTBOUND, token)));
+        if let Some(cap) = wanted.limits.and_then(|limits| limits.cpu()) {
+            request.extensions_mut().insert(cap);
+        }
         let answer = skep_edge::call(&site, request).await;
         answer.map_err(|error| match error {
             CallError::NotThere => not_found(),
