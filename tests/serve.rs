@@ -445,3 +445,25 @@ fn tail_shows_requests_logs_and_exceptions() {
     assert!(!text.contains("skep"), "nothing of ours: {text}");
     assert!(!text.contains("\"outcome\": \"ok\""), "the filter holds: {text}");
 }
+
+#[test]
+fn what_is_the_same_as_before_is_not_started_anew() {
+    let serve = serve();
+    let good = json!({ "main_module": "a.js", "compatibility_date": "2026-07-01" });
+    let code = "export default { fetch() { return new Response('good') } }";
+    assert_eq!(put(&serve, "s", &good, "a.js", code).0, 200);
+    serve.call("POST", "/workers/scripts/s/subdomain", Some(&json!({ "enabled": true })));
+    assert_eq!(serve.get("s.main.localhost", "/").text(), "good");
+    let cells = serve.cells();
+    assert_eq!(cells.len(), 1);
+    let subdomain = json!({ "enabled": true, "previews_enabled": false });
+    assert_eq!(serve.call("POST", "/workers/scripts/s/subdomain", Some(&subdomain)).status, 200);
+    let schedules = json!([{ "cron": "0 4 * * *" }]);
+    assert_eq!(serve.call("PUT", "/workers/scripts/s/schedules", Some(&schedules)).status, 200);
+    assert_eq!(serve.get("s.main.localhost", "/").text(), "good");
+    assert_eq!(serve.cells(), cells, "addresses and schedules are no reason");
+    let secret = json!({ "name": "S", "text": "s", "type": "secret_text" });
+    assert_eq!(serve.call("PUT", "/workers/scripts/s/secrets", Some(&secret)).status, 200);
+    assert_eq!(serve.get("s.main.localhost", "/").text(), "good");
+    assert_ne!(serve.cells(), cells, "a secret is");
+}

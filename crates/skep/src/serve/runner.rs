@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
 use skep_api::{Candidate, Examined, TailEvents};
 use skep_assets::Assets;
 use skep_catalog::{Content, Kind, NamedHandlers, Sealer, Version, split_name};
@@ -11,6 +12,7 @@ use skep_cron::{Cron, CronHandle};
 use skep_edge::{Meter, Site};
 use skep_fleet::{
     Binding, CellLog, CellSpec, DurableClass, Exposed, Fleet, FleetOptions, Limits, LogEvent, Worker,
+    print_config,
 };
 use skep_queues::ConsumerHandle;
 use skep_runtime::{Clock, Shutdown};
@@ -78,6 +80,16 @@ pub struct Live {
     pub trusted: bool,
 }
 
+/// What was deployed to the fleet under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Deployed {
+    version: String,
+    /// What others can call of it.
+    exposed: BTreeSet<Exposed>,
+    /// A hash of the engine's configuration, with what is not of the version: who calls it, what its namespace says.
+    config: [u8; 32],
+}
+
 /// The running side of an account.
 pub struct Runner {
     pub tenant: Arc<Tenant>,
@@ -86,8 +98,8 @@ pub struct Runner {
     live: RwLock<HashMap<String, Arc<Live>>>,
     /// Which script calls what of which other.
     links: Mutex<BTreeMap<String, Vec<(String, Exposed)>>>,
-    /// What was deployed to the fleet, and what others can call of it.
-    running: Mutex<HashMap<String, BTreeSet<Exposed>>>,
+    /// What was deployed to the fleet.
+    running: Mutex<HashMap<String, Deployed>>,
     /// One deploy at a time of each script.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     crons: Mutex<HashMap<String, CronHandle>>,
@@ -262,7 +274,7 @@ impl Runner {
             let name = if n == 0 { script.to_owned() } else { variant(script, &version.id) };
             // One of many tenants starts when it is asked for.
             if split_name(script).0.is_none() || self.is_awake(&name) {
-                self.deploy(script, &name, version.clone()).await?;
+                self.deploy(script, &name, version.clone(), false).await?;
             }
             names.insert(name);
         }
@@ -334,7 +346,7 @@ impl Runner {
             let runs = self.is_awake(name);
             match !anew && runs && !self.lacks(name) {
                 true => Ok(()),
-                false => self.deploy(script, name, version).await,
+                false => self.deploy(script, name, version, anew).await,
             }
         })
     }
@@ -348,19 +360,35 @@ impl Runner {
     /// Whether it runs, but others call more of it than it was started for.
     fn lacks(&self, name: &str) -> bool {
         let needed = self.needed_of(name);
-        lock(&self.running).get(name).is_some_and(|has| !has.is_superset(&needed))
+        lock(&self.running).get(name).is_some_and(|has| !has.exposed.is_superset(&needed))
     }
 
-    /// Puts a version into the fleet under `name`.
-    async fn deploy(self: &Arc<Self>, script: &str, name: &str, version: Version) -> Result<(), String> {
+    /// Puts a version into the fleet under `name`; unless `anew`, not if it runs there just so.
+    async fn deploy(
+        self: &Arc<Self>,
+        script: &str,
+        name: &str,
+        version: Version,
+        anew: bool,
+    ) -> Result<(), String> {
+        let id = version.id.clone();
         let (script, name) = (script.to_owned(), name.to_owned());
         let spec = {
             let (script, name) = (script.clone(), name.clone());
             self.blocking(move |this| this.spec(&script, &name, &version.content, Some(&version))).await?
         };
-        let exposed = spec.exposed.clone();
+        let deployed = Deployed {
+            version: id,
+            exposed: spec.exposed.clone(),
+            config: Sha256::digest(print_config(&spec)).into(),
+        };
+        // Whom a tail's events go to is not in the configuration.
+        let same = spec.tail.is_none() && lock(&self.running).get(&name) == Some(&deployed);
+        if same && !anew && self.is_awake(&name) {
+            return Ok(());
+        }
         self.fleet.deploy(spec).await.map_err(|e| e.to_string())?;
-        lock(&self.running).insert(name, exposed);
+        lock(&self.running).insert(name, deployed);
         Ok(())
     }
 
