@@ -284,15 +284,21 @@ fn a_dispatcher_says_how_long_a_call_may_take() {
     let dir = serve.project("empty", &[]);
     std::fs::create_dir_all(&dir).unwrap();
     serve.wrangler(&dir, &["dispatch-namespace", "create", "tenants"]);
-    let code = r#"export default { fetch(request) {
-        if (new URL(request.url).pathname === "/spin") for (;;);
-        return new Response("done");
-    } };"#;
+    let code = r#"import { WorkerEntrypoint } from "cloudflare:workers";
+    export default class extends WorkerEntrypoint {
+        spin() { for (;;); }
+        fetch(request) {
+            if (new URL(request.url).pathname === "/spin") this.spin();
+            return new Response("done");
+        }
+    }"#;
     deploy(&serve, "tenant", code, json!({}), &["--dispatch-namespace", "tenants"]);
     let code = r#"export default { async fetch(request, env) {
         try {
             const limits = { cpuMs: 100, subRequests: 5 };
-            return await env.DISPATCHER.get("tenant", {}, { limits }).fetch(request);
+            const tenant = env.DISPATCHER.get("tenant", {}, { limits });
+            if (new URL(request.url).pathname === "/call") await tenant.spin();
+            return await tenant.fetch(request);
         } catch ({ name, message }) {
             return Response.json({ name, message }, { status: 503 });
         }
@@ -309,4 +315,10 @@ fn a_dispatcher_says_how_long_a_call_may_take() {
     // The script's own limit is 30 s.
     assert!(started.elapsed() < std::time::Duration::from_secs(15), "{:?}", started.elapsed());
     assert_eq!(serve.get("dispatcher.main.localhost", "/").text(), "done", "it is there again");
+    // A method's connection breaks off.
+    let started = std::time::Instant::now();
+    let (status, said) = ask(&serve, "/call");
+    assert_eq!((status, &said["name"]), (503, &json!("Error")), "{said}");
+    assert!(started.elapsed() < std::time::Duration::from_secs(15), "{:?}", started.elapsed());
+    assert_eq!(serve.get("dispatcher.main.localhost", "/").text(), "done");
 }

@@ -32,10 +32,17 @@ pub enum PassageError {
 
 impl Worker {
     /// Makes a socket in the caller's folder that leads to a process of this script, for one connection. The script has
-    /// to be a dispatch namespace's.
-    pub async fn passage(&self, caller: &CallerFolder) -> Result<PathBuf, PassageError> {
+    /// to be a dispatch namespace's. `cpu` is the time that the call may use, if that is less than the script's own limit.
+    pub async fn passage(
+        &self,
+        caller: &CallerFolder,
+        cpu: Option<Duration>,
+    ) -> Result<PathBuf, PassageError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let lease = self.acquire().await?;
+        let mut lease = self.acquire().await?;
+        if let Some(cpu) = cpu {
+            lease.cap_cpu(cpu);
+        }
         let path = caller.0.join(format!("p{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         let listener = bind_unix(&path).map_err(io::Error::other)?;
         let socket = path.clone();

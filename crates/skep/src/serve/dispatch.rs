@@ -108,10 +108,11 @@ impl Dispatch {
         let share = live.shares.first().ok_or_else(not_found)?;
         let token = self.token(&runner, &script, wanted.outbound.unwrap_or_default())?;
         let site = runner.site(share);
+        let cap = wanted.limits.and_then(|limits| limits.cpu());
         if wanted.rpc {
             let worker = site.worker.ok_or_else(not_found)?;
             let caller = request.extensions_mut().remove::<CallerFolder>();
-            return way(&worker, caller, token).await.map_err(|text| ("Error", text));
+            return way(&worker, caller, cap, token).await.map_err(|text| ("Error", text));
         }
         let headers = request.headers_mut();
         headers.remove(BINDING_HEADER);
@@ -120,7 +121,7 @@ impl Dispatch {
         }
         headers.remove(&OUTBOUND);
         headers.extend(token.map(|token| (OUTBOUND, token)));
-        if let Some(cap) = wanted.limits.and_then(|limits| limits.cpu()) {
+        if let Some(cap) = cap {
             request.extensions_mut().insert(cap);
         }
         let answer = skep_edge::call(&site, request).await;
@@ -154,10 +155,11 @@ impl Dispatch {
 async fn way(
     worker: &Worker,
     caller: Option<CallerFolder>,
+    cap: Option<CpuCap>,
     token: Option<HeaderValue>,
 ) -> Result<Response, String> {
     let caller = caller.ok_or("the caller is not known")?;
-    let socket = worker.passage(&caller).await.map_err(|e| e.to_string())?;
+    let socket = worker.passage(&caller, cap.map(|CpuCap(cpu)| cpu)).await.map_err(|e| e.to_string())?;
     let mut way = json!({ "address": format!("unix:{}", socket.display()) });
     if let Some(token) = token {
         way["entrypoint"] = "skepCalled".into();
