@@ -29,6 +29,7 @@ mod metrics;
 mod objects;
 mod platform;
 mod projects;
+mod pull;
 mod resources;
 mod rest;
 mod schema;

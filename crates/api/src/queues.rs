@@ -2,9 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_catalog::{CatalogError, Kind, Resource};
+use skep_queues::{Format, Lease, MAX_DELAY_SECS, MAX_PULL, MAX_VISIBILITY_MS, Pull};
 use skep_wire::read_all;
 
 use crate::call::{Call, script_of};
@@ -212,13 +214,15 @@ struct Consumer {
 
 async fn consumer(call: &mut Call, row: &Resource, id: String) -> Result<Json, ApiError> {
     let asked: Consumer = call.json().await?;
+    if let Some(dead) = asked.dead_letter_queue.as_ref().filter(|name| !name.is_empty()) {
+        check_name(dead)?;
+    }
     match asked.kind.as_deref() {
         None | Some("worker") => {}
+        Some("http_pull") => return pull_consumer(call, row, id, asked),
         Some(other) => {
-            return Err(ApiError::bad(
-                10026,
-                format!("Skep has no consumers of the type \"{other}\"; it has \"worker\"."),
-            ));
+            let text = format!("A consumer has the type \"worker\" or \"http_pull\", not \"{other}\".");
+            return Err(ApiError::bad(10026, text));
         }
     }
     let script = asked.script_name.or(asked.script);
@@ -233,9 +237,6 @@ async fn consumer(call: &mut Call, row: &Resource, id: String) -> Result<Json, A
             format!("Queue handler is missing. Script '{script}' has no queue handler."),
         ));
     }
-    if let Some(dead) = asked.dead_letter_queue.as_ref().filter(|name| !name.is_empty()) {
-        check_name(dead)?;
-    }
     Ok(json!({
         "consumer_id": id,
         "type": "worker",
@@ -245,6 +246,152 @@ async fn consumer(call: &mut Call, row: &Resource, id: String) -> Result<Json, A
         "settings": asked.settings.unwrap_or_else(|| json!({})),
         "created_on": time(call.now_ms()),
     }))
+}
+
+/// <https://developers.cloudflare.com/queues/configuration/pull-consumers/>
+fn pull_consumer(call: &Call, row: &Resource, id: String, asked: Consumer) -> Result<Json, ApiError> {
+    let settings = asked.settings.unwrap_or_else(|| json!({}));
+    let most = [
+        ("batch_size", u64::from(MAX_PULL)),
+        ("max_retries", 100),
+        ("visibility_timeout_ms", MAX_VISIBILITY_MS),
+        ("retry_delay", u64::from(MAX_DELAY_SECS)),
+    ];
+    for (key, most) in most {
+        let value = &settings[key];
+        if !value.is_null() && value.as_u64().is_none_or(|n| n > most) {
+            return Err(ApiError::bad(
+                10026,
+                format!("The setting {key} is not valid: it is at most {most}."),
+            ));
+        }
+    }
+    Ok(json!({
+        "consumer_id": id,
+        "type": "http_pull",
+        "queue_name": row.name,
+        "dead_letter_queue": asked.dead_letter_queue.unwrap_or_default(),
+        "settings": settings,
+        "created_on": time(call.now_ms()),
+    }))
+}
+
+/// The pull consumer of a queue.
+fn puller(row: &Resource) -> Result<Json, ApiError> {
+    let found = consumers(row).into_iter().find(|consumer| consumer["type"] == "http_pull");
+    found.ok_or_else(|| {
+        let text = format!("Queue '{}' has no consumer of the type http_pull: add one first.", row.name);
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, 10026, text)
+    })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AskedPull {
+    batch_size: Option<u32>,
+    visibility_timeout_ms: Option<u64>,
+}
+
+pub(crate) async fn pull(mut call: Call) -> Answer {
+    let row = row(&call)?;
+    let consumer = puller(&row)?;
+    let asked: AskedPull = match call.any_json().await? {
+        Json::Null => AskedPull::default(),
+        asked if asked.is_object() => {
+            serde_json::from_value(asked).map_err(|e| ApiError::bad(10026, e.to_string()))?
+        }
+        _ => return Err(ApiError::bad(10026, "Could not parse the request body: expected a JSON object")),
+    };
+    let set = |key: &str| consumer["settings"][key].as_u64();
+    let size = asked.batch_size.map_or(set("batch_size").unwrap_or(5), u64::from);
+    if !(1..=u64::from(MAX_PULL)).contains(&size) {
+        return Err(ApiError::bad(10026, format!("batch_size is {size}; it is 1 to {MAX_PULL}.")));
+    }
+    let visible = asked.visibility_timeout_ms.or_else(|| set("visibility_timeout_ms")).unwrap_or(30_000);
+    if visible > MAX_VISIBILITY_MS {
+        let text = format!("visibility_timeout_ms is {visible}; it is at most {MAX_VISIBILITY_MS}.");
+        return Err(ApiError::bad(10026, text));
+    }
+    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    let pull = Pull {
+        batch_size: number(size),
+        visibility_timeout_ms: visible,
+        max_retries: number(set("max_retries").unwrap_or(3)),
+        dead_letter_queue: consumer["dead_letter_queue"]
+            .as_str()
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned),
+    };
+    let tenant = call.tenant()?;
+    let pulled = tenant.queues().pull(&row.name, pull).await.map_err(crate::modules::storage)?;
+    let metrics = tenant.queues().metrics(&row.name).map_err(crate::modules::storage)?;
+    let messages = pulled.iter().map(|(lease, message)| {
+        // Text is as it was sent; anything else is not JSON's to carry.
+        let body = match message.format {
+            Format::Text => String::from_utf8_lossy(&message.body).into_owned(),
+            Format::Json | Format::Bytes | Format::V8 => STANDARD.encode(&message.body),
+        };
+        json!({
+            "body": body,
+            "id": message.id,
+            "timestamp_ms": message.timestamp_ms,
+            "attempts": message.attempts,
+            "metadata": { "CF-Content-Type": message.format },
+            "lease_id": lease.to_string(),
+        })
+    });
+    ok(json!({
+        "messages": messages.collect::<Vec<_>>(),
+        "message_backlog_count": metrics.backlog_count,
+        "metadata": { "metrics": {
+            "backlog_count": metrics.backlog_count,
+            "backlog_bytes": metrics.backlog_bytes,
+            "oldest_message_timestamp_ms": metrics.oldest_message_timestamp,
+        } },
+    }))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Acknowledged {
+    acks: Vec<Leased>,
+    retries: Vec<Leased>,
+}
+
+#[derive(Deserialize)]
+struct Leased {
+    lease_id: String,
+    delay_seconds: Option<u32>,
+}
+
+pub(crate) async fn ack(mut call: Call) -> Answer {
+    let row = row(&call)?;
+    let consumer = puller(&row)?;
+    let asked: Acknowledged = call.json().await?;
+    let delay = consumer["settings"]["retry_delay"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let parse = |leased: &Leased| {
+        Lease::parse(&leased.lease_id)
+            .ok_or_else(|| ApiError::bad(10026, format!("\"{}\" is not a lease_id.", leased.lease_id)))
+    };
+    let acks = asked.acks.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let mut retries = Vec::new();
+    for leased in &asked.retries {
+        let seconds = leased.delay_seconds.unwrap_or(delay);
+        if seconds > MAX_DELAY_SECS {
+            let text = format!("delay_seconds is {seconds}; it is at most {MAX_DELAY_SECS}.");
+            return Err(ApiError::bad(10026, text));
+        }
+        retries.push((parse(leased)?, seconds));
+    }
+    let answered = call.tenant()?.queues().acknowledge(&row.name, acks, retries).await;
+    let (acked, retried) = answered.map_err(crate::modules::storage)?;
+    let lost = asked.acks.iter().zip(&acked).chain(asked.retries.iter().zip(&retried));
+    let warnings: Vec<String> = lost
+        .filter(|(_, held)| !**held)
+        .map(|(leased, _)| format!("The lease {} does not hold any more.", leased.lease_id))
+        .collect();
+    let count = |held: &[bool]| held.iter().filter(|held| **held).count();
+    ok(json!({ "ackCount": count(&acked), "retryCount": count(&retried), "warnings": warnings }))
 }
 
 pub(crate) async fn list_consumers(call: Call) -> Answer {

@@ -187,6 +187,8 @@ pub const OPERATIONS: &[Operation] = operations! {
     DELETE "/accounts/:account/queues/:queue/consumers/:consumer" => queues::delete_consumer;
     POST "/accounts/:account/queues/:queue/messages" => queues::send;
     POST "/accounts/:account/queues/:queue/messages/batch" => queues::send_batch;
+    POST "/accounts/:account/queues/:queue/messages/pull" => queues::pull;
+    POST "/accounts/:account/queues/:queue/messages/ack" => queues::ack;
 
     GET "/accounts/:account/workflows" => workflows::list;
     GET "/accounts/:account/workflows/:workflow" => workflows::get;

@@ -126,6 +126,11 @@ impl Queue {
         })
     }
 
+    /// Messages that a worker has right now.
+    pub fn under_delivery(&self) -> HashSet<i64> {
+        self.leased.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Gives messages back: they are settled, or may be delivered again.
     pub fn release(&self, seqs: &[i64]) {
         let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);

@@ -116,7 +116,7 @@ impl Queues {
         names
     }
 
-    fn queue(&self, name: &str) -> Arc<Queue> {
+    pub(crate) fn queue(&self, name: &str) -> Arc<Queue> {
         self.0.registry.get_or_add(name, &self.0.shared)
     }
 }

@@ -185,6 +185,12 @@ pub(crate) fn load(connection: &Connection, seqs: &[i64]) -> Result<Vec<(i64, Me
     Ok(messages)
 }
 
+/// How many deliveries of a message of `queue` were counted; `None` if it is gone, or another queue's.
+pub(crate) fn attempts(connection: &Connection, queue: i64, seq: i64) -> Result<Option<u32>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT attempts FROM message WHERE seq = ? AND queue = ?")?;
+    Ok(select.query_row([seq, queue], |row| row.get(0)).optional()?)
+}
+
 fn hex(id: &[u8]) -> String {
     Uuid::from_slice(id).unwrap_or_default().as_simple().to_string()
 }
