@@ -103,6 +103,12 @@ pub(crate) fn allows(permissions: &[String], need: Option<(Area, bool)>) -> bool
     })
 }
 
+/// The first of the permissions `wanted` that is not among `own`.
+pub(crate) fn missing<'a>(own: &[String], wanted: &'a [String]) -> Option<&'a String> {
+    let has = |id: &String| own.contains(id) || own.iter().any(|own| own == ALL);
+    wanted.iter().find(|id| !has(id))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

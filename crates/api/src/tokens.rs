@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use skep_catalog::{Terms, Token};
 
 use crate::call::Call;
-use crate::permissions::{ALL, GROUPS};
+use crate::permissions::{ALL, GROUPS, missing};
 use crate::reply::{Answer, ApiError, ok, page, time};
 
 /// The longest name of a token.
@@ -62,9 +62,7 @@ impl Asked {
         if permissions.is_empty() {
             return Err(bad("A token needs a permission group."));
         }
-        let own = &by.terms.permissions;
-        if let Some(more) = permissions.iter().find(|&id| !own.contains(id) && !own.iter().any(|p| p == ALL))
-        {
+        if let Some(more) = missing(&by.terms.permissions, &permissions) {
             let name = GROUPS.iter().find(|group| group.id == *more).map_or("", |group| group.name);
             let text = format!("A token cannot give a permission that it does not have: \"{name}\".");
             return Err(ApiError::new(StatusCode::FORBIDDEN, 10000, text));
@@ -226,9 +224,7 @@ pub(crate) async fn delete(call: Call) -> Answer {
 /// Another secret for the same token.
 pub(crate) async fn roll(call: Call) -> Answer {
     let token = found(&call)?;
-    let own = &call.token.terms.permissions;
-    let more = token.terms.permissions.iter().any(|id| !own.contains(id)) && !own.iter().any(|p| p == ALL);
-    if more {
+    if missing(&call.token.terms.permissions, &token.terms.permissions).is_some() {
         let text = "A token cannot take the place of one with more permissions.";
         return Err(ApiError::new(StatusCode::FORBIDDEN, 10000, text));
     }

@@ -83,6 +83,11 @@ impl Shared {
         self.workers.read().unwrap_or_else(PoisonError::into_inner).get(script).cloned()
     }
 
+    /// All scripts.
+    fn all(&self) -> Vec<Arc<Worker>> {
+        self.workers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     pub(crate) fn worker(self: &Arc<Self>, script: &str) -> Arc<Worker> {
         if let Some(worker) = self.workers.read().unwrap_or_else(PoisonError::into_inner).get(script) {
             return worker.clone();
@@ -175,8 +180,7 @@ impl Fleet {
 
     /// Stops all processes that write files of Durable Objects in their tracks, until the result is dropped. Blocking.
     pub fn hold_still(&self) -> Still {
-        let workers: Vec<_> =
-            self.shared.workers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let workers = self.shared.all();
         let running = workers.iter().filter_map(|worker| worker.current());
         Still::of(running.filter(|generation| generation.has_objects).collect())
     }
@@ -184,8 +188,7 @@ impl Fleet {
     /// Ends all cells: requests in flight have a moment to finish.
     pub async fn stop(&self) {
         self.stop.trigger();
-        let workers: Vec<_> =
-            self.shared.workers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let workers = self.shared.all();
         let stops = workers.iter().map(|worker| worker.stop());
         futures_util::future::join_all(stops).await;
     }
