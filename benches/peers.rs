@@ -28,9 +28,9 @@ async fn run(chosen: &[String]) -> Result<(), String> {
     let mut report = Report::default();
     if ["hello", "bindings", "streaming"].into_iter().any(wanted) {
         let peers = Peers::start(&tools).await?;
-        let edge_cpu = hello::measure(&peers, &mut report).await?;
+        let edge = hello::measure(&peers, &mut report).await?;
         if wanted("bindings") {
-            bindings::measure(&peers, edge_cpu, &mut report).await?;
+            bindings::measure(&peers, edge, &mut report).await?;
         }
         if wanted("streaming") {
             streaming::measure(&peers, &mut report).await?;

@@ -45,7 +45,23 @@ pub async fn get_from(
     connections: usize,
     time: Duration,
 ) -> Load {
-    let request: std::sync::Arc<[u8]> = request(host, path).into();
+    get_with(address, host, path, "", connections, time).await
+}
+
+/// As [`get_from`], with more header lines.
+pub fn get_with(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    headers: &str,
+    connections: usize,
+    time: Duration,
+) -> impl Future<Output = Load> + use<> {
+    let request: std::sync::Arc<[u8]> = request(host, path, headers).into();
+    run(address, request, connections, time)
+}
+
+async fn run(address: SocketAddr, request: std::sync::Arc<[u8]>, connections: usize, time: Duration) -> Load {
     let start = Instant::now();
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..connections {
@@ -69,7 +85,7 @@ pub async fn status(address: SocketAddr, path: &str) -> Option<u16> {
 
 /// As [`status`], from the site `host`.
 pub async fn status_from(address: SocketAddr, host: &str, path: &str) -> Option<u16> {
-    let request = request(host, path);
+    let request = request(host, path, "");
     let answer = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
         exchange(&mut stream, &request, &mut Vec::with_capacity(4 << 10)).await
@@ -87,8 +103,8 @@ pub async fn send(address: SocketAddr, request: &[u8]) -> Option<(u16, Instant)>
     Some((status, sent))
 }
 
-fn request(host: &str, path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: identity\r\n\r\n").into_bytes()
+fn request(host: &str, path: &str, headers: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: identity\r\n{headers}\r\n").into_bytes()
 }
 
 async fn client(address: SocketAddr, request: std::sync::Arc<[u8]>, end: Instant) -> Load {

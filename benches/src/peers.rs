@@ -12,6 +12,10 @@ use crate::tools::Tools;
 /// The date that all workers are compatible with.
 const DATE: &str = "2026-11-01";
 
+/// What makes nginx a proxy before the servers called `behind`.
+const PROXY: &str =
+    "location / { proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection \"\"; }";
+
 /// A project in a folder of its own, and what it keeps.
 #[derive(Debug)]
 pub struct Project {
@@ -117,6 +121,35 @@ pub async fn miniflare(
     Peer::start(command, port, path).await
 }
 
+/// nginx as the edge of an engine and as the server of its bindings, in one process: the answer to each read is a string in
+/// its configuration. Returns nginx and the engine behind it; `None` where nginx is not installed.
+pub async fn nginx_around(tools: &Tools, scratch: &Path, path: &str) -> Result<Option<(Peer, Peer)>, String> {
+    let (port, socket) = (port()?, scratch.join("bindings.sock"));
+    let mut command = Command::new(&tools.workerd);
+    command.arg("serve").arg(format!("--socket-addr=http=127.0.0.1:{port}"));
+    command.arg(format!("--external-addr=backend=unix:{}", socket.display()));
+    command.arg(tools.file("workers/around.capnp"));
+    let engine = Peer::start(command, port, path).await?;
+    let value = "x".repeat(1024);
+    let head = r#"{"name":"key","version":"1","size":1024,"etag":"0","uploaded":1,"httpFields":{},"customFields":[],"range":{"offset":0,"length":1024},"checksums":{},"storageClass":"Standard"}"#;
+    let row = format!(
+        r#"[{{"success":true,"results":{{"columns":["v"],"rows":[["{}"]]}},"meta":{{"duration":0,"changes":0,"last_row_id":0,"changed_db":false,"size_after":8192,"rows_read":1,"rows_written":0}}}}]"#,
+        "x".repeat(100)
+    );
+    let pool = format!(
+        "upstream behind {{ server {}; keepalive 256; keepalive_requests 100000000; }}\n\
+         server {{ listen unix:{}; keepalive_timeout 60s;\n\
+         location = /key {{ return 200 '{value}'; }}\n\
+         location = /query {{ default_type application/json; return 200 '{row}'; }}\n\
+         location = / {{ add_header CF-R2-Metadata-Size {}; return 200 '{head}{value}'; }} }}",
+        engine.address,
+        socket.display(),
+        head.len()
+    );
+    let nginx = start_nginx("master_process off;", &pool, PROXY, scratch, path).await?;
+    Ok(nginx.map(|nginx| (nginx, engine)))
+}
+
 /// nginx on the files in `root`; `None` where it is not installed.
 pub async fn nginx(root: &Path, scratch: &Path, path: &str) -> Result<Option<Peer>, String> {
     let serving = format!("root {};", root.display());
@@ -127,9 +160,7 @@ pub async fn nginx(root: &Path, scratch: &Path, path: &str) -> Result<Option<Pee
 pub async fn nginx_proxy(upstream: SocketAddr, scratch: &Path, path: &str) -> Result<Option<Peer>, String> {
     let pool =
         format!("upstream behind {{ server {upstream}; keepalive 256; keepalive_requests 100000000; }}");
-    let serving =
-        "location / { proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection \"\"; }";
-    start_nginx("master_process off;", &pool, serving, scratch, path).await
+    start_nginx("master_process off;", &pool, PROXY, scratch, path).await
 }
 
 async fn start_nginx(

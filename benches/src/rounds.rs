@@ -30,6 +30,17 @@ pub struct Plan {
     pub rounds: usize,
 }
 
+/// One of those that are compared: who is asked what.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Who.
+    pub peer: &'a Peer,
+    /// The path.
+    pub path: &'a str,
+    /// Header lines beside `Host`, each with its line end.
+    pub headers: &'a str,
+}
+
 /// Sends `GET path` to each of `peers` in each round.
 pub async fn compare(peers: &[&Peer], path: &str, plan: Plan) -> Result<Rounds, String> {
     compare_paths(&peers.iter().map(|peer| (*peer, path)).collect::<Vec<_>>(), plan).await
@@ -37,18 +48,29 @@ pub async fn compare(peers: &[&Peer], path: &str, plan: Plan) -> Result<Rounds, 
 
 /// As [`compare`], with a path of its own for each peer.
 pub async fn compare_paths(peers: &[(&Peer, &str)], plan: Plan) -> Result<Rounds, String> {
-    let mut results = vec![Vec::new(); peers.len()];
-    for (peer, path) in peers {
-        load::get(peer.address, path, plan.connections, plan.time / 4).await;
+    let targets = peers.iter().map(|(peer, path)| Target { peer, path, headers: "" });
+    compare_targets(&targets.collect::<Vec<_>>(), plan).await
+}
+
+/// As [`compare`], with a request of its own for each.
+pub async fn compare_targets(targets: &[Target<'_>], plan: Plan) -> Result<Rounds, String> {
+    let mut results = vec![Vec::new(); targets.len()];
+    let send = |Target { peer, path, headers }: Target<'_>, time| {
+        let address = peer.address;
+        load::get_with(address, &address.to_string(), path, headers, plan.connections, time)
+    };
+    for target in targets {
+        send(*target, plan.time / 4).await;
     }
     for round in 0..plan.rounds {
-        for turn in 0..peers.len() {
-            let which = (round + turn) % peers.len();
-            let (Some((peer, path)), Some(result)) = (peers.get(which), results.get_mut(which)) else {
+        for turn in 0..targets.len() {
+            let which = (round + turn) % targets.len();
+            let (Some(target), Some(result)) = (targets.get(which), results.get_mut(which)) else {
                 continue;
             };
+            let Target { peer, path, .. } = *target;
             let before = cpu_us(peer.pid());
-            let load = load::get(peer.address, path, plan.connections, plan.time).await;
+            let load = send(*target, plan.time).await;
             let own_cpu = (cpu_us(peer.pid()) - before) / load.ok.max(1) as f64;
             if load.ok == 0 || load.failed > load.ok / 100 {
                 return Err(format!(

@@ -26,6 +26,11 @@ impl Spread {
         Self { median, min: at(0), max: at(values.len().saturating_sub(1)) }
     }
 
+    /// All figures less `part`.
+    pub fn minus(self, part: f64) -> Self {
+        Self { median: self.median - part, min: self.min - part, max: self.max - part }
+    }
+
     /// All figures divided by `divisor`.
     pub fn over(self, divisor: f64) -> Self {
         Self { median: self.median / divisor, min: self.min / divisor, max: self.max / divisor }
