@@ -342,6 +342,58 @@ const CASES: &[Case] = &[
         ],
         &["--dispatch-namespace", "tenants"],
     ),
+    (
+        r#"{ "name": "small", "main": "src/index.tsx", "compatibility_date": "2026-07-01", "minify": true, "keep_names": false,
+             "tsconfig": "tsconfig.build.json", "jsx_factory": "h", "jsx_fragment": "Parts", "upload_source_maps": true,
+             "alias": { "far-away": "./src/near.ts" }, "define": { "BUILT": "\"today\"" } }"#,
+        &[
+            (
+                "src/index.tsx",
+                "import near from 'far-away';\nimport { aside } from '~/aside';\ndeclare const BUILT: string;\n\
+                 const Parts = 'f';\nfunction h(tag: string, _: unknown, ...inside: string[]) { return `<${tag}>${inside.join('')}`; }\n\
+                 function page(longName: string) { return <><p>{longName}</p></>; }\n\
+                 export default { fetch: () => new Response(page(near + aside + BUILT) as unknown as string) };",
+            ),
+            ("src/near.ts", "export default 'near';"),
+            ("lib/aside.ts", "class Named { static label = Named.name; }\nexport const aside = Named.label;"),
+            (
+                "tsconfig.build.json",
+                r#"{ "compilerOptions": { "paths": { "~/*": ["./lib/*"] }, "useDefineForClassFields": false } }"#,
+            ),
+        ],
+        &["--tag", "t"],
+    ),
+    (
+        r#"{ "name": "apart", "main": "src/index.js", "compatibility_date": "2026-07-01", "no_bundle": true, "base_dir": "src",
+             "rules": [{ "type": "ESModule", "globs": ["parts/*.js"], "fallthrough": true }, { "type": "Text", "globs": ["**/*.sql"] }] }"#,
+        &[
+            (
+                "src/index.js",
+                "import { one } from './parts/one.js';\nimport query from './query.sql';\nexport default { fetch: () => new Response(one + query) };",
+            ),
+            ("src/parts/one.js", "export const one = 1;"),
+            ("src/parts/two.js", "export const two = 2;"),
+            ("src/query.sql", "SELECT 1;"),
+        ],
+        &["--tag", "t"],
+    ),
+    (
+        r#"{ "name": "found", "main": "src/index.js", "compatibility_date": "2026-07-01", "find_additional_modules": true,
+             "base_dir": "src", "preserve_file_names": true,
+             "rules": [{ "type": "ESModule", "globs": ["langs/*.js"] }, { "type": "Data", "globs": ["**/*.dat"] }] }"#,
+        &[
+            (
+                "src/index.js",
+                "import data from './numbers.dat';\nimport { one } from './bundled';\n\
+                 export default { fetch: async (request) => new Response((await import(`./langs/${new URL(request.url).pathname}.js`)).default + one + data.byteLength) };",
+            ),
+            ("src/bundled.js", "export const one = 1;"),
+            ("src/langs/en.js", "export default 'hello';"),
+            ("src/langs/de.js", "export default 'hallo';"),
+            ("src/numbers.dat", "123"),
+        ],
+        &["--tag", "t"],
+    ),
 ];
 
 #[test]

@@ -9,6 +9,7 @@ mod classes;
 mod diagnostic;
 pub mod edit;
 mod environment;
+mod expand;
 #[cfg(test)]
 mod hostile;
 mod load;

@@ -86,14 +86,14 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
     let reader = Reader { source: &source, dir, deploying, problems: RefCell::new(problems) };
     let mut config = worker::read(&reader, &reader.root(&root));
     check_whole(&reader, &root, &config);
+    if !deploying {
+        config.secrets = secrets(&reader, &root, &config, options);
+    }
     let problems = reader.problems.into_inner();
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(Diagnostics(problems));
     }
     config.environment = options.environment.clone();
-    if !deploying {
-        config.secrets = variables::read(dir, options.environment.as_deref());
-    }
     for (name, value) in &options.vars {
         config.secrets.remove(name);
         config.vars.insert(name.clone(), value.clone().into());
@@ -102,6 +102,32 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
         config.name = folder_name(dir);
     }
     Ok(Loaded { config, raw: root.to_json(), service, notes: problems })
+}
+
+/// The variables in files beside the configuration. Where it declares the secrets that it needs, only those are taken, and
+/// those that stand for a variable; one that is missing is worth a warning.
+fn secrets(
+    reader: &Reader<'_>,
+    root: &Node,
+    config: &WorkerConfig,
+    options: &LoadOptions,
+) -> BTreeMap<String, String> {
+    let declared = root.get("secrets");
+    let surroundings = variables::Surroundings::of_this_process(declared.is_some());
+    let mut all = variables::read(reader.dir, options.environment.as_deref(), &surroundings);
+    let Some(declared) = declared else { return all };
+    let required = reader.root(declared).strings("required");
+    let given = |name: &String| options.vars.iter().any(|(given, _)| given == name);
+    let missing: Vec<&str> =
+        required.iter().filter(|name| !all.contains_key(*name) && !given(name)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        let message = format!("Missing required secrets: {}", missing.join(", "));
+        let warning = reader.source.at(Severity::Warning, declared.span.clone(), message);
+        let help = "add them to .dev.vars, .env, or set as environment variables";
+        reader.problems.borrow_mut().push(warning.help(help));
+    }
+    all.retain(|name, _| required.contains(name) || config.vars.contains_key(name));
+    all
 }
 
 /// A JSONC or TOML text, by the ending of `path`, as plain JSON.
@@ -286,6 +312,30 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
+    }
+
+    #[test]
+    fn only_the_secrets_that_are_declared_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wrangler.json");
+        let text = r#"{ "name": "a", "main": "x.js", "vars": { "V": "1" },
+            "secrets": { "required": ["KEY", "GONE"] }, "env": { "x": {}, "y": { "secrets": { "required": ["PATH"] } } } }"#;
+        std::fs::write(&path, text).unwrap();
+        std::fs::write(dir.path().join(".env"), "KEY=k\nV=2\nOTHER=3").unwrap();
+        let load = |environment: Option<&str>, vars: &[(&str, &str)]| {
+            let vars = vars.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            let environment = environment.map(Into::into);
+            load(&path, &LoadOptions { environment, vars, ..LoadOptions::default() }).unwrap()
+        };
+        let loaded = load(None, &[]);
+        assert_eq!(loaded.config.secrets.keys().collect::<Vec<_>>(), ["KEY", "V"]);
+        let notes: Vec<String> = loaded.notes.iter().map(ToString::to_string).collect();
+        assert!(notes.iter().any(|note| note.contains("Missing required secrets: GONE")), "{notes:?}");
+        assert!(load(None, &[("GONE", "1")]).notes.is_empty());
+        assert_eq!(load(Some("x"), &[]).config.secrets.len(), 3, "an environment does not inherit them");
+        let own = load(Some("y"), &[]);
+        assert_eq!(own.config.secrets["PATH"], std::env::var("PATH").unwrap());
+        assert_eq!(own.config.secrets.len(), 1);
     }
 
     #[test]

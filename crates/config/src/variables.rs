@@ -4,24 +4,61 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::expand;
+
 /// Reads the variables for `environment` from `dir`, as wrangler does: `.dev.vars.<environment>`, else `.dev.vars`;
 /// where there is neither, all of `.env`, `.env.local`, `.env.<environment>`, `.env.<environment>.local`, the later
 /// ones over the earlier.
-pub(crate) fn read(dir: &Path, environment: Option<&str>) -> BTreeMap<String, String> {
+pub(crate) fn read(
+    dir: &Path,
+    environment: Option<&str>,
+    surroundings: &Surroundings,
+) -> BTreeMap<String, String> {
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
     let dev_vars =
         environment.and_then(|name| read(&format!(".dev.vars.{name}"))).or_else(|| read(".dev.vars"));
     if let Some(text) = dev_vars {
         return parse(&text);
     }
+    if !surroundings.dot_env {
+        return BTreeMap::new();
+    }
     let mut names = vec![".env".to_owned(), ".env.local".to_owned()];
     names.extend(environment.iter().flat_map(|e| [format!(".env.{e}"), format!(".env.{e}.local")]));
-    names.iter().filter_map(|name| read(name)).flat_map(|text| parse(&text)).collect()
+    let parsed = names.iter().filter_map(|name| read(name)).flat_map(|text| parse(&text)).collect();
+    let mut all = expand::expand(&parsed, &surroundings.included);
+    all.extend(surroundings.included.clone());
+    all
+}
+
+/// What this process's own variables do to those in files.
+/// <https://developers.cloudflare.com/workers/wrangler/system-environment-variables/>
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    /// The variables of this process, if they are the worker's, too. They go before those in files.
+    included: BTreeMap<String, String>,
+    /// Whether `.env` files are read.
+    dot_env: bool,
+}
+
+impl Surroundings {
+    /// Those of this process; `declared` says that the configuration names the secrets it needs.
+    pub fn of_this_process(declared: bool) -> Self {
+        let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|v| v.eq_ignore_ascii_case(value));
+        let included = declared || is("CLOUDFLARE_INCLUDE_PROCESS_ENV", "true");
+        let ours = std::env::vars_os().filter(|_| included);
+        Self {
+            included: ours
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            dot_env: !is("CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV", "false"),
+        }
+    }
 }
 
 /// The names of those variables, in the order in which the files have them.
 pub fn development_variables(dir: &Path, environment: Option<&str>) -> Vec<String> {
-    let known = read(dir, environment);
+    let known = read(dir, environment, &Surroundings { included: BTreeMap::new(), dot_env: true });
     let mut files = vec![".dev.vars".to_owned(), ".env".to_owned(), ".env.local".to_owned()];
     files.extend(
         environment
@@ -130,6 +167,8 @@ mod tests {
     fn dev_vars_hide_env_files() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let files = Surroundings { dot_env: true, ..Surroundings::default() };
+        let read = |dir: &Path, environment| read(dir, environment, &files);
         write(".env", "A=env\nB=env");
         write(".env.local", "B=local");
         assert_eq!(read(dir.path(), None)["B"], "local");

@@ -100,7 +100,15 @@ fn durable_object(table: &Table<'_>) -> DurableObject {
     DurableObject {
         name: table.required("name"),
         class_name: table.required("class_name"),
-        script_name: table.string("script_name"),
+        script_name: table.string("script_name").map(|script| in_environment(table, script)),
+    }
+}
+
+/// The name of a worker in the environment that a binding to it asks for.
+fn in_environment(table: &Table<'_>, worker: String) -> String {
+    match table.string("environment") {
+        Some(environment) => format!("{worker}-{environment}"),
+        None => worker,
     }
 }
 
@@ -145,13 +153,9 @@ fn consumer(table: &Table<'_>) -> Option<QueueConsumer> {
 }
 
 fn service(table: &Table<'_>) -> ServiceBinding {
-    let service = table.required("service");
     ServiceBinding {
         binding: table.required("binding"),
-        service: match table.string("environment") {
-            Some(environment) => format!("{service}-{environment}"),
-            None => service,
-        },
+        service: in_environment(table, table.required("service")),
         entrypoint: table.string("entrypoint"),
         props: table.json("props"),
     }

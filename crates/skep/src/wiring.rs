@@ -345,7 +345,10 @@ impl Wiring<'_> {
                 sqlite: namespace.is_some_and(|n| n.sqlite),
                 name: class,
             };
-            let backing = format!("{} of {script}", class.name);
+            let backing = match self.running.scripts.contains(&script) {
+                true => format!("{} of {script}", class.name),
+                false => format!("{} of {script} (not running: add its configuration with -c)", class.name),
+            };
             self.add(&b.name, "Durable Object", backing, Binding::RemoteDurableObject { script, class });
         }
         for b in &config.services {
