@@ -3,6 +3,7 @@
 //   POST /queue      {queue, messages: [{id, ts, attempts, fmt, b64}], metadata?, target?}
 //   POST /scheduled  {cron, time, target?}
 //   POST /tail       {events, target?}
+//   POST /workflow   {workflow, op, …}, for the instances of a Workflow: see workflows.js
 //   GET  /health
 //
 // `USER` is the application's default entrypoint; `target` names another service binding of this worker.
@@ -73,6 +74,8 @@ const events = {
     await find(env, target).tail(events);
     return { outcome: "ok" };
   },
+  "POST /workflow": (/** @type {{ workflow: string, op: string }} */ call, env) =>
+    /** @type {any} */ (find(env, "WORKFLOWS")).call(call),
 };
 
 /** @param {number} status @param {unknown} cause */

@@ -40,3 +40,4 @@ mod templates;
 mod tls;
 mod tokens;
 mod types;
+mod workflows;

@@ -20,6 +20,7 @@ mod flags;
 mod form;
 mod guard;
 mod identity;
+mod instances;
 mod kv;
 mod limits;
 mod migrations;
@@ -50,7 +51,7 @@ use skep_runtime::Clock;
 use skep_wire::{BoxFuture, Request, Response, Service};
 
 use call::Call;
-pub use platform::{Addresses, Candidate, Examined, Platform, TailEvents, Tenant};
+pub use platform::{Addresses, Candidate, Examined, InstanceError, Platform, TailEvents, Tenant};
 pub use reply::ApiError;
 pub use router::{OPERATIONS, Operation};
 

@@ -65,6 +65,17 @@ pub struct Addresses {
 /// The events of a script: each an object as `wrangler tail` takes it.
 pub type TailEvents = tokio::sync::broadcast::Receiver<Arc<serde_json::Value>>;
 
+/// Why a question about a Workflow's instances has no answer.
+#[derive(Clone, Debug)]
+pub enum InstanceError {
+    /// The Workflow says why.
+    Refused(String),
+    /// What is deployed of the script does not have the Workflow.
+    NotDeployed,
+    /// The script does not run.
+    NotRunning(String),
+}
+
 /// The system around the API.
 pub trait Platform: Send + Sync + 'static {
     /// What belongs to an account.
@@ -81,6 +92,13 @@ pub trait Platform: Send + Sync + 'static {
     fn namespace_changed(&self, account: &str, id: &str) -> Result<(), String>;
     /// The events of a script, as JSON, from now on. While somebody listens, its cells report them.
     fn tail<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<TailEvents, String>>;
+    /// Asks `script` about instances of its Workflows; `call` is for `shims/workflows.js`. Starts it if need be.
+    fn instances<'a>(
+        &'a self,
+        account: &'a str,
+        script: &'a str,
+        call: serde_json::Value,
+    ) -> BoxFuture<'a, Result<serde_json::Value, InstanceError>>;
     /// Whether a cron expression can be followed; the error says why not.
     fn check_cron(&self, cron: &str) -> Result<(), String>;
     /// Where scripts answer.

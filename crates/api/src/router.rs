@@ -7,8 +7,8 @@ use skep_wire::BoxFuture;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    assets, d1, deployments, dispatch, identity, kv, objects, queues, r2, routes, scripts, secrets, services,
-    settings, subdomain, tails, tokens, versions, workflows,
+    assets, d1, deployments, dispatch, identity, instances, kv, objects, queues, r2, routes, scripts,
+    secrets, services, settings, subdomain, tails, tokens, versions, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -194,8 +194,20 @@ pub const OPERATIONS: &[Operation] = operations! {
     GET "/accounts/:account/workflows/:workflow" => workflows::get;
     PUT "/accounts/:account/workflows/:workflow" => workflows::put;
     DELETE "/accounts/:account/workflows/:workflow" => workflows::delete;
-    GET "/accounts/:account/workflows/:workflow/instances" => workflows::instances;
-    POST "/accounts/:account/workflows/:workflow/instances" => workflows::instances;
+    GET "/accounts/:account/workflows/:workflow/versions" => workflows::versions;
+    GET "/accounts/:account/workflows/:workflow/versions/:version" => workflows::get_version;
+    GET "/accounts/:account/workflows/:workflow/instances" => instances::list;
+    POST "/accounts/:account/workflows/:workflow/instances" => instances::create;
+    POST "/accounts/:account/workflows/:workflow/instances/batch" => instances::create_batch;
+    POST "/accounts/:account/workflows/:workflow/instances/batch/delete" => instances::delete_batch;
+    POST "/accounts/:account/workflows/:workflow/instances/batch/terminate" => instances::terminate_batch;
+    GET "/accounts/:account/workflows/:workflow/instances/terminate" => instances::terminating;
+    PUT "/accounts/:account/workflows/:workflow/instances/terminate" => instances::terminate_all;
+    GET "/accounts/:account/workflows/:workflow/instances/:instance" => instances::describe;
+    DELETE "/accounts/:account/workflows/:workflow/instances/:instance" => instances::delete;
+    GET "/accounts/:account/workflows/:workflow/instances/:instance/step" => instances::step;
+    PATCH "/accounts/:account/workflows/:workflow/instances/:instance/status" => instances::change;
+    POST "/accounts/:account/workflows/:workflow/instances/:instance/events/:type" => instances::send_event;
 
     GET "/accounts/:account/d1/database" => d1::list;
     POST "/accounts/:account/d1/database" => d1::create;

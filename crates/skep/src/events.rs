@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value as Json, json};
+use skep_api::InstanceError;
 use skep_cron::{Fire, Fired};
 use skep_fleet::{EventError, Worker};
 use skep_queues::{Batch, ConsumerSettings, Deliver, DeliveryOutcome};
@@ -26,6 +27,24 @@ pub async fn run_scheduled(worker: &Worker, cron: &str, time_ms: u64) -> Result<
     match serde_json::from_slice(&answer) {
         Ok(outcome) if status.is_success() => Ok(outcome),
         _ => Err(format!("the scheduled event failed: {}", String::from_utf8_lossy(&answer))),
+    }
+}
+
+/// Asks a script about instances of its Workflows.
+pub async fn ask_instances(worker: &Worker, call: &Json) -> Result<Json, InstanceError> {
+    let (status, answer) = worker
+        .event("/workflow", call.to_string().into_bytes())
+        .await
+        .map_err(|error| InstanceError::NotRunning(error.to_string()))?;
+    let answer: Json =
+        serde_json::from_slice(&answer).map_err(|error| InstanceError::NotRunning(error.to_string()))?;
+    let message = answer["error"]["message"].as_str().unwrap_or_default().to_owned();
+    match () {
+        () if status.is_success() => Ok(answer),
+        () if message == "workflow.not_deployed" || message.starts_with("no such target") => {
+            Err(InstanceError::NotDeployed)
+        }
+        () => Err(InstanceError::Refused(message)),
     }
 }
 

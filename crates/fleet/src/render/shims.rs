@@ -16,6 +16,9 @@ const OUTBOUND: &str = include_str!("../../../../shims/outbound.js");
 const PASSAGE: &str = include_str!("../../../../shims/passage.js");
 const TAIL: &str = include_str!("../../../../shims/tail.js");
 const REMOTE_OBJECT: &str = include_str!("../../../../shims/remote-object.js");
+const WORKFLOWS: &str = include_str!("../../../../shims/workflows.js");
+const WORKFLOW_INDEX: &str = include_str!("../../../../shims/workflow-index.js");
+const WORKFLOW_STEPS: &str = include_str!("../../../../shims/workflow-steps.js");
 
 impl Render<'_> {
     pub(super) fn workflows(&mut self) -> Value {
@@ -25,16 +28,26 @@ impl Render<'_> {
                 fields([("className", text(workflow_class(&w.name))), ("serviceName", text("user"))]);
             fields([("name", text(format!("workflow:{}", w.name))), ("durableObjectNamespace", namespace)])
         });
+        let apis = workflows
+            .iter()
+            .map(|w| fields([("name", text(format!("api:{}", w.name))), ("service", workflow_api(&w.name))]));
         let limits = workflows.iter().map(|w| format!("{}:{{}}", js_string(&w.name)));
         let limits = format!("{{{}}}", limits.collect::<Vec<_>>().join(","));
         let limits = fields([("name", text("WORKFLOWS")), ("json", text(limits))]);
-        let module = fields([("name", text("workflows.js")), ("bundled", text("/workerd/workflows.js"))]);
+        let engine = fields([("name", text("workflows.js")), ("bundled", text("/workerd/workflows.js"))]);
+        let files = [
+            ("skep-workflows.js", WORKFLOWS),
+            ("workflow-index.js", WORKFLOW_INDEX),
+            ("workflow-steps.js", WORKFLOW_STEPS),
+        ];
+        self.files.extend(files.iter().map(|(name, content)| ((*name).into(), (*content).into())));
+        let modules = files.iter().map(|(name, _)| es_module(name)).chain([engine]);
         let worker = fields([
-            ("modules", list([module])),
+            ("modules", list(modules)),
             ("compatibilityDate", text(SHIM_DATE)),
             ("compatibilityFlags", list([text("experimental")])),
             ("durableObjectStorage", fields([("localDisk", text("object-disk"))])),
-            ("bindings", list(namespaces.chain([limits]))),
+            ("bindings", list(namespaces.chain(apis).chain([limits]))),
         ]);
         self.services.push(fields([("name", text("skep-workflows")), ("worker", worker)]));
         let own = workflows.iter().map(|w| {
@@ -137,11 +150,16 @@ impl Render<'_> {
 
     pub(super) fn events(&mut self) {
         self.files.push(("events.js".into(), EVENTS.into()));
+        let service = |name: &str, service: &str| fields([("name", text(name)), ("service", text(service))]);
+        let mut bindings = vec![service("USER", "user")];
+        if !self.spec.workflows.is_empty() {
+            bindings.push(service("WORKFLOWS", "skep-workflows"));
+        }
         let worker = fields([
             ("modules", list([es_module("events.js")])),
             ("compatibilityDate", text(SHIM_DATE)),
             ("compatibilityFlags", list([text("experimental"), text("service_binding_extra_handlers")])),
-            ("bindings", list([fields([("name", text("USER")), ("service", text("user"))])])),
+            ("bindings", Value::List(bindings)),
         ]);
         self.services.push(fields([("name", text("skep-events")), ("worker", worker)]));
         self.sockets.push((EVENTS_SOCKET.into(), text("skep-events")));

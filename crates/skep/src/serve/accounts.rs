@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use skep_api::{Addresses, Candidate, Examined, Platform, TailEvents};
+use skep_api::{Addresses, Candidate, Examined, InstanceError, Platform, TailEvents};
 use skep_assets::{ContentCache, DEFAULT_CAPACITY};
 use skep_catalog::Registry;
 use skep_cron::Expression;
@@ -16,6 +16,7 @@ use skep_wire::BoxFuture;
 use super::hosts::Hosts;
 use super::runner::{Runner, Surroundings};
 use super::tenant::Tenant;
+use crate::events::ask_instances;
 
 /// How often unused content is looked for.
 const TIDY: Duration = Duration::from_secs(60 * 60);
@@ -142,6 +143,18 @@ impl Platform for Accounts {
 
     fn tail<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<TailEvents, String>> {
         Box::pin(async move { self.runner(account)?.tail(script).await })
+    }
+
+    fn instances<'a>(
+        &'a self,
+        account: &'a str,
+        script: &'a str,
+        call: serde_json::Value,
+    ) -> BoxFuture<'a, Result<serde_json::Value, InstanceError>> {
+        Box::pin(async move {
+            let runner = self.runner(account).map_err(InstanceError::NotRunning)?;
+            ask_instances(&runner.worker(script), &call).await
+        })
     }
 
     fn check_cron(&self, cron: &str) -> Result<(), String> {

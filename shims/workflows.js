@@ -1,0 +1,183 @@
+// The Workflows of a cell: the engine's own implementation, which instances there are, and how the API reaches them.
+//
+// `Engine` is the engine's class with what the API shows of an instance. The object that is named `:index`, which no
+// instance can be, keeps the list of the others. `Control` takes the API's calls from the events worker.
+//
+// Bindings: `workflow:<name>` is the namespace of a Workflow's instances, `api:<name>` is what a Workflow's binding is to
+// an application.
+
+import { WorkerEntrypoint, env } from "cloudflare:workers";
+import { Index } from "./workflow-index.js";
+import { jsonOf, rollbackOf, stepsOf, time, toJson } from "./workflow-steps.js";
+import { Engine as Instance, WorkflowBinding } from "./workflows.js";
+
+export { WorkflowBinding };
+
+const INDEX = ":index";
+const FINAL = new Set(["complete", "errored", "terminated"]);
+const MAX_BATCH = 100;
+
+/** @param {string} workflow @returns {any} */
+const namespace = (workflow) => /** @type {any} */ (env)[`workflow:${workflow}`];
+
+export class Engine extends Instance {
+  #index = new Index(this.ctx.storage.sql, (id) => namespace(this.ctx.props.workflowName).getByName(id));
+
+  /** The index, from any instance. */
+  get #all() {
+    return namespace(this.ctx.props.workflowName).getByName(INDEX);
+  }
+
+  /** @param {unknown} params @param {object} [retention] */
+  async create(params, retention) {
+    if (!this.exists()) await this.#all.indexed("entered", this.ctx.id.name);
+    return super.create(params, retention);
+  }
+
+  /** @param {object} [options] */
+  async restart(options) {
+    await this.#all.indexed("changed", this.ctx.id.name);
+    return super.restart(options);
+  }
+
+  async destroy() {
+    await this.#all.indexed("changed", this.ctx.id.name);
+    return super.destroy();
+  }
+
+  /** A call of the index that this object is. @param {string} method @param {unknown[]} args */
+  indexed(method, ...args) {
+    return /** @type {any} */ (this.#index)[method](...args);
+  }
+
+  /** @param {object} [options] @returns {any[]} */
+  #history(options) {
+    return [...this.ctx.storage.kv.list({ prefix: "l:", ...options })].map(([, entry]) => entry);
+  }
+
+  #meta() {
+    return this.ctx.storage.kv.get("meta");
+  }
+
+  /** What a list shows of it; null if there is no such instance. */
+  summary() {
+    if (!this.exists()) return null;
+    const { status, created, expires = null } = this.#meta();
+    const started = this.#history({ limit: 4 }).find(({ type }) => type === "workflow_started");
+    const modified = this.#history({ limit: 1, reverse: true })[0]?.timestamp ?? created;
+    const ended = FINAL.has(status) ? modified : null;
+    return { status, created, started: started?.timestamp ?? null, ended, modified, expires };
+  }
+
+  /** The engine's record of step `name-n`. @param {string} type @param {string} stepName */
+  #record(type, stepName) {
+    const dash = stepName.lastIndexOf("-");
+    return this.ctx.storage.kv.get(`s:${type}:${stepName.slice(dash + 1)}:${stepName.slice(0, dash)}`);
+  }
+
+  /** All that the API shows of it. @param {{ simple?: boolean, descending?: boolean }} how */
+  describe({ simple, descending }) {
+    const summary = this.summary();
+    if (!summary) return null;
+    const { params, output, error = null } = this.#meta();
+    const history = this.#history();
+    const steps = stepsOf(history, (name) => this.#record("waitForEvent", name));
+    const { status, created, started, ended } = summary;
+    const result = typeof output === "string" || typeof output === "number" ? output : toJson(output);
+    return {
+      created,
+      status,
+      params: jsonOf(params),
+      queued: time(created),
+      start: time(started ?? undefined),
+      end: time(ended ?? undefined),
+      success: FINAL.has(status) ? status === "complete" : null,
+      error,
+      output: output === undefined || output === null ? null : result,
+      rollback: rollbackOf(history),
+      step_count: steps.length,
+      ...(simple ? {} : { steps: descending ? steps.reverse() : steps }),
+    };
+  }
+
+  /** One step in full; null if it was not reached. @param {{ name: string, type?: string, attempt?: number }} which */
+  step({ name, type, attempt }) {
+    const wait = (/** @type {string} */ name) => this.#record("waitForEvent", name);
+    const found = stepsOf(this.#history(), wait).find(
+      (step) => step.name === name && (type ? step.type === type : ["step", "waitForEvent"].includes(step.type)),
+    );
+    if (!found) return null;
+    if (found.type === "waitForEvent") {
+      const { value, error = null } = wait(name) ?? {};
+      const status = error ? "errored" : found.finished ? "complete" : "waiting";
+      return { status, error, event_type: found.event_type, output: jsonOf(value?.payload) };
+    }
+    const record = this.#record("do", name) ?? {};
+    const tried = attempt === undefined ? found.attempts.at(-1) : found.attempts[attempt - 1];
+    if (!tried) return attempt === undefined ? { status: "running", error: null, output: null } : null;
+    const status = tried.success === null ? "running" : tried.success ? "complete" : "errored";
+    if (status === "complete" && record.stream) throw new Error("step.stream");
+    const hidden = found.config?.sensitive === "output";
+    const output = status !== "complete" ? null : hidden ? "[REDACTED]" : jsonOf(record.value);
+    return { status, error: tried.error, output };
+  }
+}
+
+/** Every operation: what is said of it, the Workflow's binding, its namespace, its index. */
+/** @type {Record<string, (call: any, api: any, instances: any, index: any) => Promise<any>>} */
+const operations = {
+  list: (query, _api, _instances, index) => index.indexed("list", query),
+  counts: (_call, _api, _instances, index) => index.indexed("counts"),
+  async create({ instances }, api, _instances, index) {
+    const created = [];
+    for (const one of instances) created.push((await api.create(one)).id);
+    await index.indexed("fromApi", created);
+    return { created };
+  },
+  async describe({ id, ...how }, api, instances, index) {
+    await api.getInstance(id);
+    const found = await instances.getByName(id).describe(how);
+    return { ...found, source: await index.indexed("sourceOf", id) };
+  },
+  async step({ id, ...which }, api, instances) {
+    await api.getInstance(id);
+    const step = await instances.getByName(id).step(which);
+    if (!step) throw new Error("step.not_found");
+    return step;
+  },
+  async status({ id, action, options }, api) {
+    await api[action](id, options);
+    return { status: (await api.status(id)).status };
+  },
+  async event({ id, type, payload }, api) {
+    await api.sendEvent(id, { type, payload });
+    return {};
+  },
+  remove: ({ ids }, api) => api.deleteBatch({ instances: ids }),
+  async terminate({ ids, status }, api, _instances, index) {
+    const of = async () => {
+      const { instances } = await index.indexed("list", { status, limit: Number.MAX_SAFE_INTEGER });
+      return instances.filter((/** @type {any} */ one) => !FINAL.has(one.status)).map((/** @type {any} */ one) => one.id);
+    };
+    const ended = await Promise.allSettled((ids ?? (await of())).map((/** @type {string} */ id) => api.terminate(id)));
+    return { terminated: ended.filter((one) => one.status === "fulfilled").length };
+  },
+  /** Deletes all that the Workflow has. */
+  async clear(_call, api, _instances, index) {
+    const ids = await index.indexed("ids");
+    for (let start = 0; start < ids.length; start += MAX_BATCH) {
+      await api.deleteBatch({ instances: ids.slice(start, start + MAX_BATCH) });
+    }
+    await index.indexed("clear");
+    return {};
+  },
+};
+
+export default class Control extends WorkerEntrypoint {
+  /** @param {{ workflow: string, op: string }} call */
+  call({ workflow, op, ...call }) {
+    const instances = namespace(workflow);
+    if (!instances || !Object.hasOwn(operations, op)) throw new Error("workflow.not_deployed");
+    return operations[op](call, /** @type {any} */ (env)[`api:${workflow}`], instances, instances.getByName(INDEX));
+  }
+}
