@@ -22,6 +22,7 @@ const LAYERS: &[&str] = &[
     "analytics",
     "cron",
     "sandbox",
+    "acme",
     "fleet",
     "edge",
     "api",

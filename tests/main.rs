@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod acme;
 mod api_fuzz;
 mod api_page;
 mod backup;

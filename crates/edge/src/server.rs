@@ -9,7 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use skep_runtime::Shutdown;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection};
@@ -21,6 +21,8 @@ use crate::meter::Traffic;
 
 /// A visitor that takes longer for the TLS handshake is cut off.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
+/// The protocol of ACME's TLS-ALPN-01; no request comes over it.
+const ACME_TLS: &[u8] = b"acme-tls/1";
 /// How long responses may take after shutdown was asked for.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -90,6 +92,10 @@ async fn connection(
         accepted = tokio::time::timeout(TLS_LIMIT, TlsAcceptor::from(config.clone()).accept(stream)) => accepted,
     };
     match accepted {
+        // An authority that looks for a challenge; the handshake was the answer (RFC 8737 §3).
+        Ok(Ok(mut stream)) if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) => {
+            let _ = stream.shutdown().await;
+        }
         Ok(Ok(stream)) => {
             let visitor = Visitor::new(peer.ip(), &options.timezone, Some(secured(stream.get_ref().1)));
             http(stream, visitor, router, options, shutdown).await;

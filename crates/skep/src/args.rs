@@ -22,7 +22,7 @@ pub enum Command {
     /// Run a wrangler project on this machine, with every binding real and durable
     Dev(DevArgs),
     /// Run a node that keeps and serves what wrangler deploys to it
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Write everything that a node keeps into one archive, also while it serves
     Backup(BackupArgs),
     /// Make a node's data folder from an archive
@@ -110,6 +110,9 @@ pub struct ServeArgs {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Certificates from an ACME authority
+    #[command(flatten)]
+    pub acme: crate::acme::AcmeArgs,
     /// Where Prometheus reads what the node does, at /metrics; there is no password [default: nowhere]
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics: Option<SocketAddr>,

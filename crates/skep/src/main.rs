@@ -2,6 +2,7 @@
 //!
 //! `main` parses the command line; each command has one composition root that wires the parts.
 
+mod acme;
 mod args;
 mod assets;
 mod bundling;
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
         Command::Types(args) => run(types::run(args)),
         Command::Serve(args) => {
             start_log();
-            run(serve::run(args))
+            run(serve::run(*args))
         }
         Command::Backup(args) => {
             start_log();

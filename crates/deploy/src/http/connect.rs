@@ -1,6 +1,7 @@
 //! A connection: TCP, through a proxy if there is one, with TLS if the URL says so.
 
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -10,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
@@ -35,7 +37,6 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// Trusts `config` instead of the machine's certificates.
-    #[cfg(test)]
     pub fn trusting(config: ClientConfig) -> Self {
         Self { tls: OnceLock::from(Ok(TlsConnector::from(Arc::new(config)))) }
     }
@@ -83,9 +84,26 @@ fn native() -> Result<ClientConfig, String> {
             why.join("; ")
         ));
     }
+    Ok(trusting(roots))
+}
+
+fn trusting(roots: RootCertStore) -> ClientConfig {
     let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    config
+}
+
+/// The certificates in a file (PEM), and no others.
+pub(crate) fn only(file: &Path) -> Result<ClientConfig, String> {
+    let found = CertificateDer::pem_file_iter(file).map_err(|e| e.to_string())?;
+    let mut roots = RootCertStore::empty();
+    for certificate in found {
+        roots.add(certificate.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+    }
+    match roots.is_empty() {
+        true => Err("it has no certificate (PEM, `-----BEGIN CERTIFICATE-----`)".into()),
+        false => Ok(trusting(roots)),
+    }
 }
 
 /// `CONNECT`: what follows on `stream` goes to the server.

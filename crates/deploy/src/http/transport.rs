@@ -1,6 +1,7 @@
 //! One request to one answer, over connections that are kept.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use url::Url;
 
-use super::connect::Connector;
+use super::connect::{Connector, only};
 use super::proxy::Proxies;
 
 /// Idle connections kept per server.
@@ -68,7 +69,11 @@ impl Transport {
         Self { proxies, ..Self::default() }
     }
 
-    #[cfg(test)]
+    /// A client that trusts the certificates in a file (PEM) instead of the machine's.
+    pub fn with_authorities(proxies: Proxies, file: &Path) -> Result<Self, String> {
+        Ok(Self::trusting(proxies, only(file)?))
+    }
+
     pub(crate) fn trusting(proxies: Proxies, config: tokio_rustls::rustls::ClientConfig) -> Self {
         Self { connector: Connector::trusting(config), proxies, idle: Mutex::default() }
     }

@@ -34,9 +34,15 @@ fn layout(path: &Path) -> Kind {
     let parts: Vec<&str> = path.iter().map(|part| part.to_str().unwrap_or_default()).collect();
     let name = parts.last().copied().unwrap_or_default();
     match parts.as_slice() {
-        [STAGE | "tls" | "credentials.json" | "credentials.json.new" | "secrets.key" | "control.sock"] => {
-            Kind::LeftOut
-        }
+        [
+            STAGE
+            | "tls"
+            | "acme"
+            | "credentials.json"
+            | "credentials.json.new"
+            | "secrets.key"
+            | "control.sock",
+        ] => Kind::LeftOut,
         ["accounts", _, "cache" | "lock"] => Kind::LeftOut,
         ["accounts", _, "do", ..] if name.ends_with("-shm") => Kind::LeftOut,
         ["accounts", _, "do", ..] => Kind::Guarded,
@@ -151,9 +157,15 @@ mod tests {
     #[test]
     fn keys_and_what_can_be_made_anew_are_left_out() {
         let kind = |path: &str| layout(Path::new(path));
-        for path in
-            ["secrets.key", "credentials.json", "tls", "accounts/a/cache", "accounts/a/lock", "x.sqlite-wal"]
-        {
+        for path in [
+            "secrets.key",
+            "credentials.json",
+            "tls",
+            "acme",
+            "accounts/a/cache",
+            "accounts/a/lock",
+            "x.sqlite-wal",
+        ] {
             assert_eq!(kind(path), Kind::LeftOut, "{path}");
         }
         assert_eq!(kind("registry.sqlite"), Kind::Database);

@@ -2,12 +2,15 @@
 //! <https://developers.cloudflare.com/workers/configuration/routing/>
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{Uri, header};
-use skep_edge::{Router, Site};
+use http::{StatusCode, Uri, header};
+use skep_acme::{Challenges, HostName, Names, WELL_KNOWN};
+use skep_edge::{LocalHandler, Router, Site};
+use skep_wire::{BoxFuture, Response, full, reply};
 
 use super::runner::{Live, Runner, Share};
 
@@ -61,6 +64,12 @@ impl Pattern {
         host_fits && path_fits && self.scheme.as_deref().is_none_or(|wanted| wanted == scheme)
     }
 
+    /// The host that it names, if visitors of that host alone can get something over TLS by it.
+    fn named(&self) -> Option<HostName> {
+        let over_tls = self.scheme.as_deref().is_none_or(|scheme| scheme == "https");
+        HostName::parse(&self.host).filter(|_| !self.any_host && over_tls && self.target.script.is_some())
+    }
+
     /// The more specific one goes first: a longer host, then a longer path.
     fn weight(&self) -> (bool, usize, usize, bool) {
         (!self.any_host, self.host.len(), self.path.len(), !self.any_path)
@@ -80,12 +89,15 @@ pub struct Hosts {
     /// What comes after `<script>.<account>`.
     domains: Vec<String>,
     table: RwLock<Arc<Table>>,
+    /// Grows with every change.
+    version: AtomicU64,
+    challenges: OnceLock<Arc<dyn LocalHandler>>,
 }
 
 impl Hosts {
     /// No addresses yet.
     pub fn new(domains: Vec<String>) -> Self {
-        Self { domains, table: RwLock::default() }
+        Self { domains, table: RwLock::default(), version: AtomicU64::new(0), challenges: OnceLock::new() }
     }
 
     /// Reads all addresses anew: the accounts by subdomain.
@@ -105,13 +117,40 @@ impl Hosts {
         }
         table.patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.weight()));
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        self.version.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
+    /// Another number after every change.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// The names of custom domains and routes; those with a `*` are none.
+    pub fn named(&self) -> Vec<HostName> {
+        let table = self.table();
+        let domains = table.domains.keys().filter_map(|host| HostName::parse(host));
+        domains.chain(table.patterns.iter().filter_map(Pattern::named)).collect()
+    }
+
+    /// Answers an ACME authority, at every host.
+    pub fn answer_challenges(&self, challenges: Challenges) {
+        let _ = self.challenges.set(Arc::new(Answers(challenges)));
+    }
+
+    fn table(&self) -> Arc<Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn find(&self, head: &Parts) -> Option<Site> {
-        let host = host_of(head)?;
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner).clone();
         let path = head.uri.path();
+        if path.starts_with(WELL_KNOWN)
+            && let Some(answers) = self.challenges.get().filter(|answers| answers.handles(path))
+        {
+            return Some(Site { local: Some(answers.clone()), ..Site::default() });
+        }
+        let host = host_of(head)?;
+        let table = self.table();
         let scheme = head.extensions.get::<Scheme>().map_or("http", Scheme::as_str);
         let target = table
             .patterns
@@ -143,6 +182,41 @@ impl Hosts {
 impl Router for Hosts {
     fn route(&self, head: &Parts) -> Option<Site> {
         self.find(head)
+    }
+}
+
+/// What is worth a certificate: hosts of routes and custom domains, and scripts' own addresses. Not those of versions:
+/// there are many, and each would take from what an authority gives.
+impl Names for Hosts {
+    fn serves(&self, name: &HostName) -> bool {
+        let table = self.table();
+        let by_name =
+            || table.patterns.iter().any(|pattern| pattern.named().is_some_and(|host| host == *name));
+        let by_script = || {
+            let labels =
+                self.domains.iter().find_map(|d| name.as_str().strip_suffix(d)?.strip_suffix('.'))?;
+            let (script, subdomain) = labels.split_once('.')?;
+            Some(table.accounts.get(subdomain)?.live(script)?.workers_dev)
+        };
+        table.domains.contains_key(name.as_str()) || by_name() || by_script().unwrap_or(false)
+    }
+}
+
+/// Answers HTTP-01.
+struct Answers(Challenges);
+
+impl LocalHandler for Answers {
+    fn handles(&self, path: &str) -> bool {
+        self.0.answer(path).is_some()
+    }
+
+    fn handle<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Response> {
+        Box::pin(async move {
+            match self.0.answer(head.uri.path()) {
+                Some(text) => reply(StatusCode::OK, full(text)),
+                None => reply(StatusCode::NOT_FOUND, full("")),
+            }
+        })
     }
 }
 

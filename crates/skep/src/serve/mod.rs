@@ -1,6 +1,7 @@
 //! `skep serve`: a node that keeps what was deployed, serves it, and speaks the v4 API.
 
 mod accounts;
+mod acme;
 mod alarms;
 mod authority;
 mod backup;
@@ -69,13 +70,15 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
 
     let api_listener = bind(args.api).await?;
     let http_listener = bind(args.http).await?;
-    let tls = match args.https {
+    let https_listener = match args.https {
         None => None,
-        Some(address) => Some((bind(address).await?, tls::config(&data, &args)?)),
+        Some(address) => Some(bind(address).await?),
     };
-    let https_port = match &tls {
+    let own_certificate = tls::own(&args)?;
+    let acme = acme::open(&data, &args.acme, &clock).await?;
+    let https_port = match &https_listener {
         None => None,
-        Some((listener, _)) => Some(listener.local_addr().map_err(|e| e.to_string())?.port()),
+        Some(listener) => Some(listener.local_addr().map_err(|e| e.to_string())?.port()),
     };
     let metrics_listener = match args.metrics {
         None => None,
@@ -123,7 +126,8 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let traffic = Arc::new(Traffic::default());
     if let Some(listener) = metrics_listener {
         let address = listener.local_addr().map_err(|e| e.to_string())?;
-        let metrics = metrics::Metrics::new(accounts.clone(), meters, traffic.clone(), jobs);
+        let metrics =
+            metrics::Metrics::new(accounts.clone(), meters, traffic.clone(), acme.clone(), jobs.clone());
         tokio::spawn(skep_wire::serve_tcp(listener, Arc::new(metrics), shutdown.clone()));
         say(&format!("{} Metrics at http://{address}/metrics", paint(Style::Green, "⬢")));
     }
@@ -135,19 +139,33 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         traffic,
     };
     let hosts = accounts.hosts();
-    let secure = tls.map(|(listener, config)| {
-        let options = EdgeOptions { tls: Some(config), ..options.clone() };
-        tokio::spawn(skep_edge::serve(listener, hosts.clone(), options, shutdown.clone()))
-    });
+    let by_acme = acme.is_some();
+    let secure = match https_listener {
+        None => None,
+        Some(listener) => {
+            let wanted =
+                acme.map(|acme| Arc::new(acme::Wanted::new(acme, hosts.clone(), own_certificate.clone())));
+            let config = tls::Certificates::new(&data, own_certificate, wanted.clone())?.config()?;
+            if let Some(wanted) = wanted {
+                acme::drive(wanted, &jobs);
+            }
+            let options = EdgeOptions { tls: Some(config), ..options.clone() };
+            Some(tokio::spawn(skep_edge::serve(listener, hosts.clone(), options, shutdown.clone())))
+        }
+    };
     let edge = tokio::spawn(skep_edge::serve(http_listener, hosts, options, shutdown));
 
     credentials.announce(&data);
     say(&format!("{} Ready on http://*.localhost:{http_port}", paint(Style::Green, "⬢")));
     if let Some(port) = https_port {
         say(&format!("{} Ready on https://*.localhost:{port}", paint(Style::Green, "⬢")));
+        if let Some(directory) = &args.acme.acme_directory {
+            say(&format!("  Certificates are ordered from {directory}"));
+        }
         if args.tls_cert.is_none() {
+            let others = if by_acme { "Other certificates" } else { "Certificates" };
             say(&format!(
-                "  Certificates are issued by {}: let your browser trust it",
+                "  {others} are issued by {}: let your browser trust it",
                 authority::certificate(&data).display()
             ));
         }

@@ -7,6 +7,7 @@ mod sizes;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, StatusCode, header};
+use skep_acme::{Acme, Status};
 use skep_catalog::split_name;
 use skep_edge::{LATENCY_MS, Traffic};
 use skep_fleet::Used;
@@ -31,14 +32,21 @@ struct Sources {
     accounts: Arc<Accounts>,
     meters: Arc<Meters>,
     traffic: Arc<Traffic>,
+    acme: Option<Arc<Acme>>,
     jobs: Jobs,
     sizes: Sizes,
 }
 
 impl Metrics {
     /// The metrics of a node.
-    pub fn new(accounts: Arc<Accounts>, meters: Arc<Meters>, traffic: Arc<Traffic>, jobs: Jobs) -> Self {
-        Self(Arc::new(Sources { accounts, meters, traffic, jobs, sizes: Sizes::default() }))
+    pub fn new(
+        accounts: Arc<Accounts>,
+        meters: Arc<Meters>,
+        traffic: Arc<Traffic>,
+        acme: Option<Arc<Acme>>,
+        jobs: Jobs,
+    ) -> Self {
+        Self(Arc::new(Sources { accounts, meters, traffic, acme, jobs, sizes: Sizes::default() }))
     }
 }
 
@@ -94,6 +102,9 @@ impl Sources {
         requests(&mut page, &rows);
         processes(&mut page, &rows);
         self.visitors(&mut page);
+        if let Some(acme) = &self.acme {
+            certificates(&mut page, acme.status());
+        }
         self.queues(&mut page);
         self.storage(&mut page);
         self.jobs(&mut page);
@@ -176,6 +187,22 @@ impl Sources {
         for (name, state) in &jobs {
             family.sample(&[("job", name)], u8::from(state.last_result.is_err()));
         }
+    }
+}
+
+fn certificates(page: &mut Page, status: Status) {
+    let help = "Certificates from the ACME authority that are there.";
+    page.family("skep_acme_certificates", Kind::Gauge, help).sample(&[], status.certificates);
+    let help = "Names whose last order at the ACME authority failed.";
+    page.family("skep_acme_failing_names", Kind::Gauge, help).sample(&[], status.failing);
+    let help = "Orders at the ACME authority, by what came of them.";
+    let mut family = page.family("skep_acme_orders_total", Kind::Counter, help);
+    family.sample(&[("result", "issued")], status.issued);
+    family.sample(&[("result", "failed")], status.failed);
+    if let Some(at) = status.first_to_expire {
+        let help = "When the first certificate of the ACME authority expires.";
+        page.family("skep_acme_first_expiry_timestamp_seconds", Kind::Gauge, help)
+            .sample(&[], at as f64 / 1000.0);
     }
 }
 
