@@ -99,12 +99,12 @@ impl ValueSink {
                 Some(writer) => writer,
                 None => blobs.create(BlobId::random())?,
             };
-            for piece in pieces {
-                writer.write(&piece)?;
-            }
-            Ok(writer)
+            pieces.iter().try_for_each(|piece| writer.write(piece))?;
+            Ok((writer, pieces))
         });
-        self.writer = Some(written.await?);
+        // The pieces come back to be freed where they were made: the pool's threads keep no pages of them.
+        let (writer, _pieces) = written.await?;
+        self.writer = Some(writer);
         Ok(())
     }
 }
@@ -122,8 +122,9 @@ pub fn read_pieces(
             return None;
         }
         let now = left.min(PIECE as u64);
+        // Made here, where it will be freed, too: otherwise each thread of the pool would keep pages of its own.
+        let mut piece = vec![0; now as usize];
         let read = tokio::task::spawn_blocking(move || {
-            let mut piece = vec![0; now as usize];
             file.read_exact_at(&mut piece, offset)?;
             Ok::<_, io::Error>((file, Bytes::from(piece)))
         });
