@@ -12,6 +12,12 @@ use crate::harness::serve::{Serve, serve_in};
 const CODE: &str = r#"export default {
   async fetch(request) {
     const url = new URL(request.url);
+    if (request.headers.get("upgrade") === "websocket") {
+      const [client, server] = Object.values(new WebSocketPair());
+      server.accept();
+      server.addEventListener("message", ({ data }) => server.send(data));
+      return new Response(null, { status: 101, webSocket: client });
+    }
     if (url.pathname === "/slow") {
       await new Promise((done) => setTimeout(done, 1500));
       return new Response("slow but whole");
@@ -140,6 +146,44 @@ fn connections_beyond_the_bound_are_closed_at_once() {
     crate::harness::eventually("room for a new connection", || {
         ask(&node, &get("/", "")).contains("got 0").then_some(())
     });
+}
+
+#[test]
+fn a_connection_rests_between_requests_longer_than_a_head_may_take() {
+    let node = node(&["--header-timeout", "500ms", "--connection-timeout", "4s"]);
+    let mut stream = connect(&node);
+    let request = format!("GET / HTTP/1.1\r\n{HOST}\r\n");
+    for _ in 0..2 {
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut piece = [0; 4096];
+        let read = stream.read(&mut piece).unwrap();
+        assert_eq!(status(&String::from_utf8_lossy(&piece[..read])), "200");
+        std::thread::sleep(Duration::from_millis(1500));
+    }
+    // The next head is slow.
+    let start = Instant::now();
+    stream.write_all(b"GET / HTTP/1.1\r\nHo").unwrap();
+    assert_eq!(rest(&mut stream), "");
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(450) && took < Duration::from_millis(3900), "{took:?}");
+}
+
+#[test]
+fn an_open_websocket_is_a_connection() {
+    let node = node(&["--max-connections", "2"]);
+    let mut sockets = vec![node.websocket("a.main.localhost", "/"), node.websocket("a.main.localhost", "/")];
+    for socket in &mut sockets {
+        socket.send("hello".into()).unwrap();
+        assert_eq!(socket.read().unwrap().to_text().unwrap(), "hello");
+    }
+    assert_eq!(ask(&node, &get("/", "")), "");
+    let socket = sockets.pop().unwrap();
+    drop(socket);
+    crate::harness::eventually("room for a new connection", || {
+        ask(&node, &get("/", "")).contains("got 0").then_some(())
+    });
+    sockets[0].send("still there".into()).unwrap();
+    assert_eq!(sockets[0].read().unwrap().to_text().unwrap(), "still there");
 }
 
 /// The frames of HTTP/2: type, flags, stream, payload.

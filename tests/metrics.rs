@@ -168,6 +168,22 @@ fn requests_processes_queues_storage_and_jobs_are_counted() {
 }
 
 #[test]
+fn a_body_that_is_too_large_is_a_refused_request_whether_its_length_was_announced_or_not() {
+    let node = node(&["--max-body", "1000"]);
+    let code = "export default { async fetch(request) { return new Response(await request.text()); } };";
+    let metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    assert_eq!(node.upload("echo", &metadata, code).status, 200);
+    let host = "echo.main.localhost";
+    assert_eq!(node.send("POST", host, "/", &[], Some(&[b'x'; 1000])).status, 200);
+    assert_eq!(node.send("POST", host, "/", &[], Some(&[b'x'; 1001])).status, 413);
+    let chunked = [("transfer-encoding", "chunked")];
+    assert_eq!(node.send("POST", host, "/", &chunked, Some(&[b'x'; 1001])).status, 413);
+    let page = scrape(&node);
+    assert_eq!(page.value("skep_requests_refused_total", &[]), 2.0);
+    assert_eq!(page.value("skep_requests_total", &[r#"script="echo""#]), 1.0);
+}
+
+#[test]
 fn scripts_beyond_the_bound_are_counted_together_and_a_deleted_one_is_gone() {
     let node = node(&["--metrics-scripts", "1"]);
     for script in ["first", "second", "third"] {

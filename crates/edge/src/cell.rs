@@ -70,7 +70,7 @@ pub(crate) async fn forward(
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrade {
-            Some(visitor) => upgrade::switch(visitor, &mut response, lease),
+            Some(visitor) => upgrade::switch(visitor, &mut response, lease, context.visitor.open()),
             None => context.error(ErrorCode::WorkerException, &accept, Some(NO_UPGRADE)),
         };
     }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use http::{HeaderMap, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use skep_wire::{BoxError, full, reply};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
+use crate::activity::Active;
 use crate::body::EdgeBody;
 
 /// Limits of requests. Where Cloudflare has one, it is the default.
@@ -36,6 +37,8 @@ pub struct EdgeLimits {
     pub idle_time: Duration,
     /// Connections at once.
     pub connections: u64,
+    /// Connections at once from one address; 0: any number.
+    pub connections_per_address: u64,
     /// Requests at once on an HTTP/2 connection.
     pub streams: u32,
 }
@@ -51,6 +54,7 @@ impl Default for EdgeLimits {
             body_time: Duration::from_secs(100),
             idle_time: Duration::from_secs(400),
             connections: 10_000,
+            connections_per_address: 1000,
             streams: 100,
         }
     }
@@ -90,6 +94,11 @@ const TOO_LARGE: u8 = 1;
 const TOO_SLOW: u8 = 2;
 
 impl CutOff {
+    /// Whether it was cut off for its size.
+    pub fn is_too_large(&self) -> bool {
+        self.status() == Some(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
     /// The status to answer with, if it was.
     pub fn status(&self) -> Option<StatusCode> {
         match self.0.load(Ordering::Relaxed) {
@@ -159,54 +168,6 @@ impl HttpBody for Guarded {
     }
 }
 
-/// Whether a connection has requests in it.
-#[derive(Debug)]
-pub(crate) struct Activity {
-    requests: AtomicUsize,
-    start: Instant,
-    /// When the last one ended, in milliseconds after the start.
-    last: AtomicU64,
-}
-
-impl Activity {
-    pub fn new() -> Self {
-        Self { requests: AtomicUsize::new(0), start: Instant::now(), last: AtomicU64::new(0) }
-    }
-
-    /// Counts a request until the result is dropped.
-    pub fn begin(self: &Arc<Self>) -> Active {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        Active(self.clone())
-    }
-
-    /// Resolves when there has been no request for `time`. It looks now and then: requests wake nobody.
-    pub async fn idle(&self, time: Duration) {
-        loop {
-            let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-            let quiet = match self.requests.load(Ordering::Relaxed) {
-                0 => self.start.elapsed().saturating_sub(last),
-                _ => Duration::ZERO,
-            };
-            match time.checked_sub(quiet).filter(|left| !left.is_zero()) {
-                Some(left) => tokio::time::sleep(left).await,
-                None => return,
-            }
-        }
-    }
-}
-
-/// A request on a connection.
-#[derive(Debug)]
-pub(crate) struct Active(Arc<Activity>);
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last.store(now, Ordering::Relaxed);
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A response's body; while it is sent, the connection is in use.
 pub(crate) struct Answer {
     body: EdgeBody,
@@ -260,19 +221,5 @@ mod tests {
         assert_eq!(refused("/", &[("a", &"x".repeat(36))]), Some(431));
         assert_eq!(refused("/", &[("content-length", "5")]), None);
         assert_eq!(refused("/", &[("content-length", "6")]), Some(413));
-    }
-
-    #[tokio::test]
-    async fn a_connection_is_idle_when_its_last_request_is_long_gone() {
-        let activity = Arc::new(Activity::new());
-        let long = Duration::from_millis(100);
-        let active = activity.begin();
-        let (still, idle) = (Duration::from_millis(300), activity.idle(long));
-        tokio::pin!(idle);
-        assert!(tokio::time::timeout(still, &mut idle).await.is_err(), "a request is in it");
-        drop(active);
-        let start = Instant::now();
-        idle.await;
-        assert!(start.elapsed() >= long * 9 / 10);
     }
 }

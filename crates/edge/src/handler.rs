@@ -71,7 +71,14 @@ pub(crate) async fn handle(
         Some(site) => {
             let timing = Timing::start(site.meter.clone());
             let response = answer(&site, &context, parts, body).await;
-            timing.finish(outcome(&response), response.status());
+            match response.extensions().get::<CutOff>().is_some_and(CutOff::is_too_large) {
+                // As if its length had been announced.
+                true => {
+                    options.traffic.note_refused();
+                    timing.discard();
+                }
+                false => timing.finish(outcome(&response), response.status()),
+            }
             response
         }
         None => {

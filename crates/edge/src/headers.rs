@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Version};
 use skep_fleet::{CF_HEADER, PROTO_HEADER};
+
+use crate::traffic::Open;
 
 const CF: HeaderName = HeaderName::from_static(CF_HEADER);
 const PROTO: HeaderName = HeaderName::from_static(PROTO_HEADER);
@@ -48,6 +50,8 @@ pub(crate) struct Visitor {
     http2: HeaderValue,
     /// The last `Accept-Encoding` and what it made of `cf`: a client sends the same with every request.
     last: Mutex<Option<[HeaderValue; 3]>>,
+    /// Its connection, counted for as long as anything goes over it.
+    open: Option<Arc<Open>>,
 }
 
 impl Visitor {
@@ -65,7 +69,18 @@ impl Visitor {
             http1: cf("HTTP/1.1"),
             http2: cf("HTTP/2"),
             last: Mutex::default(),
+            open: None,
         }
+    }
+
+    /// Whose connection this is.
+    pub(crate) fn on(self, open: Arc<Open>) -> Self {
+        Self { open: Some(open), ..self }
+    }
+
+    /// For what goes on over the connection when HTTP does not.
+    pub(crate) fn open(&self) -> Option<Arc<Open>> {
+        self.open.clone()
     }
 
     /// `cf` with the visitor's own encodings.

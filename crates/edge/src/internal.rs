@@ -101,7 +101,7 @@ pub async fn call_worker(worker: &Worker, door: Door, request: Request) -> Resul
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let caller = upgrade.ok_or(CallError::NotAsked)?;
-        return Ok(upgrade::switch(caller, &mut response, lease).map(BodyExt::boxed_unsync));
+        return Ok(upgrade::switch(caller, &mut response, lease, None).map(BodyExt::boxed_unsync));
     }
     if is_uncaught(&response) {
         return Err(CallError::Uncaught);

@@ -5,6 +5,7 @@
 //!
 //! Entry point: [`serve`].
 
+mod activity;
 mod body;
 mod cell;
 mod decode;
@@ -16,6 +17,7 @@ mod headers;
 mod internal;
 mod meter;
 mod server;
+mod traffic;
 mod upgrade;
 
 pub use body::EdgeBody;
@@ -24,6 +26,7 @@ pub use error_page::{ErrorCode, error_page};
 pub use guard::EdgeLimits;
 pub use handler::{LocalHandler, Router, Site};
 pub use internal::{CallError, CpuCap, call, call_worker};
-pub use meter::{LATENCY_MS, Meter, Outcome, Reading, Traffic};
+pub use meter::{LATENCY_MS, Meter, Outcome, Reading};
 pub use server::{EdgeOptions, serve};
 pub use tokio_rustls::rustls;
+pub use traffic::Traffic;

@@ -102,6 +102,11 @@ impl Timing {
         Self { meter, start: Instant::now() }
     }
 
+    /// It was no request of the script's after all.
+    pub fn discard(mut self) {
+        self.meter = None;
+    }
+
     /// There is an answer.
     pub fn finish(mut self, outcome: Outcome, status: StatusCode) {
         if let Some(meter) = self.meter.take() {
@@ -116,71 +121,6 @@ impl Drop for Timing {
             let status = StatusCode::from_u16(GONE).unwrap_or(StatusCode::BAD_REQUEST);
             meter.note(Outcome::Disconnected, status, self.start.elapsed());
         }
-    }
-}
-
-/// What visitors do that belongs to no site.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    accepted: AtomicU64,
-    closed: AtomicU64,
-    unrouted: AtomicU64,
-    refused: AtomicU64,
-    turned_away: AtomicU64,
-}
-
-impl Traffic {
-    /// Connections that were ever accepted.
-    pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
-    }
-
-    /// Connections that are open.
-    pub fn connections(&self) -> u64 {
-        let closed = self.closed.load(Ordering::Relaxed);
-        self.accepted().saturating_sub(closed)
-    }
-
-    /// Requests for a host that nothing is deployed at.
-    pub fn unrouted(&self) -> u64 {
-        self.unrouted.load(Ordering::Relaxed)
-    }
-
-    /// Requests that were refused for the size of their URL, headers or body.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// Connections that were closed at once, as there were too many.
-    pub fn turned_away(&self) -> u64 {
-        self.turned_away.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn note_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn note_turned_away(&self) {
-        self.turned_away.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn note_unrouted(&self) {
-        self.unrouted.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a connection until the result is dropped.
-    pub(crate) fn open(self: &Arc<Self>) -> Open {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-        Open(self.clone())
-    }
-}
-
-/// An open connection.
-pub(crate) struct Open(Arc<Traffic>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.closed.fetch_add(1, Ordering::Relaxed);
     }
 }
 

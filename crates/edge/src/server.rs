@@ -14,10 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 
-use crate::guard::{Activity, Answer, EdgeLimits};
+use crate::activity::{Activity, Heard};
+use crate::guard::{Answer, EdgeLimits};
 use crate::handler::{Router, handle};
 use crate::headers::{Secured, Visitor};
-use crate::meter::Traffic;
+use crate::traffic::{Open, Traffic};
 
 /// A visitor that takes longer for the TLS handshake is cut off.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
@@ -51,16 +52,13 @@ pub async fn serve(listener: TcpListener, router: Arc<dyn Router>, options: Edge
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(_) if options.traffic.connections() >= options.limits.connections => {
-                options.traffic.note_turned_away();
-            }
             Ok((stream, peer)) => {
-                let open = options.traffic.open();
+                let Some(open) = options.traffic.open(peer.ip(), &options.limits) else { continue };
                 let (router, options, shutdown) = (router.clone(), options.clone(), shutdown.clone());
                 let busy = busy.clone();
                 tokio::spawn(async move {
-                    connection(stream, peer, router, options.clone(), shutdown).await;
-                    drop((busy, open));
+                    connection(stream, peer, Arc::new(open), router, options.clone(), shutdown).await;
+                    drop(busy);
                 });
             }
             Err(error) => {
@@ -78,13 +76,14 @@ pub async fn serve(listener: TcpListener, router: Arc<dyn Router>, options: Edge
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
+    open: Arc<Open>,
     router: Arc<dyn Router>,
     options: Arc<EdgeOptions>,
     shutdown: Shutdown,
 ) {
     let _ = stream.set_nodelay(true);
     let Some(config) = &options.tls else {
-        let visitor = Visitor::new(peer.ip(), &options.timezone, None);
+        let visitor = Visitor::new(peer.ip(), &options.timezone, None).on(open);
         return http(stream, visitor, router, options, shutdown).await;
     };
     let accepted = tokio::select! {
@@ -97,7 +96,8 @@ async fn connection(
             let _ = stream.shutdown().await;
         }
         Ok(Ok(stream)) => {
-            let visitor = Visitor::new(peer.ip(), &options.timezone, Some(secured(stream.get_ref().1)));
+            let secured = Some(secured(stream.get_ref().1));
+            let visitor = Visitor::new(peer.ip(), &options.timezone, secured).on(open);
             http(stream, visitor, router, options, shutdown).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a visitor's handshake failed"),
@@ -139,15 +139,17 @@ async fn http(
         })
     };
     let builder = builder(&limits);
+    let stream = Heard::new(stream, activity.clone());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
+        biased;
         result = connection.as_mut() => result,
         () = shutdown.requested() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        () = activity.idle(limits.idle_time) => {
+        () = activity.over(limits.idle_time, limits.head_time) => {
             connection.as_mut().graceful_shutdown();
             // A visitor that does not even take the good-bye.
             tokio::time::timeout(SHUTDOWN_GRACE, connection).await.unwrap_or(Ok(()))
@@ -162,7 +164,8 @@ fn builder(limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // The whole head has to fit; hyper wants at least 8 KiB.
     let head = (limits.headers + limits.url + LINE).max(8 << 10);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head_time).max_buf_size(head);
+    // hyper's own time for a head begins when the connection begins to rest.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head);
     if limits.header_count != HYPERS_HEADERS {
         builder.http1().max_headers(limits.header_count);
     }

@@ -1,5 +1,6 @@
 //! WebSockets: after the handshake, bytes both ways. When the cell is about to end, the visitor is told so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::body::EdgeBody;
 use crate::frames::Frames;
+use crate::traffic::Open;
 
 /// A close frame with status 1012, Service Restart (RFC 6455 §5.5.1 and the IANA registry).
 const RESTART: [u8; 4] = [0x88, 2, 0x03, 0xf4];
@@ -27,11 +29,13 @@ pub(crate) fn take(parts: &mut Parts) -> Option<OnUpgrade> {
     parts.extensions.remove::<OnUpgrade>()
 }
 
-/// Joins the visitor with the cell that has agreed to upgrade, and returns the response to the visitor.
+/// Joins the visitor with the cell that has agreed to upgrade, and returns the response to the visitor. The visitor's
+/// connection stays counted meanwhile.
 pub(crate) fn switch(
     visitor: OnUpgrade,
     response: &mut Response<ClientBody>,
     lease: Lease,
+    counted: Option<Arc<Open>>,
 ) -> Response<EdgeBody> {
     let cell = hyper::upgrade::on(&mut *response);
     tokio::spawn(async move {
@@ -47,6 +51,7 @@ pub(crate) fn switch(
         let _open = generation.hold();
         drop(lease);
         join(TokioIo::new(visitor), TokioIo::new(cell), &generation).await;
+        drop(counted);
     });
     let mut reply = Response::new(EdgeBody::Own(empty()));
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -32,6 +32,9 @@ pub struct VisitorArgs {
     /// Connections of visitors at once, per node; more are closed
     #[arg(long, value_name = "N", default_value_t = EdgeLimits::default().connections)]
     pub max_connections: u64,
+    /// Connections at once from one address (of IPv6: one /64 network), but this machine's own; 0: any number
+    #[arg(long, value_name = "N", default_value_t = EdgeLimits::default().connections_per_address)]
+    pub max_connections_per_address: u64,
     /// Requests at once on an HTTP/2 connection
     #[arg(long, value_name = "N", default_value_t = EdgeLimits::default().streams)]
     pub max_streams: u32,
@@ -49,6 +52,7 @@ impl VisitorArgs {
             body_time: self.body_timeout,
             idle_time: self.connection_timeout,
             connections: self.max_connections,
+            connections_per_address: self.max_connections_per_address,
             streams: self.max_streams,
         }
     }

@@ -114,12 +114,12 @@ impl Sources {
     }
 
     fn visitors(&self, page: &mut Page) {
-        page.family("skep_connections", Kind::Gauge, "Open connections of visitors, without WebSockets.")
+        page.family("skep_connections", Kind::Gauge, "Open connections of visitors, WebSockets included.")
             .sample(&[], self.traffic.connections());
         page.family(
             "skep_connections_refused_total",
             Kind::Counter,
-            "Connections that were closed at once, as there were too many.",
+            "Connections that were closed at once, as there were too many in all or from one address.",
         )
         .sample(&[], self.traffic.turned_away());
         let help = "Requests that were refused for the size of their URL, headers or body.";
