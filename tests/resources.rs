@@ -238,3 +238,54 @@ fn resources_that_cannot_be_are_refused_by_cloudflares_codes() {
         assert_eq!((count(1), count(2)), (1, 0), "{path}: past the end it is empty");
     }
 }
+
+#[test]
+fn the_objects_of_a_namespace_are_listed_with_what_they_hold() {
+    let serve = serve();
+    let code = r#"
+        import { DurableObject } from "cloudflare:workers";
+        export class Counter extends DurableObject {
+          async add() { await this.ctx.storage.put("n", 1); return this.ctx.id.toString(); }
+          peek() { return this.ctx.id.toString(); }
+        }
+        export default { async fetch(request, env) {
+          const { pathname, searchParams } = new URL(request.url);
+          const counter = env.COUNTER.getByName(searchParams.get("name"));
+          return new Response(await (pathname === "/add" ? counter.add() : counter.peek()));
+        } };"#;
+    let metadata = json!({
+        "main_module": "index.js", "compatibility_date": "2026-07-01",
+        "bindings": [{ "type": "durable_object_namespace", "name": "COUNTER", "class_name": "Counter" }],
+        "migrations": { "new_tag": "v1", "steps": [{ "new_sqlite_classes": ["Counter"] }] },
+    });
+    assert_eq!(serve.upload("count", &metadata, code).status, 200);
+    let ids: Vec<(String, bool)> = (0..12)
+        .map(|n| {
+            let path = if n == 5 { "/peek" } else { "/add" };
+            (serve.get("count.main.localhost", &format!("{path}?name={n}")).text(), n != 5)
+        })
+        .collect();
+    let namespaces = serve.call("GET", "/workers/durable_objects/namespaces", None).json();
+    let path = format!(
+        "/workers/durable_objects/namespaces/{}/objects",
+        namespaces["result"][0]["id"].as_str().unwrap()
+    );
+    let list = |query: &str| serve.call("GET", &format!("{path}{query}"), None).json();
+    let first = list("?limit=10");
+    let cursor = first["result_info"]["cursor"].as_str().unwrap();
+    let second = list(&format!("?limit=10&cursor={cursor}"));
+    assert_eq!(second["result_info"]["cursor"], Value::Null);
+    let listed = first["result"].as_array().unwrap().iter().chain(second["result"].as_array().unwrap());
+    let mut expected = ids.clone();
+    expected.sort();
+    let listed: Vec<(String, bool)> = listed
+        .map(|one| (one["id"].as_str().unwrap().to_owned(), one["hasStoredData"].as_bool().unwrap()))
+        .collect();
+    assert_eq!(listed, expected);
+    for query in ["?limit=9", "?limit=10001", "?limit=all"] {
+        assert_eq!(list(query)["errors"][0]["code"], 10001, "{query}");
+    }
+    let unknown = "/workers/durable_objects/namespaces/0123456789abcdef0123456789abcdef/objects";
+    let unknown = serve.call("GET", unknown, None);
+    assert_eq!((unknown.status, unknown.json()["errors"][0]["code"].as_u64()), (404, Some(10066)));
+}

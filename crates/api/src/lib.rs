@@ -51,7 +51,9 @@ use skep_runtime::Clock;
 use skep_wire::{BoxFuture, Request, Response, Service};
 
 use call::Call;
-pub use platform::{Addresses, Candidate, Examined, InstanceError, Platform, TailEvents, Tenant};
+pub use platform::{
+    Addresses, Candidate, Examined, InstanceError, Platform, StoredObject, TailEvents, Tenant,
+};
 pub use reply::ApiError;
 pub use router::{OPERATIONS, Operation};
 

@@ -25,6 +25,23 @@ pub trait Tenant: Send + Sync {
     fn d1(&self) -> &D1Store;
     /// Queues.
     fn queues(&self) -> &Queues;
+    /// Up to `limit` objects of a Durable Object namespace after the id `after`, by id, and whether there are more.
+    /// Blocking.
+    fn objects(
+        &self,
+        unique_key: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<StoredObject>, bool), String>;
+}
+
+/// A Durable Object that was called at least once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredObject {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Whether it has kept anything.
+    pub has_stored_data: bool,
 }
 
 /// A version that is not there yet.

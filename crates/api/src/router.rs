@@ -150,6 +150,7 @@ pub const OPERATIONS: &[Operation] = operations! {
     DELETE "/accounts/:account/workers/dispatch/namespaces/:namespace/scripts/:script/tags/:tag" => dispatch::delete_tag;
 
     GET "/accounts/:account/workers/durable_objects/namespaces" => objects::namespaces;
+    GET "/accounts/:account/workers/durable_objects/namespaces/:namespace/objects" => objects::objects;
 
     GET "/accounts/:account/r2/buckets" => r2::list;
     POST "/accounts/:account/r2/buckets" => r2::create;

@@ -12,6 +12,7 @@ mod hosts;
 mod links;
 mod metrics;
 mod runner;
+mod stored;
 mod tails;
 mod tenant;
 mod tls;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use skep_api::StoredObject;
 use skep_assets::ContentCache;
 use skep_catalog::Catalog;
 use skep_d1::D1Store;
@@ -13,6 +14,7 @@ use skep_r2::R2Store;
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_store::{BlobId, Blobs};
 
+use super::stored;
 use crate::stores::Stores;
 
 /// Content that no version uses is kept this long: an upload may be about to use it.
@@ -85,5 +87,14 @@ impl skep_api::Tenant for Tenant {
 
     fn queues(&self) -> &Queues {
         &self.stores.queues
+    }
+
+    fn objects(
+        &self,
+        unique_key: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<StoredObject>, bool), String> {
+        stored::objects(&self.stores.objects().join(unique_key), after, limit)
     }
 }
