@@ -74,7 +74,7 @@ fn a_pull_consumer_takes_acknowledges_and_retries() {
     };
     assert_eq!(pull(600_000)["messages"], json!([]), "nor after a restart");
     let said = ack(json!({ "acks": [taken[0]], "retries": [taken[1]] }));
-    assert_eq!(said, json!({ "ackCount": 1, "retryCount": 1, "warnings": [] }));
+    assert_eq!(said, json!({ "ackCount": 1, "retryCount": 1, "warnings": {} }));
     let again = pull(200);
     assert_eq!(
         (again["messages"].as_array().unwrap().len(), &again["messages"][0]["attempts"]),
@@ -83,7 +83,7 @@ fn a_pull_consumer_takes_acknowledges_and_retries() {
 
     // An earlier lease is worth nothing, and neither is one twice.
     let said = ack(json!({ "acks": [taken[0], taken[1]] }));
-    assert_eq!((&said["ackCount"], said["warnings"].as_array().unwrap().len()), (&json!(0), 2));
+    assert_eq!((&said["ackCount"], said["warnings"].as_object().unwrap().len()), (&json!(0), 2));
 
     // The time-out ends; two deliveries were all, so it goes to the dead letters.
     eventually("its end", || (pull(200)["message_backlog_count"] == 0).then_some(()));
@@ -102,5 +102,61 @@ fn a_pull_consumer_takes_acknowledges_and_retries() {
         ("ack", json!({ "retries": [{ "lease_id": "1-1", "delay_seconds": 86_401 }] })),
     ] {
         assert_eq!(serve.call("POST", &format!("{dead}/{path}"), Some(&body)).status, 400, "{path} {body}");
+    }
+}
+
+#[test]
+fn messages_are_looked_at_removed_and_kept_longer() {
+    let serve = serve();
+    let made = post(&serve, "/queues", json!({ "queue_name": "jobs" }));
+    let id = made["queue_id"].as_str().unwrap().to_owned();
+    let path = format!("/queues/{id}/messages");
+    for body in ["a", "b", "c", "d"] {
+        post(&serve, &path, json!({ "body": body, "content_type": "text" }));
+    }
+    let ask = |what: &str, body: Value| post(&serve, &format!("{path}/{what}"), body);
+    let bodies = |seen: &Value| -> Vec<String> {
+        let all = seen["messages"].as_array().unwrap().iter();
+        all.map(|m| m["body"].as_str().unwrap().to_owned()).collect()
+    };
+    let peeked = ask("peek", json!({ "batch_size": 3 }));
+    assert_eq!(
+        (bodies(&peeked), &peeked["messages"][0]["attempts"]),
+        (vec!["a".into(), "b".into(), "c".into()], &json!(0))
+    );
+    assert_eq!(bodies(&ask("peek", json!({ "batch_size": 1 }))), ["a"], "it is still there");
+    let named = json!({ "ref": peeked["messages"][1]["ref"] });
+    assert_eq!(ask("purge", json!({ "refs": [named, named] }))["warnings"].as_object().unwrap().len(), 1);
+    let previewed = ask("preview", json!({}));
+    assert_eq!(bodies(&previewed), ["a", "c", "d"]);
+    assert_eq!(ask("preview/ack", json!({ "acks": [leases(&previewed)[2]] })), json!({ "warnings": {} }));
+    assert_eq!(
+        serve.call("GET", &format!("/queues/{id}/metrics"), None).json()["result"]["backlog_count"],
+        2
+    );
+
+    // What was delivered since is not removed by an earlier look, and no lease is had by looking.
+    post(&serve, &format!("/queues/{id}/consumers"), json!({ "type": "http_pull" }));
+    assert_eq!(ask("extend", json!({ "extend": [leases(&previewed)[0]] }))["extendCount"], 0);
+    let pulled = ask("pull", json!({ "batch_size": 1, "visibility_timeout_ms": 500 }));
+    assert_eq!(bodies(&pulled), ["a"]);
+    let late = ask("preview/ack", json!({ "acks": [leases(&previewed)[0]] }));
+    assert_eq!(late["warnings"].as_object().unwrap().len(), 1);
+    let extended = ask("extend", json!({ "extend": leases(&pulled), "visibility_timeout_ms": 600_000 }));
+    assert_eq!(extended, json!({ "extendCount": 1, "warnings": {} }));
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert_eq!(bodies(&ask("peek", json!({}))), ["c"], "the lease lasts");
+    assert_eq!(ask("ack", json!({ "acks": leases(&pulled) }))["ackCount"], 1);
+
+    for (what, body) in [
+        ("peek", json!({ "batch_size": 0 })),
+        ("preview", json!({ "batch_size": 101 })),
+        ("purge", json!({ "refs": [{ "ref": "nonsense" }] })),
+        ("purge", json!({})),
+        ("extend", json!({ "extend": [{ "lease_id": "x" }] })),
+        ("extend", json!({ "extend": [], "visibility_timeout_ms": 43_200_001 })),
+        ("preview/ack", json!({ "acks": [{ "lease_id": "" }] })),
+    ] {
+        assert_eq!(serve.call("POST", &format!("{path}/{what}"), Some(&body)).status, 400, "{what} {body}");
     }
 }

@@ -183,7 +183,7 @@ fn queue_both_ways(serve: &Serve, dir: &Path) {
     serve.wrangler(dir, &["queues", "consumer", "remove", "my-queue", "all"]);
     serve.get(HOST, "/send?key=3");
     let metrics = serve.call("GET", &format!("{path}/metrics"), None).json();
-    assert_eq!(metrics["result"]["backlogCount"], 1, "{metrics}");
+    assert_eq!(metrics["result"]["backlog_count"], 1, "{metrics}");
     serve.wrangler(dir, &["queues", "consumer", "add", "my-queue", "all", "--batch-timeout", "1"]);
     arrived(3);
     serve.wrangler(dir, &["queues", "delete", "my-queue"]);

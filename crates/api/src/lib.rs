@@ -13,6 +13,7 @@ mod router;
 
 mod assets;
 mod bindings;
+mod consumers;
 mod d1;
 mod deployments;
 mod dispatch;
@@ -23,6 +24,7 @@ mod identity;
 mod instances;
 mod kv;
 mod limits;
+mod messages;
 mod migrations;
 mod modules;
 mod objects;

@@ -84,8 +84,9 @@ pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
         "workers" if path == "workers/subdomain" && changes => Area::Account,
         _ => Area::Scripts,
     };
-    // Questions that are too long for an address.
-    let asks = path.ends_with("/bulk/get") || path.ends_with("/export");
+    // Questions that are no GETs.
+    let asks =
+        ["/bulk/get", "/export", "/messages/peek", "/messages/preview"].iter().any(|end| path.ends_with(end));
     Some((area, changes && !asks))
 }
 

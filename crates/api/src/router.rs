@@ -7,8 +7,8 @@ use skep_wire::BoxFuture;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    assets, d1, deployments, dispatch, identity, instances, kv, objects, queues, r2, routes, scripts,
-    secrets, services, settings, subdomain, tails, tokens, versions, workflows,
+    assets, consumers, d1, deployments, dispatch, identity, instances, kv, messages, objects, queues, r2,
+    routes, scripts, secrets, services, settings, subdomain, tails, tokens, versions, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -181,15 +181,20 @@ pub const OPERATIONS: &[Operation] = operations! {
     POST "/accounts/:account/queues/:queue/purge" => queues::purge;
     GET "/accounts/:account/queues/:queue/purge" => queues::purge_status;
     GET "/accounts/:account/queues/:queue/metrics" => queues::metrics;
-    GET "/accounts/:account/queues/:queue/consumers" => queues::list_consumers;
-    POST "/accounts/:account/queues/:queue/consumers" => queues::add_consumer;
-    GET "/accounts/:account/queues/:queue/consumers/:consumer" => queues::get_consumer;
-    PUT "/accounts/:account/queues/:queue/consumers/:consumer" => queues::update_consumer;
-    DELETE "/accounts/:account/queues/:queue/consumers/:consumer" => queues::delete_consumer;
-    POST "/accounts/:account/queues/:queue/messages" => queues::send;
-    POST "/accounts/:account/queues/:queue/messages/batch" => queues::send_batch;
-    POST "/accounts/:account/queues/:queue/messages/pull" => queues::pull;
-    POST "/accounts/:account/queues/:queue/messages/ack" => queues::ack;
+    GET "/accounts/:account/queues/:queue/consumers" => consumers::list;
+    POST "/accounts/:account/queues/:queue/consumers" => consumers::add;
+    GET "/accounts/:account/queues/:queue/consumers/:consumer" => consumers::get;
+    PUT "/accounts/:account/queues/:queue/consumers/:consumer" => consumers::update;
+    DELETE "/accounts/:account/queues/:queue/consumers/:consumer" => consumers::delete;
+    POST "/accounts/:account/queues/:queue/messages" => messages::send;
+    POST "/accounts/:account/queues/:queue/messages/batch" => messages::send_batch;
+    POST "/accounts/:account/queues/:queue/messages/pull" => messages::pull;
+    POST "/accounts/:account/queues/:queue/messages/ack" => messages::ack;
+    POST "/accounts/:account/queues/:queue/messages/extend" => messages::extend;
+    POST "/accounts/:account/queues/:queue/messages/peek" => messages::peek;
+    POST "/accounts/:account/queues/:queue/messages/purge" => messages::purge;
+    POST "/accounts/:account/queues/:queue/messages/preview" => messages::preview;
+    POST "/accounts/:account/queues/:queue/messages/preview/ack" => messages::ack_previewed;
 
     GET "/accounts/:account/workflows" => workflows::list;
     GET "/accounts/:account/workflows/:workflow" => workflows::get;

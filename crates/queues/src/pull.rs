@@ -37,6 +37,10 @@ pub struct Lease {
 }
 
 impl Lease {
+    pub(crate) fn new(seq: i64, attempts: u32) -> Self {
+        Self { seq, attempts }
+    }
+
     /// Reads what [`Lease`]'s `Display` wrote.
     pub fn parse(text: &str) -> Option<Self> {
         let (seq, attempts) = text.split_once('-')?;
@@ -138,5 +142,32 @@ impl Queues {
             Ok((acked, retried))
         });
         answered.await
+    }
+
+    /// Makes leases last so long from now; durable when it resolves. Says of each whether it still held.
+    pub async fn extend(
+        &self,
+        queue: &str,
+        leases: Vec<Lease>,
+        visibility_timeout_ms: u64,
+    ) -> Result<Vec<bool>, StoreError> {
+        let queue = self.queue(queue);
+        let Some(id) = queue.id() else { return Ok(vec![false; leases.len()]) };
+        let clock = queue.shared.clock.clone();
+        let extended = queue.shared.db.write(move |t| {
+            let now_ms = clock.now_ms();
+            let due_ms = now_ms.saturating_add(visibility_timeout_ms.min(MAX_VISIBILITY_MS));
+            let mut settlement = Settlement::default();
+            let mut held = Vec::new();
+            for Lease { seq, attempts } in leases {
+                // Before its first delivery a message is nobody's.
+                let holds = attempts > 0 && storage::attempts(t, id, seq)? == Some(attempts);
+                settlement.retried.extend(holds.then_some((seq, due_ms, attempts)));
+                held.push(holds);
+            }
+            storage::settle(t, id, &settlement, None, now_ms)?;
+            Ok(held)
+        });
+        extended.await
     }
 }
