@@ -168,6 +168,35 @@ fn requests_processes_queues_storage_and_jobs_are_counted() {
 }
 
 #[test]
+fn batches_are_counted_by_what_came_of_them() {
+    let node = node(&[]);
+    let code = "export default {
+      queue(batch) { if (batch.messages[0].body === 'bad') throw new Error('no'); batch.ackAll(); },
+    };";
+    let metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    assert_eq!(node.upload("reader", &metadata, code).status, 200);
+    let queue = node.call("POST", "/queues", Some(&json!({ "queue_name": "letters" }))).json();
+    let path = format!("/queues/{}", queue["result"]["queue_id"].as_str().unwrap());
+    let consumer = json!({
+        "type": "worker", "script_name": "reader", "settings": { "batch_size": 1, "max_retries": 0, "max_wait_time_ms": 0 },
+    });
+    assert_eq!(node.call("POST", &format!("{path}/consumers"), Some(&consumer)).status, 200);
+    for body in ["good", "bad", "good"] {
+        let message = json!({ "body": body, "content_type": "text" });
+        assert_eq!(node.call("POST", &format!("{path}/messages"), Some(&message)).status, 200);
+    }
+    let count = |page: &Page, outcome: &str| {
+        let outcome = format!(r#"outcome="{outcome}""#);
+        page.value("skep_events_total", &[r#"script="reader""#, r#"event="queue""#, &outcome])
+    };
+    eventually("three batches", || {
+        let page = scrape(&node);
+        (count(&page, "ok") == 2.0 && count(&page, "exception") == 1.0).then_some(())
+    });
+    assert_eq!(scrape(&node).value("skep_requests_total", &[r#"script="reader""#]), 0.0);
+}
+
+#[test]
 fn a_body_that_is_too_large_is_a_refused_request_whether_its_length_was_announced_or_not() {
     let node = node(&["--max-body", "1000"]);
     let code = "export default { async fetch(request) { return new Response(await request.text()); } };";

@@ -48,19 +48,31 @@ pub async fn ask_instances(worker: &Worker, call: &Json) -> Result<Json, Instanc
     }
 }
 
+/// Counts what an event came to, by its outcome.
+pub type Note = Box<dyn Fn(&str) + Send + Sync>;
+
+/// The outcome of an event that did not come to its handler's end.
+const INTERNAL_ERROR: &str = "internalError";
+
 /// Delivers batches to a worker's `queue()` handler.
-#[derive(Debug)]
-pub struct QueueConsumer(pub Arc<Worker>);
+pub struct QueueConsumer {
+    /// The worker.
+    pub worker: Arc<Worker>,
+    /// Counts batches.
+    pub note: Note,
+}
 
 impl Deliver for QueueConsumer {
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<DeliveryOutcome, String>> {
         Box::pin(async move {
             let event = serde_json::to_vec(&batch).map_err(|e| e.to_string())?;
-            match self.0.event("/queue", event).await {
+            let delivered = match self.worker.event("/queue", event).await {
                 Ok((status, body)) => Ok(DeliveryOutcome::from_reply(status, &body)),
-                Err(EventError::Lost(_)) => Ok(DeliveryOutcome::ended("internalError")),
+                Err(EventError::Lost(_)) => Ok(DeliveryOutcome::ended(INTERNAL_ERROR)),
                 Err(error) => Err(error.to_string()),
-            }
+            };
+            (self.note)(delivered.as_ref().map_or(INTERNAL_ERROR, |delivered| &delivered.outcome));
+            delivered
         })
     }
 }
@@ -71,12 +83,16 @@ pub struct CronTrigger {
     pub worker: Arc<Worker>,
     /// Says what came of it.
     pub report: Box<dyn Fn(&str) + Send + Sync>,
+    /// Counts runs.
+    pub note: Note,
 }
 
 impl Fire for CronTrigger {
     fn fire(&self, fired: Fired) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            match run_scheduled(&self.worker, &fired.cron, fired.scheduled_time_ms).await {
+            let ran = run_scheduled(&self.worker, &fired.cron, fired.scheduled_time_ms).await;
+            (self.note)(ran.as_ref().map_or(INTERNAL_ERROR, |ran| &ran.outcome));
+            match ran {
                 Ok(outcome) => (self.report)(&format!("scheduled \"{}\": {}", fired.cron, outcome.outcome)),
                 Err(error) => (self.report)(&format!("scheduled \"{}\" failed: {error}", fired.cron)),
             }

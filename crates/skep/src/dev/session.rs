@@ -178,12 +178,15 @@ impl Session {
             .config
             .queue_consumers
             .iter()
-            .map(|c| queues.consume(&c.queue, consumer_settings(c), Arc::new(QueueConsumer(worker.clone()))))
+            .map(|c| {
+                let deliver = QueueConsumer { worker: worker.clone(), note: Box::new(|_| {}) };
+                queues.consume(&c.queue, consumer_settings(c), Arc::new(deliver))
+            })
             .collect();
         let name = project.config.name.clone();
         let report =
             Box::new(move |text: &str| say(&format!("{} {text}", paint(Style::Dim, &format!("[{name}]")))));
-        let trigger = Arc::new(CronTrigger { worker, report });
+        let trigger = Arc::new(CronTrigger { worker, report, note: Box::new(|_| {}) });
         project.cron =
             Some(Cron::start(project.schedules(), self.clock.clone(), self.shutdown.clone(), trigger));
         Ok(())

@@ -22,11 +22,11 @@ use tokio::sync::mpsc;
 use super::alarms::next_alarm;
 use super::dispatch::{Dispatch, Gate, namespaces_of};
 use super::links::links_of;
-use super::metrics::Meters;
+use super::metrics::{EventKind, Meters};
 use super::tails::Tails;
 use super::tenant::Tenant;
 use super::version::{bundle_of, config_of, cpu_of, open_assets};
-use crate::events::{CronTrigger, QueueConsumer};
+use crate::events::{CronTrigger, Note, QueueConsumer};
 use crate::stand_ins::Running;
 use crate::wiring::{Identity, wire};
 
@@ -722,7 +722,8 @@ impl Runner {
         if !expressions.is_empty() {
             let name = script.to_owned();
             let report = Box::new(move |text: &str| tracing::info!(script = name, text));
-            let trigger = Arc::new(CronTrigger { worker: self.fleet.worker(script), report });
+            let note = self.note(script, EventKind::Scheduled);
+            let trigger = Arc::new(CronTrigger { worker: self.fleet.worker(script), report, note });
             let Surroundings { clock, shutdown, .. } = &self.around;
             crons.insert(
                 script.to_owned(),
@@ -730,6 +731,13 @@ impl Runner {
             );
         }
         Ok(())
+    }
+
+    /// Counts events of a script in its metrics, of which it has some from the first one on.
+    fn note(&self, script: &str, kind: EventKind) -> Note {
+        let (account, script) = (self.tenant.id.clone(), script.to_owned());
+        let meters = self.around.meters.clone();
+        Box::new(move |outcome| meters.of(&account, &script).events.note(kind, outcome))
     }
 
     /// Gives every queue's consumer its messages.
@@ -753,7 +761,8 @@ impl Runner {
                 continue;
             }
             let script = consumer["script"].as_str().unwrap_or_default();
-            let deliver = Arc::new(QueueConsumer(self.fleet.worker(script)));
+            let note = self.note(script, EventKind::Queue);
+            let deliver = Arc::new(QueueConsumer { worker: self.fleet.worker(script), note });
             let settings = super::links::consumer_settings(&consumer);
             let handle = self.tenant.stores.queues.consume(&queue, settings, deliver);
             consumers.insert(queue, (consumer, handle));

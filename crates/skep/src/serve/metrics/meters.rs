@@ -1,6 +1,7 @@
 //! The meters of scripts, of which there are never more than a bound.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skep_edge::Meter;
@@ -11,8 +12,58 @@ use skep_fleet::Usage;
 pub struct ScriptMeter {
     /// Its requests.
     pub requests: Arc<Meter>,
+    /// Queue batches and crons that it was given.
+    pub events: Events,
     /// Its processes.
     pub usage: Arc<Usage>,
+}
+
+/// What calls a script without a visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A batch of a queue.
+    Queue,
+    /// A cron trigger.
+    Scheduled,
+}
+
+impl EventKind {
+    /// All of them.
+    const ALL: [Self; 2] = [Self::Queue, Self::Scheduled];
+
+    /// The handler's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Scheduled => "scheduled",
+        }
+    }
+}
+
+/// What events come to, as tails name it; the last one is for all others.
+/// <https://developers.cloudflare.com/workers/runtime-apis/handlers/tail/#tailitems>
+const OUTCOMES: [&str; 7] =
+    ["ok", "exception", "exceededCpu", "exceededMemory", "canceled", "internalError", "unknown"];
+
+/// Counts of events, by kind and outcome.
+#[derive(Debug, Default)]
+pub struct Events([[AtomicU64; OUTCOMES.len()]; EventKind::ALL.len()]);
+
+impl Events {
+    /// One more.
+    pub fn note(&self, kind: EventKind, outcome: &str) {
+        let n = OUTCOMES.iter().position(|known| *known == outcome).unwrap_or(OUTCOMES.len() - 1);
+        self.0[kind as usize][n].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Those that there were: kind, outcome, how many.
+    pub fn read(&self) -> Vec<(EventKind, &'static str, u64)> {
+        let all = EventKind::ALL.iter().flat_map(|kind| {
+            let counts = self.0[*kind as usize].iter().zip(OUTCOMES);
+            counts.map(|(count, outcome)| (*kind, outcome, count.load(Ordering::Relaxed)))
+        });
+        all.filter(|(_, _, count)| *count > 0).collect()
+    }
 }
 
 /// By account and script.
@@ -64,6 +115,19 @@ impl Meters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_under_its_kind_and_an_outcome_that_tails_know() {
+        let events = Events::default();
+        for outcome in ["ok", "exception", "ok", "somethingNew"] {
+            events.note(EventKind::Scheduled, outcome);
+        }
+        events.note(EventKind::Queue, "canceled");
+        let seen: Vec<_> =
+            events.read().into_iter().map(|(kind, outcome, n)| (kind.name(), outcome, n)).collect();
+        let scheduled = [("scheduled", "ok", 2), ("scheduled", "exception", 1), ("scheduled", "unknown", 1)];
+        assert_eq!(seen, [&[("queue", "canceled", 1)][..], &scheduled].concat());
+    }
 
     #[test]
     fn scripts_beyond_the_bound_share_a_meter_until_a_place_is_free() {

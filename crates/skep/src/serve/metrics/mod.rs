@@ -15,7 +15,7 @@ use skep_runtime::Jobs;
 use skep_wire::{BoxFuture, Request, Response, Service, full, reply};
 
 use super::accounts::Accounts;
-pub use meters::{Meters, ScriptMeter};
+pub use meters::{EventKind, Meters, ScriptMeter};
 use page::{Kind, Page};
 use sizes::Sizes;
 
@@ -100,6 +100,7 @@ impl Sources {
         let own = own.into_iter().map(|((account, script), meter)| Row::new(Some(account), &script, meter));
         let rows: Vec<Row> = own.chain([Row::new(None, OTHERS, others)]).collect();
         requests(&mut page, &rows);
+        events(&mut page, &rows);
         processes(&mut page, &rows);
         self.visitors(&mut page);
         if let Some(acme) = &self.acme {
@@ -221,6 +222,16 @@ fn requests(page: &mut Page, rows: &[Row]) {
     let bounds = LATENCY_MS.map(|ms| ms as f64 / 1000.0);
     for (row, reading) in readings.iter().filter(|(_, reading)| !reading.counts.is_empty()) {
         family.histogram(&row.labels(&[]), &bounds, &reading.buckets, reading.total_us as f64 / 1e6);
+    }
+}
+
+fn events(page: &mut Page, rows: &[Row]) {
+    let help = "Queue batches and crons that a script was given, by what came of them.";
+    let mut family = page.family("skep_events_total", Kind::Counter, help);
+    for row in rows {
+        for (kind, outcome, count) in row.meter.events.read() {
+            family.sample(&row.labels(&[("event", kind.name()), ("outcome", outcome)]), count);
+        }
     }
 }
 
