@@ -150,6 +150,8 @@ fn a_cell_has_no_rights_and_sees_only_its_own_files() {
         return;
     }
     assert_eq!((field("NoNewPrivs"), field("Seccomp")), ("1".into(), "2".into()));
+    // The list of system calls, and the one that hands `connect` to Skep.
+    assert_eq!(field("Seccomp_filters"), "2");
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }

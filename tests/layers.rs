@@ -21,6 +21,7 @@ const LAYERS: &[&str] = &[
     "cache",
     "analytics",
     "cron",
+    "intercept",
     "sandbox",
     "acme",
     "fleet",

@@ -16,7 +16,9 @@ use skep_wire::{BindingTable, BoxFuture, Service, UnixClient, bind_unix, serve_u
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::sync::{Notify, watch};
 
+use crate::egress::Egress;
 use crate::fleet::Shared;
+use crate::guard::Guard;
 use crate::idle::{Seen, cpu_ticks};
 use crate::limits::{Exceeded, Inside, Pace};
 use crate::log::{CellLog, LogEvent, LogSink, is_out_of_memory, parse, start_failure};
@@ -143,7 +145,13 @@ impl Generation {
         let group = group(shared, spec)?;
         let jail = shared.sandbox.jail(permissions, group.as_ref());
         let options = options(spec, &folder);
-        let started = shared.launch.start(&shared.spawner, &config, &options, &jail).await?;
+        let egress = Egress::parse(&spec.egress).map_err(io::Error::other)?;
+        let mut started = shared.launch.start(&shared.spawner, &config, &options, &jail).await?;
+        if let Some(listener) = started.connections.take() {
+            let (process, pid) = (started.process.handle()?, started.process.id());
+            let guard = Guard { script: spec.name.clone(), process, pid, folders: jail.write, egress };
+            tokio::spawn(guard.run(listener));
+        }
         // What a trial says, the real one says again.
         let log = match storage {
             Storage::Real => shared.log.clone(),
@@ -161,7 +169,7 @@ impl Generation {
     async fn come_up(spec: &CellSpec, coming: Coming) -> Result<Arc<Self>, StartError> {
         let Coming { log, folder, started, sockets, servers, counted, usage, group } = coming;
         let group = group.map(Arc::new);
-        let Started { process, mut control, stdout, stderr } = started;
+        let Started { process, mut control, stdout, stderr, .. } = started;
         let pid = process.id();
         let killer = process.killer()?;
         let offence = Offence::default();

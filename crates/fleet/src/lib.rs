@@ -7,8 +7,10 @@
 //! Entry points: [`Fleet::deploy`], [`Worker::acquire`], [`Worker::event`].
 
 mod capnp;
+mod egress;
 mod fleet;
 mod generation;
+mod guard;
 mod idle;
 mod launcher;
 mod limits;
@@ -26,6 +28,7 @@ mod usage;
 mod watch;
 mod worker;
 
+pub use egress::check_network;
 pub use fleet::{Fleet, FleetOptions, Rest, Wanted, expose, print_config};
 pub use generation::{CallerFolder, Generation, Hold, Lease, StartError};
 pub use launcher::{LAUNCHER_COMMAND, become_cell};

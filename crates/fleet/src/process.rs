@@ -10,8 +10,9 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use skep_intercept::Listener;
 use skep_sandbox::Jail;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
@@ -71,6 +72,8 @@ pub(crate) struct Started {
     pub process: Process,
     /// One JSON line per socket that it listens on; ends if it does not come up.
     pub control: BufReader<UnixStream>,
+    /// Its connections wait here, if they are to be opened for it.
+    pub connections: Option<Listener>,
     pub stdout: tokio::process::ChildStdout,
     pub stderr: tokio::process::ChildStderr,
 }
@@ -111,6 +114,8 @@ impl Launch {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        // Two questions in one call would need `sendmmsg`, which a jail lacks.
+        command.env("RES_OPTIONS", "single-request");
         for name in CERTIFICATE_STORE {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
@@ -120,8 +125,13 @@ impl Launch {
         let stderr = tokio::process::ChildStderr::from_std(child.stderr.take().ok_or_else(missing)?)?;
         let pid = Pid::from_child(&child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        let control = BufReader::new(UnixStream::from_std(ours)?);
-        Ok(Started { process: Process { child, pidfd }, control, stdout, stderr })
+        let control = UnixStream::from_std(ours)?;
+        let connections = match jail.is_guarded() {
+            true => control.async_io(Interest::READABLE, || skep_sandbox::listener(&control)).await?,
+            false => None,
+        };
+        let control = BufReader::new(control);
+        Ok(Started { process: Process { child, pidfd }, control, connections, stdout, stderr })
     }
 }
 
@@ -134,6 +144,11 @@ impl Process {
     /// Waits for the process, which must have closed its output already, so that this does not take long.
     pub(crate) async fn reap(mut self) -> io::Result<std::process::ExitStatus> {
         tokio::task::spawn_blocking(move || self.child.wait()).await?
+    }
+
+    /// The process, to get its sockets by.
+    pub(crate) fn handle(&self) -> io::Result<OwnedFd> {
+        self.pidfd.try_clone()
     }
 
     /// A handle for signals.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use libc::{
     AF_INET, AF_INET6, AF_UNIX, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID,
-    CLONE_NEWUSER, CLONE_NEWUTS, CLONE_THREAD, SOCK_DGRAM, SOCK_STREAM,
+    CLONE_NEWUSER, CLONE_NEWUTS, CLONE_THREAD, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM,
 };
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq,
-    SeccompCmpOp::MaskedEq, SeccompCondition as Condition, SeccompFilter, SeccompRule, TargetArch,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpArgLen::Qword,
+    SeccompCmpOp::Eq, SeccompCmpOp::MaskedEq, SeccompCondition as Condition, SeccompFilter, SeccompRule,
+    TargetArch,
 };
 
 use crate::jail::{JailError, Step};
@@ -43,7 +44,10 @@ fn conditional(network: bool, pid: u32) -> Result<Rules, BackendError> {
             for kind in [SOCK_STREAM, SOCK_DGRAM] {
                 // The upper bits are flags.
                 let kind = Condition::new(1, Dword, MaskedEq(0xf), u64::from(kind.unsigned_abs()))?;
-                sockets.push(SeccompRule::new(vec![is(0, family)?, kind])?);
+                // No protocol that is connected otherwise than by `connect`.
+                for protocol in [0, IPPROTO_TCP, IPPROTO_UDP] {
+                    sockets.push(SeccompRule::new(vec![is(0, family)?, kind.clone(), is(2, protocol)?])?);
+                }
             }
         }
     }
@@ -60,6 +64,9 @@ fn conditional(network: bool, pid: u32) -> Result<Rules, BackendError> {
     let threads = Condition::new(0, Dword, MaskedEq(u64::from(kinds.unsigned_abs())), thread)?;
     Ok(BTreeMap::from([
         (libc::SYS_socket, sockets),
+        // To whom the socket is connected; an address would be a way around `connect`. So would be those of `sendmsg` and
+        // `sendmmsg`, which are in memory: these calls are not there.
+        (libc::SYS_sendto, vec![SeccompRule::new(vec![Condition::new(4, Qword, Eq, 0)?])?]),
         (libc::SYS_socketpair, one_of(0, &[AF_UNIX])?),
         (libc::SYS_clone, vec![SeccompRule::new(vec![threads])?]),
         // Signals to itself, as `abort` sends them.
@@ -200,11 +207,8 @@ const ALWAYS: &[i64] = &[
     libc::SYS_getsockopt,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
-    libc::SYS_sendto,
     libc::SYS_recvfrom,
-    libc::SYS_sendmsg,
     libc::SYS_recvmsg,
-    libc::SYS_sendmmsg,
     libc::SYS_recvmmsg,
     // The machine.
     libc::SYS_getrandom,
@@ -277,6 +281,9 @@ mod tests {
             libc::SYS_setuid,
             libc::SYS_capset,
             libc::SYS_seccomp,
+            // They take addresses that no filter can see.
+            libc::SYS_sendmsg,
+            libc::SYS_sendmmsg,
             libc::SYS_open_by_handle_at,
         ];
         for call in dangerous {

@@ -6,7 +6,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::layer::{Layer, Layers};
-use crate::{files, filter, namespaces, privileges};
+use crate::{connections, files, filter, namespaces, privileges};
 
 /// What a process may do. Passed as JSON to the process that enters it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,13 @@ impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Step<T> for Result<T,
 }
 
 impl Jail {
+    /// Whether its connections are opened by the process that made it, which then gets the listener: see [`listener`].
+    ///
+    /// [`listener`]: crate::listener
+    pub fn is_guarded(&self) -> bool {
+        self.network && self.layers.contains(&Layer::Connections)
+    }
+
     /// Puts this process into the jail, for good, and has it killed when its parent thread ends. It must have one thread. On an error it is partly in and must end.
     pub fn enter(&self) -> Result<(), JailError> {
         let has = |layer| self.layers.contains(&layer);
@@ -75,6 +82,9 @@ impl Jail {
         }
         // After what changes a process's rights, which undoes it; before the filter, which forbids it.
         set_parent_process_death_signal(Some(Signal::KILL)).step("the parent's death signal")?;
+        if self.is_guarded() {
+            connections::hand_over()?;
+        }
         if has(Layer::Landlock) {
             files::restrict(self)?;
         }

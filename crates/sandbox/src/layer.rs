@@ -24,6 +24,8 @@ pub enum Layer {
     Landlock,
     /// A list of the system calls that it may make.
     Seccomp,
+    /// Connections that the process which made the jail opens for it, where it finds the address allowed.
+    Connections,
     /// A limit of memory that the kernel keeps.
     MemoryGroup,
     /// A share of the CPU.
@@ -37,7 +39,7 @@ pub type Layers = BTreeSet<Layer>;
 
 impl Layer {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Privileges,
         Self::UserNamespace,
         Self::MountNamespace,
@@ -46,6 +48,7 @@ impl Layer {
         Self::NetworkNamespace,
         Self::Landlock,
         Self::Seccomp,
+        Self::Connections,
         Self::MemoryGroup,
         Self::CpuGroup,
         Self::ThreadGroup,
@@ -64,6 +67,10 @@ impl Layer {
             Self::NetworkNamespace => "no network namespaces",
             Self::Landlock => "no Landlock (Linux 5.13 with `landlock` among its security modules has it)",
             Self::Seccomp => "no seccomp filters",
+            Self::Connections => {
+                "Skep cannot open connections for workers (Linux 5.6 can; a container's seccomp profile or the right to \
+                 trace its own children may be in the way): only the engine checks addresses"
+            }
             Self::MemoryGroup => "no control group for memory: limits are kept by looking, some 100 ms late",
             Self::CpuGroup => "no control group for the CPU",
             Self::ThreadGroup => "no control group for threads",

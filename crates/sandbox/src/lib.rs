@@ -1,11 +1,12 @@
 //! What an engine process may do on this machine.
 //!
 //! A [`Jail`] is a list of files, a few permissions and the [`Layer`]s that hold them: namespaces with a root of
-//! their own, Landlock, a system call filter, no capabilities, control groups. It is entered by the process itself, just before it
+//! their own, Landlock, a system call filter, connections that somebody else opens, no capabilities, control groups. It is entered by the process itself, just before it
 //! becomes the engine by `exec`. Knows nothing of cells, scripts or sockets.
 //!
 //! Entry points: [`Sandbox::probe`], [`Sandbox::jail`], [`Jail::enter`].
 
+mod connections;
 mod files;
 mod filter;
 mod groups;
@@ -17,6 +18,7 @@ mod probe;
 mod root;
 mod sandbox;
 
+pub use connections::listener;
 pub use groups::{Group, GroupLimits, Groups};
 pub use jail::{Jail, JailError};
 pub use layer::{Layer, Layers};

@@ -1,7 +1,10 @@
 //! What this machine can do, found out by doing it in a process that ends afterwards.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::groups::Groups;
 use crate::jail::Jail;
@@ -18,10 +21,12 @@ pub const PROBE: &str = "probe";
 const WITH_USERS: &str = "with-users";
 const WITHOUT_USERS: &str = "without-users";
 
-/// Tries all layers on this process and prints those that hold. The process must end afterwards.
+/// Tries all layers on this process, prints those that hold and waits for the end of its standard input. The process must
+/// end afterwards.
 pub fn probe_here(how: &str) {
     let layers = try_all(how == WITH_USERS);
     println!("{}", serde_json::to_string(&layers).unwrap_or_default());
+    let _ = std::io::stdin().read(&mut [0]);
 }
 
 fn try_all(with_users: bool) -> Option<Layers> {
@@ -44,6 +49,9 @@ fn try_all(with_users: bool) -> Option<Layers> {
     if privileges::limit_resources().and_then(|()| privileges::drop_all()).is_ok() {
         works.insert(Layer::Privileges);
     }
+    if skep_intercept::install(&[]).is_ok() {
+        works.insert(Layer::Connections);
+    }
     let open = Jail { read: vec!["/".into()], write: vec!["/".into()], ..Jail::default() };
     if files::restrict(&open).is_ok() {
         works.insert(Layer::Landlock);
@@ -63,13 +71,33 @@ fn try_root() -> Result<(), crate::JailError> {
 /// What [`probe_here`] says in a process of its own, and what `engine` needs.
 pub(crate) fn probe(launcher: &Path, command: &str, engine: &Path) -> std::io::Result<Sandbox> {
     for how in [WITH_USERS, WITHOUT_USERS] {
-        let output = Command::new(launcher).args([command, PROBE, how]).stdin(Stdio::null()).output()?;
-        if let Ok(Some(layers)) = serde_json::from_slice(&output.stdout) {
+        let mut probing = Command::new(launcher);
+        probing.args([command, PROBE, how]);
+        let mut child = probing.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut said = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut said)?;
+        }
+        let seen = sees_into(&child);
+        drop(child.stdin.take());
+        child.wait()?;
+        if let Ok(Some(mut layers)) = serde_json::from_str::<Option<Layers>>(&said) {
+            if !seen {
+                layers.remove(&Layer::Connections);
+            }
             return Ok(Sandbox::new(layers, Groups::find(), engine.to_owned(), linked(engine)?));
         }
     }
     // Trying killed it: nothing is known to hold.
     Ok(Sandbox::new(Layers::new(), Groups::find(), engine.to_owned(), linked(engine)?))
+}
+
+/// Whether we get at the memory and the sockets of a process in a jail, which opening connections for it takes.
+fn sees_into(child: &Child) -> bool {
+    let memory = std::fs::File::open(format!("/proc/{}/mem", child.id()));
+    let stdin = pidfd_open(Pid::from_child(child), PidfdFlags::empty())
+        .and_then(|process| pidfd_getfd(process, 0, PidfdGetfdFlags::empty()));
+    memory.is_ok() && stdin.is_ok()
 }
 
 /// The files that the dynamic linker loads for `program`, as it says itself; it does not run the program for that.

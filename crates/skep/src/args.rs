@@ -133,7 +133,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MIB", default_value = "128", value_parser = clap::value_parser!(u32).range(16..))]
     pub cell_memory: u32,
     /// A network beside the public internet that workers may reach, such as 10.1.0.0/16; several times for several
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = skep_fleet::check_network)]
     pub egress_allow: Vec<String>,
     /// Do not run where anything that should hold workers is missing: namespaces, Landlock, seccomp
     #[arg(long)]
