@@ -26,6 +26,7 @@ mod import;
 mod jail;
 mod layers;
 mod limits;
+mod lookups;
 mod metrics;
 mod objects;
 mod platform;

@@ -44,6 +44,20 @@ pub(crate) async fn get(call: Call) -> Answer {
     ok(shown(found.ok_or_else(|| ApiError::not_found(10336, "Deployment not found."))?))
 }
 
+/// Forgets one that takes no requests.
+pub(crate) async fn delete(call: Call) -> Answer {
+    let tenant = call.tenant()?;
+    let script = script_of(tenant.catalog(), call.param(0))?;
+    let id = call.param(1);
+    if tenant.catalog().active_deployment(&script.tag)?.is_some_and(|active| active.id == id) {
+        return Err(ApiError::bad(10337, "The latest deployment takes requests: it cannot be deleted."));
+    }
+    match tenant.catalog().remove_deployment(&script.tag, id).await? {
+        true => ok(Json::Null),
+        false => Err(ApiError::not_found(10336, "Deployment not found.")),
+    }
+}
+
 #[derive(Deserialize)]
 struct Create {
     strategy: String,

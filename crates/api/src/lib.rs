@@ -11,6 +11,7 @@ mod platform;
 mod reply;
 mod router;
 
+mod account;
 mod assets;
 mod bindings;
 mod consumers;
@@ -31,6 +32,8 @@ mod objects;
 mod permissions;
 mod queues;
 mod r2;
+mod r2_bulk;
+mod r2_rules;
 mod routes;
 mod scripts;
 mod secrets;
@@ -42,6 +45,7 @@ mod tails;
 mod tokens;
 mod upload;
 mod versions;
+mod workers;
 mod workflows;
 
 use std::net::SocketAddr;

@@ -216,8 +216,8 @@ pub(crate) async fn purge(mut call: Call) -> Answer {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Acknowledged {
-    acks: Vec<Leased>,
-    retries: Vec<Leased>,
+    acks: Option<Vec<Leased>>,
+    retries: Option<Vec<Leased>>,
 }
 
 #[derive(Deserialize)]
@@ -243,10 +243,14 @@ fn warnings<'a>(all: impl Iterator<Item = (&'a Leased, &'a bool)>) -> Json {
 
 /// Removes messages, or makes them due again after `delay` seconds where the request says no other.
 async fn acknowledge(call: &mut Call, queue: &str, delay: u32) -> Result<Json, ApiError> {
-    let asked: Acknowledged = call.json().await?;
-    let acks = asked.acks.iter().map(Leased::lease).collect::<Result<Vec<_>, _>>()?;
+    let Acknowledged { acks: asked, retries: again } = call.json().await?;
+    if asked.is_none() && again.is_none() {
+        return Err(ApiError::bad(10026, "Could not parse the request body: expected acks or retries"));
+    }
+    let (asked, again) = (asked.unwrap_or_default(), again.unwrap_or_default());
+    let acks = asked.iter().map(Leased::lease).collect::<Result<Vec<_>, _>>()?;
     let mut retries = Vec::new();
-    for leased in &asked.retries {
+    for leased in &again {
         let seconds = leased.delay_seconds.unwrap_or(delay);
         if seconds > MAX_DELAY_SECS {
             let text = format!("delay_seconds is {seconds}; it is at most {MAX_DELAY_SECS}.");
@@ -256,7 +260,7 @@ async fn acknowledge(call: &mut Call, queue: &str, delay: u32) -> Result<Json, A
     }
     let answered = call.tenant()?.queues().acknowledge(queue, acks, retries).await;
     let (acked, retried) = answered.map_err(crate::modules::storage)?;
-    let all = asked.acks.iter().zip(&acked).chain(asked.retries.iter().zip(&retried));
+    let all = asked.iter().zip(&acked).chain(again.iter().zip(&retried));
     let count = |held: &[bool]| held.iter().filter(|held| **held).count();
     Ok(json!({ "ackCount": count(&acked), "retryCount": count(&retried), "warnings": warnings(all) }))
 }

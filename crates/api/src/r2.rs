@@ -22,12 +22,12 @@ const STORAGE_CLASS: &str = "cf-r2-storage-class";
 const LOCATIONS: [&str; 6] = ["enam", "wnam", "weur", "eeur", "apac", "oc"];
 const JURISDICTION: &str = "cf-r2-jurisdiction";
 
-fn r2_error(error: R2Error) -> ApiError {
+pub(crate) fn r2_error(error: R2Error) -> ApiError {
     ApiError::new(error.status(), error.code(), error.message())
 }
 
 /// Buckets are in one place: any other is refused, rather than a promise that is not kept.
-fn check_jurisdiction(call: &Call) -> Result<(), ApiError> {
+pub(crate) fn check_jurisdiction(call: &Call) -> Result<(), ApiError> {
     match call.header(JURISDICTION) {
         None | Some("" | "default") => Ok(()),
         Some(other) => {
@@ -36,13 +36,13 @@ fn check_jurisdiction(call: &Call) -> Result<(), ApiError> {
     }
 }
 
-fn row(call: &Call) -> Result<Resource, ApiError> {
+pub(crate) fn row(call: &Call) -> Result<Resource, ApiError> {
     check_jurisdiction(call)?;
     let found = call.tenant()?.catalog().resource(Kind::R2, call.param(0))?;
     found.ok_or_else(|| ApiError::not_found(10006, "The specified bucket does not exist."))
 }
 
-fn bucket(call: &Call) -> Result<Arc<Bucket>, ApiError> {
+pub(crate) fn bucket(call: &Call) -> Result<Arc<Bucket>, ApiError> {
     let row = row(call)?;
     call.tenant()?.r2().bucket(&row.name).map_err(crate::modules::storage)
 }
@@ -275,17 +275,4 @@ pub(crate) async fn list_objects(call: Call) -> Answer {
         "delimited": page.delimited_prefixes, "per_page": options.limit.unwrap_or(1000),
     });
     with_info(shown.into(), info)
-}
-
-/// What Skep has none of: an empty answer is the truth.
-pub(crate) async fn no_rules(call: Call) -> Answer {
-    row(&call)?;
-    ok(json!({ "rules": [], "domains": [] }))
-}
-
-/// What Skep cannot do is said, not pretended.
-pub(crate) async fn refused(call: Call) -> Answer {
-    row(&call)?;
-    let what = call.head.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
-    Err(ApiError::bad(10058, format!("Skep does not have \"{what}\" for buckets.")))
 }

@@ -7,8 +7,9 @@ use skep_wire::BoxFuture;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    assets, consumers, d1, deployments, dispatch, identity, instances, kv, messages, objects, queues, r2,
-    routes, scripts, secrets, services, settings, subdomain, tails, tokens, versions, workflows,
+    account, assets, consumers, d1, deployments, dispatch, identity, instances, kv, messages, objects,
+    queues, r2, r2_bulk, r2_rules, routes, scripts, secrets, services, settings, subdomain, tails, tokens,
+    versions, workers, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -64,6 +65,15 @@ pub const OPERATIONS: &[Operation] = operations! {
 
     GET "/accounts/:account/workers/services/:script" => services::get;
     DELETE "/accounts/:account/workers/services/:script" => scripts::delete;
+    GET "/accounts/:account/workers/services/:script/environments/:environment/content" => services::content;
+    PUT "/accounts/:account/workers/services/:script/environments/:environment/content" => services::put_content;
+    GET "/accounts/:account/workers/services/:script/environments/:environment/settings" => services::settings;
+    PATCH "/accounts/:account/workers/services/:script/environments/:environment/settings" => services::patch_settings;
+    GET "/accounts/:account/workers/account-settings" => account::get;
+    PUT "/accounts/:account/workers/account-settings" => account::put;
+    GET "/accounts/:account/workers/placement/regions" => account::regions;
+    GET "/accounts/:account/workers/scripts-search" => scripts::search;
+    GET "/accounts/:account/workers/scripts/:script/usage-model" => account::usage_model;
 
     GET "/accounts/:account/workers/scripts" => scripts::list;
     GET "/accounts/:account/workers/scripts/:script" => scripts::source;
@@ -86,6 +96,7 @@ pub const OPERATIONS: &[Operation] = operations! {
     GET "/accounts/:account/workers/scripts/:script/deployments" => deployments::list;
     POST "/accounts/:account/workers/scripts/:script/deployments" => deployments::create;
     GET "/accounts/:account/workers/scripts/:script/deployments/:deployment" => deployments::get;
+    DELETE "/accounts/:account/workers/scripts/:script/deployments/:deployment" => deployments::delete;
 
     GET "/accounts/:account/workers/scripts/:script/secrets" => secrets::list;
     PUT "/accounts/:account/workers/scripts/:script/secrets" => secrets::put;
@@ -99,7 +110,9 @@ pub const OPERATIONS: &[Operation] = operations! {
     GET "/accounts/:account/workers/scripts/:script/subdomain" => subdomain::get;
     POST "/accounts/:account/workers/scripts/:script/subdomain" => subdomain::set;
     DELETE "/accounts/:account/workers/scripts/:script/subdomain" => subdomain::delete;
-    GET "/accounts/:account/workers/workers/:script" => subdomain::worker;
+    GET "/accounts/:account/workers/workers" => workers::list;
+    DELETE "/accounts/:account/workers/workers/:script" => workers::delete;
+    GET "/accounts/:account/workers/workers/:script" => workers::get;
     PATCH "/accounts/:account/workers/workers/:script/versions/latest" => secrets::patch_latest;
 
     GET "/accounts/:account/workers/scripts/:script/schedules" => routes::schedules;
@@ -114,6 +127,7 @@ pub const OPERATIONS: &[Operation] = operations! {
     DELETE "/accounts/:account/workers/domains/:domain" => routes::delete_domain;
     GET "/zones/:zone/workers/routes" => routes::zone_routes;
     POST "/zones/:zone/workers/routes" => routes::add_zone_route;
+    GET "/zones/:zone/workers/routes/:route" => routes::get_zone_route;
     PUT "/zones/:zone/workers/routes/:route" => routes::put_zone_route;
     DELETE "/zones/:zone/workers/routes/:route" => routes::delete_zone_route;
 
@@ -158,19 +172,32 @@ pub const OPERATIONS: &[Operation] = operations! {
     PATCH "/accounts/:account/r2/buckets/:bucket" => r2::patch;
     DELETE "/accounts/:account/r2/buckets/:bucket" => r2::delete;
     GET "/accounts/:account/r2/buckets/:bucket/objects" => r2::list_objects;
+    DELETE "/accounts/:account/r2/buckets/:bucket/objects" => r2_bulk::delete;
     GET "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::get_object;
     PUT "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::put_object;
     DELETE "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::delete_object;
-    GET "/accounts/:account/r2/buckets/:bucket/cors" => r2::no_rules;
-    PUT "/accounts/:account/r2/buckets/:bucket/cors" => r2::refused;
-    GET "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2::no_rules;
-    PUT "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2::refused;
-    GET "/accounts/:account/r2/buckets/:bucket/lock" => r2::no_rules;
-    PUT "/accounts/:account/r2/buckets/:bucket/lock" => r2::refused;
-    GET "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2::no_rules;
-    POST "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2::refused;
-    PUT "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2::refused;
-    PUT "/accounts/:account/r2/buckets/:bucket/sippy" => r2::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/cors" => r2_rules::none;
+    PUT "/accounts/:account/r2/buckets/:bucket/cors" => r2_rules::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2_rules::none;
+    PUT "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2_rules::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/lock" => r2_rules::none;
+    PUT "/accounts/:account/r2/buckets/:bucket/lock" => r2_rules::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2_rules::none;
+    POST "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2_rules::refused;
+    PUT "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2_rules::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2_rules::managed_domain;
+    GET "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_rules::no_domain;
+    PUT "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_rules::no_domain;
+    DELETE "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_rules::no_domain;
+    DELETE "/accounts/:account/r2/buckets/:bucket/cors" => r2_rules::remove;
+    GET "/accounts/:account/r2/buckets/:bucket/sippy" => r2_rules::disabled;
+    DELETE "/accounts/:account/r2/buckets/:bucket/sippy" => r2_rules::disabled;
+    GET "/accounts/:account/r2/buckets/:bucket/local-uploads" => r2_rules::disabled;
+    PUT "/accounts/:account/r2/buckets/:bucket/local-uploads" => r2_rules::refused;
+    GET "/accounts/:account/event_notifications/r2/:bucket/configuration" => r2_rules::notifications;
+    PUT "/accounts/:account/event_notifications/r2/:bucket/configuration/queues/:queue" => r2_rules::refused;
+    GET "/accounts/:account/r2/metrics" => r2_bulk::metrics;
+    PUT "/accounts/:account/r2/buckets/:bucket/sippy" => r2_rules::refused;
 
     GET "/accounts/:account/queues" => queues::list;
     POST "/accounts/:account/queues" => queues::create;

@@ -168,6 +168,11 @@ fn no_route() -> ApiError {
     ApiError::not_found(10009, "The route could not be found.")
 }
 
+pub(crate) async fn get_zone_route(call: Call) -> Answer {
+    let found = in_zone(&call.tenant()?, call.param(0))?.into_iter().find(|route| route.id == call.param(1));
+    ok(shown_route(&found.ok_or_else(no_route)?))
+}
+
 pub(crate) async fn delete_zone_route(call: Call) -> Answer {
     let tenant = call.tenant()?;
     let id = call.param(1);

@@ -11,7 +11,7 @@ use skep_wire::{full, reply};
 use crate::call::{Call, script_of};
 use crate::modules;
 use crate::platform::Tenant;
-use crate::reply::{Answer, ok, time};
+use crate::reply::{Answer, ok, page, time};
 use crate::upload::{self, Plan, Upload};
 
 /// A script as the API shows it, with what of a version belongs to it.
@@ -70,6 +70,33 @@ pub(crate) async fn list(call: Call) -> Answer {
         all.push(shown(&script, current_version(&tenant, &script)?.as_ref()));
     }
     ok(Json::Array(all))
+}
+
+/// Scripts by a part of their name, or by their id.
+pub(crate) async fn search(call: Call) -> Answer {
+    let (number, per_page) = call.page(10)?;
+    let (name, id) = (call.query("name").unwrap_or_default(), call.query("id"));
+    let mut found = call.tenant()?.catalog().scripts()?;
+    found.retain(|script| script.name.contains(&name) && id.as_ref().is_none_or(|id| script.tag == *id));
+    match call.query("order_by").as_deref() {
+        None | Some("name") => found.sort_by(|a, b| a.name.cmp(&b.name)),
+        Some("created_on") => found.sort_by_key(|script| script.created_ms),
+        Some("modified_on") => found.sort_by_key(|script| script.modified_ms),
+        Some(_) => {
+            return Err(crate::ApiError::bad(
+                10001,
+                "'order_by' must be one of name, created_on, modified_on",
+            ));
+        }
+    }
+    let shown = found.iter().map(|script| {
+        json!({
+            "id": script.tag, "script_name": script.name, "service_name": script.name,
+            "environment_name": "production", "environment_is_default": true,
+            "created_on": time(script.created_ms), "modified_on": time(script.modified_ms),
+        })
+    });
+    page(shown.collect(), number, per_page)
 }
 
 pub(crate) async fn put(mut call: Call) -> Answer {

@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use crate::call::{Call, script_of};
 use crate::reply::{Answer, ApiError, ok};
-use crate::scripts;
+use crate::{scripts, settings};
 
 pub(crate) async fn get(call: Call) -> Answer {
     let tenant = call.tenant()?;
@@ -17,6 +17,34 @@ pub(crate) async fn get(call: Call) -> Answer {
         "id": script.name,
         "default_environment": { "environment": "production", "script": shown },
     }))
+}
+
+/// A script has one environment; others of a project are scripts of their own.
+fn check_environment(call: &Call) -> Result<(), ApiError> {
+    match call.param(1) {
+        "production" => Ok(()),
+        other => Err(ApiError::not_found(10090, format!("The service has no environment \"{other}\"."))),
+    }
+}
+
+pub(crate) async fn content(call: Call) -> Answer {
+    check_environment(&call)?;
+    scripts::source(call).await
+}
+
+pub(crate) async fn put_content(call: Call) -> Answer {
+    check_environment(&call)?;
+    scripts::put_content(call).await
+}
+
+pub(crate) async fn settings(call: Call) -> Answer {
+    check_environment(&call)?;
+    settings::get(call).await
+}
+
+pub(crate) async fn patch_settings(call: Call) -> Answer {
+    check_environment(&call)?;
+    settings::patch_script(call).await
 }
 
 /// Who is bound to a script: what would break if it were deleted.

@@ -3,10 +3,10 @@
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use skep_catalog::{Account, CatalogError, Script};
+use skep_catalog::{CatalogError, Script};
 
 use crate::call::{Call, script_of};
-use crate::reply::{Answer, ApiError, ok, time};
+use crate::reply::{Answer, ApiError, ok};
 use crate::upload;
 
 pub(crate) async fn account(call: Call) -> Answer {
@@ -57,7 +57,7 @@ pub(crate) async fn is_free(call: Call) -> Answer {
 }
 
 /// What was not said is on: a script is reachable when it is deployed.
-fn enabled(script: &Script) -> (bool, bool) {
+pub(crate) fn enabled(script: &Script) -> (bool, bool) {
     let enabled = script.workers_dev.unwrap_or(false);
     (enabled, script.previews.unwrap_or(enabled))
 }
@@ -101,50 +101,4 @@ pub(crate) async fn delete(call: Call) -> Answer {
     let script = changed.await?;
     upload::apply(&call, &name).await?;
     ok(shown(&script))
-}
-
-/// `https://script.account.domain`
-fn url(call: &Call, account: &Account, script: &str) -> String {
-    let at = call.api.platform.addresses();
-    format!("{}://{script}.{}.{}{}", at.scheme, account.subdomain, at.domain, at.port)
-}
-
-/// The newer view of a script: with its own address.
-pub(crate) async fn worker(call: Call) -> Answer {
-    let tenant = call.tenant()?;
-    let name = call.param(0);
-    let scripts = tenant.catalog().scripts()?;
-    let script = scripts.iter().find(|script| script.name == name || script.tag == name);
-    let script = script.ok_or_else(crate::reply::no_script)?;
-    let account = call.account()?;
-    let (enabled, previews) = enabled(script);
-    let at = call.api.platform.addresses();
-    let suffix = format!("-{}.{}.{}{}", script.name, account.subdomain, at.domain, at.port);
-    let active = tenant.catalog().active_deployment(&script.tag)?;
-    let consumers: Vec<Json> = script
-        .settings
-        .tail_consumers
-        .iter()
-        .map(|consumer| json!({ "name": consumer["service"] }))
-        .collect();
-    ok(json!({
-        "id": script.tag,
-        "name": script.name,
-        "created_on": time(script.created_ms),
-        "updated_on": time(script.modified_ms),
-        "deployed_on": active.map(|deployment| time(deployment.created_ms)),
-        "logpush": script.settings.logpush,
-        "tags": script.settings.tags,
-        "observability": script.settings.observability.clone().unwrap_or_else(|| json!({ "enabled": false })),
-        "subdomain": {
-            "enabled": enabled,
-            "previews_enabled": previews,
-            "url": url(&call, &account, &script.name),
-            "preview_url_suffix": suffix,
-        },
-        "tail_consumers": consumers,
-        "references": {
-            "dispatch_namespace_outbounds": [], "domains": [], "durable_objects": [], "queues": [], "workers": [],
-        },
-    }))
 }

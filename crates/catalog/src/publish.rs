@@ -242,6 +242,17 @@ impl Catalog {
         self.db.read(|c| Ok(deployments(c, tag, 1)?.into_iter().next()))
     }
 
+    /// Forgets a deployment that is not the latest; says whether there was one.
+    pub async fn remove_deployment(&self, tag: &str, id: &str) -> Result<bool, CatalogError> {
+        let (tag, id) = (tag.to_owned(), id.to_owned());
+        self.change(move |t| {
+            let sql = "DELETE FROM deployment WHERE id = ?1 AND script = ?2
+                       AND sequence < (SELECT max(sequence) FROM deployment WHERE script = ?2)";
+            Ok(t.execute(sql, params![id, tag])? > 0)
+        })
+        .await
+    }
+
     /// Removes what belongs to no version any more; returns the content files that are to go.
     pub async fn forget_unused(&self, before_ms: i64) -> Result<Vec<String>, CatalogError> {
         self.change(move |t| {

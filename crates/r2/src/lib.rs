@@ -22,6 +22,7 @@ mod rows;
 mod service;
 mod ssec;
 mod store;
+mod usage;
 mod write;
 
 #[cfg(test)]
@@ -42,4 +43,5 @@ pub use ranges::{Range, Span};
 pub use read::{GetBody, GetOptions, GetOutcome};
 pub use ssec::SsecKey;
 pub use store::R2Store;
+pub use usage::Usage;
 pub use write::PutOptions;

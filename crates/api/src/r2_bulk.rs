@@ -1,0 +1,86 @@
+//! Many objects at once, and how much all buckets hold. <https://developers.cloudflare.com/api/resources/r2/>
+
+use serde_json::{Value as Json, json};
+use skep_catalog::Kind;
+use skep_r2::{ListOptions, MAX_DELETE_KEYS, StorageClass, Usage};
+
+use crate::call::Call;
+use crate::r2::{bucket, check_jurisdiction, r2_error, row};
+use crate::reply::{Answer, ApiError, ok, time};
+
+/// Deletes the keys of the body, or all that start with `prefix` when there is none.
+pub(crate) async fn delete(mut call: Call) -> Answer {
+    row(&call)?;
+    let prefix = call.query("prefix");
+    match (call.any_json().await?, prefix) {
+        (Json::Null, Some(prefix)) => delete_prefix(&call, prefix).await,
+        (Json::Array(keys), None) => delete_listed(&call, keys).await,
+        (Json::Null, None) => {
+            Err(ApiError::bad(10005, "Name the objects: a JSON list of keys in the body, or a prefix."))
+        }
+        _ => Err(ApiError::bad(10005, "The body is a JSON list of keys, and comes without a prefix.")),
+    }
+}
+
+async fn delete_listed(call: &Call, keys: Vec<Json>) -> Answer {
+    let keys: Option<Vec<String>> = keys.iter().map(|key| key.as_str().map(str::to_owned)).collect();
+    let keys = keys.ok_or_else(|| ApiError::bad(10005, "A key is a text."))?;
+    bucket(call)?.delete(keys.clone()).await.map_err(r2_error)?;
+    ok(keys.iter().map(|key| json!({ "key": key })).collect())
+}
+
+/// What was there when it began. It has ended when it answers.
+async fn delete_prefix(call: &Call, prefix: String) -> Answer {
+    let (bucket, start) = (bucket(call)?, call.now_ms());
+    let mut options = ListOptions {
+        prefix: prefix.clone(),
+        limit: i64::try_from(MAX_DELETE_KEYS).ok(),
+        ..ListOptions::default()
+    };
+    let mut deleted = 0;
+    loop {
+        let page = bucket.list(&options).map_err(r2_error)?;
+        let old = page.objects.into_iter().filter(|object| object.uploaded <= start);
+        let keys: Vec<String> = old.map(|object| object.name).collect();
+        deleted += keys.len();
+        bucket.delete(keys).await.map_err(r2_error)?;
+        options.cursor = page.cursor;
+        if options.cursor.is_none() {
+            break;
+        }
+    }
+    ok(json!({
+        "id": uuid::Uuid::new_v4().to_string(),
+        "jobType": "prefixDelete",
+        "status": "COMPLETED",
+        "startTime": time(start),
+        "endTime": time(call.now_ms()),
+        "prefixDelete": { "prefix": prefix, "deletedObjects": deleted, "isBucketClear": prefix.is_empty() },
+    }))
+}
+
+/// Parts of uploads that are under way are not counted.
+pub(crate) async fn metrics(call: Call) -> Answer {
+    check_jurisdiction(&call)?;
+    let tenant = call.tenant()?;
+    let summed = tokio::task::spawn_blocking(move || {
+        let mut all = [Usage::default(); 2];
+        for row in tenant.catalog().resources(Kind::R2)? {
+            let bucket = tenant.r2().bucket(&row.name).map_err(crate::modules::storage)?;
+            for (sum, class) in all.iter_mut().zip([StorageClass::Standard, StorageClass::InfrequentAccess]) {
+                let one = bucket.usage(class).map_err(crate::modules::storage)?;
+                sum.objects += one.objects;
+                sum.payload += one.payload;
+                sum.metadata += one.metadata;
+            }
+        }
+        Ok::<_, ApiError>(all)
+    });
+    let [standard, infrequent] = summed.await.map_err(ApiError::internal)??;
+    let shown = |usage: Usage| {
+        json!({ "published": {
+            "objects": usage.objects, "payloadSize": usage.payload, "metadataSize": usage.metadata,
+        } })
+    };
+    ok(json!({ "standard": shown(standard), "infrequentAccess": shown(infrequent) }))
+}

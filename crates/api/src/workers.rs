@@ -1,0 +1,82 @@
+//! The newer view of scripts: with their addresses, by their id or name.
+//! <https://developers.cloudflare.com/api/resources/workers/subresources/beta/subresources/workers/>
+
+use serde_json::{Value as Json, json};
+use skep_catalog::{Account, Script};
+
+use crate::call::Call;
+use crate::reply::{Answer, ApiError, ok, page, time};
+use crate::scripts;
+use crate::subdomain::enabled;
+
+/// `https://script.account.domain`
+fn url(call: &Call, account: &Account, script: &str) -> String {
+    let at = call.api.platform.addresses();
+    format!("{}://{script}.{}.{}{}", at.scheme, account.subdomain, at.domain, at.port)
+}
+
+fn find(call: &Call) -> Result<Script, ApiError> {
+    let (name, scripts) = (call.param(0), call.tenant()?.catalog().scripts()?);
+    let found = scripts.into_iter().find(|script| script.name == name || script.tag == name);
+    found.ok_or_else(crate::reply::no_script)
+}
+
+fn shown(call: &Call, account: &Account, script: &Script) -> Result<Json, ApiError> {
+    let (enabled, previews) = enabled(script);
+    let at = call.api.platform.addresses();
+    let suffix = format!("-{}.{}.{}{}", script.name, account.subdomain, at.domain, at.port);
+    let active = call.tenant()?.catalog().active_deployment(&script.tag)?;
+    let consumers = script.settings.tail_consumers.iter();
+    let consumers: Vec<Json> = consumers.map(|consumer| json!({ "name": consumer["service"] })).collect();
+    Ok(json!({
+        "id": script.tag,
+        "name": script.name,
+        "created_on": time(script.created_ms),
+        "updated_on": time(script.modified_ms),
+        "deployed_on": active.map(|deployment| time(deployment.created_ms)),
+        "logpush": script.settings.logpush,
+        "tags": script.settings.tags,
+        "observability": script.settings.observability.clone().unwrap_or_else(|| json!({ "enabled": false })),
+        "subdomain": {
+            "enabled": enabled,
+            "previews_enabled": previews,
+            "url": url(call, account, &script.name),
+            "preview_url_suffix": suffix,
+        },
+        "tail_consumers": consumers,
+        "references": {
+            "dispatch_namespace_outbounds": [], "domains": [], "durable_objects": [], "queues": [], "workers": [],
+        },
+    }))
+}
+
+pub(crate) async fn get(call: Call) -> Answer {
+    ok(shown(&call, &call.account()?, &find(&call)?)?)
+}
+
+pub(crate) async fn list(call: Call) -> Answer {
+    let (number, per_page) = call.page(10)?;
+    let account = call.account()?;
+    let scripts = call.tenant()?.catalog().scripts()?;
+    let mut all = scripts.iter().map(|one| shown(&call, &account, one)).collect::<Result<Vec<_>, _>>()?;
+    let by = call.query("order_by").unwrap_or_else(|| "deployed_on".into());
+    if !["deployed_on", "updated_on", "created_on", "name"].contains(&by.as_str()) {
+        return Err(ApiError::bad(
+            10001,
+            "'order_by' must be one of deployed_on, updated_on, created_on, name",
+        ));
+    }
+    // Times are written so that their order is that of their texts.
+    all.sort_by(|a, b| a[&by].as_str().cmp(&b[&by].as_str()));
+    match call.query("order").as_deref() {
+        None | Some("desc") => all.reverse(),
+        Some("asc") => {}
+        Some(_) => return Err(ApiError::bad(10001, "'order' must be one of asc, desc")),
+    }
+    page(all, number, per_page)
+}
+
+pub(crate) async fn delete(mut call: Call) -> Answer {
+    call.params = vec![find(&call)?.name];
+    scripts::delete(call).await
+}
