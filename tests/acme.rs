@@ -27,13 +27,22 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn rules() -> Rules {
     let offered = vec!["http-01", "tls-alpn-01", "dns-01"];
-    Rules { life: 90 * DAY, offered, bad_nonces: 0, limited: None, binding: None }
+    Rules {
+        life: 90 * DAY,
+        age: Duration::ZERO,
+        offered,
+        hasty: false,
+        bad_nonces: 0,
+        limited: None,
+        binding: None,
+    }
 }
 
 /// A node below `example.test` whose visitors may speak TLS.
 struct Node {
     serve: Serve,
     https: u16,
+    ports: Ports,
 }
 
 fn node_in(dir: tempfile::TempDir, authority: &Authority, more: &[&str]) -> Node {
@@ -52,8 +61,9 @@ fn node_in(dir: tempfile::TempDir, authority: &Authority, more: &[&str]) -> Node
         rest.split_whitespace().next()?.parse().ok()
     };
     let (http, https) = (port("http").unwrap(), eventually("the port", || port("https")));
-    authority.look_at(Ports { http, https });
-    Node { serve, https }
+    let ports = Ports { http, https };
+    authority.look_at(ports);
+    Node { serve, https, ports }
 }
 
 fn node(authority: &Authority, more: &[&str]) -> Node {
@@ -139,10 +149,18 @@ fn a_scripts_address_gets_its_certificate_when_it_is_visited_and_keeps_it() {
     let leaf = shown(&visitor);
     let mut authority = authority;
     authority.go_down();
-    let node = node_in(node.serve.stop("TERM"), &authority, &["--acme-contact", "me@example.com"]);
+    let node = node_in(node.serve.stop("TERM"), &authority, &["--acme-contact", "you@example.com"]);
     let again = connect(node.https, NAME, b"http/1.1", Some(&authority.root)).unwrap();
     assert_eq!(shown(&again), leaf);
     assert_eq!((authority.log().orders.len(), authority.log().accounts.len()), (1, 1));
+
+    // The account goes on as well, under its new contact.
+    authority.come_back();
+    node.upload("second");
+    connect(node.https, "second.main.example.test", b"http/1.1", None).unwrap();
+    node.trusted("second.main.example.test", &authority);
+    let log = authority.log();
+    assert_eq!((log.accounts.len(), log.contacts), (1, vec![vec!["mailto:you@example.com".to_owned()]]));
 }
 
 #[test]
@@ -226,11 +244,11 @@ fn an_authority_that_is_away_forgetful_or_slow_is_asked_again_when_it_wants() {
     // An account that is gone there is made anew.
     authority.forget_accounts();
     let dir = node.serve.stop("TERM");
-    let node = node_in(dir, &authority, &[]);
+    let node = node_in(dir, &authority, &["--acme-contact", "me@example.com"]);
     node.upload("second");
     connect(node.https, "second.main.example.test", b"http/1.1", None).unwrap();
     node.trusted("second.main.example.test", &authority);
-    assert_eq!(authority.log().accounts.len(), 2);
+    assert_eq!(authority.log().accounts, [vec![], vec!["mailto:me@example.com".to_owned()]]);
 }
 
 #[test]
@@ -238,15 +256,28 @@ fn a_name_that_does_not_lead_here_fails_by_both_ways_and_waits() {
     let authority = Authority::start(rules());
     let node = node(&authority, &["--acme-retry", "1h"]);
     authority.look_at(Ports { http: 9, https: 9 });
+    let ways = || authority.log().validations.into_iter().map(|(_, way, _)| way).collect::<Vec<_>>();
     connect(node.https, NAME, b"http/1.1", None).unwrap();
     node.log_has("no certificate yet");
-    for _ in 0..5 {
-        connect(node.https, NAME, b"http/1.1", None).unwrap();
-    }
-    std::thread::sleep(Duration::from_millis(1500));
-    let ways: Vec<String> = authority.log().validations.into_iter().map(|(_, way, _)| way).collect();
-    assert_eq!(ways, ["tls-alpn-01", "http-01"]);
+    assert_eq!(ways(), ["tls-alpn-01", "http-01"]);
     assert!(node.serve.output().contains("refused"), "what the authority saw is in the log");
+    authority.change(|rules| rules.hasty = true);
+    node.upload("hasty");
+    connect(node.https, "hasty.main.example.test", b"http/1.1", None).unwrap();
+    node.log_has("no certificate yet name=hasty");
+    connect(node.https, NAME, b"http/1.1", None).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(ways(), ["tls-alpn-01", "http-01", "tls-alpn-01", "http-01"]);
+
+    // Nor is a certificate ordered again and again that is of no use when it comes.
+    authority.look_at(node.ports);
+    authority.change(|rules| (rules.life, rules.age) = (DAY, 2 * DAY));
+    node.upload("late");
+    connect(node.https, "late.main.example.test", b"http/1.1", None).unwrap();
+    node.log_has("is this machine's clock right?");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(authority.log().issued, 1);
+    assert!(connect(node.https, "late.main.example.test", b"http/1.1", Some(&authority.root)).is_err());
 }
 
 #[test]

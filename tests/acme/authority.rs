@@ -17,8 +17,12 @@ use super::validate::Ports;
 pub struct Rules {
     /// How long a certificate is valid.
     pub life: Duration,
+    /// How long it has been valid when it is issued.
+    pub age: Duration,
     /// The challenges that it offers.
     pub offered: Vec<&'static str>,
+    /// It looks for a challenge before it takes note of it, and not afterwards.
+    pub hasty: bool,
     /// So many signed requests are answered with `badNonce`.
     pub bad_nonces: usize,
     /// New orders are refused with `rateLimited` and this Retry-After.
@@ -31,6 +35,8 @@ pub struct Rules {
 #[derive(Clone, Default, Debug)]
 pub struct Log {
     pub accounts: Vec<Vec<String>>,
+    /// Contacts of an account that were changed.
+    pub contacts: Vec<Vec<String>>,
     /// Names, in order.
     pub orders: Vec<String>,
     /// Name, way, and what came of it.

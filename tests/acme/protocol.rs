@@ -141,7 +141,10 @@ impl Shared {
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         match parts.as_slice() {
             ["account"] => self.new_account(key, &payload),
-            ["account", _] => Ok((200, vec![], json!({ "status": "valid", "contact": payload["contact"] }))),
+            ["account", _] => {
+                self.state().log.contacts.push(strings(&payload["contact"]));
+                Ok((200, vec![], json!({ "status": "valid", "contact": payload["contact"] })))
+            }
             ["order"] => self.new_order(account, &payload),
             [kind, id, rest @ ..] => {
                 let id: usize = id.parse().map_err(|_| (404, "malformed", path.to_owned()))?;
@@ -178,10 +181,7 @@ impl Shared {
                 return Err((403, "unauthorized", "the binding is wrong".into()));
             }
         }
-        let contact = payload["contact"]
-            .as_array()
-            .map_or(vec![], |all| all.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect());
-        state.log.accounts.push(contact);
+        state.log.accounts.push(strings(&payload["contact"]));
         let url = self.url(&format!("/account/{}", state.log.accounts.len()));
         state.accounts.insert(url.clone(), key);
         Ok((201, vec![("Location", url)], json!({ "status": "valid" })))
@@ -238,7 +238,7 @@ impl Shared {
         };
         let proof = format!("{token}.{}", key.thumbprint);
         let (shared, chosen) = (self.clone(), way.to_owned());
-        std::thread::spawn(move || {
+        let look = std::thread::spawn(move || {
             let result = shared.ports().and_then(|ports| match chosen.as_str() {
                 "http-01" => validate::http(ports, &name, &token, &proof),
                 _ => validate::tls_alpn(ports, &name, &proof),
@@ -248,6 +248,10 @@ impl Shared {
             state.orders[id].error = result.clone().err();
             state.log.validations.push((name, chosen, result));
         });
+        let is_hasty = self.state().rules.hasty;
+        if is_hasty {
+            look.join().unwrap();
+        }
         let state = self.state();
         Ok((200, vec![], shown_challenge(self, id, &state.orders[id], way)))
     }
@@ -276,7 +280,7 @@ impl Shared {
         }
         let mut params = CertificateParams::new(request.names.clone()).unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + now;
+        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + now - state.rules.age;
         params.not_after = params.not_before + state.rules.life;
         state.orders[id].chain = params.signed_by(&request, &self.issuer).unwrap().pem();
         state.orders[id].status = "valid";
@@ -284,6 +288,11 @@ impl Shared {
         drop(state);
         Ok((200, vec![], self.shown(id)))
     }
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let list = list.as_array().map_or(&[][..], Vec::as_slice);
+    list.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect()
 }
 
 fn shown_challenge(shared: &Shared, id: usize, order: &Order, way: &str) -> Value {

@@ -50,16 +50,16 @@ pub(crate) async fn open(
     binding: Option<&Binding>,
     store: &Store,
 ) -> Result<Account, Error> {
-    let builder = Account::builder_with_http(Box::new(Client(http.clone())));
+    let client = Client { http: http.clone(), only_tls: directory.scheme() == "https" };
+    let builder = Account::builder_with_http(Box::new(client));
     let other = |text: String| Error::Other(text.into());
     let contacts: Vec<&str> = contact.iter().map(String::as_str).collect();
     if let Some(kept) = store.account().map_err(other)? {
         let account = builder.from_credentials(kept.credentials).await?;
         if kept.contact != contact {
-            account.update_contacts(&contacts).await?;
-            // The credentials can be written once for each time that they were read.
-            if let Some(again) = store.account().map_err(other)? {
-                keep(store, contact, again.credentials).await.map_err(other)?;
+            // No reason to be without certificates.
+            if let Err(error) = change_contacts(&account, contact, store).await {
+                tracing::warn!(%error, "the ACME authority has not taken the new contact");
             }
         }
         return Ok(account);
@@ -70,6 +70,17 @@ pub(crate) async fn open(
     keep(store, contact, credentials).await.map_err(other)?;
     tracing::info!(directory = directory.as_str(), account = account.id(), "an ACME account was made");
     Ok(account)
+}
+
+async fn change_contacts(account: &Account, contact: &[String], store: &Store) -> Result<(), Error> {
+    let contacts: Vec<&str> = contact.iter().map(String::as_str).collect();
+    account.update_contacts(&contacts).await?;
+    let other = |text: String| Error::Other(text.into());
+    // Credentials can be written once for each time that they were read.
+    match store.account().map_err(other)? {
+        Some(again) => keep(store, contact, again.credentials).await.map_err(other),
+        None => Ok(()),
+    }
 }
 
 async fn keep(

@@ -119,10 +119,11 @@ impl Book {
         }
     }
 
-    /// An order came to a certificate.
-    pub fn issued(&mut self, name: &HostName, times: Times) {
+    /// An order came to a certificate. However soon it expires, the next order is not at once.
+    pub fn issued(&mut self, name: &HostName, now: u64, times: Times) {
         self.end(name);
-        self.names.insert(name.clone(), Entry { held: Some(times), ..Entry::default() });
+        let not_before = now + millis(self.pace.retry);
+        self.names.insert(name.clone(), Entry { held: Some(times), not_before, ..Entry::default() });
     }
 
     /// An order came to nothing; the name's next attempt is at the moment returned.

@@ -18,7 +18,7 @@ fn a_name_has_one_order_at_once_and_none_while_its_certificate_is_fresh() {
     assert!(book.ask(&name("a")) && book.ask(&name("a")));
     assert_eq!(book.next(0), Some(name("a")));
     assert_eq!(book.next(0), None, "it is under way");
-    book.issued(&name("a"), Times { from: 0, until: 90 * MINUTE });
+    book.issued(&name("a"), 0, Times { from: 0, until: 90 * MINUTE });
     book.ask(&name("a"));
     assert_eq!(book.next(59 * MINUTE), None);
     assert_eq!(book.next(60 * MINUTE), Some(name("a")), "a third of its life is left");
@@ -41,7 +41,8 @@ fn after_failures_the_delay_doubles_up_to_a_bound_and_the_certificate_stays() {
     assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]);
     assert_eq!(book.counts(), Counts { held: 1, failing: 1, first_to_expire: Some(30) });
     book.next(now);
-    book.issued(&name("a"), Times { from: now, until: now + 90 });
+    book.issued(&name("a"), now, Times { from: now, until: now + 90 });
+    assert_eq!(book.next(now + 60), None, "not twice a minute, however short its life is");
     assert_eq!(book.counts().failing, 0);
 }
 
@@ -71,7 +72,7 @@ fn first_certificates_are_limited_by_the_hour_and_renewals_go_before_them() {
     assert_eq!(book.next(2), Some(name("old")));
     let mut ordered = Vec::new();
     while let Some(next) = book.next(2) {
-        book.issued(&next, Times { from: 0, until: u64::MAX });
+        book.issued(&next, 2, Times { from: 0, until: u64::MAX });
         ordered.push(next);
     }
     assert_eq!(ordered.len(), 2);

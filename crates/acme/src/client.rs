@@ -36,16 +36,25 @@ pub(crate) async fn listening<T>(work: impl Future<Output = T>) -> (T, Option<Du
 }
 
 /// Our HTTP as the ACME client wants it.
-pub(crate) struct Client(pub Arc<dyn Http>);
+pub(crate) struct Client {
+    pub http: Arc<dyn Http>,
+    /// The directory was reached over TLS, and so is all that it names (RFC 8555 §6.1).
+    pub only_tls: bool,
+}
 
 impl HttpClient for Client {
     fn request(
         &self,
         request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
-        let http = self.0.clone();
+        let (http, only_tls) = (self.http.clone(), self.only_tls);
         Box::pin(async move {
             let (head, body) = request.into_parts();
+            if only_tls && head.uri.scheme_str() != Some("https") {
+                return Err(Error::Other(
+                    format!("the authority names a URL without TLS, {}", head.uri).into(),
+                ));
+            }
             let is_directory = head.method == Method::GET;
             let url = head.uri.to_string();
             let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();

@@ -196,7 +196,7 @@ impl Acme {
         match result.unwrap_or_else(|_| Err(late())) {
             Ok(certificate) => {
                 let until = date(certificate.times.until);
-                self.book().issued(&name, certificate.times);
+                self.book().issued(&name, self.clock.now_ms(), certificate.times);
                 let mut all = self.certificates.write().unwrap_or_else(PoisonError::into_inner);
                 all.insert(name.clone(), certificate);
                 self.issued.fetch_add(1, Ordering::Relaxed);
@@ -260,6 +260,13 @@ impl Acme {
     async fn keep(&self, name: &HostName, issued: Issued) -> Result<Certificate, String> {
         let certificate = Certificate::read(name, &issued.chain, &issued.key)
             .map_err(|e| format!("the authority sent a certificate that cannot be used: {e}"))?;
+        if certificate.times.renew_at() <= self.clock.now_ms() {
+            let until = date(certificate.times.until);
+            return Err(format!(
+                "the authority sent a certificate that is valid until {until}, which is no use now: is this machine's \
+                 clock right?"
+            ));
+        }
         let (store, name) = (self.store.clone(), name.clone());
         let kept = tokio::task::spawn_blocking(move || store.keep(&name, issued.chain, issued.key)).await;
         // It can be used all the same; the next start orders it again.

@@ -93,15 +93,22 @@ pub(crate) async fn order(
     let identifiers = [Identifier::Dns(name.to_string())];
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
     if order.state().status != OrderStatus::Ready {
-        let _answered = prove(&mut order, name, way, challenges).await?;
-        let ready = order.poll_ready(&PATIENCE).await;
-        if !matches!(ready, Ok(OrderStatus::Ready)) {
-            let reason = refusal(&mut order).await;
-            return Err(match (reason, ready) {
-                (Some(reason), _) => OrderError::Unproven(reason),
-                (None, Err(error)) => error.into(),
-                (None, Ok(_)) => OrderError::Unproven("the authority refused the order".into()),
-            });
+        let proven = match prove(&mut order, name, way, challenges).await {
+            // Answers last until the authority has looked.
+            Ok(_answered) => order.poll_ready(&PATIENCE).await.map_err(OrderError::from),
+            Err(error) => Err(error),
+        };
+        match proven {
+            Ok(OrderStatus::Ready) => {}
+            Err(error @ (OrderError::NotOffered(_) | OrderError::Own(_))) => return Err(error),
+            // An authority that looks at once may say what it saw instead of taking note of the challenge.
+            other => {
+                let unsaid = || match other {
+                    Err(error) => error,
+                    Ok(_) => OrderError::Unproven("the authority refused the order".into()),
+                };
+                return Err(refusal(&mut order).await.map_or_else(unsaid, OrderError::Unproven));
+            }
         }
     }
     let own = |e: rcgen::Error| OrderError::Own(e.to_string());
