@@ -71,7 +71,7 @@ const HEAD: &str = "# The v4 API
 
 `skep serve` speaks the part of [Cloudflare's REST API](https://developers.cloudflare.com/api/) that wrangler and the SDKs need.
 *Works* means that it is there; what of a request cannot be honoured is refused by name in the envelope. *Refused* operations are
-answered with status 404 and code 7003, or 405 and 10405. This page is generated from the router (`cargo test api_page`).
+answered with status 404 and code 7003, or 405 and 10405. `GET /client/v4/openapi.json` describes what works in OpenAPI 3.1. This page is generated from the router (`cargo test api_page`).
 ";
 
 #[test]

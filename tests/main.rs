@@ -35,6 +35,7 @@ mod pull;
 mod resources;
 mod rest;
 mod schema;
+mod schemathesis;
 mod sdk;
 mod serve;
 mod several;

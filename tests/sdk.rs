@@ -1,12 +1,11 @@
 //! The official SDKs against `skep serve`.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::harness::serve::{Serve, serve};
-use crate::harness::{npm, repository};
+use crate::harness::{npm, python, repository};
 
 /// Runs a driver, which prints what it saw as its last line.
 fn run(serve: &Serve, mut command: Command) -> Value {
@@ -37,33 +36,10 @@ fn the_typescript_sdk_makes_lists_reads_changes_and_removes() {
     assert_eq!(serve.get("from-sdk.main.localhost", "/").text(), "second bhush");
 }
 
-/// A Python with the SDK in it; `None` where there is no Python, or none of its packages can be fetched: neither is
-/// needed for anything else here.
-fn python() -> Option<PathBuf> {
-    let runs = |command: &mut Command| {
-        command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
-    };
-    let made = npm::once("cloudflare-python-5.9.0", |folder| {
-        // Not in the folder that is renamed: a virtual environment knows its place.
-        let place = folder.with_file_name("cloudflare-python-5.9.0-venv");
-        let _ = std::fs::remove_dir_all(&place);
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "cloudflare==5.9.0"];
-        let _ = runs(Command::new("python3").args(["-m", "venv"]).arg(&place))
-            && runs(Command::new(place.join("bin/python")).args(pip));
-    });
-    let python = made.with_file_name("cloudflare-python-5.9.0-venv").join("bin/python");
-    if !runs(Command::new(&python).args(["-c", "import cloudflare"])) {
-        println!("skipped: no python3 with venv, or cloudflare 5.9.0 cannot be fetched by pip");
-        // To be tried again.
-        let _ = std::fs::remove_dir_all(made);
-        return None;
-    }
-    Some(python)
-}
-
 #[test]
 fn every_reply_is_what_the_types_of_the_python_sdk_say() {
-    let Some(python) = python() else { return };
+    let packages = ["cloudflare==5.9.0"];
+    let Some(python) = python::with("cloudflare-python-5.9.0", &packages, "cloudflare") else { return };
     let serve = serve();
     let mut command = Command::new(python);
     command.arg(repository().join("tests/sdk/python.py"));

@@ -1,7 +1,9 @@
 //! Starts `skep dev` on a project and talks to it.
 
+pub mod accounts;
 pub mod lane;
 pub mod npm;
+pub mod python;
 pub mod random;
 pub mod recorder;
 pub mod serve;

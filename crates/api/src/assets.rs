@@ -20,8 +20,10 @@ use crate::upload;
 
 /// Files of a version at most. <https://developers.cloudflare.com/workers/platform/limits/#static-assets>
 const MAX_FILES: usize = 100_000;
+/// Bytes of a manifest at most.
+const MAX_MANIFEST: usize = 64 << 20;
 /// Bytes of a file at most.
-const MAX_FILE: u64 = 25 << 20;
+pub(crate) const MAX_FILE: u64 = 25 << 20;
 /// Bytes that are uploaded with one request, about.
 const BUCKET_BYTES: u64 = 40 << 20;
 /// Files that are uploaded with one request.
@@ -62,9 +64,7 @@ struct Session {
 }
 
 pub(crate) async fn session(mut call: Call) -> Answer {
-    let bytes = call.bytes(64 << 20).await?;
-    let Session { manifest } = serde_json::from_slice(&bytes)
-        .map_err(|error| bad(format!("Could not parse the manifest: {error}")))?;
+    let Session { manifest } = call.json_within(MAX_MANIFEST, 100_306).await?;
     check(&manifest)?;
     let name = call.param(0).to_owned();
     upload::check_name(skep_catalog::split_name(&name).1)?;

@@ -78,7 +78,7 @@ impl Resolver<'_> {
             return Err(ApiError {
                 status: http::StatusCode::BAD_REQUEST,
                 errors: not_inherited,
-                retry_after: None,
+                header: None,
             });
         }
         let kept = |kind: &str| match keep {

@@ -11,17 +11,23 @@ use skep_catalog::{Account, Catalog, Origin, Script, Token};
 use skep_wire::{Body, ReadError, read_all};
 
 use crate::Api;
+use crate::description::schema::fault;
 use crate::platform::Tenant;
 use crate::reply::{ApiError, no_script};
+use crate::router::Operation;
 
 /// A JSON body is not longer than this.
 const MAX_JSON: usize = 16 << 20;
 /// Entries of a page at most.
-const MAX_PAGE: u64 = 1000;
+pub(crate) const MAX_PAGE: u64 = 1000;
+
+/// Which way round a list is.
+pub(crate) const DIRECTIONS: [&str; 2] = ["asc", "desc"];
 
 /// A request with what its address and its token say.
 pub(crate) struct Call {
     pub api: Arc<Api>,
+    pub operation: &'static Operation,
     pub token: Token,
     /// Values of the path's parameters, decoded, in order.
     pub params: Vec<String>,
@@ -60,6 +66,19 @@ impl Call {
             .map(|(_, value)| value.into_owned())
     }
 
+    /// A query parameter that is one of `choices`.
+    pub fn choice(&self, name: &str, choices: &[&'static str]) -> Result<Option<&'static str>, ApiError> {
+        let Some(text) = self.query(name) else { return Ok(None) };
+        let found = choices.iter().copied().find(|choice| *choice == text);
+        let wrong = || ApiError::bad(10001, format!("'{name}' must be one of {}", choices.join(", ")));
+        found.map(Some).ok_or_else(wrong)
+    }
+
+    /// Whether a list is asked for from its end.
+    pub fn descending(&self) -> Result<bool, ApiError> {
+        Ok(self.choice("direction", &DIRECTIONS)? == Some("desc"))
+    }
+
     /// `page` (from 1) and `per_page`.
     pub fn page(&self, default: u64) -> Result<(u64, u64), ApiError> {
         let number = |name: &str, default: u64, max: u64| match self.query(name) {
@@ -91,34 +110,41 @@ impl Call {
         })
     }
 
-    /// The body as a JSON object, whatever its content type says: wrangler sends `text/plain`.
-    pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
-        let bytes = self.bytes(MAX_JSON).await?;
-        // A list would be read as an object's fields in their order.
-        let unparsed = |error: &dyn std::fmt::Display| {
-            ApiError::bad(10026, format!("Could not parse the request body: {error}"))
-        };
-        match bytes.trim_ascii_start().first() {
-            Some(b'{') => serde_json::from_slice(&bytes).map_err(|error| unparsed(&error)),
-            _ => Err(unparsed(&"expected a JSON object")),
+    /// The body as JSON, whatever its content type says: wrangler sends `text/plain`. What is in it has the types that
+    /// the description says; a refusal has the `code`.
+    pub async fn document(&mut self, limit: usize, code: u32) -> Result<Json, ApiError> {
+        let bytes = self.bytes(limit).await?;
+        let unparsed = |why: &str| ApiError::bad(code, format!("Could not parse the request body: {why}"));
+        let document = serde_json::from_slice(&bytes).map_err(|error| unparsed(&error.to_string()))?;
+        let about = (self.operation.about)();
+        let wrong = about.json_body().and_then(|schema| fault(schema, &document));
+        match wrong {
+            None => Ok(document),
+            Some((at, what)) if at.is_empty() => Err(unparsed(&format!("it {what}"))),
+            Some((at, what)) => Err(unparsed(&format!("{} {what}", at.trim_start_matches('.')))),
         }
     }
 
-    /// The body as a JSON list.
-    pub async fn list<T: DeserializeOwned>(&mut self) -> Result<Vec<T>, ApiError> {
-        let bytes = self.bytes(MAX_JSON).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| ApiError::bad(10026, format!("Could not parse the request body: {error}")))
+    /// The body as what JSON says.
+    pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        self.json_within(MAX_JSON, 10026).await
     }
 
-    /// The body as any JSON; an empty one is null.
+    /// The same with another limit and code.
+    pub async fn json_within<T: DeserializeOwned>(&mut self, limit: usize, code: u32) -> Result<T, ApiError> {
+        let document = self.document(limit, code).await?;
+        serde_json::from_value(document)
+            .map_err(|error| ApiError::bad(code, format!("Could not parse the request body: {error}")))
+    }
+
+    /// The body as JSON that need not be there: null.
     pub async fn any_json(&mut self) -> Result<Json, ApiError> {
         let bytes = self.bytes(MAX_JSON).await?;
         if bytes.is_empty() {
             return Ok(Json::Null);
         }
-        serde_json::from_slice(&bytes)
-            .map_err(|error| ApiError::bad(10026, format!("Could not parse the request body: {error}")))
+        self.body = skep_wire::full(bytes).into();
+        self.document(MAX_JSON, 10026).await
     }
 
     /// Who makes what this request makes.

@@ -5,12 +5,37 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_catalog::Resource;
-use skep_queues::{MAX_DELAY_SECS, MAX_PULL, MAX_VISIBILITY_MS};
+use skep_queues::{
+    MAX_BATCH_SIZE, MAX_BATCH_TIMEOUT, MAX_CONCURRENCY, MAX_DELAY_SECS, MAX_RETRIES, MAX_VISIBILITY_MS,
+};
 
 use crate::call::{Call, script_of};
 use crate::queues::{check_name, consumers, keep, row};
 use crate::reply::{Answer, ApiError, ok, time};
 use crate::scripts::current_version;
+
+/// The settings of a consumer, each with its least and its most.
+/// <https://developers.cloudflare.com/queues/configuration/configure-queues/>
+pub(crate) const SETTINGS: [(&str, u64, u64); 6] = [
+    ("batch_size", 1, MAX_BATCH_SIZE as u64),
+    ("max_retries", 0, MAX_RETRIES as u64),
+    ("max_wait_time_ms", 0, MAX_BATCH_TIMEOUT as u64 * 1000),
+    ("max_concurrency", 1, MAX_CONCURRENCY as u64),
+    ("retry_delay", 0, MAX_DELAY_SECS as u64),
+    ("visibility_timeout_ms", 0, MAX_VISIBILITY_MS),
+];
+
+fn check_settings(settings: Option<&Json>) -> Result<(), ApiError> {
+    let Some(settings) = settings else { return Ok(()) };
+    for (key, least, most) in SETTINGS {
+        let value = &settings[key];
+        if !value.is_null() && !value.as_u64().is_some_and(|n| (least..=most).contains(&n)) {
+            let text = format!("The setting {key} is not valid: it is {least} to {most}.");
+            return Err(ApiError::bad(10026, text));
+        }
+    }
+    Ok(())
+}
 
 #[derive(Deserialize)]
 struct Consumer {
@@ -27,6 +52,7 @@ async fn consumer(call: &mut Call, row: &Resource, id: String) -> Result<Json, A
     if let Some(dead) = asked.dead_letter_queue.as_ref().filter(|name| !name.is_empty()) {
         check_name(dead)?;
     }
+    check_settings(asked.settings.as_ref())?;
     match asked.kind.as_deref() {
         None | Some("worker") => {}
         Some("http_pull") => return pull_consumer(call, row, id, asked),
@@ -60,28 +86,12 @@ async fn consumer(call: &mut Call, row: &Resource, id: String) -> Result<Json, A
 
 /// <https://developers.cloudflare.com/queues/configuration/pull-consumers/>
 fn pull_consumer(call: &Call, row: &Resource, id: String, asked: Consumer) -> Result<Json, ApiError> {
-    let settings = asked.settings.unwrap_or_else(|| json!({}));
-    let most = [
-        ("batch_size", u64::from(MAX_PULL)),
-        ("max_retries", 100),
-        ("visibility_timeout_ms", MAX_VISIBILITY_MS),
-        ("retry_delay", u64::from(MAX_DELAY_SECS)),
-    ];
-    for (key, most) in most {
-        let value = &settings[key];
-        if !value.is_null() && value.as_u64().is_none_or(|n| n > most) {
-            return Err(ApiError::bad(
-                10026,
-                format!("The setting {key} is not valid: it is at most {most}."),
-            ));
-        }
-    }
     Ok(json!({
         "consumer_id": id,
         "type": "http_pull",
         "queue_name": row.name,
         "dead_letter_queue": asked.dead_letter_queue.unwrap_or_default(),
-        "settings": settings,
+        "settings": asked.settings.unwrap_or_else(|| json!({})),
         "created_on": time(call.now_ms()),
     }))
 }

@@ -179,9 +179,7 @@ async fn run(
 }
 
 async fn answer(mut call: Call, format: ResultsFormat) -> Answer {
-    let bytes = call.bytes(MAX_SQL).await?;
-    let queries = serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::bad(7400, format!("Could not parse the query: {error}")))?;
+    let queries = call.json_within(MAX_SQL, 7400).await?;
     let statements = statements(queries)?;
     ok(run(&*database(&call)?, statements, format).await?)
 }

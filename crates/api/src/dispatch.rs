@@ -14,9 +14,9 @@ use crate::reply::{Answer, ApiError, ok, page, time};
 use crate::scripts::current_version;
 use crate::{assets, scripts, secrets, settings, upload};
 
-const NAME_LIMIT: usize = 64;
+pub(crate) const NAME_LIMIT: usize = 64;
 /// Scripts that are deleted with one request at most.
-const DELETE_LIMIT: usize = 100;
+pub(crate) const DELETE_LIMIT: usize = 100;
 
 pub(crate) fn no_namespace() -> ApiError {
     ApiError::not_found(100_119, "The specified dispatch namespace does not exist on this account.")
@@ -265,7 +265,7 @@ async fn change_tags(
 }
 
 async fn set_tags(mut call: Call) -> Answer {
-    let tags: Vec<String> = call.list().await?;
+    let tags: Vec<String> = call.json().await?;
     ok(json!(change_tags(&call, move |all| *all = tags).await?))
 }
 

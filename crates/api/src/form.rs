@@ -5,6 +5,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value as Json};
 
 use crate::call::Call;
+use crate::description::schema::{fault, named};
 use crate::reply::ApiError;
 
 /// A script with all its modules is not longer than this.
@@ -83,6 +84,17 @@ impl Form {
             insert(&mut document, &path, String::from_utf8_lossy(&part.bytes).into_owned());
         }
         Ok((!document.is_null()).then_some(document))
+    }
+
+    /// The document in the part `name`, with the types of what the description calls `shape`.
+    pub fn typed_document(&self, name: &str, shape: &str) -> Result<Json, ApiError> {
+        let invalid =
+            |what: String| ApiError::bad(10021, format!("could not read content for part {name}{what}"));
+        let document = self.document(name)?.filter(Json::is_object).ok_or_else(|| invalid(String::new()))?;
+        match fault(&named(shape), &document) {
+            None => Ok(document),
+            Some((at, what)) => Err(invalid(format!(": {name}{at} {what}"))),
+        }
     }
 
     /// The parts that are neither `name` nor its fields.

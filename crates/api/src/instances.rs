@@ -8,18 +8,18 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_catalog::Resource;
 
-use crate::call::Call;
+use crate::call::{Call, DIRECTIONS};
 use crate::platform::InstanceError;
 use crate::reply::{Answer, ApiError, ok, time, with_info};
 use crate::workflows::{row, version_at};
 
 /// Instances that one request makes or deletes at most.
-const MAX_BATCH: usize = 100;
+pub(crate) const MAX_BATCH: usize = 100;
 /// The longest JSON of parameters and events: 1 MiB.
 const MAX_PAYLOAD: usize = 1 << 20;
 /// The code of a Workflow that is not there.
 pub(crate) const NOT_DEPLOYED: u32 = 10200;
-const STATUSES: &[&str] = &[
+pub(crate) const STATUSES: &[&str] = &[
     "queued",
     "running",
     "paused",
@@ -30,6 +30,15 @@ const STATUSES: &[&str] = &[
     "waiting",
     "rollingBack",
 ];
+
+/// Those of what has not ended.
+pub(crate) const UNENDED: [&str; 5] = ["queued", "running", "paused", "waitingForPause", "waiting"];
+/// What can be done with one.
+pub(crate) const CHANGES: [&str; 4] = ["pause", "resume", "terminate", "restart"];
+/// What it can be started again from.
+pub(crate) const STEPS: [&str; 3] = ["do", "sleep", "waitForEvent"];
+/// What a page of a list has at most.
+pub(crate) const MAX_LIST: u64 = 100;
 
 fn refused(text: &str) -> ApiError {
     let is = |what: &str| text.contains(what);
@@ -83,13 +92,6 @@ fn moment(call: &Call, name: &str) -> Result<Option<i64>, ApiError> {
         .ok_or_else(|| ApiError::bad(10001, format!("'{name}' must be a date in UTC, as ISO 8601 has it")))
 }
 
-fn one_of<'a>(call: &Call, name: &str, known: &[&'a str]) -> Result<Option<&'a str>, ApiError> {
-    let Some(text) = call.query(name) else { return Ok(None) };
-    let found = known.iter().find(|one| **one == text);
-    let error = || ApiError::bad(10001, format!("'{name}' must be one of {}", known.join(", ")));
-    found.copied().map(Some).ok_or_else(error)
-}
-
 fn shown(row: &Resource, one: &Json) -> Json {
     let at = |name: &str| one[name].as_f64().map(|ms| time(ms as i64));
     json!({
@@ -108,7 +110,7 @@ fn shown(row: &Resource, one: &Json) -> Json {
 pub(crate) async fn list(call: Call) -> Answer {
     let row = row(&call)?;
     let (page, per_page) = call.page(50)?;
-    if per_page > 100 {
+    if per_page > MAX_LIST {
         return Err(ApiError::bad(10001, "'per_page' must be a number from 1 to 100"));
     }
     let cursor = call.query("cursor").filter(|cursor| !cursor.is_empty());
@@ -120,10 +122,10 @@ pub(crate) async fn list(call: Call) -> Answer {
     let mut query = json!({
         "limit": per_page,
         "skip": (page - 1).saturating_mul(per_page),
-        "ascending": one_of(&call, "direction", &["asc", "desc"])? == Some("asc"),
+        "ascending": call.choice("direction", &DIRECTIONS)? == Some("asc"),
     });
     let options = [
-        ("status", one_of(&call, "status", STATUSES)?.map(Json::from)),
+        ("status", call.choice("status", STATUSES)?.map(Json::from)),
         ("from", moment(&call, "date_start")?.map(Json::from)),
         ("to", moment(&call, "date_end")?.map(Json::from)),
         ("after", after.map(Json::from)),
@@ -222,7 +224,7 @@ fn batch<T>(all: &[T]) -> Result<(), ApiError> {
 }
 
 pub(crate) async fn create_batch(mut call: Call) -> Answer {
-    let all: Vec<Create> = call.list().await?;
+    let all: Vec<Create> = call.json().await?;
     batch(&all)?;
     ok(Json::Array(made(&call, all).await?))
 }
@@ -231,8 +233,8 @@ pub(crate) async fn describe(call: Call) -> Answer {
     let row = row(&call)?;
     let how = json!({
         "id": call.param(1),
-        "simple": one_of(&call, "simple", &["true", "false"])? == Some("true"),
-        "descending": one_of(&call, "order", &["asc", "desc"])? == Some("desc"),
+        "simple": call.choice("simple", &["true", "false"])? == Some("true"),
+        "descending": call.choice("order", &DIRECTIONS)? == Some("desc"),
     });
     let mut found = ask(&call, &row, "describe", how).await?;
     let created = found["created"].as_f64().unwrap_or_default() as i64;
@@ -250,7 +252,7 @@ pub(crate) async fn step(call: Call) -> Answer {
     let name = call.query("name").filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| ApiError::bad(10001, "'name' is missing"))?;
     let mut which = json!({ "id": call.param(1), "name": name });
-    if let Some(kind) = one_of(&call, "type", &["step", "waitForEvent"])? {
+    if let Some(kind) = call.choice("type", &["step", "waitForEvent"])? {
         which["type"] = kind.into();
     }
     if let Some(attempt) = call.query("attempt") {
@@ -283,7 +285,7 @@ pub(crate) async fn change(mut call: Call) -> Answer {
         ("terminate", _) if rollback => json!({ "rollback": true }),
         ("restart", Some(From { name, count, kind })) => {
             let kind = kind.unwrap_or_else(|| "do".to_owned());
-            if !["do", "sleep", "waitForEvent"].contains(&kind.as_str()) {
+            if !STEPS.contains(&kind.as_str()) {
                 return Err(ApiError::bad(10001, "'from.type' must be one of do, sleep, waitForEvent"));
             }
             json!({ "from": { "name": name, "count": count.unwrap_or(1), "type": kind } })
@@ -334,7 +336,7 @@ pub(crate) async fn delete_batch(mut call: Call) -> Answer {
 
 pub(crate) async fn terminate_batch(mut call: Call) -> Answer {
     let row = row(&call)?;
-    let ids: Vec<String> = call.list().await?;
+    let ids: Vec<String> = call.json().await?;
     batch(&ids)?;
     let found = ask(&call, &row, "terminate", json!({ "ids": ids })).await?;
     ok(json!({ "status": "ok", "instancesTerminated": found["terminated"] }))
@@ -343,9 +345,8 @@ pub(crate) async fn terminate_batch(mut call: Call) -> Answer {
 /// Ends all that have not ended, or those in one status.
 pub(crate) async fn terminate_all(call: Call) -> Answer {
     let row = row(&call)?;
-    let known = ["queued", "running", "paused", "waitingForPause", "waiting"];
     let mut what = json!({});
-    if let Some(status) = one_of(&call, "status", &known)? {
+    if let Some(status) = call.choice("status", &UNENDED)? {
         what["status"] = status.into();
     }
     ask(&call, &row, "terminate", what).await?;

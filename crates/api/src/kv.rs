@@ -19,7 +19,9 @@ use crate::reply::{Answer, ApiError, ok, page, with_info};
 
 /// A bulk request is not longer than this. <https://developers.cloudflare.com/kv/platform/limits/>
 const MAX_BULK: usize = 100 << 20;
-const MAX_TITLE: usize = 512;
+pub(crate) const MAX_TITLE: usize = 512;
+/// What a list can be ordered by.
+pub(crate) const ORDERS: [&str; 2] = ["id", "title"];
 
 fn shown(namespace: &Resource) -> Json {
     json!({ "id": namespace.id, "title": namespace.name, "supports_url_encoding": true })
@@ -63,10 +65,10 @@ fn namespace(call: &Call) -> Result<Arc<Namespace>, ApiError> {
 pub(crate) async fn list(call: Call) -> Answer {
     let (number, per_page) = call.page(20)?;
     let mut all = call.tenant()?.catalog().resources(Kind::Kv)?;
-    if call.query("order").as_deref() == Some("id") {
+    if call.choice("order", &ORDERS)? == Some("id") {
         all.sort_by(|a, b| a.id.cmp(&b.id));
     }
-    if call.query("direction").as_deref() == Some("desc") {
+    if call.descending()? {
         all.reverse();
     }
     page(all.iter().map(shown).collect(), number, per_page)
@@ -80,7 +82,7 @@ struct Title {
 
 impl Title {
     fn checked(self) -> Result<String, ApiError> {
-        match self.title.len() {
+        match self.title.chars().count() {
             0 => Err(ApiError::bad(10019, "A title is required.")),
             length if length > MAX_TITLE => {
                 Err(ApiError::bad(10019, format!("A title has at most {MAX_TITLE} characters.")))
@@ -259,9 +261,7 @@ struct Pair {
 }
 
 async fn bulk_body<T: serde::de::DeserializeOwned>(call: &mut Call) -> Result<T, ApiError> {
-    let bytes = call.bytes(MAX_BULK).await?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::bad(10012, format!("could not parse the bulk request: {error}")))
+    call.json_within(MAX_BULK, 10012).await
 }
 
 pub(crate) async fn put_bulk(mut call: Call) -> Answer {
@@ -305,6 +305,9 @@ struct Wanted {
 
 pub(crate) async fn get_bulk(mut call: Call) -> Answer {
     let wanted: Wanted = bulk_body(&mut call).await?;
+    if let Some(kind) = wanted.kind.as_ref().filter(|kind| !["text", "json"].contains(&kind.as_str())) {
+        return Err(kv_error(KvError::BulkType(kind.clone())));
+    }
     if wanted.keys.len() > skep_kv::MAX_BULK_GET_KEYS {
         return Err(kv_error(KvError::TooManyKeys));
     }

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use crate::reply::ApiError;
 
 /// Five minutes, the most that Cloudflare lets a script ask for.
-const MOST_CPU_MS: u64 = 300_000;
+pub(crate) const MOST_CPU_MS: u64 = 300_000;
 
 /// Refuses what is no limit.
 pub(crate) fn check(limits: &Json) -> Result<(), ApiError> {

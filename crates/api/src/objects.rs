@@ -38,11 +38,14 @@ pub(crate) async fn namespaces(call: Call) -> Answer {
     page(shown, number, per_page)
 }
 
+/// Objects of a page.
+pub(crate) const OBJECTS: std::ops::RangeInclusive<usize> = 10..=10_000;
+
 /// The objects of a namespace that were ever called.
 pub(crate) async fn objects(call: Call) -> Answer {
     let limit = match call.query("limit").map(|text| text.parse::<usize>()) {
         None => 1000,
-        Some(Ok(limit)) if (10..=10_000).contains(&limit) => limit,
+        Some(Ok(limit)) if OBJECTS.contains(&limit) => limit,
         Some(_) => return Err(ApiError::bad(10001, "'limit' must be a number from 10 to 10000")),
     };
     let cursor = call.query("cursor").filter(|cursor| !cursor.is_empty());

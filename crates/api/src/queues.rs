@@ -11,7 +11,10 @@ use crate::scripts::current_version;
 use crate::upload;
 
 /// Seconds; <https://developers.cloudflare.com/queues/platform/limits/>
-const DEFAULT_RETENTION: u64 = 345_600;
+pub(crate) const DEFAULT_RETENTION: u64 = 345_600;
+
+/// Seconds.
+pub(crate) const MAX_DELAY: u64 = 43_200;
 
 pub(crate) fn row(call: &Call) -> Result<Resource, ApiError> {
     let found = call.tenant()?.catalog().resource(Kind::Queue, call.param(0))?;
@@ -92,7 +95,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
 fn merge(kept: &mut Json, asked: Option<Json>) -> Result<(), ApiError> {
     let Some(asked) = asked.filter(|asked| !asked.is_null()) else { return Ok(()) };
     let invalid = |what: &str| ApiError::bad(10026, format!("The setting {what} is not valid."));
-    for (key, most) in [("delivery_delay", 43_200), ("message_retention_period", 1_209_600)] {
+    for (key, most) in [("delivery_delay", MAX_DELAY), ("message_retention_period", 1_209_600)] {
         match &asked[key] {
             Json::Null => {}
             value if value.as_u64().is_some_and(|n| n <= most) => kept[key] = value.clone(),

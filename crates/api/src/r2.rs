@@ -17,10 +17,10 @@ use skep_wire::{full, reply};
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok, time, with_info};
 
-const STORAGE_CLASS: &str = "cf-r2-storage-class";
+pub(crate) const STORAGE_CLASS: &str = "cf-r2-storage-class";
 /// <https://developers.cloudflare.com/r2/reference/data-location/#available-hints>
-const LOCATIONS: [&str; 6] = ["enam", "wnam", "weur", "eeur", "apac", "oc"];
-const JURISDICTION: &str = "cf-r2-jurisdiction";
+pub(crate) const LOCATIONS: [&str; 6] = ["enam", "wnam", "weur", "eeur", "apac", "oc"];
+pub(crate) const JURISDICTION: &str = "cf-r2-jurisdiction";
 
 pub(crate) fn r2_error(error: R2Error) -> ApiError {
     ApiError::new(error.status(), error.code(), error.message())
@@ -62,7 +62,7 @@ pub(crate) async fn list(call: Call) -> Answer {
     check_jurisdiction(&call)?;
     let (_, per_page) = call.page(20)?;
     let mut all = call.tenant()?.catalog().resources(Kind::R2)?;
-    if call.query("direction").as_deref() == Some("desc") {
+    if call.descending()? {
         all.reverse();
     }
     if let Some(part) = call.query("name_contains") {

@@ -1,5 +1,6 @@
 //! Answers in the v4 API's envelope. <https://developers.cloudflare.com/fundamentals/api/>
 
+use http::header::HeaderName;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value as Json, json};
 use skep_catalog::CatalogError;
@@ -12,8 +13,8 @@ pub struct ApiError {
     pub status: StatusCode,
     /// Code and text of each fault; at least one.
     pub errors: Vec<(u32, String)>,
-    /// After how many seconds it makes sense to ask again.
-    pub retry_after: Option<u64>,
+    /// A header that says what to do instead: after how many seconds to ask again, or with which method.
+    pub header: Option<(HeaderName, HeaderValue)>,
 }
 
 /// What a handler comes to.
@@ -22,7 +23,7 @@ pub type Answer = Result<Response, ApiError>;
 impl ApiError {
     /// One fault.
     pub fn new(status: StatusCode, code: u32, text: impl Into<String>) -> Self {
-        Self { status, errors: vec![(code, text.into())], retry_after: None }
+        Self { status, errors: vec![(code, text.into())], header: None }
     }
 
     /// The caller's fault: 400.
@@ -51,7 +52,13 @@ impl ApiError {
 
     /// Says when to ask again.
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after = Some(seconds);
+        self.header = Some((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        self
+    }
+
+    /// Says which methods there are.
+    pub(crate) fn allow(mut self, methods: &str) -> Self {
+        self.header = HeaderValue::try_from(methods).ok().map(|methods| (header::ALLOW, methods));
         self
     }
 
@@ -61,7 +68,7 @@ impl ApiError {
             self.errors.iter().map(|(code, message)| json!({ "code": code, "message": message })).collect();
         let body = json!({ "success": false, "errors": errors, "messages": [], "result": null });
         let mut response = json_reply(self.status, &body);
-        response.headers_mut().extend(self.retry_after.map(|s| (header::RETRY_AFTER, HeaderValue::from(s))));
+        response.headers_mut().extend(self.header);
         response
     }
 }

@@ -5,11 +5,12 @@ use percent_encoding::percent_decode_str;
 use skep_wire::BoxFuture;
 
 use crate::call::Call;
+use crate::description::About;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    account, assets, consumers, d1, deployments, dispatch, identity, instances, kv, messages, objects,
-    queues, r2, r2_bulk, r2_rules, routes, scripts, secrets, services, settings, subdomain, tails, tokens,
-    versions, workers, workflows,
+    account, assets, consumers, d1, deployments, description, dispatch, identity, instances, kv, messages,
+    objects, openapi, queues, r2, r2_bulk, r2_rules, routes, scripts, secrets, services, settings, subdomain,
+    tails, tokens, versions, workers, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -23,15 +24,18 @@ pub struct Operation {
     /// Whether it carries a token of its own kind instead of an API token.
     pub open: bool,
     pub(crate) handler: Handler,
+    /// What it takes and gives.
+    pub(crate) about: fn() -> About,
 }
 
 macro_rules! operations {
-    ($($method:ident $path:literal => $handler:path $(, $open:ident)?;)*) => {
+    ($($method:ident $path:literal => $area:ident::$name:ident $(, $open:ident)?;)*) => {
         &[$(Operation {
             method: Method::$method,
             path: $path,
             open: operations!(@open $($open)?),
-            handler: |call| Box::pin($handler(call)),
+            handler: |call| Box::pin($area::$name(call)),
+            about: description::$area::$name,
         }),*]
     };
     (@open) => { false };
@@ -275,6 +279,8 @@ pub const OPERATIONS: &[Operation] = operations! {
     POST "/accounts/:account/workers/scripts/:script/assets-upload-session" => assets::session;
     POST "/accounts/:account/workers/assets/upload" => assets::upload, open;
     POST "/accounts/:account/workers/assets/upload/:hash" => assets::upload_one, open;
+
+    GET "/openapi.json" => openapi::get, open;
 };
 
 /// An operation with the values of its parameters.
@@ -285,22 +291,23 @@ pub(crate) struct Found {
 
 /// The operation for `path`, which is not decoded.
 pub(crate) fn find(method: &Method, path: &str) -> Result<Found, ApiError> {
-    let mut known = false;
+    let mut known = Vec::new();
     for operation in OPERATIONS {
         if let Some(params) = matches(operation.path, path) {
-            known = true;
+            known.push(operation.method.as_str());
             if operation.method == *method {
                 return Ok(Found { operation, params });
             }
         }
     }
-    Err(match known {
-        true => ApiError::new(
+    Err(match known.is_empty() {
+        true => ApiError::no_route(path),
+        false => ApiError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             10405,
             format!("Method {method} not available for that URI."),
-        ),
-        false => ApiError::no_route(path),
+        )
+        .allow(&known.join(", ")),
     })
 }
 

@@ -89,7 +89,7 @@ struct NewRoute {
 }
 
 pub(crate) async fn set_routes(mut call: Call) -> Answer {
-    let asked: Vec<NewRoute> = call.list().await?;
+    let asked: Vec<NewRoute> = call.json().await?;
     let name = call.param(0).to_owned();
     let mut routes = Vec::new();
     for route in asked {
@@ -218,7 +218,7 @@ fn shown_domain(domain: &Domain) -> Json {
 
 /// What setting the domains would change.
 pub(crate) async fn changeset(mut call: Call) -> Answer {
-    let asked: Vec<Origin> = call.list().await?;
+    let asked: Vec<Origin> = call.json().await?;
     let tenant = call.tenant()?;
     let name = call.param(0).to_owned();
     script_of(tenant.catalog(), &name)?;
@@ -343,7 +343,7 @@ struct Cron {
 }
 
 pub(crate) async fn set_schedules(mut call: Call) -> Answer {
-    let asked: Vec<Cron> = call.list().await?;
+    let asked: Vec<Cron> = call.json().await?;
     for Cron { cron } in &asked {
         call.api
             .platform

@@ -72,22 +72,19 @@ pub(crate) async fn list(call: Call) -> Answer {
     ok(Json::Array(all))
 }
 
+/// What found scripts can be ordered by.
+pub(crate) const ORDERS: [&str; 3] = ["name", "created_on", "modified_on"];
+
 /// Scripts by a part of their name, or by their id.
 pub(crate) async fn search(call: Call) -> Answer {
     let (number, per_page) = call.page(10)?;
     let (name, id) = (call.query("name").unwrap_or_default(), call.query("id"));
     let mut found = call.tenant()?.catalog().scripts()?;
     found.retain(|script| script.name.contains(&name) && id.as_ref().is_none_or(|id| script.tag == *id));
-    match call.query("order_by").as_deref() {
-        None | Some("name") => found.sort_by(|a, b| a.name.cmp(&b.name)),
+    match call.choice("order_by", &ORDERS)? {
         Some("created_on") => found.sort_by_key(|script| script.created_ms),
         Some("modified_on") => found.sort_by_key(|script| script.modified_ms),
-        Some(_) => {
-            return Err(crate::ApiError::bad(
-                10001,
-                "'order_by' must be one of name, created_on, modified_on",
-            ));
-        }
+        _ => found.sort_by(|a, b| a.name.cmp(&b.name)),
     }
     let shown = found.iter().map(|script| {
         json!({

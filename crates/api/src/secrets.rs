@@ -108,7 +108,7 @@ pub(crate) async fn patch_latest(mut call: Call) -> Answer {
         };
         secrets.push((name.clone(), secret));
     }
-    let deploy = call.query("deploy").as_deref() == Some("true");
+    let deploy = call.choice("deploy", &["true", "false"])? == Some("true");
     let published = change(&call, secrets, 0, deploy, &body["annotations"]).await?;
     ok(json!({ "id": published.version.id, "number": published.version.number }))
 }

@@ -14,7 +14,7 @@ use crate::permissions::{ALL, GROUPS, missing};
 use crate::reply::{Answer, ApiError, ok, page, time};
 
 /// The longest name of a token.
-const MAX_NAME: usize = 120;
+pub(crate) const MAX_NAME: usize = 120;
 
 #[derive(Deserialize)]
 struct Asked {
@@ -185,7 +185,7 @@ pub(crate) async fn groups(call: Call) -> Answer {
 pub(crate) async fn list(call: Call) -> Answer {
     let (number, per_page) = call.page(20)?;
     let mut all = call.api.registry.tokens(&call.token.account)?;
-    if call.query("direction").as_deref() == Some("desc") {
+    if call.descending()? {
         all.reverse();
     }
     page(all.iter().map(|token| shown(token, call.now_ms())).collect(), number, per_page)

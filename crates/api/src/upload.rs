@@ -94,10 +94,7 @@ impl Upload {
     }
 
     fn from_form(form: &Form) -> Result<Self, ApiError> {
-        let metadata = form.document("metadata")?;
-        let metadata = metadata
-            .filter(Json::is_object)
-            .ok_or_else(|| ApiError::bad(10021, "could not read content for part metadata"))?;
+        let metadata = form.typed_document("metadata", "Metadata")?;
         Ok(Self { metadata, modules: form.without("metadata").cloned().collect() })
     }
 

@@ -4,10 +4,13 @@
 use serde_json::{Value as Json, json};
 use skep_catalog::{Account, Script};
 
-use crate::call::Call;
+use crate::call::{Call, DIRECTIONS};
 use crate::reply::{Answer, ApiError, ok, page, time};
 use crate::scripts;
 use crate::subdomain::enabled;
+
+/// What a list can be ordered by.
+pub(crate) const ORDERS: [&str; 4] = ["deployed_on", "updated_on", "created_on", "name"];
 
 /// `https://script.account.domain`
 fn url(call: &Call, account: &Account, script: &str) -> String {
@@ -59,19 +62,11 @@ pub(crate) async fn list(call: Call) -> Answer {
     let account = call.account()?;
     let scripts = call.tenant()?.catalog().scripts()?;
     let mut all = scripts.iter().map(|one| shown(&call, &account, one)).collect::<Result<Vec<_>, _>>()?;
-    let by = call.query("order_by").unwrap_or_else(|| "deployed_on".into());
-    if !["deployed_on", "updated_on", "created_on", "name"].contains(&by.as_str()) {
-        return Err(ApiError::bad(
-            10001,
-            "'order_by' must be one of deployed_on, updated_on, created_on, name",
-        ));
-    }
+    let by = call.choice("order_by", &ORDERS)?.unwrap_or(ORDERS[0]);
     // Times are written so that their order is that of their texts.
-    all.sort_by(|a, b| a[&by].as_str().cmp(&b[&by].as_str()));
-    match call.query("order").as_deref() {
-        None | Some("desc") => all.reverse(),
-        Some("asc") => {}
-        Some(_) => return Err(ApiError::bad(10001, "'order' must be one of asc, desc")),
+    all.sort_by(|a, b| a[by].as_str().cmp(&b[by].as_str()));
+    if call.choice("order", &DIRECTIONS)? != Some("asc") {
+        all.reverse();
     }
     page(all, number, per_page)
 }

@@ -33,4 +33,6 @@ pub use outcome::{DeliveryOutcome, RetryBatch, RetryMessage};
 pub use peek::Ref;
 pub use pull::{Lease, MAX_PULL, MAX_VISIBILITY_MS, Pull};
 pub use queues::Queues;
-pub use settings::{ConsumerSettings, MAX_DELAY_SECS};
+pub use settings::{
+    ConsumerSettings, MAX_BATCH_SIZE, MAX_BATCH_TIMEOUT, MAX_CONCURRENCY, MAX_DELAY_SECS, MAX_RETRIES,
+};

@@ -21,13 +21,13 @@ pub(crate) const RETENTION: Duration = Duration::from_secs(4 * 24 * 60 * 60);
 pub(crate) const MAX_DELIVERY: Duration = Duration::from_secs(15 * 60);
 
 /// Messages in a delivered batch at most.
-const MAX_BATCH_SIZE: u32 = 100;
+pub const MAX_BATCH_SIZE: u32 = 100;
 /// Seconds to wait for a batch to fill at most.
-const MAX_BATCH_TIMEOUT: u32 = 60;
+pub const MAX_BATCH_TIMEOUT: u32 = 60;
 /// Retries of a message at most.
-const MAX_RETRIES: u32 = 100;
+pub const MAX_RETRIES: u32 = 100;
 /// Batches of one queue under delivery at once, at most.
-const MAX_CONCURRENCY: u32 = 250;
+pub const MAX_CONCURRENCY: u32 = 250;
 /// The same where the consumer does not say: one machine is not a fleet of data centres.
 const DEFAULT_CONCURRENCY: u32 = 10;
 
