@@ -83,6 +83,10 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
     if content == before.content && settings == script.settings {
         return ok(shown(&script, &before));
     }
+    if content != before.content && !content.modules.is_empty() {
+        let namespaces = tenant.catalog().namespaces(&name)?;
+        upload::try_out(&call, &name, &mut content, &namespaces, None).await?;
+    }
     let asset_keys = kept_assets(&tenant, &content).await?;
     let published = tenant
         .catalog()

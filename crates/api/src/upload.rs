@@ -114,7 +114,7 @@ impl Upload {
         let Some(entry) = main.or(body) else {
             return match self.metadata["assets"].is_object() || self.metadata["keep_assets"] == true {
                 true => Ok((Vec::new(), false)),
-                false => Err(ApiError::bad(10021, "The metadata names neither main_module nor body_part")),
+                false => Err(no_entry()),
             };
         };
         let mut ordered: Vec<Named<'_>> = Vec::new();
@@ -139,6 +139,10 @@ impl Upload {
             _ => Err(ApiError::bad(10021, format!("No such module \"{entry}\"."))),
         }
     }
+}
+
+fn no_entry() -> ApiError {
+    ApiError::bad(10021, "The metadata names neither main_module nor body_part")
 }
 
 fn check_module(name: &str, kind: &str) -> Result<(), ApiError> {
@@ -257,6 +261,9 @@ async fn read_content(
         modules.push(Module { name: module, content_type, key, size: part.bytes.len() as u64 });
     }
     let (assets, asset_keys) = assets::of_upload(call, tenant, name, metadata, previous).await?;
+    if modules.is_empty() && assets.is_none() {
+        return Err(no_entry());
+    }
     let text = |key: &str| metadata[key].as_str().map(str::to_owned);
     let present = |key: &str| (!metadata[key].is_null()).then(|| metadata[key].clone());
     let content = Content {
@@ -277,7 +284,7 @@ async fn read_content(
 }
 
 /// Starts it once and checks what the Durable Object namespaces ask of its exports.
-async fn try_out(
+pub(crate) async fn try_out(
     call: &Call,
     name: &str,
     content: &mut Content,
