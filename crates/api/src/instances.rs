@@ -64,16 +64,25 @@ pub(crate) async fn ask(call: &Call, row: &Resource, op: &str, mut what: Json) -
     what["workflow"] = row.name.as_str().into();
     what["op"] = op.into();
     let script = row.settings["script_name"].as_str().unwrap_or_default();
+    let not_deployed = || {
+        let text = format!(
+            "What is deployed of the Worker \"{script}\" does not have the Workflow \"{}\".",
+            row.name
+        );
+        ApiError::not_found(NOT_DEPLOYED, text)
+    };
+    let tenant = call.tenant()?;
+    let deployed = match tenant.catalog().script(script)? {
+        Some(script) => tenant.catalog().active_deployment(&script.tag)?.is_some(),
+        None => false,
+    };
+    if !deployed {
+        return Err(not_deployed());
+    }
     let answer = call.api.platform.instances(&call.token.account, script, what).await;
     answer.map_err(|error| match error {
         InstanceError::Refused(text) => refused(&text),
-        InstanceError::NotDeployed => ApiError::not_found(
-            NOT_DEPLOYED,
-            format!(
-                "What is deployed of the Worker \"{script}\" does not have the Workflow \"{}\".",
-                row.name
-            ),
-        ),
+        InstanceError::NotDeployed => not_deployed(),
         InstanceError::NotRunning(text) => ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             10001,

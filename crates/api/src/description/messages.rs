@@ -42,9 +42,9 @@ fn messages(name: &'static str) -> Field {
     must("messages", list(message))
 }
 
-/// How many, and for how long.
-fn size(about: About) -> About {
-    about.may_take(JSON, object([opt("batch_size", whole(1, u64::from(MAX_PULL))), visibility()]))
+/// How many.
+fn size() -> Field {
+    opt("batch_size", whole(1, u64::from(MAX_PULL)))
 }
 
 fn visibility() -> Field {
@@ -52,7 +52,7 @@ fn visibility() -> Field {
 }
 
 pub fn pull() -> About {
-    size(about("Lease messages")).gives(object([
+    about("Lease messages").may_take(JSON, object([size(), visibility()])).gives(object([
         messages("lease_id"),
         must("message_backlog_count", count()),
         metrics(),
@@ -60,11 +60,13 @@ pub fn pull() -> About {
 }
 
 pub fn peek() -> About {
-    size(about("Look at messages, to purge them")).gives(object([messages("ref")]))
+    about("Look at messages, to purge them").may_take(JSON, object([size()])).gives(object([messages("ref")]))
 }
 
 pub fn preview() -> About {
-    size(about("Look at messages, to acknowledge them")).gives(object([messages("lease_id")]))
+    about("Look at messages, to acknowledge them")
+        .may_take(JSON, object([size()]))
+        .gives(object([messages("lease_id")]))
 }
 
 pub fn purge() -> About {
