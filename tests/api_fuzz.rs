@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use skep_api::{OPERATIONS, Operation};
 
+use crate::harness::accounts::two_accounts;
 use crate::harness::serve::{Serve, serve};
 use crate::harness::{Answer, request};
 
@@ -182,6 +183,29 @@ fn what_makes_no_sense_is_refused_in_the_envelope_and_changes_nothing() {
     assert_eq!(state(&serve), before);
     assert_eq!(serve.get("s.main.localhost", "/").text(), "ok");
     assert!(!serve.output().contains("an operation of the API failed"), "{}", serve.output());
+}
+
+#[test]
+fn ids_of_another_account_lead_nowhere() {
+    let (serve, own, other) = two_accounts();
+    let before = other.state(&serve);
+    for operation in OPERATIONS.iter().filter(|operation| !operation.open) {
+        let what = format!("{} {}", operation.method, operation.path);
+        let body = (operation.method != "GET").then_some(&b"{}"[..]);
+        let send = |below: &str| {
+            let path = other.path(operation, below);
+            own.raw(&serve, operation.method.as_str(), &path, "application/json", body)
+        };
+        check(&send(&own.id), &what);
+        if operation.path.contains(":account") {
+            let answer = send(&other.id);
+            check(&answer, &what);
+            assert_eq!(answer.status, 403, "{what}: {}", answer.text());
+        }
+    }
+    for (then, now) in before.iter().zip(other.state(&serve)) {
+        assert_eq!(*then, now);
+    }
 }
 
 #[test]
