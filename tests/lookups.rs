@@ -121,10 +121,10 @@ fn many_objects_are_deleted_at_once_and_counted() {
     let gone = serve.call("DELETE", objects, Some(&json!(["a/1", "none"]))).json();
     assert_eq!(gone["result"], json!([{ "key": "a/1" }, { "key": "none" }]));
     for wrong in [json!([1]), json!({}), json!("a/2")] {
-        assert_eq!(refused(&serve, "DELETE", objects, Some(&wrong)), 10005, "{wrong}");
+        assert_eq!(refused(&serve, "DELETE", objects, Some(&wrong)), 10040, "{wrong}");
     }
-    assert_eq!(refused(&serve, "DELETE", objects, None), 10005, "nothing named is not everything");
-    assert_eq!(refused(&serve, "DELETE", &format!("{objects}?prefix=b"), Some(&json!(["c"]))), 10005);
+    assert_eq!(refused(&serve, "DELETE", objects, None), 10040, "nothing named is not everything");
+    assert_eq!(refused(&serve, "DELETE", &format!("{objects}?prefix=b"), Some(&json!(["c"]))), 10040);
     assert_eq!(keys(), ["a/2", "b/1", "b/2", "c"]);
     let job = serve.call("DELETE", &format!("{objects}?prefix=b/"), None).json()["result"].clone();
     let expected = json!({ "prefix": "b/", "deletedObjects": 2, "isBucketClear": false });

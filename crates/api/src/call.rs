@@ -114,7 +114,7 @@ impl Call {
     /// the description says; a refusal has the `code`.
     pub async fn document(&mut self, limit: usize, code: u32) -> Result<Json, ApiError> {
         let bytes = self.bytes(limit).await?;
-        let unparsed = |why: &str| ApiError::bad(code, format!("Could not parse the request body: {why}"));
+        let unparsed = |why: &str| malformed(code, why);
         let document = serde_json::from_slice(&bytes).map_err(|error| unparsed(&error.to_string()))?;
         let about = (self.operation.about)();
         let wrong = about.json_body().and_then(|schema| fault(schema, &document));
@@ -127,14 +127,13 @@ impl Call {
 
     /// The body as what JSON says.
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
-        self.json_within(MAX_JSON, 10026).await
+        self.json_within(MAX_JSON, malformed_code(self.operation.path)).await
     }
 
     /// The same with another limit and code.
     pub async fn json_within<T: DeserializeOwned>(&mut self, limit: usize, code: u32) -> Result<T, ApiError> {
         let document = self.document(limit, code).await?;
-        serde_json::from_value(document)
-            .map_err(|error| ApiError::bad(code, format!("Could not parse the request body: {error}")))
+        serde_json::from_value(document).map_err(|error| malformed(code, &error.to_string()))
     }
 
     /// The body as JSON that need not be there: null.
@@ -144,7 +143,7 @@ impl Call {
             return Ok(Json::Null);
         }
         self.body = skep_wire::full(bytes).into();
-        self.document(MAX_JSON, 10026).await
+        self.document(MAX_JSON, malformed_code(self.operation.path)).await
     }
 
     /// Who makes what this request makes.
@@ -164,6 +163,40 @@ impl Call {
     }
 }
 
+/// What R2 says of a body that it cannot read, also where the JSON is sound and a value is not
+/// (wrangler's tests have it for a wrong storage class).
+pub(crate) const R2_MALFORMED: u32 = 10040;
+
+/// The code for a body that cannot be read: some products have their own.
+fn malformed_code(path: &str) -> u32 {
+    match path.strip_prefix("/accounts/:account/").and_then(|rest| rest.split('/').next()) {
+        Some("r2") => R2_MALFORMED,
+        Some("d1") => 7400,
+        _ => 10026,
+    }
+}
+
+pub(crate) fn malformed(code: u32, why: &str) -> ApiError {
+    match code {
+        R2_MALFORMED => ApiError::bad(code, format!("The JSON you provided was not well formed. ({why})")),
+        _ => ApiError::bad(code, format!("Could not parse the request body: {why}")),
+    }
+}
+
 pub(crate) fn script_of(catalog: &Catalog, name: &str) -> Result<Script, ApiError> {
     catalog.script(name)?.ok_or_else(no_script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_cannot_be_read_has_the_code_of_its_product() {
+        let code = |path: &str| malformed_code(path);
+        assert_eq!(code("/accounts/:account/r2/buckets"), 10040);
+        assert_eq!(code("/accounts/:account/d1/database"), 7400);
+        assert_eq!(code("/accounts/:account/queues"), 10026);
+        assert_eq!(code("/zones/:zone/workers/routes"), 10026);
+    }
 }

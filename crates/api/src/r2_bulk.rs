@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 use skep_catalog::Kind;
 use skep_r2::{ListOptions, MAX_DELETE_KEYS, StorageClass, Usage};
 
-use crate::call::Call;
+use crate::call::{Call, R2_MALFORMED, malformed};
 use crate::r2::{bucket, check_jurisdiction, r2_error, row};
 use crate::reply::{Answer, ApiError, ok, time};
 
@@ -15,16 +15,18 @@ pub(crate) async fn delete(mut call: Call) -> Answer {
     match (call.any_json().await?, prefix) {
         (Json::Null, Some(prefix)) => delete_prefix(&call, prefix).await,
         (Json::Array(keys), None) => delete_listed(&call, keys).await,
-        (Json::Null, None) => {
-            Err(ApiError::bad(10005, "Name the objects: a JSON list of keys in the body, or a prefix."))
-        }
-        _ => Err(ApiError::bad(10005, "The body is a JSON list of keys, and comes without a prefix.")),
+        (Json::Null, None) => Err(unfit("name the objects: a JSON list of keys, or a prefix in the address")),
+        _ => Err(unfit("it is a list of keys, and comes without a prefix in the address")),
     }
+}
+
+fn unfit(why: &str) -> ApiError {
+    malformed(R2_MALFORMED, why)
 }
 
 async fn delete_listed(call: &Call, keys: Vec<Json>) -> Answer {
     let keys: Option<Vec<String>> = keys.iter().map(|key| key.as_str().map(str::to_owned)).collect();
-    let keys = keys.ok_or_else(|| ApiError::bad(10005, "A key is a text."))?;
+    let keys = keys.ok_or_else(|| unfit("a key is a text"))?;
     bucket(call)?.delete(keys.clone()).await.map_err(r2_error)?;
     ok(keys.iter().map(|key| json!({ "key": key })).collect())
 }
