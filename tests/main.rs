@@ -39,6 +39,7 @@ mod schemathesis;
 mod sdk;
 mod serve;
 mod several;
+mod subrequests;
 mod templates;
 mod tls;
 mod tokens;

@@ -20,6 +20,8 @@ pub struct Limits {
     pub memory: u64,
     /// CPU time without giving others their turn.
     pub cpu: Duration,
+    /// Requests to others that an invocation may make.
+    pub subrequests: u32,
 }
 
 impl Limits {
@@ -224,7 +226,7 @@ impl Watch {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { memory: 128 << 20, cpu: Duration::from_secs(1) };
+    const LIMITS: Limits = Limits { memory: 128 << 20, cpu: Duration::from_secs(1), subrequests: 50 };
 
     fn sample(ms: u64) -> Sample {
         Sample { cpu: Duration::from_millis(ms), memory: 20 << 20, inside: Inside::default() }
@@ -308,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_request_with_less_time_lowers_the_limit_while_it_is_there() {
-        let limits = Limits { memory: 128 << 20, cpu: Duration::from_secs(30) };
+        let limits = Limits { cpu: Duration::from_secs(30), ..LIMITS };
         let mut watch = Watch::new(limits);
         let inside = Inside { one: Some(1), cap: Some(Duration::from_millis(100)) };
         assert_eq!(watch.note(Sample { inside, ..sample(0) }), Verdict::Fine);

@@ -195,7 +195,7 @@ fn worker() -> Json {
 fn limits() -> Json {
     object([
         opt("cpu_ms", whole(1, crate::limits::MOST_CPU_MS)),
-        opt("subrequests", whole(1, u64::from(u32::MAX))),
+        opt("subrequests", whole(1, crate::limits::MOST_SUBREQUESTS)),
     ])
 }
 

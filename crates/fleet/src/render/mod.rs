@@ -32,8 +32,9 @@ pub(crate) const BINDINGS_SOCKET: &str = "bindings";
 
 /// Shims carry their own date: their behaviour is ours, not the application's.
 const SHIM_DATE: &str = "2026-11-01";
-/// Shows a script `node:async_hooks`, which marks its requests to the outside.
+/// Shows a script `node:async_hooks`, which marks its requests to the outside and says which invocation they are of.
 const ALS_FLAG: &str = "nodejs_als";
+const NO_ALS_FLAG: &str = "no_nodejs_als";
 const RPC_HOST: &str = "skep";
 
 const ENTRY: &str = include_str!("../../../../shims/entry.js");
@@ -124,13 +125,15 @@ impl Render<'_> {
         worker.push(("compatibilityDate", text(&self.spec.compatibility_date)));
         let spec = self.spec;
         let mut flags: Vec<&str> = spec.compatibility_flags.iter().map(String::as_str).collect();
-        if spec.outbound.is_some() && !flags.contains(&ALS_FLAG) {
+        if (spec.outbound.is_some() || spec.limits.is_some()) && !flags.contains(&ALS_FLAG) {
+            flags.retain(|flag| *flag != NO_ALS_FLAG);
             flags.push(ALS_FLAG);
         }
         if !flags.is_empty() {
             worker.push(("compatibilityFlags", list(flags.into_iter().map(text))));
         }
-        let bindings: Vec<Value> = spec.bindings.iter().map(|(name, b)| self.binding(name, b)).collect();
+        let mut bindings: Vec<Value> = spec.bindings.iter().map(|(name, b)| self.binding(name, b)).collect();
+        bindings.extend(self.fetcher());
         worker.push(("bindings", Value::List(bindings)));
         let outbound = spec.outbound.as_deref().map_or_else(|| "internet".to_owned(), external_name);
         worker.push(("globalOutbound", text(outbound)));
@@ -174,7 +177,8 @@ impl Render<'_> {
             Code::Modules(modules) => {
                 let main = modules.first().map_or("", |m| &m.name);
                 let entry = ENTRY.replace("\"skep:app\"", &js_string(&format!("./{main}")));
-                let (entry, shims) = self.dispatched(entry);
+                let (entry, mut shims) = self.dispatched(entry);
+                shims.extend(self.counted());
                 self.files.push(("entry.js".into(), entry.into()));
                 let entry =
                     fields([("name", text("skep-entry.js")), ("esModule", Value::Embed("entry.js".into()))]);

@@ -10,6 +10,7 @@ use crate::spec::{Binding, Code, DurableClass, Exposed};
 
 const EVENTS: &str = include_str!("../../../../shims/events.js");
 const DISPATCHED: &str = include_str!("../../../../shims/dispatched.js");
+const LIMITS: &str = include_str!("../../../../shims/limits.js");
 const FRONT: &str = include_str!("../../../../shims/front.js");
 const OBJECTS: &str = include_str!("../../../../shims/objects.js");
 const OUTBOUND: &str = include_str!("../../../../shims/outbound.js");
@@ -62,22 +63,26 @@ impl Render<'_> {
 
     /// The main module of a script that a dispatcher calls, and what it imports.
     pub(super) fn dispatched(&mut self, entry: String) -> (String, Vec<Value>) {
-        if !self.spec.dispatched {
-            return (entry, Vec::new());
-        }
-        let (first, last) = match self.spec.outbound {
-            Some(_) => (
-                "import { carry } from \"skep-outbound.js\";\n",
-                "import { called, dispatched } from \"skep-dispatched.js\";\n\
-                 export const skepDispatched = dispatched(call, report, carry);\n\
-                 export const skepCalled = typeof main === \"function\" ? called(main, carry) : main ?? {};\n",
-            ),
-            None => (
-                "",
-                "import { dispatched } from \"skep-dispatched.js\";\n\
-                 export const skepDispatched = dispatched(call, report, (_, then) => then());\n",
-            ),
+        // What is imported first is evaluated first: all of ours before the application.
+        let (counts, handled) = match self.spec.limits {
+            Some(_) => ("import { handled, within } from \"skep-limits.js\";\n", "handled(app);\n"),
+            None => ("", ""),
         };
+        if !self.spec.dispatched {
+            return (format!("{counts}{entry}\n{handled}"), Vec::new());
+        }
+        let marks = match self.spec.outbound {
+            Some(_) => "import { carry } from \"skep-outbound.js\";\n",
+            None => "const carry = (_, then) => then();\n",
+        };
+        let uncounted = match self.spec.limits {
+            Some(_) => "",
+            None => "const within = (_, __, then) => then();\n",
+        };
+        let last = "import { called, dispatched } from \"skep-dispatched.js\";\n\
+             export const skepDispatched = dispatched(call, report, carry, within);\n\
+             export const skepCalled = typeof main === \"function\" ? called(main, carry, within) : main ?? {};\n";
+        let (first, last) = (format!("{counts}{marks}"), format!("{handled}{uncounted}{last}"));
         let mut shims = vec![("skep-dispatched.js", "dispatched.js", DISPATCHED)];
         if self.spec.outbound.is_some() {
             shims.push(("skep-outbound.js", "outbound.js", OUTBOUND));
@@ -87,6 +92,25 @@ impl Render<'_> {
             fields([("name", text(name)), ("esModule", Value::Embed(file.into()))])
         });
         (format!("{first}{entry}\n{last}"), modules.collect())
+    }
+
+    /// The module that counts what an invocation asks of others.
+    pub(super) fn counted(&mut self) -> Option<Value> {
+        let limit = format!("const LIMIT = {};", self.spec.limits?.subrequests);
+        let time = format!("const TIME = {};", if self.spec.is_exclusive() { 1_000 } else { 10_000 });
+        let counts = LIMITS.replace("const LIMIT = 0;", &limit).replace("const TIME = 1;", &time);
+        self.files.push(("limits.js".into(), counts.into()));
+        Some(fields([("name", text("skep-limits.js")), ("esModule", Value::Embed("limits.js".into()))]))
+    }
+
+    /// The binding by which that module finds the class of all fetchers; it takes it away before the application is there.
+    pub(super) fn fetcher(&self) -> Option<Value> {
+        let flags = &self.spec.compatibility_flags;
+        let reachable =
+            self.spec.limits.is_some() && !flags.iter().any(|flag| flag == "disallow_importable_env");
+        let modules = matches!(self.spec.code, Code::Modules(_));
+        (reachable && modules)
+            .then(|| fields([("name", text("__skep_fetcher")), ("service", text("internet"))]))
     }
 
     /// The worker through which a dispatcher calls methods of its namespace's scripts.

@@ -16,6 +16,8 @@ use skep_wire::{BINDING_HEADER, BoxFuture, Request, Response, Service, full, rep
 
 use super::runner::Runner;
 
+/// To a script of a namespace: how many requests to others the call may make.
+const SUBREQUESTS: HeaderName = HeaderName::from_static("x-skep-subrequests");
 /// Which script is meant, from the dispatcher's binding; percent-encoded JSON.
 const WANTED: HeaderName = HeaderName::from_static("x-skep-dispatch");
 /// What was thrown, to the dispatcher's binding; percent-encoded JSON.
@@ -67,6 +69,9 @@ struct CallLimits {
     /// Milliseconds.
     #[serde(rename = "cpuMs")]
     cpu_ms: Option<f64>,
+    /// Requests to others.
+    #[serde(rename = "subRequests")]
+    subrequests: Option<f64>,
 }
 
 impl CallLimits {
@@ -74,6 +79,12 @@ impl CallLimits {
         // 0 and what is no number mean no limit of this call's own.
         let cpu = self.cpu_ms.filter(|ms| *ms > 0.0 && *ms < 1e9)?;
         Some(CpuCap(Duration::from_secs_f64(cpu / 1000.0)))
+    }
+
+    fn subrequests(&self) -> Option<u32> {
+        let most = self.subrequests.filter(|most| (0.0..=f64::from(u32::MAX)).contains(most))?;
+        // Within bounds, and what is behind the point does not matter.
+        Some(most as u32)
     }
 }
 
@@ -108,11 +119,13 @@ impl Dispatch {
         let share = live.shares.first().ok_or_else(not_found)?;
         let token = self.token(&runner, &script, wanted.outbound.unwrap_or_default())?;
         let site = runner.site(share);
-        let cap = wanted.limits.and_then(|limits| limits.cpu());
+        let cap = wanted.limits.as_ref().and_then(CallLimits::cpu);
+        let subrequests = wanted.limits.as_ref().and_then(CallLimits::subrequests);
         if wanted.rpc {
             let worker = site.worker.ok_or_else(not_found)?;
             let caller = request.extensions_mut().remove::<CallerFolder>();
-            return way(&worker, caller, cap, token).await.map_err(|text| ("Error", text));
+            let said = Props { outbound: token, subrequests };
+            return way(&worker, caller, cap, said).await.map_err(|text| ("Error", text));
         }
         let headers = request.headers_mut();
         headers.remove(BINDING_HEADER);
@@ -121,6 +134,8 @@ impl Dispatch {
         }
         headers.remove(&OUTBOUND);
         headers.extend(token.map(|token| (OUTBOUND, token)));
+        headers.remove(&SUBREQUESTS);
+        headers.extend(subrequests.map(|most| (SUBREQUESTS, most.into())));
         if let Some(cap) = cap {
             request.extensions_mut().insert(cap);
         }
@@ -151,19 +166,31 @@ impl Dispatch {
     }
 }
 
+/// What a called method's requests to the outside carry, and how many it may make.
+struct Props {
+    outbound: Option<HeaderValue>,
+    subrequests: Option<u32>,
+}
+
 /// A way for the dispatcher's cell to call methods of a script: a socket, and what of the script to call.
 async fn way(
     worker: &Worker,
     caller: Option<CallerFolder>,
     cap: Option<CpuCap>,
-    token: Option<HeaderValue>,
+    said: Props,
 ) -> Result<Response, String> {
     let caller = caller.ok_or("the caller is not known")?;
     let socket = worker.passage(&caller, cap.map(|CpuCap(cpu)| cpu)).await.map_err(|e| e.to_string())?;
     let mut way = json!({ "address": format!("unix:{}", socket.display()) });
-    if let Some(token) = token {
+    if said.outbound.is_some() || said.subrequests.is_some() {
         way["entrypoint"] = "skepCalled".into();
-        way["props"] = json!({ "outbound": token.to_str().map_err(|e| e.to_string())? });
+        way["props"] = json!({});
+        if let Some(token) = said.outbound {
+            way["props"]["outbound"] = token.to_str().map_err(|e| e.to_string())?.into();
+        }
+        if let Some(most) = said.subrequests {
+            way["props"]["subrequests"] = most.into();
+        }
     }
     Ok(reply(StatusCode::OK, full(way.to_string())))
 }

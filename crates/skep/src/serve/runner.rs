@@ -25,7 +25,7 @@ use super::links::links_of;
 use super::metrics::{EventKind, Meters};
 use super::tails::Tails;
 use super::tenant::Tenant;
-use super::version::{bundle_of, config_of, cpu_of, open_assets};
+use super::version::{bundle_of, config_of, cpu_of, open_assets, subrequests_of};
 use crate::events::{CronTrigger, Note, QueueConsumer};
 use crate::stand_ins::Running;
 use crate::wiring::{Identity, wire};
@@ -448,7 +448,11 @@ impl Runner {
             spec.next_alarm = Some(Arc::new(move || next_alarm(&objects, &keys)));
         }
         spec.egress.clone_from(&self.around.egress);
-        spec.limits = Some(Limits { memory: self.around.cell_memory, cpu: cpu_of(content) });
+        spec.limits = Some(Limits {
+            memory: self.around.cell_memory,
+            cpu: cpu_of(content),
+            subrequests: subrequests_of(content),
+        });
         if version.is_some() {
             spec.usage = self.around.meters.of(&self.tenant.id, script).usage.clone();
         }

@@ -94,7 +94,7 @@ impl Tails {
 /// Names in `shims/entry.js` and of it.
 const OUR_ENTRYPOINT: &str = "skepEdge";
 const OUR_REPORT: &str = "\u{1}skep-exception:";
-const OUR_MODULE: &str = "skep-entry.js";
+const OUR_MODULES: [&str; 4] = ["skep-entry.js", "skep-limits.js", "skep-dispatched.js", "skep-outbound.js"];
 
 struct Sink {
     tails: Arc<Tails>,
@@ -155,7 +155,8 @@ fn tidy(event: &mut Json) {
     let exceptions = event.get_mut("exceptions").and_then(Json::as_array_mut);
     for exception in exceptions.into_iter().flatten() {
         if let Some(stack) = exception["stack"].as_str() {
-            let own: Vec<&str> = stack.lines().filter(|line| !line.contains(OUR_MODULE)).collect();
+            let ours = |line: &str| OUR_MODULES.iter().any(|module| line.contains(module));
+            let own: Vec<&str> = stack.lines().filter(|line| !ours(line)).collect();
             exception["stack"] = own.join("\n").into();
         }
     }
@@ -169,7 +170,7 @@ mod tests {
     fn what_is_ours_is_taken_out() {
         let mut event = json!({
             "entrypoint": "skepEdge", "logs": [{ "message": ["mine"] }, { "message": ["\u{1}skep-exception:{}"] }],
-            "exceptions": [{ "stack": "    at fetch (a.js:1:2)\n    at call (skep-entry.js:3:4)" }],
+            "exceptions": [{ "stack": "    at fetch (a.js:1:2)\n    at call (skep-entry.js:3:4)\n    at invoke (skep-limits.js:3:4)" }],
         });
         tidy(&mut event);
         let tidied = json!({

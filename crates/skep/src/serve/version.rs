@@ -185,6 +185,18 @@ pub fn cpu_of(content: &Content) -> Duration {
     asked.map_or(CPU_DEFAULT, Duration::from_millis).min(CPU_MOST)
 }
 
+/// Cloudflare's default, and the most that it lets a script ask for.
+/// <https://developers.cloudflare.com/workers/platform/limits/#subrequests>
+const SUBREQUESTS_DEFAULT: u32 = 10_000;
+const SUBREQUESTS_MOST: u32 = 10_000_000;
+
+/// The requests to others that an invocation may make.
+pub fn subrequests_of(content: &Content) -> u32 {
+    let asked = content.limits.as_ref().and_then(|limits| limits["subrequests"].as_u64());
+    let asked = asked.map_or(SUBREQUESTS_DEFAULT, |most| u32::try_from(most).unwrap_or(u32::MAX));
+    asked.min(SUBREQUESTS_MOST)
+}
+
 #[derive(Deserialize)]
 struct File {
     hash: String,

@@ -1,0 +1,207 @@
+// Counts what an application asks of others: `limits.subrequests`, for each invocation.
+// https://developers.cloudflare.com/workers/platform/limits/#subrequests
+//
+// Evaluated before the application, so that nothing is left that it could call without being counted: functions are
+// replaced where they are, on the prototypes, and what is used here is held by name, whatever the application puts in
+// its place. Which invocation a call belongs to is known by the asynchronous context. An application can step out of
+// that, or pretend that an invocation begins: what is not of an invocation that the engine began has a bound in time.
+//
+// `0` and `1` are replaced by the script's own limit and by the length of that time.
+
+import { AsyncLocalStorage } from "node:async_hooks";
+import { DurableObject, WorkerEntrypoint, WorkflowEntrypoint, env } from "cloudflare:workers";
+
+const LIMIT = 0;
+/** In so many milliseconds, what is of no invocation may use `AROUND`: what objects do, and what is called back. */
+const TIME = 1;
+const AROUND = 10_000;
+const SEE = "To configure this limit, refer to https://developers.cloudflare.com/workers/wrangler/configuration/#limits";
+const OUTSIDE = `Too many subrequests by single Worker invocation. ${SEE}`;
+const OWN = `Too many API requests by single Worker invocation. ${SEE}`;
+const HANDLERS = ["fetch", "queue", "scheduled", "tail", "tailStream", "trace", "email"];
+/** The name of the binding by which the class of all fetchers is found; the application does not see it. */
+const FETCHER = "__skep_fetcher";
+
+/**
+ * What an invocation may still use, and the engine's context of it; whether that is genuine is found out when it matters.
+ * @typedef {{ left: number, ctx: any, genuine: boolean | undefined }} Scope
+ */
+
+const { apply, construct, defineProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
+const { now } = Date;
+const { then } = Promise.prototype;
+const { toString } = Function.prototype;
+const [PlainError, PlainPromise] = [Error, Promise];
+const refuse = Promise.reject.bind(Promise);
+/** @type {AsyncLocalStorage<Scope>} */
+const storage = new AsyncLocalStorage();
+const current = storage.getStore.bind(storage);
+const run = storage.run.bind(storage);
+/** Contexts whose one invocation has used something. @type {WeakSet<object>} */
+const contexts = new WeakSet();
+const known = contexts.has.bind(contexts);
+const remember = contexts.add.bind(contexts);
+
+/** How many invocations have begun and not yet come to their first pause: those within each other. */
+let depth = 0;
+/** What is left for what is of no invocation, and since when. */
+let [around, since] = [AROUND, 0];
+
+/** Counts one. @param {string} message */
+const take = (message) => {
+  const scope = current();
+  if (scope !== undefined) {
+    if (scope.left <= 0) throw new PlainError(message);
+    scope.left -= 1;
+    if ((scope.genuine ??= isGenuine(scope.ctx))) return;
+  }
+  const time = now();
+  if (time - since >= TIME) [around, since] = [AROUND, time];
+  if (around <= 0) throw new PlainError(message);
+  around -= 1;
+};
+
+/** The class of such contexts. @type {object | undefined} */
+let genuine;
+/** @type {any} */
+let waitUntil;
+
+/** Whether the engine made this context, and it has not been here. @param {any} ctx */
+const isGenuine = (ctx) => {
+  try {
+    if (genuine === undefined) {
+      const own = getPrototypeOf(ctx);
+      const method = getOwnPropertyDescriptor(own, "waitUntil")?.value;
+      if (apply(toString, method, []) !== "function waitUntil() { [native code] }") return false;
+      [genuine, waitUntil] = [own, method];
+    }
+    if (getPrototypeOf(ctx) !== genuine || known(ctx)) return false;
+    // Throws for what only looks like one.
+    apply(waitUntil, ctx, [undefined]);
+    remember(ctx);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+/**
+ * Calls `method` as an invocation that may use `limit`, unless it is called by one.
+ * @param {any} ctx @param {number} limit @param {Function} method @param {any} self @param {any[]} args
+ */
+const invoke = (ctx, limit, method, self, args) => {
+  if (depth > 0 || current() !== undefined) return apply(method, self, args);
+  depth += 1;
+  try {
+    return run({ left: limit, ctx, genuine: undefined }, apply, method, self, args);
+  } finally {
+    depth -= 1;
+  }
+};
+
+/** Puts `make(value)` in the place of a method. @param {any} object @param {PropertyKey} name @param {(value: any) => any} make */
+const replace = (object, name, make) => {
+  const property = object && getOwnPropertyDescriptor(object, name);
+  if (typeof property?.value !== "function" || !property.configurable) return;
+  const value = make(property.value);
+  defineProperty(value, "name", { value: property.value.name, configurable: true });
+  defineProperty(object, name, { ...property, value });
+};
+
+/** A method that returns a promise, counted. @param {string} message @param {boolean} [follows] whether it follows redirects */
+const counted = (message, follows) => (/** @type {Function} */ plain) =>
+  function (/** @type {any[]} */ ...args) {
+    try {
+      take(message);
+    } catch (error) {
+      return refuse(error);
+    }
+    const result = apply(plain, /** @type {any} */ (this), args);
+    return follows && result instanceof PlainPromise ? apply(then, result, [redirected]) : result;
+  };
+
+/** A redirect that was followed is a subrequest of its own. @param {Response} response */
+const redirected = (response) => {
+  if (response.redirected) {
+    try {
+      take(OUTSIDE);
+    } catch {}
+  }
+  return response;
+};
+
+/** @param {any} constructor */
+const countedClass = (constructor) => {
+  const counting = new Proxy(constructor, {
+    construct(target, args, newTarget) {
+      take(OUTSIDE);
+      return construct(target, args, newTarget);
+    },
+  });
+  defineProperty(constructor.prototype, "constructor", { value: counting, writable: true, configurable: true });
+  return counting;
+};
+
+const scope = getPrototypeOf(globalThis);
+replace(scope, "fetch", counted(OUTSIDE, true));
+replace(scope, "WebSocket", countedClass);
+replace(scope, "EventSource", countedClass);
+replace(Navigator.prototype, "sendBeacon", (plain) => function (/** @type {any[]} */ ...args) {
+  take(OUTSIDE);
+  return apply(plain, /** @type {any} */ (this), args);
+});
+for (const name of ["match", "put", "delete"]) replace(Cache.prototype, name, counted(OUTSIDE));
+
+/** By the name of a binding's class, what of it asks others. @type {Record<string, string[]>} */
+const METHODS = {
+  __proto__: /** @type {any} */ (null),
+  Fetcher: ["fetch"],
+  KvNamespace: ["get", "getWithMetadata", "list", "put", "delete", "deleteBulk"],
+  R2Bucket: ["head", "get", "put", "delete", "list", "createMultipartUpload"],
+  WorkerQueue: ["send", "sendBatch", "metrics"],
+};
+const bindings = /** @type {Record<PropertyKey, any>} */ (env);
+const done = new Set();
+for (const name of ownKeys(bindings)) {
+  for (let object = getPrototypeOf(Object(bindings[name])); object && !done.has(object); object = getPrototypeOf(object)) {
+    done.add(object);
+    for (const method of METHODS[object.constructor.name] ?? []) replace(object, method, counted(OWN));
+  }
+}
+delete bindings[FETCHER];
+
+const BASES = [WorkerEntrypoint, DurableObject, WorkflowEntrypoint].map((base) => base.prototype);
+
+/** Makes each call of a class's methods an invocation. @param {any} prototype */
+const methods = (prototype) => {
+  const plain = !BASES.some((base) => base.isPrototypeOf(prototype));
+  for (; prototype && prototype !== Object.prototype && !BASES.includes(prototype); prototype = getPrototypeOf(prototype)) {
+    for (const name of plain ? HANDLERS : ownKeys(prototype)) {
+      if (name === "constructor") continue;
+      replace(prototype, name, (method) => function (/** @type {any[]} */ ...args) {
+        const self = /** @type {any} */ (this);
+        return invoke(plain ? args[2] : self.ctx, LIMIT, method, self, args);
+      });
+    }
+  }
+};
+
+/** Makes each event that an export of the application handles an invocation. @param {Record<string, any>} app */
+export const handled = (app) => {
+  for (const value of Object.values(app)) {
+    if (typeof value === "function") methods(value.prototype);
+    else if (typeof value === "object" && value !== null) {
+      for (const name of HANDLERS) {
+        replace(value, name, (handler) => function (/** @type {any[]} */ ...args) {
+          return invoke(args[2], LIMIT, handler, this, args);
+        });
+      }
+    }
+  }
+};
+
+/**
+ * Calls `then` as an invocation that may use `limit` and no more than the script's own.
+ * @param {any} ctx @param {number} limit @param {() => any} then
+ */
+export const within = (ctx, limit, then) => invoke(ctx, Math.min(limit, LIMIT), then, undefined, []);
