@@ -19,6 +19,7 @@ mod disk_full;
 mod dispatch;
 mod edge;
 mod errors;
+mod exports;
 mod frames;
 mod hive;
 mod hostile;

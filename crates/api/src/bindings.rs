@@ -6,7 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value as Json, json};
 use skep_catalog::{Catalog, Kind, Namespace, Sealer, Version};
 
+use crate::exports::Exports;
 use crate::reply::ApiError;
+
+/// Cloudflare's code for a binding to a class that is declared, and whose namespace is not there yet.
+const UNPROVISIONED: u32 = 100_406;
 
 /// Types that hold a value which is never shown again.
 const SECRET_TYPES: [&str; 2] = ["secret_text", "secret_key"];
@@ -21,6 +25,8 @@ pub(crate) struct Resolver<'a> {
     pub previous: Option<&'a Version>,
     /// The Durable Object namespaces that the script will have.
     pub namespaces: &'a BTreeMap<String, Namespace>,
+    /// What the version declares of its classes; what it makes there comes with its deployment.
+    pub exports: Option<&'a Exports>,
 }
 
 /// The place that a secret is sealed for.
@@ -79,6 +85,7 @@ impl Resolver<'_> {
                 status: http::StatusCode::BAD_REQUEST,
                 errors: not_inherited,
                 header: None,
+                meta: None,
             });
         }
         let kept = |kind: &str| match keep {
@@ -232,6 +239,15 @@ impl Resolver<'_> {
             }
         };
         let Some(namespace) = namespace else {
+            if other.is_none() && self.exports.is_some_and(|exports| exports.has_live(class)) {
+                return Err(ApiError::bad(
+                    UNPROVISIONED,
+                    format!(
+                        "Cannot create binding for class '{class}': its namespace is made when a version that declares \
+                         it in `exports` is deployed."
+                    ),
+                ));
+            }
             return Err(ApiError::bad(
                 10061,
                 format!(

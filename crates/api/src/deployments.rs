@@ -7,7 +7,7 @@ use skep_catalog::Deployment;
 
 use crate::call::{Call, script_of};
 use crate::reply::{Answer, ApiError, ok, time};
-use crate::upload;
+use crate::{exports, upload};
 
 /// Deployments that are listed.
 const LISTED: u64 = 100;
@@ -76,7 +76,7 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     let asked: Create = call.json().await?;
     let tenant = call.tenant()?;
     let name = call.param(0).to_owned();
-    script_of(tenant.catalog(), &name)?;
+    let script = script_of(tenant.catalog(), &name)?;
     let invalid = |text: &str| ApiError::bad(10212, text);
     if asked.strategy != "percentage" {
         return Err(invalid("The only deployment strategy is \"percentage\"."));
@@ -99,7 +99,13 @@ pub(crate) async fn create(mut call: Call) -> Answer {
         annotations: upload::annotations(&asked.annotations),
         versions: asked.versions.into_iter().map(|share| (share.version_id, share.percentage)).collect(),
     };
-    let made = tenant.catalog().deploy(&name, deployment).await?;
+    let mut versions = Vec::new();
+    for (id, _) in &deployment.versions {
+        let version = tenant.catalog().version(&script.tag, id)?;
+        versions.push(version.ok_or_else(|| crate::reply::no_version(id))?);
+    }
+    let changes = exports::of_deployment(&tenant, &name, &script.tag, &versions)?;
+    let made = tenant.catalog().deploy(&name, deployment, changes).await?;
     upload::apply(&call, &name).await?;
     ok(shown(&made))
 }

@@ -19,6 +19,7 @@ mod d1;
 mod deployments;
 mod description;
 mod dispatch;
+mod exports;
 mod flags;
 mod form;
 mod guard;

@@ -15,6 +15,8 @@ pub struct ApiError {
     pub errors: Vec<(u32, String)>,
     /// A header that says what to do instead: after how many seconds to ask again, or with which method.
     pub header: Option<(HeaderName, HeaderValue)>,
+    /// More about the first fault, for programs.
+    pub meta: Option<Box<Json>>,
 }
 
 /// What a handler comes to.
@@ -23,7 +25,7 @@ pub type Answer = Result<Response, ApiError>;
 impl ApiError {
     /// One fault.
     pub fn new(status: StatusCode, code: u32, text: impl Into<String>) -> Self {
-        Self { status, errors: vec![(code, text.into())], header: None }
+        Self { status, errors: vec![(code, text.into())], header: None, meta: None }
     }
 
     /// The caller's fault: 400.
@@ -62,10 +64,19 @@ impl ApiError {
         self
     }
 
+    /// Says more about the first fault.
+    pub(crate) fn with_meta(mut self, meta: Json) -> Self {
+        self.meta = Some(Box::new(meta));
+        self
+    }
+
     /// The envelope.
     pub fn into_response(self) -> Response {
-        let errors: Vec<Json> =
+        let mut errors: Vec<Json> =
             self.errors.iter().map(|(code, message)| json!({ "code": code, "message": message })).collect();
+        if let (Some(first), Some(meta)) = (errors.first_mut(), self.meta) {
+            first["meta"] = *meta;
+        }
         let body = json!({ "success": false, "errors": errors, "messages": [], "result": null });
         let mut response = json_reply(self.status, &body);
         response.headers_mut().extend(self.header);

@@ -9,6 +9,7 @@ use skep_catalog::{Script, Version};
 use skep_wire::{full, reply};
 
 use crate::call::{Call, script_of};
+use crate::exports;
 use crate::modules;
 use crate::platform::Tenant;
 use crate::reply::{Answer, ok, page, time};
@@ -41,6 +42,9 @@ pub(crate) fn shown(script: &Script, version: Option<&Version>) -> Json {
     });
     if let Some(tag) = content.migration_tag {
         shown["migration_tag"] = tag.into();
+    }
+    if let Some(exports) = exports::shown(content.exports.as_ref()) {
+        shown["exports"] = exports;
     }
     if let Some(placement) = content.placement {
         shown["placement_mode"] = placement["mode"].clone();
@@ -104,6 +108,9 @@ pub(crate) async fn put(mut call: Call) -> Answer {
     let published = upload::publish(&call, &tenant, &name, &upload, plan).await?;
     let mut result = shown(&published.script, Some(&published.version));
     result["deployment_id"] = published.version.id.clone().into();
+    if let Some(reconciliation) = published.reconciliation {
+        result["exports_reconciliation"] = reconciliation;
+    }
     if let Some(main) = published.version.content.modules.first() {
         result["entry_point"] = main.name.clone().into();
     }
@@ -126,6 +133,7 @@ pub(crate) async fn put_content(mut call: Call) -> Answer {
     metadata["keep_assets"] = before.assets.is_some().into();
     metadata["limits"] = before.limits.into();
     metadata["placement"] = before.placement.into();
+    metadata["exports"] = before.exports.into();
     let plan = Plan { create: false, deploy: true, whole: true };
     let published = upload::publish(&call, &tenant, &name, &upload, plan).await?;
     ok(shown(&published.script, Some(&published.version)))

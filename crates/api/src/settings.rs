@@ -11,7 +11,7 @@ use crate::call::{Call, script_of};
 use crate::platform::Tenant;
 use crate::reply::{Answer, ApiError, ok};
 use crate::secrets::kept_assets;
-use crate::upload;
+use crate::{exports, upload};
 
 fn script_settings(settings: &Settings) -> Json {
     json!({
@@ -33,6 +33,9 @@ fn shown(script: &Script, version: &Version) -> Json {
     shown["usage_model"] = content.usage_model.as_deref().unwrap_or("standard").into();
     if let Some(tag) = &content.migration_tag {
         shown["migration_tag"] = tag.clone().into();
+    }
+    if let Some(exports) = exports::shown(content.exports.as_ref()) {
+        shown["exports"] = exports;
     }
     shown
 }
@@ -74,6 +77,12 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
         crate::flags::check(&content.compatibility_flags)?;
     }
     crate::limits::check(&asked["limits"])?;
+    for key in ["migrations", "exports"] {
+        if !asked[key].is_null() {
+            let text = format!("{key} are not changed by settings: upload the script with them.");
+            return Err(ApiError::bad(10021, text));
+        }
+    }
     for (key, field) in [("limits", &mut content.limits), ("placement", &mut content.placement)] {
         if let Some(value) = asked.get(key) {
             *field = Some(value.clone()).filter(|v| !v.is_null());
@@ -85,7 +94,7 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
     }
     if content != before.content && !content.modules.is_empty() {
         let namespaces = tenant.catalog().namespaces(&name)?;
-        upload::try_out(&call, &name, &mut content, &namespaces, None).await?;
+        upload::try_out(&call, &name, &mut content, &namespaces).await?;
     }
     let asset_keys = kept_assets(&tenant, &content).await?;
     let published = tenant
@@ -133,6 +142,7 @@ fn patched_bindings(
         script,
         previous: Some(before),
         namespaces: &namespaces,
+        exports: None,
     };
     resolver.resolve(&uploaded, None)
 }

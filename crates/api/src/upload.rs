@@ -13,10 +13,11 @@ use skep_catalog::{
 
 use crate::bindings::Resolver;
 use crate::call::Call;
+use crate::exports::Exports;
 use crate::form::{Form, Part};
 use crate::platform::{Candidate, Tenant};
 use crate::reply::ApiError;
-use crate::{assets, migrations, modules};
+use crate::{assets, exports, migrations, modules};
 
 /// The kinds of modules, by MIME type.
 const MODULE_TYPES: [&str; 10] = [
@@ -163,6 +164,16 @@ fn check_module(name: &str, kind: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// What came of an upload.
+pub(crate) struct Made {
+    /// The script as it is now.
+    pub script: Script,
+    /// The new version.
+    pub version: Version,
+    /// What its `exports` changed, as the API shows it.
+    pub reconciliation: Option<Json>,
+}
+
 /// Makes a version of `name` from `upload`.
 pub(crate) async fn publish(
     call: &Call,
@@ -170,7 +181,7 @@ pub(crate) async fn publish(
     name: &str,
     upload: &Upload,
     plan: Plan,
-) -> Result<Published, ApiError> {
+) -> Result<Made, ApiError> {
     check_name(skep_catalog::split_name(name).1)?;
     let catalog = tenant.catalog();
     let script = catalog.script(name)?;
@@ -188,12 +199,39 @@ pub(crate) async fn publish(
             "Durable Object migrations cannot be uploaded with a version: deploy them first with `wrangler deploy`.",
         ));
     }
-    let namespaces = catalog.try_migrations(name, migrations.clone()).await?;
-    let (mut content, asset_keys) =
-        read_content(call, tenant, name, upload, previous.as_ref(), &namespaces).await?;
-    if !content.modules.is_empty() {
-        try_out(call, name, &mut content, &namespaces, migrations.as_ref()).await?;
+    let exports = Exports::read(&upload.metadata["exports"])?.and_then(Exports::of_objects);
+    if exports.is_some() && migrations.is_some() {
+        return Err(ApiError::bad(10021, "`exports` and `migrations` cannot be uploaded together."));
     }
+    let before = catalog.namespaces(name)?;
+    let migrations = match &exports {
+        Some(exports) if plan.deploy => {
+            let changes = exports.reconcile(tenant, name, &before, None, true)?.changes;
+            Some(MigrationSet { changes, ..MigrationSet::default() })
+        }
+        _ => migrations,
+    };
+    let namespaces = catalog.try_migrations(name, migrations.clone()).await?;
+    let resolver = Resolver {
+        catalog,
+        sealer: &call.api.sealer,
+        account: &call.token.account,
+        script: name,
+        previous: previous.as_ref(),
+        namespaces: &namespaces,
+        exports: exports.as_ref(),
+    };
+    let (mut content, asset_keys) = read_content(call, tenant, upload, &resolver).await?;
+    if !content.modules.is_empty() {
+        start_once(call, name, &mut content, &namespaces).await?;
+    }
+    let reconciliation = match &exports {
+        Some(exports) => Some(reconciliation(tenant, name, exports, &before, &content, plan.deploy)?),
+        None => {
+            check_classes(&content, &namespaces, migrations.as_ref())?;
+            None
+        }
+    };
     let published = catalog
         .publish(Publish {
             script: name.to_owned(),
@@ -212,7 +250,26 @@ pub(crate) async fn publish(
     if plan.deploy {
         apply(call, name).await?;
     }
-    Ok(published)
+    let Published { script, version } = published;
+    Ok(Made { script, version, reconciliation })
+}
+
+/// What `exports` change, now that the code has been seen. A version that takes no requests yet changes nothing.
+fn reconciliation(
+    tenant: &Arc<dyn Tenant>,
+    name: &str,
+    exports: &Exports,
+    before: &BTreeMap<String, Namespace>,
+    content: &Content,
+    deploy: bool,
+) -> Result<Json, ApiError> {
+    let code = exports::in_code(content);
+    let mut reconciled = exports.reconcile(tenant, name, before, Some(&code), true)?;
+    if !deploy {
+        reconciled.changes.clear();
+        reconciled.removable.clear();
+    }
+    Ok(exports::summary(&reconciled))
 }
 
 /// Brings what runs in line with what was just written.
@@ -224,24 +281,14 @@ pub(crate) async fn apply(call: &Call, script: &str) -> Result<(), ApiError> {
 async fn read_content(
     call: &Call,
     tenant: &Arc<dyn Tenant>,
-    name: &str,
     upload: &Upload,
-    previous: Option<&Version>,
-    namespaces: &BTreeMap<String, Namespace>,
+    resolver: &Resolver<'_>,
 ) -> Result<(Content, Vec<String>), ApiError> {
     let metadata = &upload.metadata;
     let uploaded = match &metadata["bindings"] {
         Json::Null => &[][..],
         Json::Array(bindings) => bindings.as_slice(),
         _ => return Err(ApiError::bad(10021, "bindings is not a list")),
-    };
-    let resolver = Resolver {
-        catalog: tenant.catalog(),
-        sealer: &call.api.sealer,
-        account: &call.token.account,
-        script: name,
-        previous,
-        namespaces,
     };
     let flags = upload.strings("compatibility_flags")?.unwrap_or_default();
     crate::flags::check(&flags)?;
@@ -260,7 +307,8 @@ async fn read_content(
         modules::keep(tenant, &key, part.bytes.clone(), None, call.now_ms()).await?;
         modules.push(Module { name: module, content_type, key, size: part.bytes.len() as u64 });
     }
-    let (assets, asset_keys) = assets::of_upload(call, tenant, name, metadata, previous).await?;
+    let (assets, asset_keys) =
+        assets::of_upload(call, tenant, resolver.script, metadata, resolver.previous).await?;
     if modules.is_empty() && assets.is_none() {
         return Err(no_entry());
     }
@@ -276,11 +324,29 @@ async fn read_content(
         placement: present("placement"),
         usage_model: text("usage_model"),
         assets: assets.map(|(manifest, config)| AssetsRef { manifest, config }),
+        exports: present("exports"),
         containers: present("containers"),
         etag: hex::encode(hash.finalize()),
         ..Content::default()
     };
     Ok((content, asset_keys))
+}
+
+/// Starts it once and notes what it was seen to export.
+async fn start_once(
+    call: &Call,
+    name: &str,
+    content: &mut Content,
+    namespaces: &BTreeMap<String, Namespace>,
+) -> Result<(), ApiError> {
+    let candidate =
+        Candidate { script: name.to_owned(), content: content.clone(), namespaces: namespaces.clone() };
+    let tried = call.api.platform.try_out(&call.token.account, &candidate).await;
+    let examined = tried.map_err(|text| ApiError::bad(10021, text))?;
+    content.handlers = examined.handlers;
+    content.named_handlers = examined.named;
+    content.startup_time_ms = examined.startup_time_ms;
+    Ok(())
 }
 
 /// Starts it once and checks what the Durable Object namespaces ask of its exports.
@@ -289,14 +355,19 @@ pub(crate) async fn try_out(
     name: &str,
     content: &mut Content,
     namespaces: &BTreeMap<String, Namespace>,
+) -> Result<(), ApiError> {
+    start_once(call, name, content, namespaces).await?;
+    check_classes(content, namespaces, None)
+}
+
+/// Every namespace needs its class.
+fn check_classes(
+    content: &Content,
+    namespaces: &BTreeMap<String, Namespace>,
     migrations: Option<&MigrationSet>,
 ) -> Result<(), ApiError> {
-    let candidate =
-        Candidate { script: name.to_owned(), content: content.clone(), namespaces: namespaces.clone() };
-    let tried = call.api.platform.try_out(&call.token.account, &candidate).await;
-    let examined = tried.map_err(|text| ApiError::bad(10021, text))?;
-    if !content.service_worker {
-        let exported = |class: &str| examined.named.iter().any(|named| named.name == class);
+    if !content.modules.is_empty() && !content.service_worker {
+        let exported = |class: &str| content.named_handlers.iter().any(|named| named.name == class);
         if let Some(class) = namespaces.keys().find(|class| !exported(class)) {
             let is_new = migrations.is_some_and(|set| {
                 set.changes
@@ -322,9 +393,6 @@ pub(crate) async fn try_out(
             });
         }
     }
-    content.handlers = examined.handlers;
-    content.named_handlers = examined.named;
-    content.startup_time_ms = examined.startup_time_ms;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use skep_catalog::Version;
 
 use crate::bindings;
 use crate::call::{Call, script_of};
+use crate::exports;
 use crate::reply::{Answer, no_version, ok, page_info, time, with_info};
 use crate::upload::{self, Plan, Upload};
 
@@ -23,6 +24,9 @@ pub(crate) fn shown(version: &Version) -> Json {
     });
     if let Some(tag) = &content.migration_tag {
         runtime["migration_tag"] = tag.clone().into();
+    }
+    if let Some(exports) = exports::shown(content.exports.as_ref()) {
+        runtime["exports"] = exports;
     }
     json!({
         "id": version.id,
@@ -75,6 +79,10 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     let tenant = call.tenant()?;
     let name = call.param(0).to_owned();
     let plan = Plan { create: false, deploy: false, whole: false };
-    let published = upload::publish(&call, &tenant, &name, &upload, plan).await?;
-    ok(shown(&published.version))
+    let made = upload::publish(&call, &tenant, &name, &upload, plan).await?;
+    let mut result = shown(&made.version);
+    if let Some(reconciliation) = made.reconciliation {
+        result["exports_reconciliation"] = reconciliation;
+    }
+    ok(result)
 }

@@ -9,6 +9,7 @@
 //! Entry points: [`Catalog`], [`Registry`].
 
 mod content;
+mod exports;
 mod migrations;
 mod publish;
 mod registry;
@@ -24,6 +25,7 @@ use rusqlite::{Connection, Transaction};
 use skep_store::{Database, Schema, StoreError};
 
 pub use content::Stored;
+pub use exports::{Declared, Reconciled, Remark, Standing, reconcile};
 pub use migrations::{Change, Migration};
 use migrations::{apply, current_tag};
 pub use publish::{MigrationSet, Publish, Published};

@@ -90,10 +90,16 @@ impl Catalog {
     }
 
     /// Deploys versions of `script`. The percentages have been checked; the versions must be there.
-    pub async fn deploy(&self, script: &str, deployment: Deployment) -> Result<Deployment, CatalogError> {
+    pub async fn deploy(
+        &self,
+        script: &str,
+        deployment: Deployment,
+        changes: Vec<crate::Change>,
+    ) -> Result<Deployment, CatalogError> {
         let name = script.to_owned();
         self.change(move |t| {
             let mut script = find_script(t, &name)?.ok_or(CatalogError::NoScript)?;
+            apply(t, &name, &[Migration { tag: None, changes }])?;
             for (id, _) in &deployment.versions {
                 if find_version(t, &script.tag, id)?.is_none() {
                     return Err(CatalogError::NoVersion(id.clone()));

@@ -129,6 +129,8 @@ pub struct Content {
     pub assets: Option<AssetsRef>,
     /// The tag of the Durable Object migrations that it came with or found.
     pub migration_tag: Option<String>,
+    /// The exports that it declares, as uploaded.
+    pub exports: Option<Json>,
     /// Kept for clients.
     pub containers: Option<Json>,
     /// A hash of all modules.

@@ -41,6 +41,7 @@ const TREES: &[(&str, KeyClass)] = &[
     ("containers", Refused(LATER)),
     ("dependencies_instrumentation", NoMeaning(TELEMETRY)),
     ("dispatch_namespaces", Refused(KIND)),
+    ("exports", Works),
     ("flagship", Refused(KIND)),
     ("hyperdrive", Refused(KIND)),
     ("images", Refused(KIND)),
@@ -131,7 +132,6 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("durable_objects.code_update_strategy.*", NoMeaning(DEPLOY)),
     ("env", Works),
     ("env.*", Works),
-    ("exports", Refused("declare Durable Object classes by `migrations`, and Workflows by `workflows`")),
     ("find_additional_modules", Works),
     ("first_party_worker", NoMeaning(ACCOUNT)),
     ("jsx_factory", Works),
@@ -317,7 +317,7 @@ mod tests {
     fn keys_are_found_by_pattern_tree_or_openness() {
         assert_eq!(classify("kv_namespaces[].id"), Some(Works));
         assert!(matches!(classify("containers[].image"), Some(Refused(_))));
-        assert!(matches!(classify("exports.Foo.type"), Some(Refused(_))));
+        assert_eq!(classify("exports.Foo.type"), Some(Works));
         assert_eq!(classify("vars.ANY"), Some(Works));
         assert_eq!(classify("kv_namespaces[].idd"), None);
         assert_eq!(nearest("kv_namespaces[].bindig"), Some("binding"));

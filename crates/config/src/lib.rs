@@ -10,6 +10,7 @@ mod diagnostic;
 pub mod edit;
 mod environment;
 mod expand;
+mod exports;
 #[cfg(test)]
 mod hostile;
 mod load;

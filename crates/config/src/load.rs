@@ -212,6 +212,13 @@ fn check_whole(reader: &Reader<'_>, root: &Node, config: &WorkerConfig) {
             "see https://developers.cloudflare.com/durable-objects/reference/durable-objects-migrations/",
         );
     }
+    if !config.exports.is_empty()
+        && !config.migrations.is_empty()
+        && let Some(node) = root.get("migrations")
+    {
+        let message = "`exports` of Durable Objects and `migrations` are mutually exclusive";
+        reader.error(node, message, "keep one of them: what `migrations` has made is declared in `exports`");
+    }
     let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, kind) in config.binding_names() {
         users.entry(name).or_default().push(kind);

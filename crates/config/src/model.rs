@@ -36,6 +36,8 @@ pub struct WorkerConfig {
     pub durable_objects: Vec<DurableObject>,
     /// Durable Object migrations, in order.
     pub migrations: Vec<Migration>,
+    /// Durable Object classes as `exports` declares them, in place of migrations.
+    pub exports: BTreeMap<String, ObjectExport>,
     /// Queue bindings.
     pub queue_producers: Vec<QueueProducer>,
     /// Queues whose messages come to this worker.
@@ -125,6 +127,23 @@ pub struct Migration {
     pub deleted_classes: Vec<String>,
     /// From, from which script, to.
     pub transferred_classes: Vec<(String, String, String)>,
+}
+
+/// A Durable Object class in `exports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectExport {
+    /// It is there; its objects have the SQL API or not.
+    Live {
+        /// `sqlite`, and not `legacy-kv`.
+        sqlite: bool,
+    },
+    /// Its objects are deleted.
+    Deleted,
+    /// Its objects belong to another class.
+    Renamed {
+        /// That class.
+        to: String,
+    },
 }
 
 /// `queues.producers[]`

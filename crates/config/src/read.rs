@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Diagnostic, Severity, Source};
 use crate::node::{Node, Value};
 
 /// Reads values and remembers all errors.
@@ -56,6 +56,12 @@ impl<'a> Table<'a> {
 
     pub fn error(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
         self.reader.error(self.get(key).unwrap_or(self.node), message, help);
+    }
+
+    /// Says once that `node` means nothing here.
+    pub fn note(&self, node: &Node, message: impl Into<String>, help: &str) {
+        let note = self.reader.source.at(Severity::Note, node.span.clone(), message);
+        self.reader.problems.borrow_mut().push(note.help(help));
     }
 
     /// The key's full name, for error texts.

@@ -1,5 +1,6 @@
 //! From a tree to a [`WorkerConfig`].
 
+use crate::exports;
 use crate::model::*;
 use crate::read::{Reader, Table};
 
@@ -25,6 +26,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         d1_databases: root.tables("d1_databases").iter().map(|t| d1(reader, t)).collect(),
         durable_objects: nested(root, "durable_objects", "bindings").iter().map(durable_object).collect(),
         migrations: root.tables("migrations").iter().map(migration).collect(),
+        exports: exports::read(root),
         queue_producers: nested(root, "queues", "producers").iter().map(producer).collect(),
         queue_consumers: nested(root, "queues", "consumers").iter().filter_map(consumer).collect(),
         crons: root.table("triggers").map(|t| t.strings("crons")).unwrap_or_default(),

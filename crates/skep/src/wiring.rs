@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use skep_assets::{Assets, AssetsBinding};
 use skep_bundle::{Bundle, Format};
-use skep_catalog::{Change, Migration};
-use skep_config::WorkerConfig;
+use skep_catalog::{Change, Declared, Migration, Standing};
+use skep_config::{ObjectExport, WorkerConfig};
 use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, Workflow};
 use skep_ratelimit::Limits;
 use skep_wire::Service;
@@ -73,6 +73,7 @@ pub async fn migrate(config: &WorkerConfig, stores: &Stores) -> Result<(), Strin
         changes: changes.into_iter().map(change).collect(),
     });
     catalog.migrate(&config.name, steps.collect()).await.map_err(|e| e.to_string())?;
+    follow_exports(config, stores).await?;
     let known = catalog.namespaces(&config.name).map_err(|e| e.to_string())?;
     let own = config.durable_objects.iter().filter(|b| is_own(config, b.script_name.as_ref()));
     let missing: BTreeSet<&String> =
@@ -81,6 +82,38 @@ pub async fn migrate(config: &WorkerConfig, stores: &Stores) -> Result<(), Strin
         missing.into_iter().map(|class| Change::New { class: class.clone(), sqlite: false }).collect();
     catalog.migrate(&config.name, vec![Migration { tag: None, changes }]).await.map_err(|e| e.to_string())?;
     stores.bury_doomed_objects().await
+}
+
+/// Makes the namespaces what `exports` declares. A class that it does not name keeps its objects: on one's own
+/// machine what another branch of the project has made is not lost.
+async fn follow_exports(config: &WorkerConfig, stores: &Stores) -> Result<(), String> {
+    if config.exports.is_empty() {
+        return Ok(());
+    }
+    let catalog = &stores.catalog;
+    let mut provisioned = catalog.namespaces(&config.name).map_err(|e| e.to_string())?;
+    provisioned.retain(|class, _| config.exports.contains_key(class));
+    let declared = config.exports.iter().map(|(class, export)| (class.clone(), declared(export))).collect();
+    let nobody = BTreeMap::new();
+    let standing = Standing { provisioned: &provisioned, in_code: None, users: &nobody, may_delete: true };
+    let reconciled = skep_catalog::reconcile(&declared, standing).map_err(|wrong| {
+        let lines = wrong.iter().map(|remark| match &remark.suggestion {
+            Some(suggestion) => format!("{}\n  {suggestion}", remark.message),
+            None => remark.message.clone(),
+        });
+        let lines: Vec<String> = lines.collect();
+        lines.join("\n")
+    })?;
+    let migration = Migration { tag: None, changes: reconciled.changes };
+    catalog.migrate(&config.name, vec![migration]).await.map_err(|e| e.to_string())
+}
+
+fn declared(export: &ObjectExport) -> Declared {
+    match export {
+        ObjectExport::Live { sqlite } => Declared::Live { sqlite: *sqlite },
+        ObjectExport::Deleted => Declared::Deleted,
+        ObjectExport::Renamed { to } => Declared::Renamed { to: to.clone() },
+    }
 }
 
 fn change(change: skep_config::Change) -> Change {

@@ -167,6 +167,8 @@ fn script() -> Json {
         may("placement_mode", or_null(text())),
         may("deployment_id", text()),
         may("entry_point", text()),
+        may("exports", fields()),
+        may("exports_reconciliation", fields()),
     ])
 }
 
@@ -210,6 +212,7 @@ fn metadata() -> Json {
         opt("compatibility_flags", list(text())),
         opt("usage_model", text()),
         opt("migrations", fields()),
+        opt("exports", fields()),
         opt("limits", limits()),
         opt("placement", fields()),
         opt("logpush", flag()),
@@ -250,6 +253,7 @@ fn settings() -> Json {
         must("placement", fields()),
         must("usage_model", text()),
         may("migration_tag", text()),
+        may("exports", fields()),
     ])
 }
 
@@ -309,6 +313,7 @@ fn version() -> Json {
         must("annotations", map(text())),
         must("resources", resources),
         must("startup_time_ms", count()),
+        may("exports_reconciliation", fields()),
     ])
 }
 

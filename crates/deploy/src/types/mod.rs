@@ -137,7 +137,7 @@ fn module_types(input: &TypesInput<'_>, lines: &[Line], interfaces: &str, string
     if let Some(module) = input.module {
         props.push_str(&format!("\n\t\tmainModule: typeof import(\"{module}\");"));
     }
-    let classes = classes(&resolved(input, "migrations"));
+    let classes = classes(&resolved(input, "migrations"), &resolved(input, "exports"));
     if !classes.is_empty() {
         let names: Vec<String> = classes.iter().map(|class| format!("\"{class}\"")).collect();
         props.push_str(&format!("\n\t\tdurableNamespaces: {};", names.join(" | ")));
@@ -167,8 +167,8 @@ fn resolved(input: &TypesInput<'_>, key: &str) -> Json {
     own.unwrap_or(&input.file[key]).clone()
 }
 
-/// The classes that exist after all migrations, in the order in which they came.
-fn classes(migrations: &Json) -> Vec<String> {
+/// The classes that exist after all migrations, in the order in which they came, or that `exports` declares.
+fn classes(migrations: &Json, exports: &Json) -> Vec<String> {
     let mut alive: Vec<String> = Vec::new();
     let texts = |list: &Json| -> Vec<String> {
         list.as_array().into_iter().flatten().filter_map(|own| own.as_str().map(str::to_owned)).collect()
@@ -182,6 +182,12 @@ fn classes(migrations: &Json) -> Vec<String> {
         }
         alive.extend(texts(&migration["new_classes"]));
         alive.extend(texts(&migration["new_sqlite_classes"]));
+    }
+    for (class, export) in exports.as_object().into_iter().flatten() {
+        let is_live = matches!(export["state"].as_str(), None | Some("created" | "expecting-transfer"));
+        if export["type"] == "durable-object" && is_live {
+            alive.push(class.clone());
+        }
     }
     alive
 }
