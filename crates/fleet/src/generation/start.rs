@@ -1,12 +1,10 @@
-//! One process of one version of a script, with its folder, its sockets and the requests in it.
+//! From a specification to a process that listens.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -16,13 +14,14 @@ use skep_wire::{BindingTable, BoxFuture, Service, UnixClient, bind_unix, serve_u
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::sync::{Notify, watch};
 
+use super::lease::Counted;
+use super::{Generation, now_ms};
 use crate::egress::Egress;
 use crate::fleet::Shared;
 use crate::guard::Guard;
-use crate::idle::{Seen, cpu_ticks};
 use crate::limits::{Exceeded, Inside, Pace};
 use crate::log::{CellLog, LogEvent, LogSink, is_out_of_memory, parse, start_failure};
-use crate::process::{Killer, Started, certificate_store, each_line};
+use crate::process::{Started, certificate_store, each_line};
 use crate::relay::relay;
 use crate::render::{
     BINDINGS_SOCKET, DEBUG_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, object_folder, object_keys, render,
@@ -39,38 +38,6 @@ const MAX_CONTROL_LINE: u64 = 16 << 10;
 
 /// An engine needs fewer than ten.
 const MAX_THREADS: u32 = 128;
-
-/// A running process of a script.
-#[derive(Debug)]
-pub struct Generation {
-    folder: PathBuf,
-    http: Arc<UnixClient>,
-    events: Arc<UnixClient>,
-    outbound: Arc<UnixClient>,
-    pid: u32,
-    inspector_port: Option<u16>,
-    /// Whether it writes the files of Durable Objects.
-    pub(crate) has_objects: bool,
-    in_flight: AtomicUsize,
-    /// CPU times that requests in it may use at most, and how many have each.
-    caps: Mutex<BTreeMap<Duration, usize>>,
-    /// Connections that stay open, such as WebSockets.
-    open: AtomicUsize,
-    /// How often it was used.
-    uses: AtomicU64,
-    /// Milliseconds since the fleet began.
-    last_used: AtomicU64,
-    _counted: Option<Counted>,
-    idle: Notify,
-    /// Something has come in.
-    busy: Arc<Notify>,
-    offence: Offence,
-    retired: watch::Sender<bool>,
-    killer: Killer,
-    ended: watch::Receiver<Option<String>>,
-    // Ends the servers of its sockets when the generation is dropped.
-    _servers: ShutdownTrigger,
-}
 
 /// Why a process did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -276,227 +243,6 @@ impl Generation {
             });
         }
         Ok(this)
-    }
-
-    fn caps(&self) -> MutexGuard<'_, BTreeMap<Duration, usize>> {
-        self.caps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Says, by a number, which one invocation is in it, with what it does after its response; `None` if there may be
-    /// several. Events of objects come without us.
-    fn only_one(&self) -> Option<u64> {
-        let one = self.in_flight.load(Ordering::SeqCst) <= 1 && self.open.load(Ordering::SeqCst) == 0;
-        (one && !self.has_objects).then(|| self.uses.load(Ordering::Relaxed))
-    }
-
-    /// What it was ended for, if it used too much.
-    pub fn exceeded(&self) -> Option<Exceeded> {
-        self.offence.get().copied()
-    }
-
-    /// The client for requests.
-    pub fn http(&self) -> &Arc<UnixClient> {
-        &self.http
-    }
-
-    /// The client for requests to the code as an outbound worker, which must be [exposed](Exposed::Outbound).
-    pub fn outbound(&self) -> &Arc<UnixClient> {
-        &self.outbound
-    }
-
-    pub(crate) fn events(&self) -> &Arc<UnixClient> {
-        &self.events
-    }
-
-    /// The engine's process id.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// The port of the engine's inspector on the loopback address, if it was asked for.
-    pub fn inspector_port(&self) -> Option<u16> {
-        self.inspector_port
-    }
-
-    pub(crate) fn socket(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    /// Counts a request in until the lease is dropped.
-    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
-        if self.in_flight.fetch_add(1, Ordering::SeqCst) == 0 {
-            self.busy.notify_one();
-        }
-        self.touch();
-        Lease { generation: self.clone(), cap: None }
-    }
-
-    /// Notes that it is used now.
-    pub(crate) fn touch(&self) {
-        self.uses.fetch_add(1, Ordering::Relaxed);
-        self.last_used.store(now_ms(), Ordering::Relaxed);
-    }
-
-    /// Counts a connection that stays open, such as a WebSocket, until the result is dropped: the process is not
-    /// stopped for want of work meanwhile.
-    pub fn hold(self: &Arc<Self>) -> Hold {
-        self.open.fetch_add(1, Ordering::SeqCst);
-        Hold(self.clone())
-    }
-
-    /// Whether a request or a connection is in it.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.in_flight.load(Ordering::SeqCst) > 0 || self.open.load(Ordering::SeqCst) > 0
-    }
-
-    /// Milliseconds, comparable among generations.
-    pub(crate) fn last_used(&self) -> u64 {
-        self.last_used.load(Ordering::Relaxed)
-    }
-
-    /// What can be seen of it from outside.
-    pub(crate) fn seen(&self) -> Seen {
-        Seen { busy: self.is_busy(), uses: self.uses.load(Ordering::Relaxed), cpu: cpu_ticks(self.pid) }
-    }
-
-    /// Resolves with how the process ended.
-    pub(crate) async fn ended(&self) -> String {
-        let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(how) => how.clone().unwrap_or_default(),
-            Err(_) => "the watcher is gone".to_owned(),
-        }
-    }
-
-    /// Whether the process runs.
-    pub(crate) fn is_running(&self) -> bool {
-        self.ended.borrow().is_none()
-    }
-
-    /// Resolves when no request is in it, or after `limit`.
-    pub(crate) async fn drained(&self, limit: Duration) {
-        let empty = async {
-            loop {
-                let notified = self.idle.notified();
-                if self.in_flight.load(Ordering::SeqCst) == 0 {
-                    return;
-                }
-                notified.await;
-            }
-        };
-        let _ = tokio::time::timeout(limit, empty).await;
-    }
-
-    /// Tells those who hold connections open that they should find a newer process.
-    pub(crate) fn retire(&self) {
-        self.retired.send_replace(true);
-    }
-
-    /// Resolves when connections that stay open, WebSockets, should be closed: the process is about to end.
-    pub async fn retired(&self) {
-        let _ = self.retired.subscribe().wait_for(|retired| *retired).await;
-    }
-
-    /// Stops the process in its tracks, to go on later, or lets it go on.
-    pub(crate) fn pause(&self, paused: bool) {
-        self.killer.pause(paused);
-    }
-
-    /// Asks the process to end; after `grace` it has to.
-    pub(crate) async fn stop(&self, grace: Duration) {
-        self.retire();
-        self.killer.terminate();
-        if tokio::time::timeout(grace, self.ended()).await.is_err() {
-            self.kill().await;
-        }
-    }
-
-    /// Ends the process at once. Its objects lose nothing: they acknowledge only what is on the disk.
-    pub(crate) async fn kill(&self) {
-        self.killer.kill();
-        self.ended().await;
-    }
-}
-
-impl Drop for Generation {
-    fn drop(&mut self) {
-        self.killer.kill();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// A connection that keeps a generation from being stopped for want of work.
-#[derive(Debug)]
-pub struct Hold(Arc<Generation>);
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
-        self.0.touch();
-    }
-}
-
-/// Counts a process that serves, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    pub fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Milliseconds since this was first asked.
-fn now_ms() -> u64 {
-    static BEGIN: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A request in a generation; the generation is not ended while it is held, up to the drain limit.
-#[derive(Debug)]
-pub struct Lease {
-    generation: Arc<Generation>,
-    /// The CPU time that the request may use, where that is less than others may.
-    cap: Option<Duration>,
-}
-
-impl Lease {
-    /// The generation.
-    pub fn generation(&self) -> &Arc<Generation> {
-        &self.generation
-    }
-
-    /// Gives the request less CPU time than the script's own limit. Which request in a process uses it cannot be seen:
-    /// while this one is there, the limit is that of all.
-    pub fn cap_cpu(&mut self, cap: Duration) {
-        if self.cap.is_none() {
-            self.cap = Some(cap);
-            *self.generation.caps().entry(cap).or_default() += 1;
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(cap) = self.cap {
-            let mut caps = self.generation.caps();
-            if let Entry::Occupied(mut count) = caps.entry(cap) {
-                match *count.get() {
-                    0 | 1 => drop(count.remove()),
-                    more => *count.get_mut() = more - 1,
-                }
-            }
-        }
-        if self.generation.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.generation.idle.notify_waiters();
-        }
     }
 }
 

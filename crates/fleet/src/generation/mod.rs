@@ -1,0 +1,208 @@
+//! One process of one version of a script, with its folder, its sockets and the requests in it.
+
+mod lease;
+mod start;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use skep_runtime::ShutdownTrigger;
+use skep_wire::UnixClient;
+use tokio::sync::{Notify, watch};
+
+use crate::idle::{Seen, cpu_ticks};
+use crate::limits::Exceeded;
+use crate::process::Killer;
+use crate::watch::Offence;
+use lease::Counted;
+pub use lease::{Hold, Lease};
+pub use start::{CallerFolder, StartError};
+
+/// A running process of a script.
+#[derive(Debug)]
+pub struct Generation {
+    folder: PathBuf,
+    http: Arc<UnixClient>,
+    events: Arc<UnixClient>,
+    outbound: Arc<UnixClient>,
+    pid: u32,
+    inspector_port: Option<u16>,
+    /// Whether it writes the files of Durable Objects.
+    pub(crate) has_objects: bool,
+    in_flight: AtomicUsize,
+    /// CPU times that requests in it may use at most, and how many have each.
+    caps: Mutex<BTreeMap<Duration, usize>>,
+    /// Connections that stay open, such as WebSockets.
+    open: AtomicUsize,
+    /// How often it was used.
+    uses: AtomicU64,
+    /// Milliseconds since the fleet began.
+    last_used: AtomicU64,
+    _counted: Option<Counted>,
+    idle: Notify,
+    /// Something has come in.
+    busy: Arc<Notify>,
+    offence: Offence,
+    retired: watch::Sender<bool>,
+    killer: Killer,
+    ended: watch::Receiver<Option<String>>,
+    // Ends the servers of its sockets when the generation is dropped.
+    _servers: ShutdownTrigger,
+}
+
+impl Generation {
+    fn caps(&self) -> MutexGuard<'_, BTreeMap<Duration, usize>> {
+        self.caps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says, by a number, which one invocation is in it, with what it does after its response; `None` if there may be
+    /// several. Events of objects come without us.
+    fn only_one(&self) -> Option<u64> {
+        let one = self.in_flight.load(Ordering::SeqCst) <= 1 && self.open.load(Ordering::SeqCst) == 0;
+        (one && !self.has_objects).then(|| self.uses.load(Ordering::Relaxed))
+    }
+
+    /// What it was ended for, if it used too much.
+    pub fn exceeded(&self) -> Option<Exceeded> {
+        self.offence.get().copied()
+    }
+
+    /// The client for requests.
+    pub fn http(&self) -> &Arc<UnixClient> {
+        &self.http
+    }
+
+    /// The client for requests to the code as an outbound worker, which must be [exposed](Exposed::Outbound).
+    pub fn outbound(&self) -> &Arc<UnixClient> {
+        &self.outbound
+    }
+
+    pub(crate) fn events(&self) -> &Arc<UnixClient> {
+        &self.events
+    }
+
+    /// The engine's process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The port of the engine's inspector on the loopback address, if it was asked for.
+    pub fn inspector_port(&self) -> Option<u16> {
+        self.inspector_port
+    }
+
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Counts a request in until the lease is dropped.
+    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
+        if self.in_flight.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.busy.notify_one();
+        }
+        self.touch();
+        Lease { generation: self.clone(), cap: None }
+    }
+
+    /// Notes that it is used now.
+    pub(crate) fn touch(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+        self.last_used.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// Counts a connection that stays open, such as a WebSocket, until the result is dropped: the process is not
+    /// stopped for want of work meanwhile.
+    pub fn hold(self: &Arc<Self>) -> Hold {
+        self.open.fetch_add(1, Ordering::SeqCst);
+        Hold(self.clone())
+    }
+
+    /// Whether a request or a connection is in it.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::SeqCst) > 0 || self.open.load(Ordering::SeqCst) > 0
+    }
+
+    /// Milliseconds, comparable among generations.
+    pub(crate) fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+
+    /// What can be seen of it from outside.
+    pub(crate) fn seen(&self) -> Seen {
+        Seen { busy: self.is_busy(), uses: self.uses.load(Ordering::Relaxed), cpu: cpu_ticks(self.pid) }
+    }
+
+    /// Resolves with how the process ended.
+    pub(crate) async fn ended(&self) -> String {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(how) => how.clone().unwrap_or_default(),
+            Err(_) => "the watcher is gone".to_owned(),
+        }
+    }
+
+    /// Whether the process runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.ended.borrow().is_none()
+    }
+
+    /// Resolves when no request is in it, or after `limit`.
+    pub(crate) async fn drained(&self, limit: Duration) {
+        let empty = async {
+            loop {
+                let notified = self.idle.notified();
+                if self.in_flight.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, empty).await;
+    }
+
+    /// Tells those who hold connections open that they should find a newer process.
+    pub(crate) fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+
+    /// Resolves when connections that stay open, WebSockets, should be closed: the process is about to end.
+    pub async fn retired(&self) {
+        let _ = self.retired.subscribe().wait_for(|retired| *retired).await;
+    }
+
+    /// Stops the process in its tracks, to go on later, or lets it go on.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.killer.pause(paused);
+    }
+
+    /// Asks the process to end; after `grace` it has to.
+    pub(crate) async fn stop(&self, grace: Duration) {
+        self.retire();
+        self.killer.terminate();
+        if tokio::time::timeout(grace, self.ended()).await.is_err() {
+            self.kill().await;
+        }
+    }
+
+    /// Ends the process at once. Its objects lose nothing: they acknowledge only what is on the disk.
+    pub(crate) async fn kill(&self) {
+        self.killer.kill();
+        self.ended().await;
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.killer.kill();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Milliseconds since this was first asked.
+fn now_ms() -> u64 {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+}
