@@ -1,0 +1,158 @@
+//! From a version of a script to what the fleet runs of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use skep_api::{Candidate, Examined};
+use skep_catalog::{Content, NamedHandlers, Version, split_name};
+use skep_fleet::{Binding, CellSpec, DurableClass, Exposed, Limits, Worker};
+use skep_wire::Service;
+
+use super::{Runner, lock};
+use crate::serve::alarms::next_alarm;
+use crate::serve::dispatch::{Dispatch, Gate, namespaces_of};
+use crate::serve::version::{bundle_of, config_of, cpu_of, open_assets, subrequests_of};
+use crate::stand_ins::Running;
+use crate::wiring::{Identity, wire};
+
+impl Runner {
+    /// What others call of `name`.
+    pub(super) fn needed_of(&self, name: &str) -> BTreeSet<Exposed> {
+        let links = lock(&self.links);
+        let all = links.values().flatten().filter(|(callee, _)| callee == name);
+        all.map(|(_, exposed)| exposed.clone()).collect()
+    }
+
+    pub(super) fn spec(
+        self: &Arc<Self>,
+        script: &str,
+        name: &str,
+        content: &Content,
+        version: Option<&Version>,
+    ) -> Result<CellSpec, String> {
+        let stores = &self.tenant.stores;
+        let mut config = config_of(&self.tenant.id, script, content, &self.around.sealer)?;
+        if name != script {
+            // The objects of a script live in its main version's cell; others call them there.
+            name.clone_into(&mut config.name);
+            let main = || Some(script.to_owned());
+            config
+                .durable_objects
+                .iter_mut()
+                .for_each(|b| b.script_name = b.script_name.take().or_else(main));
+            config.workflows.iter_mut().for_each(|b| b.script_name = b.script_name.take().or_else(main));
+        }
+        let bundle = bundle_of(&self.tenant, content)?;
+        let assets = open_assets(&self.tenant, content, &config)?;
+        let mut scripts = Running::default();
+        for service in config.services.iter().map(|binding| &binding.service) {
+            if stores.catalog.script(service).map_err(|e| e.to_string())?.is_some() {
+                scripts.scripts.insert(service.clone());
+            }
+        }
+        let identity = version.map(|version| Identity {
+            id: version.id.clone(),
+            tag: version.annotations.get("workers/tag").cloned().unwrap_or_default(),
+            timestamp: humantime::format_rfc3339_millis(
+                std::time::UNIX_EPOCH + std::time::Duration::from_millis(version.created_ms.unsigned_abs()),
+            )
+            .to_string(),
+        });
+        let mut spec = wire(&config, &bundle, stores, assets.as_ref(), &scripts, identity.as_ref())?.spec;
+        spec.inspector = false;
+        if let Some(version) = version
+            && let Some(sink) = self.sink(script, version)?
+        {
+            spec.services.insert("tail".into(), sink);
+            spec.tail = Some("tail".into());
+        }
+        let keys: Vec<String> = spec.classes.iter().map(|class| class.unique_key.clone()).collect();
+        if !keys.is_empty() {
+            let objects = spec.object_storage.clone();
+            spec.next_alarm = Some(Arc::new(move || next_alarm(&objects, &keys)));
+        }
+        spec.egress.clone_from(&self.around.egress);
+        spec.limits = Some(Limits {
+            memory: self.around.cell_memory,
+            cpu: cpu_of(content),
+            subrequests: subrequests_of(content),
+        });
+        if version.is_some() {
+            spec.usage = self.around.meters.of(&self.tenant.id, script).usage.clone();
+        }
+        self.dispatching(script, content, &mut spec);
+        spec.exposed = self.needed_of(name);
+        Ok(spec)
+    }
+
+    /// What dispatch namespaces have to do with it.
+    fn dispatching(self: &Arc<Self>, script: &str, content: &Content, spec: &mut CellSpec) {
+        for (n, (name, namespace, outbound)) in namespaces_of(&content.bindings).enumerate() {
+            let service = format!("dispatch{n}");
+            let dispatch =
+                Dispatch { runner: Arc::downgrade(self), namespace: namespace.to_owned(), outbound };
+            spec.services.insert(service.clone(), Arc::new(dispatch));
+            spec.bindings.insert(name.to_owned(), Binding::Dispatch { service });
+        }
+        if split_name(script).0.is_none() {
+            return;
+        }
+        spec.dispatched = true;
+        if self.outbound_of(script).is_some() {
+            let gate = Gate { runner: Arc::downgrade(self), script: script.to_owned() };
+            spec.services.insert("outbound".into(), Arc::new(gate));
+            spec.outbound = Some("outbound".into());
+        }
+    }
+
+    /// The outbound worker of a script's dispatch namespace, if any dispatcher names one.
+    pub fn outbound_of(&self, script: &str) -> Option<String> {
+        let namespace = split_name(script).0?;
+        let outbounds = lock(&self.outbounds);
+        outbounds.values().flatten().find(|(id, _)| id == namespace).map(|(_, worker)| worker.clone())
+    }
+
+    /// Where a version's events go, if anybody wants them.
+    fn sink(&self, script: &str, version: &Version) -> Result<Option<Arc<dyn Service>>, String> {
+        let row = self.tenant.stores.catalog.script(script).map_err(|e| e.to_string())?;
+        let consumers: Vec<Arc<Worker>> = row
+            .iter()
+            .flat_map(|row| &row.settings.tail_consumers)
+            .filter_map(|consumer| consumer["service"].as_str())
+            .filter(|consumer| *consumer != script)
+            .map(|consumer| self.fleet.worker(consumer))
+            .collect();
+        let wanted = self.tails.is_wanted(script) || !consumers.is_empty();
+        Ok(wanted.then(|| self.tails.sink(script, &version.id, consumers)))
+    }
+
+    /// Starts a version once in a cell that is thrown away.
+    pub async fn try_out(self: &Arc<Self>, candidate: &Candidate) -> Result<Examined, String> {
+        let wanted = candidate.clone();
+        let mut spec = self
+            .blocking(move |this| this.spec(&wanted.script, &wanted.script, &wanted.content, None))
+            .await?;
+        spec.classes = candidate
+            .namespaces
+            .iter()
+            .map(|(name, namespace)| DurableClass {
+                name: name.clone(),
+                unique_key: namespace.unique_key.clone(),
+                sqlite: namespace.sqlite,
+            })
+            .collect();
+        let tried = self.fleet.try_out(&spec).await.map_err(|e| e.to_string())?;
+        let named = tried.named.into_iter().map(|named| NamedHandlers {
+            handlers: match named.is_class && named.handlers.is_empty() {
+                true => vec!["class".into()],
+                false => named.handlers,
+            },
+            name: named.name,
+        });
+        Ok(Examined {
+            handlers: tried.handlers,
+            named: named.collect(),
+            startup_time_ms: tried.took.as_millis() as u64,
+        })
+    }
+}

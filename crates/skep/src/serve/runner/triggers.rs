@@ -1,0 +1,106 @@
+//! What starts scripts beside requests: alarms, cron triggers, queues.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use skep_catalog::Kind;
+use skep_cron::Cron;
+
+use super::{Runner, Surroundings, lock};
+use crate::events::{CronTrigger, Note, QueueConsumer};
+use crate::serve::alarms::next_alarm;
+use crate::serve::links::consumer_settings;
+use crate::serve::metrics::EventKind;
+
+impl Runner {
+    /// Starts scripts when the alarms are due that were set before this start.
+    pub(super) fn wake_for_alarms(self: &Arc<Self>) -> Result<(), String> {
+        let stores = &self.tenant.stores;
+        let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (script, _, namespace) in stores.catalog.all_namespaces().map_err(|e| e.to_string())? {
+            keys.entry(script).or_default().push(namespace.unique_key);
+        }
+        let objects = stores.objects();
+        let mut due: Vec<(std::time::SystemTime, String)> = keys
+            .into_iter()
+            .filter_map(|(script, keys)| Some((next_alarm(&objects, &keys)?, script)))
+            .collect();
+        // An instance of a Workflow may be under way.
+        for workflow in stores.catalog.resources(Kind::Workflow).map_err(|e| e.to_string())? {
+            if let Some(script) = workflow.settings["script_name"].as_str() {
+                due.push((std::time::UNIX_EPOCH, script.to_owned()));
+            }
+        }
+        due.sort();
+        let weak = Arc::downgrade(self);
+        tokio::spawn(async move {
+            for (at, script) in due {
+                let until = at.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+                tokio::time::sleep(until).await;
+                let Some(runner) = weak.upgrade() else { return };
+                if let Err(error) = runner.start(&script).await {
+                    tracing::warn!(script, error, "a script whose alarm is due does not start");
+                }
+            }
+        });
+        Ok(())
+    }
+
+    pub(super) fn schedule(&self, script: &str) -> Result<(), String> {
+        let row = self.tenant.stores.catalog.script(script).map_err(|e| e.to_string())?;
+        let schedules = row.map(|row| row.settings.schedules).unwrap_or_default();
+        let expressions: Vec<_> =
+            schedules.iter().filter_map(|schedule| schedule.cron.parse().ok()).collect();
+        let mut crons = lock(&self.crons);
+        crons.remove(script);
+        if !expressions.is_empty() {
+            let name = script.to_owned();
+            let report = Box::new(move |text: &str| tracing::info!(script = name, text));
+            let note = self.note(script, EventKind::Scheduled);
+            let trigger = Arc::new(CronTrigger { worker: self.fleet.worker(script), report, note });
+            let Surroundings { clock, shutdown, .. } = &self.around;
+            crons.insert(
+                script.to_owned(),
+                Cron::start(expressions, clock.clone(), shutdown.clone(), trigger),
+            );
+        }
+        Ok(())
+    }
+
+    /// Counts events of a script in its metrics, of which it has some from the first one on.
+    fn note(&self, script: &str, kind: EventKind) -> Note {
+        let (account, script) = (self.tenant.id.clone(), script.to_owned());
+        let meters = self.around.meters.clone();
+        Box::new(move |outcome| meters.of(&account, &script).events.note(kind, outcome))
+    }
+
+    /// Gives every queue's consumer its messages.
+    pub(super) fn consume(&self) -> Result<(), String> {
+        let catalog = &self.tenant.stores.catalog;
+        let mut wanted = BTreeMap::new();
+        for queue in catalog.resources(skep_catalog::Kind::Queue).map_err(|e| e.to_string())? {
+            if queue.settings["delivery_paused"] == true {
+                continue;
+            }
+            let consumers = queue.settings["consumers"].as_array().into_iter().flatten();
+            let Some(consumer) = consumers.into_iter().find(|consumer| consumer["script"].is_string()) else {
+                continue;
+            };
+            wanted.insert(queue.name, consumer.clone());
+        }
+        let mut consumers = lock(&self.consumers);
+        consumers.retain(|queue, (consumer, _)| wanted.get(queue) == Some(consumer));
+        for (queue, consumer) in wanted {
+            if consumers.contains_key(&queue) {
+                continue;
+            }
+            let script = consumer["script"].as_str().unwrap_or_default();
+            let note = self.note(script, EventKind::Queue);
+            let deliver = Arc::new(QueueConsumer { worker: self.fleet.worker(script), note });
+            let settings = consumer_settings(&consumer);
+            let handle = self.tenant.stores.queues.consume(&queue, settings, deliver);
+            consumers.insert(queue, (consumer, handle));
+        }
+        Ok(())
+    }
+}
