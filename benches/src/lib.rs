@@ -5,6 +5,7 @@
 
 pub mod assets;
 pub mod bindings;
+pub mod deploying;
 pub mod developing;
 pub mod growth;
 pub mod hello;

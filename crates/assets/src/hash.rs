@@ -11,22 +11,38 @@ const PIECE: usize = 48 * 1024;
 /// First 32 hex digits of BLAKE3 over the base64 of the content followed by the file's extension without its
 /// dot; reads `content` piece by piece. It is the `ETag`, and the key in wrangler's upload manifest.
 pub fn content_hash(mut content: impl Read, file_name: &str) -> io::Result<String> {
-    let mut hasher = blake3::Hasher::new();
+    let mut hash = ContentHash::default();
     let mut piece = vec![0_u8; PIECE];
     let mut text = String::with_capacity(PIECE / 3 * 4);
     loop {
         let read = fill(&mut content, &mut piece)?;
         text.clear();
         STANDARD.encode_string(piece.get(..read).unwrap_or_default(), &mut text);
-        hasher.update(text.as_bytes());
+        hash.update(&text);
         if read < PIECE {
             break;
         }
     }
-    hasher.update(extension(file_name).as_bytes());
-    let mut hash = hasher.finalize().to_hex().to_string();
-    hash.truncate(32);
-    Ok(hash)
+    Ok(hash.finish(file_name))
+}
+
+/// [`content_hash`] of a content that is in base64 already and comes in pieces.
+#[derive(Clone, Debug, Default)]
+pub struct ContentHash(blake3::Hasher);
+
+impl ContentHash {
+    /// The next piece of the base64; together they are that of the whole content.
+    pub fn update(&mut self, base64: &str) {
+        self.0.update(base64.as_bytes());
+    }
+
+    /// The hash of the content as a file of this name.
+    pub fn finish(mut self, file_name: &str) -> String {
+        self.0.update(extension(file_name).as_bytes());
+        let mut hash = self.0.finalize().to_hex().to_string();
+        hash.truncate(32);
+        hash
+    }
 }
 
 /// Reads until `piece` is full or the content ends.

@@ -40,7 +40,7 @@ pub use assets::{Assets, AssetsBinding, Decision};
 pub use cache::{ContentCache, DEFAULT_CAPACITY};
 pub use config::{AssetsConfig, HtmlHandling, MAX_FILE_SIZE, MAX_FILES, NotFoundHandling, RunWorkerFirst};
 pub use error::{AssetsError, Warning};
-pub use hash::content_hash;
+pub use hash::{ContentHash, content_hash};
 pub use mime::content_type;
 pub use path::pathname;
 pub use router::image_reply_allowed;

@@ -8,16 +8,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use serde_json::{Map, Value as Json, json};
 
-use tokio::sync::Semaphore;
-
 use crate::client::Client;
-use crate::form::Form;
 use crate::project::{AssetFile, AssetFiles};
+use crate::stream::{Asset, AssetForm};
 
 /// Buckets at once, as in wrangler.
 const PARALLEL: usize = 3;
-/// Bytes at once: more are in memory only if one bucket alone has them.
-const IN_FLIGHT: u64 = 16 << 20;
 
 /// What an upload came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,11 +53,8 @@ pub(crate) async fn upload(
     let total = buckets.iter().map(size).sum();
     let files = buckets.iter().map(Vec::len).sum();
     let sent = AtomicU64::new(0);
-    let room = Semaphore::new(IN_FLIGHT as usize);
-    let (by_hash, sent, room) = (&by_hash, &sent, &room);
+    let (by_hash, sent) = (&by_hash, &sent);
     let uploads = buckets.iter().filter(|bucket| !bucket.is_empty()).map(|bucket| async move {
-        let share = u32::try_from(size(bucket).min(IN_FLIGHT)).unwrap_or(u32::MAX);
-        let _share = room.acquire_many(share).await.map_err(|e| e.to_string())?;
         let token = send_bucket(client, token, bucket, by_hash).await?;
         progress(sent.fetch_add(size(bucket), Ordering::Relaxed) + size(bucket), total);
         Ok::<_, String>(token)
@@ -85,34 +78,16 @@ async fn send_bucket(
     bucket: &[String],
     by_hash: &HashMap<&str, &AssetFile>,
 ) -> Result<Option<String>, String> {
-    let mut form = Form::default();
-    let length =
-        |hash: &String| by_hash.get(hash.as_str()).map_or(0, |file| file.size as usize / 3 * 4 + 300);
-    form.reserve(bucket.iter().map(length).sum());
+    let mut form = AssetForm::default();
     for hash in bucket {
-        let file =
+        let own =
             by_hash.get(hash.as_str()).ok_or("the server asks for an asset that is not in the manifest")?;
-        let content = read(file).await?;
-        let content_type = file.content_type.as_deref().unwrap_or("application/null");
-        form.file_in_base64(hash, content_type, &content);
+        let AssetFile { path, file, hash, size, content_type } = (*own).clone();
+        let content_type = content_type.unwrap_or_else(|| "application/null".to_owned());
+        form.add(Asset { file, path, hash, size, content_type });
     }
     let call = client.call(Method::POST, "{account}/workers/assets/upload?base64=true");
     // Contents are named by their hashes.
-    let answer = call.bearer(token).form(form).repeatable().send().await.map_err(|e| e.to_string())?;
+    let answer = call.bearer(token).assets(form).repeatable().send().await.map_err(|e| e.to_string())?;
     Ok(answer.result["jwt"].as_str().map(str::to_owned))
-}
-
-/// The file, if it is still the one that was listed.
-async fn read(file: &AssetFile) -> Result<Vec<u8>, String> {
-    let failed = |e: std::io::Error| format!("cannot read {}: {e}", file.file.display());
-    let metadata = tokio::fs::metadata(&file.file).await.map_err(failed)?;
-    let changed = || format!("{} has changed during the deploy: deploy again", file.file.display());
-    if metadata.len() != file.size {
-        return Err(changed());
-    }
-    let content = tokio::fs::read(&file.file).await.map_err(failed)?;
-    match skep_assets::content_hash(content.as_slice(), &file.path) {
-        Ok(hash) if hash == file.hash => Ok(content),
-        _ => Err(changed()),
-    }
 }

@@ -1,5 +1,6 @@
 //! Calls of the v4 API.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -11,15 +12,16 @@ use url::Url;
 use crate::envelope::{self, Envelope};
 use crate::error::{ApiError, ApiErrorKind};
 use crate::form::Form;
-use crate::http::{Proxies, Transport, TransportError};
+use crate::http::{Body, Proxies, Transport, TransportError};
 use crate::retry::{Attempt, RetryPolicy, is_idempotent};
+use crate::stream::AssetForm;
 
 /// The longest answer in an envelope.
 const MAX_ANSWER: usize = 64 << 20;
 /// Until a call without a body is answered. A server that starts the uploaded code takes its time.
 const TIME: Duration = Duration::from_secs(120);
 /// The slowest upload that is waited for, in bytes per second.
-const SLOWEST: usize = 64 * 1024;
+const SLOWEST: u64 = 64 * 1024;
 
 /// A client of one API with one token.
 pub struct Client {
@@ -37,9 +39,25 @@ pub struct Call<'a> {
     method: Method,
     path: String,
     headers: HeaderMap,
-    body: Bytes,
+    content: Content,
     repeatable: bool,
     limit: usize,
+}
+
+/// What a call sends, as often as it has to.
+enum Content {
+    Bytes(Bytes),
+    /// Made anew for each attempt, so many bytes long.
+    Made(Arc<dyn Fn() -> Body + Send + Sync>, u64),
+}
+
+impl Content {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Made(_, length) => *length,
+        }
+    }
 }
 
 /// `bearer` as a header's value.
@@ -91,7 +109,7 @@ impl Client {
             method,
             path,
             headers: HeaderMap::new(),
-            body: Bytes::new(),
+            content: Content::Bytes(Bytes::new()),
             repeatable,
             limit: MAX_ANSWER,
         }
@@ -115,20 +133,27 @@ impl Client {
 impl Call<'_> {
     /// A JSON body.
     pub fn json(mut self, body: &Json) -> Self {
-        self.body = body.to_string().into();
+        self.content = Content::Bytes(body.to_string().into());
         self.header("content-type", "application/json")
     }
 
     /// A form as body.
     pub fn form(mut self, form: Form) -> Self {
         let (content_type, body) = form.finish();
-        self.body = body;
+        self.content = Content::Bytes(body);
+        self.header("content-type", &content_type)
+    }
+
+    /// A form of files, read while they are sent.
+    pub(crate) fn assets(mut self, form: AssetForm) -> Self {
+        let (content_type, open, length) = form.finish();
+        self.content = Content::Made(open, length);
         self.header("content-type", &content_type)
     }
 
     /// A body as it is.
     pub fn raw(mut self, content_type: &str, body: Bytes) -> Self {
-        self.body = body;
+        self.content = Content::Bytes(body);
         self.header("content-type", content_type)
     }
 
@@ -170,13 +195,18 @@ impl Call<'_> {
 
     /// As [`Self::send`], for an answer of raw bytes; an error is in the envelope all the same.
     pub async fn bytes(self) -> Result<Bytes, ApiError> {
+        self.answer().await.map(Response::into_body)
+    }
+
+    /// As [`Self::bytes`], with the headers.
+    pub async fn answer(self) -> Result<Response<Bytes>, ApiError> {
         let (answer, attempts) = self.attempts().await?;
         let status = answer.status();
         if status.is_success() {
-            return Ok(answer.into_body());
+            return Ok(answer);
         }
         match envelope::read(status, answer.body(), None) {
-            Ok(_) => Ok(answer.into_body()),
+            Ok(_) => Ok(answer),
             Err(kind) => Err(self.error(attempts, kind)),
         }
     }
@@ -186,7 +216,7 @@ impl Call<'_> {
         let url = format!("{}{}", self.client.base.as_str().trim_end_matches('/'), self.path);
         let url = Url::parse(&url)
             .map_err(|e| self.error(0, ApiErrorKind::Transport(TransportError::Invalid(e.to_string()))))?;
-        let time = TIME + Duration::from_secs((self.body.len() / SLOWEST) as u64);
+        let time = TIME + Duration::from_secs(self.content.len() / SLOWEST);
         let mut attempt = 1;
         loop {
             let sent = self.client.transport.send(&url, self.request(), self.limit, time).await;
@@ -209,8 +239,11 @@ impl Call<'_> {
         }
     }
 
-    fn request(&self) -> Request<Bytes> {
-        let mut request = Request::new(self.body.clone());
+    fn request(&self) -> Request<Body> {
+        let mut request = Request::new(match &self.content {
+            Content::Bytes(bytes) => bytes.clone().into(),
+            Content::Made(make, _) => make(),
+        });
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
         let headers = request.headers_mut();
@@ -218,7 +251,7 @@ impl Call<'_> {
             headers.insert(AUTHORIZATION, self.client.token.clone());
         }
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("skep/", env!("CARGO_PKG_VERSION"))));
-        if self.body.is_empty() {
+        if self.content.len() == 0 {
             headers.remove(CONTENT_TYPE);
         }
         request

@@ -2,8 +2,6 @@
 
 use std::io::Write;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 /// A form, written as it grows: a large content is in memory once.
@@ -35,22 +33,11 @@ impl Form {
         self.body.extend_from_slice(b"\r\n");
     }
 
-    /// Adds a file whose content is sent in base64.
-    pub fn file_in_base64(&mut self, name: &str, content_type: &str, content: &[u8]) {
-        self.head(name, Some((name, content_type)));
-        let start = self.body.len();
-        let length = content.len().div_ceil(3) * 4;
-        self.body.resize(start + length, 0);
-        let room = self.body.get_mut(start..).unwrap_or_default();
-        // The room is exactly as long as the text.
-        let written = STANDARD.encode_slice(content, room).unwrap_or(0);
-        self.body.truncate(start + written);
-        self.body.extend_from_slice(b"\r\n");
-    }
-
-    /// Room for so many bytes, so that growing copies nothing.
-    pub fn reserve(&mut self, bytes: usize) {
-        self.body.reserve(bytes);
+    /// What precedes the content of a file, which is sent beside this form and followed by a line's end.
+    pub(crate) fn file_head(&self, name: &str, content_type: &str) -> Bytes {
+        let mut part = Self { boundary: self.boundary.clone(), body: Vec::new() };
+        part.head(name, Some((name, content_type)));
+        part.body.into()
     }
 
     fn head(&mut self, name: &str, file: Option<(&str, &str)>) {
@@ -85,13 +72,13 @@ mod tests {
         let mut form = Form { boundary: "B".into(), body: Vec::new() };
         form.field("metadata", b"{}");
         form.file("a\"\r\nb", "x.js", "application/javascript+module", b"\0\r\n");
-        form.file_in_base64("h", "text/css", b"a{}b");
+        form.file("h", "h", "text/css", b"a{}b");
         let (content_type, body) = form.finish();
         assert_eq!(content_type, "multipart/form-data; boundary=B");
         let expected = "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{}\r\n--B\r\nContent-Disposition: \
                         form-data; name=\"a%22%0D%0Ab\"; filename=\"x.js\"\r\nContent-Type: \
                         application/javascript+module\r\n\r\n\0\r\n\r\n--B\r\nContent-Disposition: form-data; name=\"h\"; \
-                        filename=\"h\"\r\nContent-Type: text/css\r\n\r\nYXt9Yg==\r\n--B--\r\n";
+                        filename=\"h\"\r\nContent-Type: text/css\r\n\r\na{}b\r\n--B--\r\n";
         assert_eq!(String::from_utf8_lossy(&body), expected);
     }
 }

@@ -31,6 +31,7 @@ mod script;
 mod server_tests;
 mod settings;
 mod smoke;
+mod stream;
 mod survey;
 mod templates;
 mod triggers;

@@ -1,8 +1,10 @@
 //! HTTP/1.1 to a server anywhere: TLS, proxies, connections that are used again.
 
+mod body;
 mod connect;
 mod proxy;
 mod transport;
 
+pub use body::{Body, Pieces};
 pub use proxy::Proxies;
 pub use transport::{Transport, TransportError};

@@ -8,11 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Request, Response, Uri};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use url::Url;
 
+use super::body::Body;
 use super::connect::{Connector, only};
 use super::proxy::Proxies;
 
@@ -53,7 +54,7 @@ pub enum TransportError {
     Invalid(String),
 }
 
-type Sender = SendRequest<Full<Bytes>>;
+type Sender = SendRequest<Body>;
 
 /// An HTTP client.
 #[derive(Default)]
@@ -82,18 +83,18 @@ impl Transport {
     pub async fn send(
         &self,
         url: &Url,
-        request: Request<Bytes>,
+        request: Request<impl Into<Body>>,
         limit: usize,
         time: Duration,
     ) -> Result<Response<Bytes>, TransportError> {
-        let answer = tokio::time::timeout(time, self.exchange(url, request, limit)).await;
+        let answer = tokio::time::timeout(time, self.exchange(url, request.map(Into::into), limit)).await;
         answer.unwrap_or_else(|_| Err(TransportError::TimedOut { host: host(url), after: time }))
     }
 
     async fn exchange(
         &self,
         url: &Url,
-        request: Request<Bytes>,
+        request: Request<Body>,
         limit: usize,
     ) -> Result<Response<Bytes>, TransportError> {
         let mut request = self.prepared(url, request)?;
@@ -112,7 +113,7 @@ impl Transport {
                 // The server ended an idle connection before it saw the request: nothing has happened yet.
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if reused => request = unsent,
-                    _ => return Err(lost(chain(&error.into_error()))),
+                    _ => return Err(failed(url, &error.into_error())),
                 },
             }
         };
@@ -128,7 +129,7 @@ impl Transport {
     }
 
     /// The request with its target and its host, as the server or the proxy wants them.
-    fn prepared(&self, url: &Url, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, TransportError> {
+    fn prepared(&self, url: &Url, request: Request<Body>) -> Result<Request<Body>, TransportError> {
         let invalid = |text: String| TransportError::Invalid(format!("{url}: {text}"));
         let (mut head, body) = request.into_parts();
         let own = &url[url::Position::BeforePath..url::Position::AfterQuery];
@@ -146,7 +147,7 @@ impl Transport {
             let value = HeaderValue::from_str(login).map_err(|e| invalid(e.to_string()))?;
             head.headers.insert(PROXY_AUTHORIZATION, value);
         }
-        Ok(Request::from_parts(head, Full::new(body)))
+        Ok(Request::from_parts(head, body))
     }
 
     async fn connect(&self, url: &Url) -> Result<Sender, TransportError> {
@@ -179,6 +180,19 @@ impl Transport {
             kept.push((sender, tokio::time::Instant::now()));
         }
     }
+}
+
+/// Why a request was not answered: what it was to carry, or what it was carried by.
+fn failed(url: &Url, error: &hyper::Error) -> TransportError {
+    match error.is_user() {
+        true => TransportError::Invalid(innermost(error).to_string()),
+        false => TransportError::Lost { host: host(url), text: chain(error) },
+    }
+}
+
+/// What an error came from in the end.
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
 }
 
 /// `host:port`, without the port if it is the scheme's own.

@@ -1,0 +1,92 @@
+//! What a request carries: bytes, or pieces that are made while they are sent.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::mpsc;
+
+/// Pieces that are made ahead of the connection.
+const AHEAD: usize = 2;
+
+/// A body whose length is known.
+pub struct Body {
+    left: u64,
+    source: Source,
+}
+
+enum Source {
+    Whole(Bytes),
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
+}
+
+/// Where the maker of a body's pieces puts them.
+pub struct Pieces(mpsc::Sender<io::Result<Bytes>>);
+
+impl Pieces {
+    /// The next piece; waits until the connection has taken those before it. `false` if nobody wants it any more.
+    pub fn push(&self, piece: Bytes) -> bool {
+        piece.is_empty() || self.0.blocking_send(Ok(piece)).is_ok()
+    }
+}
+
+impl Body {
+    /// `length` bytes that `make` hands over piece by piece, on a thread where it may block. Its error ends the request.
+    pub fn in_pieces(length: u64, make: impl FnOnce(&Pieces) -> io::Result<()> + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        tokio::task::spawn_blocking(move || {
+            let pieces = Pieces(sender);
+            if let Err(error) = make(&pieces) {
+                // Nobody waits for it if the connection has gone.
+                let _ = pieces.0.blocking_send(Err(error));
+            }
+        });
+        Self { left: length, source: Source::Pieces(receiver) }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self { left: bytes.len() as u64, source: Source::Whole(bytes) }
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let piece = match &mut self.source {
+            Source::Whole(bytes) => Some(Ok(std::mem::take(bytes))).filter(|_| self.left > 0),
+            Source::Pieces(receiver) => match receiver.poll_recv(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(piece) => piece,
+            },
+        };
+        Poll::Ready(match piece {
+            None if self.left > 0 => Some(Err(io::Error::other("the body ends too early"))),
+            None => None,
+            Some(Err(error)) => Some(Err(error)),
+            Some(Ok(piece)) => match self.left.checked_sub(piece.len() as u64) {
+                None => Some(Err(io::Error::other("the body is longer than it should be"))),
+                Some(left) => {
+                    self.left = left;
+                    Some(Ok(Frame::data(piece)))
+                }
+            },
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
