@@ -24,6 +24,7 @@ mod frames;
 mod hive;
 mod hostile;
 mod import;
+mod import_workers;
 mod jail;
 mod layers;
 mod limits;

@@ -7,6 +7,7 @@ pub mod python;
 pub mod random;
 pub mod recorder;
 pub mod serve;
+pub mod standin;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

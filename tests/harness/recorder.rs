@@ -126,7 +126,7 @@ fn pass(stream: TcpStream, origin: &str, seen: &Mutex<Vec<Recorded>>, rules: &Ru
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
 }
 
-fn head(reader: &mut impl BufRead) -> Option<Recorded> {
+pub(super) fn head(reader: &mut impl BufRead) -> Option<Recorded> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split(' ');

@@ -27,7 +27,9 @@ pub(crate) async fn zones(call: Call) -> Answer {
     let account = call.account()?;
     let tenant = call.tenant()?;
     let mut names: Vec<String> = tenant.catalog().domains()?.into_iter().map(|d| d.zone).collect();
-    names.extend(tenant.catalog().routes()?.into_iter().filter_map(|r| r.zone));
+    names.extend(
+        tenant.catalog().routes()?.into_iter().filter_map(|r| r.zone.or_else(|| zone_of(&r.pattern))),
+    );
     names.push(call.api.platform.addresses().domain.clone());
     if let Some(name) = call.query("name") {
         // Whoever deploys here says which names lead here.
@@ -46,6 +48,16 @@ pub(crate) async fn zones(call: Call) -> Answer {
         })
     });
     page(shown.collect(), number, per_page)
+}
+
+/// The zone of a pattern that names none: the last two labels of its host, so that who goes through the zones meets it.
+fn zone_of(pattern: &str) -> Option<String> {
+    let bare = pattern.split_once("://").map_or(pattern, |(_, rest)| rest);
+    let host = bare.split('/').next().unwrap_or_default();
+    let labels: Vec<&str> = host.rsplitn(3, '.').take(2).collect();
+    let [top, name] = labels.as_slice() else { return None };
+    let name = name.trim_start_matches('*');
+    (!name.is_empty() && !top.is_empty()).then(|| format!("{name}.{top}"))
 }
 
 /// A pattern: `host/path*`, with `*` at the start of the host and the end of the path.

@@ -78,9 +78,9 @@ pub fn bindings(project: &Project, ids: &Ids, kept: &[String]) -> Vec<Json> {
 }
 
 /// Where, which key is the name, which type, which fields.
-type Row = (&'static [&'static str], &'static str, &'static str, &'static [&'static str]);
+pub(crate) type Row = (&'static [&'static str], &'static str, &'static str, &'static [&'static str]);
 
-const LISTS: &[Row] = &[
+pub(crate) const LISTS: &[Row] = &[
     (&["vectorize"], "binding", "vectorize", &["index_name"]),
     (&["hyperdrive"], "binding", "hyperdrive", &["id"]),
     (&["secrets_store_secrets"], "binding", "secrets_store_secret", &["store_id", "secret_name"]),
@@ -90,14 +90,14 @@ const LISTS: &[Row] = &[
     (&["analytics_engine_datasets"], "binding", "analytics_engine", &["dataset"]),
 ];
 
-const LATER_LISTS: &[Row] = &[
+pub(crate) const LATER_LISTS: &[Row] = &[
     (&["mtls_certificates"], "binding", "mtls_certificate", &["certificate_id"]),
     (&["pipelines"], "binding", "pipelines", &["pipeline", "stream"]),
     (&["worker_loaders"], "binding", "worker_loader", &[]),
     (&["logfwdr", "bindings"], "name", "logfwdr", &["destination"]),
 ];
 
-const SINGLES: &[(&str, &str)] = &[
+pub(crate) const SINGLES: &[(&str, &str)] = &[
     ("browser", "browser"),
     ("ai", "ai"),
     ("images", "images"),

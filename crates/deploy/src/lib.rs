@@ -39,7 +39,7 @@ pub mod types;
 mod upload;
 
 pub use client::{Call, Client};
-pub use copy::{Copy, export};
+pub use copy::{Copy, Wanted, export};
 pub use deploy::{Deploy, DeployOptions, Failure, Outcome, Reporter};
 pub use envelope::Envelope;
 pub use error::{ApiError, ApiErrorKind, ApiMessage};

@@ -1,4 +1,4 @@
-//! Data of an account into a folder: what other tools read. A file is there when it is whole.
+//! An account into a folder: what other tools read. A file is there when it is whole.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -6,74 +6,84 @@ use std::path::{Path, PathBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value as Json, json};
 
-use super::{d1, kv, r2, text};
+use super::{Wanted, d1, files, kv, r2, text};
 use crate::client::Client;
 use crate::resources::encode;
 
 /// Values at once.
 const PARALLEL: usize = 8;
 
-/// Writes everything whose name `wanted` takes (`kv/TITLE`, `r2/BUCKET`, `d1/NAME`) below `dir`:
+/// Writes all that is `wanted` below `dir`:
 ///
 /// * `kv/TITLE.json`: what `wrangler kv bulk put` reads;
 /// * `r2/BUCKET/index.ndjson` and a file per object;
-/// * `d1/NAME.sql`: what `wrangler d1 execute --file` reads.
+/// * `d1/NAME.sql`: what `wrangler d1 execute --file` reads;
+/// * `worker/NAME/`, `dispatch/NAMESPACE/NAME/`: a project that can be deployed.
 ///
-/// What is there already is left alone, so that the same call goes on after a failure.
+/// What is there already is left alone, so that the same call goes on after a failure. Returns what a person should know.
 pub async fn export(
     from: &Client,
     dir: &Path,
-    wanted: impl Fn(&str) -> bool,
+    wanted: &Wanted,
     print: impl Fn(&str),
-) -> Result<(), String> {
+) -> Result<Vec<String>, String> {
     let told = |name: &str, there: bool, count: u64, what: &str| match there {
         true => print(&format!("{name}: is there already")),
         false => print(&format!("{name}: {count} {what}")),
     };
-    for (title, id) in kv::namespaces(from).await.map_err(text)? {
-        let name = format!("kv/{title}");
-        if wanted(&name) {
-            let file = dir.join("kv").join(format!("{}.json", file_name(&title)));
-            let (there, count) = (file.exists(), namespace(from, &id, &file).await);
-            told(&name, there, count.map_err(|e| format!("{name}: {e}"))?, "values");
+    if wanted.has_any("kv") {
+        for (title, id) in kv::namespaces(from).await.map_err(text)? {
+            let name = format!("kv/{title}");
+            if wanted.has(&name) {
+                let file = dir.join("kv").join(format!("{}.json", file_name(&title)));
+                let (there, count) = (file.exists(), namespace(from, &id, &file).await);
+                told(&name, there, count.map_err(|e| format!("{name}: {e}"))?, "values");
+            }
         }
     }
-    for bucket in r2::buckets(from).await.map_err(text)? {
-        let name = format!("r2/{bucket}");
-        if wanted(&name) {
-            let folder = dir.join("r2").join(file_name(&bucket));
-            let (there, count) =
-                (folder.join("index.ndjson").exists(), objects(from, &bucket, &folder, &print).await);
-            told(&name, there, count.map_err(|e| format!("{name}: {e}"))?, "objects");
+    if wanted.has_any("r2") {
+        for bucket in r2::buckets(from).await.map_err(text)? {
+            let name = format!("r2/{bucket}");
+            if wanted.has(&name) {
+                let folder = dir.join("r2").join(file_name(&bucket));
+                let there = folder.join("index.ndjson").exists();
+                let count = objects(from, &bucket, &folder, &print).await;
+                told(&name, there, count.map_err(|e| format!("{name}: {e}"))?, "objects");
+            }
         }
     }
-    for (database, id) in d1::databases(from).await.map_err(text)? {
-        let name = format!("d1/{database}");
-        if wanted(&name) {
-            let file = dir.join("d1").join(format!("{}.sql", file_name(&database)));
-            let there = file.exists();
-            let bytes =
-                if there { 0 } else { sql(from, &id, &file).await.map_err(|e| format!("{name}: {e}"))? };
-            told(&name, there, bytes, "bytes");
+    if wanted.has_any("d1") {
+        for (database, id) in d1::databases(from).await.map_err(text)? {
+            let name = format!("d1/{database}");
+            if wanted.has(&name) {
+                let file = dir.join("d1").join(format!("{}.sql", file_name(&database)));
+                let there = file.exists();
+                let bytes = if there {
+                    0
+                } else {
+                    sql(from, &id, &file).await.map_err(|e| format!("{name}: {e}"))?
+                };
+                told(&name, there, bytes, "bytes");
+            }
         }
     }
-    Ok(())
+    files::workers(from, dir, wanted, &print).await
 }
 
 /// A name as the name of a file: no name leaves the folder or meets another one's.
-fn file_name(name: &str) -> String {
+pub(super) fn file_name(name: &str) -> String {
     let encoded = encode(name).replace('*', "%2A");
     if encoded.starts_with('.') { encoded.replacen('.', "%2E", 1) } else { encoded }
 }
 
 /// A file that gets its name once it is whole.
-struct Whole {
+pub(super) struct Whole {
     file: std::io::BufWriter<std::fs::File>,
     path: PathBuf,
 }
 
 impl Whole {
-    fn create(path: &Path) -> Result<Self, String> {
+    pub(super) fn create(path: &Path) -> Result<Self, String> {
         let part = path.with_extension("part");
         let folder = path.parent().unwrap_or(Path::new("."));
         let made = std::fs::create_dir_all(folder).and_then(|()| std::fs::File::create(&part));
@@ -81,11 +91,11 @@ impl Whole {
         Ok(Self { file: std::io::BufWriter::new(file), path: path.to_owned() })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.file.write_all(bytes).map_err(|e| format!("cannot write {}: {e}", self.path.display()))
     }
 
-    fn finish(self) -> Result<(), String> {
+    pub(super) fn finish(self) -> Result<(), String> {
         let Self { file, path } = self;
         let failed = |e: std::io::Error| format!("cannot write {}: {e}", path.display());
         let file = file.into_inner().map_err(|e| failed(e.into_error()))?;

@@ -1,10 +1,15 @@
-//! Data from one account to another: KV, R2, D1, over the public API alone. What is done is written down, so that a copy
-//! that was interrupted goes on where it was.
+//! One account into another, over the public API alone: KV, R2, D1, queues, Workers. What is done is written down, so that
+//! a copy that was interrupted goes on where it was.
 
+mod bring;
+mod config;
 mod d1;
 mod export;
+mod files;
 mod kv;
+mod queues;
 mod r2;
+mod source;
 
 pub use export::export;
 
@@ -16,6 +21,28 @@ use serde_json::Value as Json;
 
 use crate::client::Client;
 use crate::error::ApiError;
+
+/// What is copied: kinds (`kv`, `r2`, `d1`, `queue`, `worker`, `dispatch`), or things by their names (`kv/settings`,
+/// `dispatch/tenants/ada`). Empty: everything.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted(pub Vec<String>);
+
+impl Wanted {
+    /// The kinds that there are.
+    pub const KINDS: [&str; 6] = ["kv", "r2", "d1", "queue", "worker", "dispatch"];
+
+    /// Whether a thing is wanted, or all of the folder that it is in.
+    pub fn has(&self, name: &str) -> bool {
+        let is_above =
+            |own: &String| name.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        self.0.is_empty() || self.0.iter().any(|own| own == name || is_above(own))
+    }
+
+    /// Whether anything of a kind is wanted.
+    pub fn has_any(&self, kind: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|own| own.split('/').next() == Some(kind))
+    }
+}
 
 /// How far a copy has come, by what is copied.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -44,7 +71,7 @@ pub struct Copy<'a> {
     file: PathBuf,
     progress: Progress,
     /// What a person should know at the end.
-    pub(crate) notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 impl<'a> Copy<'a> {
@@ -71,36 +98,44 @@ impl<'a> Copy<'a> {
         Ok(Self { from, to, file: file.to_owned(), progress, notes: Vec::new() })
     }
 
-    /// Copies everything whose name `wanted` takes: `kv/TITLE`, `r2/BUCKET`, `d1/NAME`. Returns what a person should know.
-    pub async fn run(
-        mut self,
-        wanted: impl Fn(&str) -> bool,
-        print: impl Fn(&str),
-    ) -> Result<Vec<String>, String> {
-        for (title, id) in kv::namespaces(self.from).await.map_err(text)? {
-            let name = format!("kv/{title}");
-            if wanted(&name) && !self.is_done(&name, &print) {
-                kv::copy(&mut self, &name, &title, &id).await.map_err(|error| format!("{name}: {error}"))?;
-                self.tell(&name, "values", &print);
+    /// Copies all that is `wanted`; what a person should know of it is in `notes`, also after a failure.
+    pub async fn run(&mut self, wanted: &Wanted, print: impl Fn(&str)) -> Result<(), String> {
+        if wanted.has_any("kv") {
+            for (title, id) in kv::namespaces(self.from).await.map_err(text)? {
+                let name = format!("kv/{title}");
+                if wanted.has(&name) && !self.is_done(&name, &print) {
+                    let copied = kv::copy(self, &name, &title, &id).await;
+                    copied.map_err(|error| format!("{name}: {error}"))?;
+                    self.tell(&name, "values", &print);
+                }
             }
         }
-        for bucket in r2::buckets(self.from).await.map_err(text)? {
-            let name = format!("r2/{bucket}");
-            if wanted(&name) && !self.is_done(&name, &print) {
-                r2::copy(&mut self, &name, &bucket).await.map_err(|error| format!("{name}: {error}"))?;
-                self.tell(&name, "objects", &print);
+        if wanted.has_any("r2") {
+            for bucket in r2::buckets(self.from).await.map_err(text)? {
+                let name = format!("r2/{bucket}");
+                if wanted.has(&name) && !self.is_done(&name, &print) {
+                    r2::copy(self, &name, &bucket).await.map_err(|error| format!("{name}: {error}"))?;
+                    self.tell(&name, "objects", &print);
+                }
             }
         }
-        for (database, id) in d1::databases(self.from).await.map_err(text)? {
-            let name = format!("d1/{database}");
-            if wanted(&name) && !self.is_done(&name, &print) {
-                d1::copy(&mut self, &name, &database, &id)
-                    .await
-                    .map_err(|error| format!("{name}: {error}"))?;
-                self.tell(&name, "statements", &print);
+        if wanted.has_any("d1") {
+            for (database, id) in d1::databases(self.from).await.map_err(text)? {
+                let name = format!("d1/{database}");
+                if wanted.has(&name) && !self.is_done(&name, &print) {
+                    let copied = d1::copy(self, &name, &database, &id).await;
+                    copied.map_err(|error| format!("{name}: {error}"))?;
+                    self.tell(&name, "statements", &print);
+                }
             }
         }
-        Ok(self.notes)
+        if wanted.has_any("queue") {
+            queues::copy(self, wanted, &print).await?;
+        }
+        if wanted.has_any("worker") || wanted.has_any("dispatch") {
+            bring::workers(self, wanted, &print).await?;
+        }
+        Ok(())
     }
 
     fn is_done(&self, name: &str, print: &impl Fn(&str)) -> bool {

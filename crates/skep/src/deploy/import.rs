@@ -1,10 +1,10 @@
-//! `skep import` and `skep export`: the data of one account into another, or into a folder.
+//! `skep import` and `skep export`: one account into another, or into a folder.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value as Json;
-use skep_deploy::{Client, Copy, Settings};
+use skep_deploy::{Client, Copy, Settings, Wanted};
 
 use super::args::DeployArgs;
 use super::target::Target;
@@ -19,7 +19,8 @@ pub struct ImportArgs {
     /// The data folder of the node that it goes to
     #[arg(long, value_name = "DIR", default_value = "skep-data")]
     data: PathBuf,
-    /// Only these: `kv`, `r2`, `d1`, or one by its name, such as `kv/settings`; several times for several
+    /// Only these: `kv`, `r2`, `d1`, `queue`, `worker`, `dispatch`, or one by its name, such as `kv/settings`; several times for
+    /// several
     #[arg(long, value_name = "WHAT", value_parser = parse_what)]
     only: Vec<String>,
     /// Where the progress is written down: the same command goes on from there
@@ -38,22 +39,22 @@ pub struct ExportArgs {
     /// The data folder of the node, whose credentials are used
     #[arg(long, value_name = "DIR", default_value = "skep-data")]
     data: PathBuf,
-    /// Only these: `kv`, `r2`, `d1`, or one by its name, such as `kv/settings`; several times for several
+    /// Only these: `kv`, `r2`, `d1`, `queue`, `worker`, `dispatch`, or one by its name, such as `kv/settings`; several times for
+    /// several
     #[arg(long, value_name = "WHAT", value_parser = parse_what)]
     only: Vec<String>,
 }
 
 fn parse_what(text: &str) -> Result<String, String> {
-    match text.split('/').next() {
-        Some("kv" | "r2" | "d1") => Ok(text.to_owned()),
-        _ => Err("expected kv, r2 or d1, or one of them with a name".to_owned()),
+    match text.split('/').next().is_some_and(|kind| Wanted::KINDS.contains(&kind)) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("expected one of {}, or one of them with a name", Wanted::KINDS.join(", "))),
     }
 }
 
-/// Whether `name` is one of those that the command line asks for.
-fn is_wanted(only: &[String], name: &str) -> bool {
-    let kind = name.split('/').next();
-    only.is_empty() || only.iter().any(|only| only == name || Some(only.as_str()) == kind)
+/// What was left behind, or is to be done.
+fn tell(notes: &[String]) {
+    notes.iter().for_each(|note| say(&paint(Style::Yellow, &format!("▲ {}", printable(note)))));
 }
 
 async fn client(target: &str, data: &Path) -> Result<Client, String> {
@@ -66,25 +67,25 @@ async fn client(target: &str, data: &Path) -> Result<Client, String> {
 pub async fn export(args: ExportArgs) -> Result<(), String> {
     let from = client(&args.from, &args.data).await?;
     let print = |line: &str| say(&printable(line));
-    let done = skep_deploy::export(&from, &args.dir, |name| is_wanted(&args.only, name), print).await;
-    done.map_err(|error| format!("{}\n  the same command goes on from here", printable(&error)))
+    let done = skep_deploy::export(&from, &args.dir, &Wanted(args.only), print).await;
+    let notes =
+        done.map_err(|error| format!("{}\n  the same command goes on from here", printable(&error)))?;
+    tell(&notes);
+    Ok(())
 }
 
 /// Runs `skep import`.
 pub async fn run(args: ImportArgs) -> Result<(), String> {
     let (from, to) = (client(&args.from, &args.data).await?, client("skep", &args.data).await?);
-    let copy = Copy::open(&from, &to, &args.state)?;
-    let wanted = |name: &str| is_wanted(&args.only, name);
-    let notes = copy.run(wanted, |line| say(&printable(line))).await.map_err(|error| {
+    let mut copy = Copy::open(&from, &to, &args.state)?;
+    let wanted = Wanted(args.only);
+    let done = copy.run(&wanted, |line| say(&printable(line))).await;
+    tell(&copy.notes);
+    done.map_err(|error| {
         format!(
             "{}\n  the same command goes on from here; the progress is in {}",
             printable(&error),
             args.state.display()
         )
-    })?;
-    notes.iter().for_each(|note| say(&paint(Style::Yellow, &format!("▲ {}", printable(note)))));
-    say(
-        "Deploy the Workers themselves from their projects: `skep deploy`. Secrets cannot be read, so give them anew.",
-    );
-    Ok(())
+    })
 }
