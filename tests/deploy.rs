@@ -71,6 +71,8 @@ fn the_hive_is_deployed_with_all_that_it_needs_and_again_without_a_change() {
         Some(serve.get(host, &path).json()).filter(|state| state["status"] == "complete")
     });
 
+    every_binding_works(&serve, host);
+
     // Again: there is nothing to do, and nothing is done.
     let before = versions(&serve, "hive");
     let again = deploy(&serve, project.path(), &["--json"]);
@@ -85,6 +87,46 @@ fn the_hive_is_deployed_with_all_that_it_needs_and_again_without_a_change() {
     assert_eq!(serve.get(host, "/new.txt").text(), "new");
     assert_eq!(versions(&serve, "hive"), before + 1);
     assert_eq!(serve.get(host, "/api/v1/notes").json()[0]["text"], "kept");
+}
+
+/// Those that the deploy's test does not drive itself: R2, the version, rate limits, Durable Objects with WebSockets, the cache,
+/// the schedule (which counts into KV), Analytics Engine.
+fn every_binding_works(serve: &Serve, host: &str) {
+    let headers = [("content-type", "text/plain")];
+    assert_eq!(serve.send("PUT", host, "/api/v1/files/a.txt", &headers, Some(b"0123456789")).status, 201);
+    let part = serve.send("GET", host, "/api/v1/files/a.txt", &[("range", "bytes=2-4")], None);
+    assert_eq!(part.text(), "234");
+    let about = serve.get(host, "/api/v1/about").json();
+    let deployed = serve.call("GET", "/workers/scripts/hive/deployments", None).json();
+    let version = &deployed["result"]["deployments"][0]["versions"][0]["version_id"];
+    assert_eq!(&about["version"]["id"], version);
+    let shouts: Vec<u16> =
+        (0..6).map(|_| serve.send("POST", host, "/api/v1/shout", &[], Some(b"")).status).collect();
+    assert_eq!(shouts, [200, 200, 200, 200, 200, 429]);
+    let mut ada = serve.websocket(host, "/api/v1/rooms/lobby?who=Ada");
+    let mut grace = serve.websocket(host, "/api/v1/rooms/lobby?who=Grace");
+    ada.send("hello".into()).unwrap();
+    for socket in [&mut ada, &mut grace] {
+        let line: Value = serde_json::from_str(socket.read().unwrap().to_text().unwrap()).unwrap();
+        assert_eq!((line["who"].as_str(), line["text"].as_str()), (Some("Ada"), Some("hello")));
+    }
+    assert_eq!(serve.get(host, "/api/v1/rooms/lobby/history").json()[0]["text"], "hello");
+    assert_eq!(serve.get(host, "/api/v1/slow").json()["cached"], false);
+    assert_eq!(serve.get(host, "/api/v1/slow").json()["cached"], true);
+    let budget = serve.get(host, "/api/v1/notes").header("x-budget-remaining").parse::<u32>().unwrap();
+    assert!(budget < 300, "{budget}");
+    // Points are read from the file that docs/bindings.md names.
+    let file = serve.dir.path().join("data/accounts").join(&serve.account).join("analytics/analytics.sqlite");
+    let points = rusqlite::Connection::open(file).unwrap();
+    eventually("the visits", || {
+        let sql = "SELECT count(*) FROM points WHERE dataset = 'hive_visits'";
+        points.query_row(sql, [], |row| row.get::<_, i64>(0)).ok().filter(|count| *count > 0)
+    });
+    // It runs once a minute.
+    eventually("the schedule", || {
+        Some(serve.get(host, "/api/v1/about").json())
+            .filter(|about| about["cron"]["runs"].as_u64() >= Some(1))
+    });
 }
 
 #[test]
