@@ -12,6 +12,7 @@ mod conformance;
 mod crash;
 mod crash_serve;
 mod deploy;
+mod deploy_containers;
 mod deploy_faults;
 mod deploy_wire;
 mod dev;

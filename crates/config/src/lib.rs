@@ -23,7 +23,7 @@ mod worker;
 
 pub use classes::{KeyClass, classify};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
-pub use load::{LoadOptions, Loaded, find, is_read_too, load, to_json};
+pub use load::{LoadOptions, Loaded, find, is_read_too, load, refusal, to_json};
 pub use migrations::{Change, MigrationError, classes_alive, steps_after};
 pub use model::*;
 pub use variables::{development_variables, parse as parse_variables};

@@ -130,6 +130,23 @@ fn secrets(
     all
 }
 
+/// An error about `key`, with its place in the configuration that `options` choose.
+pub fn refusal(path: &Path, options: &LoadOptions, key: &str, message: impl Into<String>) -> Diagnostic {
+    let text = options.text.clone().or_else(|| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let source = Source { path: path.to_owned(), text };
+    let message = message.into();
+    let chosen = parse(&source).ok().and_then(|top| match &options.environment {
+        Some(name) => select(&source, &top, name, &mut Vec::new()).ok(),
+        None => Some(top),
+    });
+    match chosen.as_ref().and_then(|node| node.get(key)) {
+        Some(node) => source.error(node.span.clone(), message),
+        None => {
+            Diagnostic { severity: Severity::Error, message, path: path.to_owned(), place: None, help: None }
+        }
+    }
+}
+
 /// A JSONC or TOML text, by the ending of `path`, as plain JSON.
 pub fn to_json(path: &Path, text: &str) -> Result<serde_json::Value, Diagnostics> {
     Ok(parse(&Source { path: path.to_owned(), text: text.to_owned() })?.to_json())

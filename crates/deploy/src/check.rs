@@ -3,6 +3,7 @@
 use serde_json::Value as Json;
 use skep_bundle::Format;
 
+use crate::containers;
 use crate::project::Project;
 use crate::triggers;
 
@@ -24,6 +25,7 @@ pub fn problems(project: &Project) -> Vec<String> {
         ));
     }
     problems.extend(classes(project));
+    problems.extend(containers::config::containers(project).1);
     let (routes, domains) = triggers::routes(project);
     let nameless = |route: &&Json| route["pattern"].as_str().is_none_or(str::is_empty);
     if routes.iter().chain(&domains).any(|route| nameless(&route)) {

@@ -1,8 +1,11 @@
 //! A deploy: what is there is read, a plan made, and its steps taken one after the other.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::client::Client;
+use crate::containers::config::Container;
+use crate::containers::{self, Tools};
 use crate::error::ApiError;
 use crate::plan::{Action, Plan, Planned, Step};
 use crate::project::Project;
@@ -29,6 +32,8 @@ pub struct DeployOptions {
     pub strict_ids: bool,
     /// Takes custom domains over from other Workers.
     pub take_over_domains: bool,
+    /// What images of containers are built and pushed with.
+    pub tools: Tools,
     /// Asks the deployed worker for an answer.
     pub smoke: bool,
     /// Goes back to the version before if that answer does not come.
@@ -78,7 +83,10 @@ pub struct Deploy<'a> {
     pub(crate) resources: Vec<Resource>,
     /// The migrations that each resource lacks: names and texts.
     pub(crate) pending: Vec<Vec<(String, String)>>,
+    pub(crate) containers: Vec<Container>,
     pub(crate) plan: Plan,
+    /// The image of each container, once it is in the registry.
+    images: BTreeMap<usize, String>,
     assets_token: Option<String>,
     outcome: Outcome,
 }
@@ -98,7 +106,9 @@ impl<'a> Deploy<'a> {
             remote: Remote::default(),
             resources: Vec::new(),
             pending: Vec::new(),
+            containers: containers::config::containers(project).0,
             plan: Plan::default(),
+            images: BTreeMap::new(),
             assets_token: None,
             outcome: Outcome::default(),
         };
@@ -178,6 +188,33 @@ impl<'a> Deploy<'a> {
                 templates::publish(client, files, &progress).await
             }
             Step::Script => self.script(reporter).await,
+            Step::Image(at) => {
+                let own = self.containers.get(at).ok_or("there is no such container")?;
+                let (image, is_pushed) = containers::image(client, &self.options.tools, own).await?;
+                self.images.insert(at, image.clone());
+                match is_pushed {
+                    true => self.outcome.done.push(planned.subject.clone()),
+                    false => return Ok(format!("is there already, {image}")),
+                }
+                Ok(image)
+            }
+            Step::Container(at) => {
+                let own = self.containers.get(at).ok_or("there is no such container")?;
+                let image = match self.images.get(&at) {
+                    Some(image) => image.clone(),
+                    None => containers::image(client, &self.options.tools, own).await?.0,
+                };
+                let version = self.outcome.version.as_deref();
+                match containers::apply(client, project, own, &image, version).await? {
+                    None => Ok("nothing had to change".to_owned()),
+                    Some(done) => {
+                        if planned.action == Action::Check {
+                            self.outcome.done.push(planned.subject.clone());
+                        }
+                        Ok(done)
+                    }
+                }
+            }
             Step::Subdomain => {
                 triggers::set_subdomain(client, project).await.map_err(text)?;
                 Ok(String::new())

@@ -11,6 +11,7 @@ mod assets;
 mod bindings;
 pub mod check;
 mod client;
+mod containers;
 mod copy;
 mod d1;
 mod deploy;
@@ -39,6 +40,7 @@ pub mod types;
 mod upload;
 
 pub use client::{Call, Client};
+pub use containers::{Docker, Tools, preset};
 pub use copy::{Copy, Wanted, export};
 pub use deploy::{Deploy, DeployOptions, Failure, Outcome, Reporter};
 pub use envelope::Envelope;

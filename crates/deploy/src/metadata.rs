@@ -4,6 +4,7 @@
 use serde_json::{Map, Value as Json, json};
 use skep_bundle::Format;
 
+use crate::containers;
 use crate::project::{AssetFiles, Project};
 
 /// What the metadata says beside the project.
@@ -36,6 +37,7 @@ pub fn metadata(project: &Project, extras: &Extras) -> Json {
     let entry = if code.format == Format::Modules { "main_module" } else { "body_part" };
     set(entry, code.main.clone().into());
     set("bindings", extras.bindings.clone().into());
+    set("containers", containers::config::metadata(project));
     set("compatibility_date", project.config.compatibility_date.clone().into());
     set("compatibility_flags", project.config.compatibility_flags.clone().into());
     set("migrations", extras.migrations.clone().unwrap_or_default());

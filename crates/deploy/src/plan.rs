@@ -11,10 +11,14 @@ pub enum Step {
     Migrate(usize),
     /// Publishes templates to their bucket.
     Templates,
+    /// Builds and pushes a container's image: its place in the configuration.
+    Image(usize),
     /// Uploads static assets that the server lacks.
     Assets,
     /// Uploads the code and puts it in force.
     Script,
+    /// Makes or changes a container's application: its place in the configuration.
+    Container(usize),
     /// Switches the address below the account's domain.
     Subdomain,
     /// Sets the routes.

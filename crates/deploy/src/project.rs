@@ -70,7 +70,7 @@ pub struct TemplateFile {
 }
 
 /// One asset.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssetFile {
     /// `/` and the path below the folder.
     pub path: String,
@@ -105,7 +105,6 @@ impl Project {
             "artifacts",
             "cloudchamber",
             "connect",
-            "containers",
             "flagship",
             "k2",
             "pages_build_output_dir",

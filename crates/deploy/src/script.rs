@@ -53,13 +53,14 @@ pub(crate) fn extras(project: &Project, remote: &Remote, ids: &Ids, upload: &Upl
     let mut all = bindings(project, ids, &kept);
     all.extend(upload::script_parts(project));
     let migrations = metadata::migrations(project.list(&["migrations"]), remote.migration_tag.as_deref());
-    // wrangler's rule: a version cannot bring migrations, and a script in service worker syntax has no versions.
+    // wrangler's rule: a version cannot bring migrations or containers, and a script in service worker syntax has no versions.
     let is_module = project.code.as_ref().is_none_or(|code| code.format == Format::Modules);
     let whole = upload.namespace.is_some()
         || !remote.exists
         || migrations.is_some()
         || !is_module
-        || !project.raw["exports"].is_null();
+        || !project.raw["exports"].is_null()
+        || !project.raw["containers"].is_null();
     let mut annotations = Map::new();
     for (key, value) in [("workers/message", upload.message), ("workers/tag", upload.tag)] {
         if let Some(value) = value {

@@ -17,6 +17,20 @@ pub struct Settings {
     pub domain: Option<Domain>,
     /// `[templates]`
     pub templates: Option<Templates>,
+    /// `[containers.NAME]`, by the class or the name of the container.
+    pub containers: BTreeMap<String, Container>,
+}
+
+/// What a container has to be here.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Container {
+    /// How large its instances are: `small`, `standard`, `large`, or a name of Cloudflare's.
+    pub size: Option<String>,
+    /// At most so many at once.
+    pub max_instances: Option<u64>,
+    /// The variable of the environment that says its size, if it is set.
+    pub variable: Option<String>,
 }
 
 /// A variable of the environment that the worker gets.
@@ -164,6 +178,35 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Puts the sizes of containers into `raw`, the configuration; returns what is wrong with them.
+    pub fn size_containers(&self, raw: &mut Json, set: impl Fn(&str) -> Option<String>) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (name, own) in &self.containers {
+            let list = raw["containers"].as_array_mut().map(Vec::as_mut_slice).unwrap_or_default();
+            let Some(container) =
+                list.iter_mut().find(|c| c["class_name"] == name.as_str() || c["name"] == name.as_str())
+            else {
+                problems.push(format!(
+                    "skep.deploy.toml has a container {name}, which the configuration has not"
+                ));
+                continue;
+            };
+            let said = own.variable.as_ref().and_then(|name| set(name)).filter(|word| !word.is_empty());
+            if let Some(word) = said.as_ref().or(own.size.as_ref()) {
+                match crate::containers::preset(word) {
+                    Ok(size) => container["instance_type"] = size,
+                    Err(error) => problems.push(format!("the container {name}: {error}")),
+                }
+            }
+            if let Some(most) = own.max_instances {
+                container["max_instances"] = most.into();
+            }
+        }
+        problems
+    }
+}
+
 impl Variable {
     fn about(&self) -> String {
         self.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default()
@@ -226,6 +269,27 @@ mod tests {
         let expected = json!({ "API": "https://x.test", "HOST": "a.example.com", "LEVEL": 3, "ON": true });
         assert_eq!(serde_json::to_value(vars).unwrap(), expected);
         assert_eq!((values.secrets["KEY"].as_str(), values.required_secrets), ("k", vec![]));
+    }
+
+    #[test]
+    fn containers_have_the_size_that_the_environment_or_the_file_says() {
+        let settings =
+            json!({ "containers": { "Box": { "size": "standard", "variable": "BOX", "max_instances": 4 } } });
+        let settings = Settings::read(settings).unwrap();
+        let sized = |word: Option<&str>| {
+            let mut raw =
+                json!({ "containers": [{ "class_name": "Box", "image": "x:1", "instance_type": "lite" }] });
+            let problems = settings.size_containers(&mut raw, |_| word.map(str::to_owned));
+            (raw["containers"][0].clone(), problems)
+        };
+        let (own, problems) = sized(None);
+        assert_eq!(own["instance_type"], json!({ "vcpu": 4, "memory_mib": 4096, "disk_mb": 6144 }));
+        assert_eq!((own["max_instances"].as_u64(), problems.len()), (Some(4), 0));
+        assert_eq!(sized(Some("standard-4")).0["instance_type"], "standard-4");
+        assert!(sized(Some("huge")).1[0].contains("\"huge\""));
+        assert!(
+            settings.size_containers(&mut json!({}), |_| None)[0].contains("which the configuration has not")
+        );
     }
 
     #[test]

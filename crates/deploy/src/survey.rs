@@ -2,6 +2,7 @@
 
 use futures_util::future::try_join_all;
 
+use crate::containers::{self, config::Image};
 use crate::deploy::{Deploy, size};
 use crate::error::ApiError;
 use crate::plan::{Action, Step};
@@ -22,7 +23,8 @@ pub(crate) async fn read(deploy: &mut Deploy<'_>) -> Result<(), String> {
     let mut all = resources::needed(project, namespace);
     let before = &deploy.remote.bindings;
     try_join_all(all.iter_mut().map(|resource| resource.find(client, before))).await.map_err(text)?;
-    let problems = problems(deploy, &all);
+    let mut problems = problems(deploy, &all);
+    problems.extend(containers(deploy).await?);
     if !problems.is_empty() {
         return Err(format!("this project cannot be deployed yet:\n  {}", problems.join("\n  ")));
     }
@@ -46,6 +48,18 @@ fn problems(deploy: &Deploy<'_>, resources: &[Resource]) -> Vec<String> {
         format!("the configuration names the {} {id}, which is not in this account", own.kind.title())
     }));
     problems
+}
+
+/// What stands in the way of the containers.
+async fn containers(deploy: &Deploy<'_>) -> Result<Vec<String>, String> {
+    match deploy.containers.as_slice() {
+        [] => Ok(Vec::new()),
+        all if deploy.options.dispatch_namespace.is_some() => {
+            let names: Vec<&str> = all.iter().map(|own| own.name.as_str()).collect();
+            Ok(vec![format!("scripts of a dispatch namespace have no containers: {}", names.join(", "))])
+        }
+        all => containers::problems(deploy.client, &deploy.options.tools, all).await,
+    }
 }
 
 /// The migrations that a database lacks.
@@ -80,7 +94,9 @@ pub(crate) async fn plan(deploy: &mut Deploy<'_>) -> Result<(), String> {
         deploy.plan.add(Step::Migrate(at), Action::Change, format!("migrations of {name}"), names.join(", "));
     }
     plan_templates(deploy).await.map_err(|error| error.to_string())?;
+    plan_images(deploy);
     plan_script(deploy);
+    plan_containers(deploy).await?;
     if deploy.options.dispatch_namespace.is_none() {
         plan_addresses(deploy);
         plan_events(deploy).await.map_err(|error| error.to_string())?;
@@ -106,6 +122,38 @@ async fn plan_templates(deploy: &mut Deploy<'_>) -> Result<(), ApiError> {
     let detail =
         format!("{} of {} files, {}, {} to delete", changed.len(), own.files.len(), size(bytes), gone.len());
     deploy.plan.add(Step::Templates, action, format!("templates in {}", own.bucket), detail);
+    Ok(())
+}
+
+fn plan_images(deploy: &mut Deploy<'_>) {
+    for (at, own) in deploy.containers.iter().enumerate() {
+        if let Image::Dockerfile { file, .. } = &own.image {
+            let file = file.strip_prefix(&deploy.project.config.dir).unwrap_or(file);
+            let detail = format!("{}, pushed if it is not there", file.display());
+            deploy.plan.add(Step::Image(at), Action::Check, format!("image of {}", own.name), detail);
+        }
+    }
+}
+
+async fn plan_containers(deploy: &mut Deploy<'_>) -> Result<(), String> {
+    for (at, own) in deploy.containers.iter().enumerate() {
+        let before = containers::application(deploy.client, &own.name).await.map_err(|e| e.to_string())?;
+        let image = containers::reference(deploy.client, &deploy.options.tools, &own.image)?;
+        let action = match (&before, image) {
+            (None, _) => Action::Create,
+            // Which image it is shows when it is built.
+            (Some(_), None) => Action::Check,
+            (Some(before), Some(image)) => {
+                match deploy.remote.exists && containers::is_kept(deploy.project, own, &image, before) {
+                    true => Action::Keep,
+                    false => Action::Change,
+                }
+            }
+        };
+        let size = own.instance_type.clone().unwrap_or_else(|| own.size.to_string());
+        let detail = format!("{}, up to {} of {size}", own.class, own.max_instances);
+        deploy.plan.add(Step::Container(at), action, format!("container {}", own.name), detail);
+    }
     Ok(())
 }
 

@@ -82,6 +82,9 @@ pub struct CheckArgs {
     /// The environment of the configuration to use
     #[arg(short, long, value_name = "NAME")]
     env: Option<String>,
+    /// Where it would go, as for `skep deploy`: what is not there is said
+    #[arg(short, long, value_name = "TARGET")]
+    target: Option<String>,
     /// A file with secrets
     #[arg(long, value_name = "FILE")]
     secrets_file: Option<PathBuf>,
@@ -96,8 +99,8 @@ pub struct CheckArgs {
 impl CheckArgs {
     /// The deploy that is checked.
     pub fn as_deploy(&self) -> DeployArgs {
-        let Self { dir, config, env, secrets_file, vars, yes } = self.clone();
-        DeployArgs { dir, config, env, secrets_file, vars, yes, ..DeployArgs::default() }
+        let Self { dir, config, env, target, secrets_file, vars, yes } = self.clone();
+        DeployArgs { dir, config, env, target, secrets_file, vars, yes, ..DeployArgs::default() }
     }
 }
 

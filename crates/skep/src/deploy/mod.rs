@@ -8,11 +8,12 @@ mod surroundings;
 mod target;
 mod templates;
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value as Json, json};
-use skep_deploy::{Deploy, DeployOptions, Failure, Outcome};
+use skep_deploy::{Deploy, DeployOptions, Docker, Failure, Outcome, Tools};
 
 use crate::signals::Signals;
 use crate::terminal::say;
@@ -27,6 +28,9 @@ pub async fn run(args: DeployArgs) -> Result<(), String> {
     let loaded = project::load(&args, None)?;
     let settings = surroundings::settings(&loaded.config.path)?;
     let target = Target::find(&args, &settings, &loaded.raw, variable)?;
+    if target.kind == Kind::Skep {
+        project::check_for_skep(&loaded, &args)?;
+    }
     let client = target.client(variable).await?;
     let quiet = args.json;
     let print = |line: &str| {
@@ -53,6 +57,7 @@ pub async fn run(args: DeployArgs) -> Result<(), String> {
         force: args.force,
         strict_ids: target.kind == Kind::Cloudflare,
         take_over_domains: args.take_over_domains,
+        tools: tools(variable),
         smoke: !args.no_smoke,
         undo: args.undo,
     };
@@ -81,12 +86,27 @@ pub async fn run(args: DeployArgs) -> Result<(), String> {
     result.map(drop).map_err(|failure| report::failure(&failure))
 }
 
+/// What images of containers are built and pushed with, named as for wrangler.
+fn tools(variable: impl Fn(&str) -> Option<String>) -> Tools {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+    let (program, path) = (set("WRANGLER_DOCKER_BIN"), std::env::var_os("PATH"));
+    let docker = Docker::find(program.as_deref().map(OsStr::new), path.as_deref());
+    Tools {
+        docker,
+        registry: set("CLOUDFLARE_CONTAINER_REGISTRY").unwrap_or_else(|| Tools::default().registry),
+    }
+}
+
 /// Runs `skep check`: everything that can be known before a deploy, without a server.
 pub async fn check(args: CheckArgs) -> Result<(), String> {
     let args = args.as_deploy();
     let loaded = project::load(&args, None)?;
     let settings = surroundings::settings(&loaded.config.path)?;
-    let project = project::build(loaded, &args, &settings, |name| std::env::var(name).ok(), say).await?;
+    let variable = |name: &str| std::env::var(name).ok();
+    if Target::name(&args, variable) == "skep" {
+        project::check_for_skep(&loaded, &args)?;
+    }
+    let project = project::build(loaded, &args, &settings, variable, say).await?;
     let problems = skep_deploy::check::problems(&project);
     if !problems.is_empty() {
         return Err(format!("this project cannot be deployed yet:\n  {}", problems.join("\n  ")));

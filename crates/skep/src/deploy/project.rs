@@ -37,9 +37,20 @@ pub fn load(args: &DeployArgs, text: Option<String>) -> Result<Loaded, String> {
     skep_config::load(&path, &options).map_err(|e| e.to_string())
 }
 
+/// Refuses what the configuration has and a node of one's own has not, with its place.
+pub fn check_for_skep(loaded: &Loaded, args: &DeployArgs) -> Result<(), String> {
+    if loaded.raw["containers"].as_array().is_none_or(Vec::is_empty) {
+        return Ok(());
+    }
+    let options = LoadOptions { environment: args.env.clone(), ..LoadOptions::default() };
+    let message = "\"containers\" is not implemented on this server: Skep runs no containers yet";
+    let error = skep_config::refusal(&loaded.config.path, &options, "containers", message);
+    Err(error.help("deploy it with --target cloudflare, or keep it in an `env` that goes there").to_string())
+}
+
 /// Builds the code, lists the assets, reads migrations and secrets.
 pub async fn build(
-    loaded: Loaded,
+    mut loaded: Loaded,
     args: &DeployArgs,
     settings: &Settings,
     variable: impl Fn(&str) -> Option<String>,
@@ -62,6 +73,7 @@ pub async fn build(
         own.or_else(|| secrets.get(name).cloned()).or_else(|| variable(name))
     };
     let mut values = settings.values(given, &loaded.raw["vars"]);
+    values.problems.extend(settings.size_containers(&mut loaded.raw, &variable));
     for cron in &config.crons {
         if let Err(error) = cron.parse::<skep_cron::Expression>() {
             values.problems.push(format!("the cron trigger \"{cron}\": {error}"));

@@ -41,12 +41,7 @@ impl Target {
     ) -> Result<Self, String> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let base = set("CLOUDFLARE_API_BASE_URL");
-        let has_token = set("CLOUDFLARE_API_TOKEN").is_some();
-        let name = args.target.clone().unwrap_or_else(|| match (&base, has_token) {
-            (Some(base), true) => base.clone(),
-            (None, true) => "cloudflare".to_owned(),
-            (_, false) => "skep".to_owned(),
-        });
+        let name = Self::name(args, &variable);
         if name == "skep" {
             return Self::skep(args);
         }
@@ -68,6 +63,17 @@ impl Target {
             }
         };
         Ok(Self { kind, base, token, account })
+    }
+
+    /// The target's word on the command line, or what stands for it.
+    pub fn name(args: &DeployArgs, variable: impl Fn(&str) -> Option<String>) -> String {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let has_token = set("CLOUDFLARE_API_TOKEN").is_some();
+        args.target.clone().unwrap_or_else(|| match (set("CLOUDFLARE_API_BASE_URL"), has_token) {
+            (Some(base), true) => base,
+            (None, true) => "cloudflare".to_owned(),
+            (_, false) => "skep".to_owned(),
+        })
     }
 
     fn skep(args: &DeployArgs) -> Result<Self, String> {

@@ -1,0 +1,461 @@
+//! Containers: images are built and pushed, applications made and rolled out, in the form that wrangler sends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use crate::harness::recorder::Recorded;
+use crate::harness::serve::{Ran, Serve, serve};
+use crate::harness::standin::{Says, StandIn, refused, result, stand_in};
+
+const ACCOUNT: &str = "00112233445566778899aabbccddeeff";
+const REGISTRY: &str = "registry.example.test";
+const NAMESPACE: &str = "80cbf78f461a02b3e945af06b00904a9";
+const PASSWORD: &str = "sh0rt-l1ved";
+
+/// What the stand-in knows.
+#[derive(Default)]
+struct Known {
+    /// The script is there.
+    script: bool,
+    tag: Value,
+    applications: Vec<Value>,
+}
+
+/// Answers as in the session that was recorded with wrangler 4.164, and keeps what it is told.
+fn cloudflare(limits: Value) -> StandIn {
+    let known = Mutex::new(Known::default());
+    stand_in(move |request| answer(&mut known.lock().unwrap(), request, &limits))
+}
+
+fn answer(known: &mut Known, request: &Recorded, limits: &Value) -> Says {
+    let path = request.path.replacen(&format!("/accounts/{ACCOUNT}"), "", 1);
+    let (path, _) = path.split_once('?').unwrap_or((&path, ""));
+    let body = || serde_json::from_slice::<Value>(&request.body).unwrap();
+    const VERSION: &str = "20951b0d-0cb9-4227-90f8-f7f6ded87f68";
+    let (is_there, missing) =
+        (known.script, refused(404, 10007, "This Worker does not exist on your account."));
+    match (request.method.as_str(), path) {
+        ("GET", "/workers/subdomain") => result(json!({ "subdomain": "acct" })),
+        ("GET", "/containers/me") => {
+            result(json!({ "account_id": ACCOUNT, "external_account_id": ACCOUNT, "limits": limits,
+            "locations": [], "defaults": { "vcpus": 0.0625, "memory_mib": 256, "memory": "256MiB", "disk_mb": 2000 } }))
+        }
+        ("POST", path) if path == format!("/containers/registries/{REGISTRY}/credentials") => result(
+            json!({ "account_id": ACCOUNT, "registry_host": REGISTRY, "username": "v1", "password": PASSWORD }),
+        ),
+        ("GET", "/containers/applications") => result(known.applications.clone().into()),
+        ("POST", "/containers/applications") => {
+            let mut made = body();
+            // In figures, as Cloudflare answers.
+            if made["configuration"]["instance_type"] == "standard-1" {
+                let configuration = made["configuration"].as_object_mut().unwrap();
+                configuration.remove("instance_type");
+                configuration.insert("vcpu".into(), json!(0.5));
+                configuration.insert("memory_mib".into(), json!(4096));
+                configuration.insert("disk".into(), json!({ "size_mb": 8000 }));
+            }
+            made["id"] = format!("app-{}", known.applications.len()).into();
+            made["version"] = 1.into();
+            known.applications.push(made.clone());
+            result(made)
+        }
+        ("PATCH", path) if path.starts_with("/containers/applications/") => {
+            let own = known
+                .applications
+                .iter_mut()
+                .find(|own| path.ends_with(own["id"].as_str().unwrap()))
+                .unwrap();
+            for (key, value) in body().as_object().unwrap() {
+                own[key] = value.clone();
+            }
+            result(own.clone())
+        }
+        ("POST", path) if path.ends_with("/rollouts") => {
+            result(json!({ "id": "r", "status": "progressing" }))
+        }
+        ("PUT", "/workers/scripts/cont") => {
+            known.script = true;
+            if request.body.windows(14).any(|window| window == b"\"new_tag\":\"v1\"") {
+                known.tag = "v1".into();
+            }
+            let text = String::from_utf8_lossy(&request.body);
+            let tag = text
+                .split_once("\"workers/tag\":\"")
+                .map(|(_, rest)| rest.split('"').next().unwrap().to_owned());
+            if let Some(tag) = tag {
+                known.tag = json!([known.tag.clone(), tag]);
+            }
+            result(json!({ "id": "cont", "etag": "e", "deployment_id": VERSION, "startup_time_ms": 3 }))
+        }
+        ("POST", "/workers/scripts/cont/subdomain") => {
+            result(json!({ "enabled": true, "previews_enabled": true }))
+        }
+        _ if !is_there => missing,
+        ("GET", "/workers/services/cont") => {
+            let tag = known.tag.as_array().map_or(known.tag.clone(), |pair| pair[0].clone());
+            result(json!({ "id": "cont", "default_environment": { "environment": "production",
+                "script": { "id": "cont", "tag": "t", "tags": null, "last_deployed_from": "wrangler", "migration_tag": tag } } }))
+        }
+        ("GET", "/workers/scripts/cont/secrets") => result(json!([])),
+        ("GET", "/workers/scripts/cont/schedules") => result(json!({ "schedules": [] })),
+        ("GET", "/workers/domains") => result(json!([])),
+        ("GET", "/workers/scripts/cont/deployments") => {
+            result(json!({ "deployments": [{ "id": "d", "source": "wrangler",
+            "strategy": "percentage", "author_email": "dev@example.com", "created_on": "2026-11-23T10:27:33.712Z",
+            "versions": [{ "version_id": VERSION, "percentage": 100 }] }] }))
+        }
+        ("GET", "/workers/scripts/cont/settings") => result(json!({ "bindings": bindings() })),
+        ("GET", path) if path == format!("/workers/scripts/cont/versions/{VERSION}") => {
+            result(json!({ "id": VERSION, "number": 1,
+            "annotations": { "workers/tag": known.tag[1] }, "metadata": { "source": "wrangler" },
+            "resources": { "bindings": bindings(), "script": { "etag": "e", "handlers": ["fetch"], "last_deployed_from": "wrangler" },
+                "script_runtime": { "compatibility_date": "2026-01-01", "compatibility_flags": [], "usage_model": "standard" } } }))
+        }
+        ("GET", "/workers/workers/cont") => result(
+            json!({ "id": "w", "name": "cont", "subdomain": { "enabled": true, "previews_enabled": true } }),
+        ),
+        ("PATCH", "/workers/scripts/cont/script-settings") => result(json!({})),
+        _ => missing,
+    }
+}
+
+fn bindings() -> Value {
+    json!([{ "name": "C", "type": "durable_object_namespace", "class_name": "MyContainer", "namespace_id": NAMESPACE }])
+}
+
+/// A program that takes Docker's commands, writes them down and keeps images as files: `images/NAME` has the image's number,
+/// `pushed/NAME` is there once it was pushed.
+const DOCKER: &str = r#"#!/bin/sh
+cd "$(dirname "$0")"
+echo "$@" >> calls
+file() { echo "$1" | tr '/:@' '___'; }
+case "$1" in
+  info|login) cat > last-input-$1; exit 0 ;;
+  build)
+    text=$(cat)
+    while [ "$1" != "-t" ]; do shift; done
+    printf '%s' "$text" | sha256sum | cut -c1-64 > images/$(file "$2")
+    echo "built $2" ;;
+  tag) cp images/$(file "$2") images/$(file "$3") ;;
+  push) cp images/$(file "$2") pushed/$(cat images/$(file "$2")); echo pushing ;;
+  image)
+    case "$2" in
+      rm) rm images/$(file "$3") ;;
+      inspect)
+        id=$(cat images/$(file "$3")) || exit 1
+        case "$5" in
+          *RepoDigests*) if [ -e pushed/$id ]; then echo "[\"REGISTRY/ACCOUNT/cont-mycontainer@sha256:$id\"]"; else echo "[]"; fi ;;
+          *Size*) echo "${SIZE:-1000000} 3" ;;
+          *Id*) echo "sha256:$id" ;;
+        esac ;;
+    esac ;;
+  manifest) echo "{\"Descriptor\":{\"digest\":\"${4##*@}\"}}" ;;
+esac
+"#;
+
+struct Docker {
+    dir: tempfile::TempDir,
+}
+
+impl Docker {
+    fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["images", "pushed"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let file = dir.path().join("docker");
+        std::fs::write(&file, DOCKER.replace("REGISTRY", REGISTRY).replace("ACCOUNT", ACCOUNT)).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+        Self { dir }
+    }
+
+    /// The commands that it got since the last time.
+    fn calls(&self) -> Vec<String> {
+        let file = self.dir.path().join("calls");
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let _ = std::fs::remove_file(file);
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn put_into(&self, command: &mut Command) {
+        command.env("WRANGLER_DOCKER_BIN", self.dir.path().join("docker"));
+        command.env("CLOUDFLARE_CONTAINER_REGISTRY", REGISTRY);
+    }
+}
+
+const CODE: &str = "import { DurableObject } from 'cloudflare:workers';\nexport class MyContainer extends DurableObject {}\n\
+                    export default { fetch: () => new Response('x') };";
+
+fn config(container: &str) -> String {
+    format!(
+        r#"{{ "name": "cont", "main": "index.js", "compatibility_date": "2026-01-01", "workers_dev": true,
+          "durable_objects": {{ "bindings": [{{ "name": "C", "class_name": "MyContainer" }}] }},
+          "migrations": [{{ "tag": "v1", "new_sqlite_classes": ["MyContainer"] }}],
+          "containers": [{{ "class_name": "MyContainer", {container} }}] }}"#
+    )
+}
+
+const BUILT: &str = r#""image": "./box/Dockerfile", "instance_type": "standard-1", "max_instances": 3, "image_vars": { "WHO": "me" }"#;
+
+fn project(dir: &Path, container: &str, dockerfile: &str) {
+    std::fs::create_dir_all(dir.join("box")).unwrap();
+    std::fs::write(dir.join("index.js"), CODE).unwrap();
+    std::fs::write(dir.join("wrangler.jsonc"), config(container)).unwrap();
+    std::fs::write(dir.join("box/Dockerfile"), dockerfile).unwrap();
+}
+
+fn command(api: &StandIn, docker: &Docker, dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.arg("deploy").arg(dir).args(["--no-smoke", "--target", &api.api]).args(args);
+    command.env("CLOUDFLARE_ACCOUNT_ID", ACCOUNT).env("CLOUDFLARE_API_TOKEN", "t0ken");
+    docker.put_into(&mut command);
+    command
+}
+
+fn run(mut command: Command) -> Ran {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+}
+
+fn deploy(api: &StandIn, docker: &Docker, dir: &Path, args: &[&str]) -> Ran {
+    run(command(api, docker, dir, args))
+}
+
+fn limits() -> Value {
+    json!({ "disk_mb_per_deployment": 20000, "vcpu_per_deployment": 4, "memory_mib_per_deployment": 12288 })
+}
+
+/// Calls that change something at the containers API: method, path, body.
+fn changes(seen: &[Recorded]) -> Vec<(String, Value)> {
+    let own = seen.iter().filter(|r| r.method != "GET" && r.path.contains("/containers/"));
+    own.map(|r| (format!("{} {}", r.method, r.path), serde_json::from_slice(&r.body).unwrap())).collect()
+}
+
+#[test]
+fn an_image_is_built_and_pushed_and_its_application_made_changed_and_left_alone() {
+    let (api, docker, dir) = (cloudflare(limits()), Docker::new(), tempfile::tempdir().unwrap());
+    project(dir.path(), BUILT, "FROM scratch\n");
+    let dry = deploy(&api, &docker, dir.path(), &["--dry-run"]);
+    for line in [
+        "check  image of cont-mycontainer",
+        "create container cont-mycontainer",
+        "MyContainer, up to 3 of standard-1",
+    ] {
+        assert!(dry.success && dry.text.contains(line), "{line}\n{}", dry.text);
+    }
+    assert_eq!(docker.calls(), ["info"], "a dry run builds nothing");
+    assert!(changes(&api.take()).is_empty());
+
+    let ran = deploy(&api, &docker, dir.path(), &[]);
+    assert!(ran.success, "{}", ran.text);
+    assert!(!ran.text.contains(PASSWORD));
+    let calls = docker.calls();
+    let context = dir.path().join("./box").display().to_string();
+    let expected = format!(
+        "build --load -t cont-mycontainer:building --platform linux/amd64 --provenance=false --build-arg WHO=me -f - {context}"
+    );
+    assert_eq!(calls[1].replace("/./", "/"), expected.replace("/./", "/"));
+    assert!(calls.contains(&format!("login --password-stdin --username v1 {REGISTRY}")), "{calls:?}");
+    assert_eq!(std::fs::read_to_string(docker.dir.path().join("last-input-login")).unwrap(), PASSWORD);
+    assert_eq!(calls.iter().filter(|call| call.starts_with("push ")).count(), 1);
+    assert!(calls.iter().all(|call| !call.contains(PASSWORD)));
+    let seen = api.take();
+    let put = seen.iter().find(|r| r.method == "PUT").unwrap();
+    let text = String::from_utf8_lossy(&put.body).into_owned();
+    assert!(
+        text.contains(
+            r#""containers":[{"name":"cont-mycontainer","class_name":"MyContainer"}],"compatibility_date""#
+        ),
+        "{text}"
+    );
+    let made = changes(&seen);
+    let names: Vec<&str> = made.iter().map(|(call, _)| call.rsplit('/').next().unwrap()).collect();
+    assert_eq!(names, ["credentials", "applications"]);
+    assert_eq!(made[0].1, json!({ "expiration_minutes": 15, "permissions": ["push", "pull"] }));
+    let image = made[1].1["configuration"]["image"].as_str().unwrap().to_owned();
+    assert!(image.starts_with(&format!("{REGISTRY}/{ACCOUNT}/cont-mycontainer@sha256:")), "{image}");
+
+    // Again: it is built from what is cached, and nothing is pushed or changed.
+    let ran = deploy(&api, &docker, dir.path(), &[]);
+    assert!(
+        ran.success && ran.text.contains("is there already") && ran.text.contains("Nothing had to change."),
+        "{}",
+        ran.text
+    );
+    assert!(!docker.calls().iter().any(|call| call.starts_with("push ")));
+    let names: Vec<String> = changes(&api.take()).into_iter().map(|(call, _)| call).collect();
+    assert!(names.len() == 1 && names[0].ends_with("/credentials"), "{names:?}");
+
+    // A new image, and more instances: the application is changed and rolled out.
+    project(
+        dir.path(),
+        &BUILT.replace("\"max_instances\": 3", "\"max_instances\": 9"),
+        "FROM scratch\nENV A=1\n",
+    );
+    let ran = deploy(&api, &docker, dir.path(), &[]);
+    assert!(ran.success, "{}", ran.text);
+    assert_eq!(docker.calls().iter().filter(|call| call.starts_with("push ")).count(), 1);
+    let changed = changes(&api.take());
+    let names: Vec<&str> =
+        changed.iter().map(|(call, _)| call.split("/containers/").nth(1).unwrap()).collect();
+    assert_eq!(names[1..], ["applications/app-0", "applications/app-0/rollouts"]);
+    assert_ne!(changed[1].1["configuration"]["image"], image.as_str());
+    assert_eq!(changed[2].1["steps"][1]["step_size"]["percentage"], 100);
+}
+
+#[test]
+fn what_is_sent_is_what_wrangler_sends() {
+    let (theirs, ours) = (cloudflare(limits()), cloudflare(limits()));
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let dockers = [Docker::new(), Docker::new()];
+    let serve = serve();
+    let cases = [
+        (BUILT.to_owned(), "FROM scratch\n"),
+        (BUILT.replace("3", "9"), "FROM scratch\nENV A=1\n"),
+        // Limits of one's own, an image in a registry, steps of one's own.
+        (
+            r#""image": "registry.example.test/base:1", "max_instances": 5, "rollout_step_percentage": 25, "rollout_active_grace_period": 60,
+              "instance_type": { "vcpu": 2, "memory_mib": 2048, "disk_mb": 3072 }, "constraints": { "regions": ["weur"] }"#
+                .to_owned(),
+            "FROM scratch\n",
+        ),
+    ];
+    for (container, dockerfile) in &cases {
+        project(dirs[0].path(), container, dockerfile);
+        project(dirs[1].path(), container, dockerfile);
+        let mut wrangler = serve.wrangler_command(dirs[0].path(), &["deploy", "--tag", "t"]);
+        wrangler
+            .env("CLOUDFLARE_API_BASE_URL", &theirs.api)
+            .env("CLOUDFLARE_ACCOUNT_ID", ACCOUNT)
+            .env("CLOUDFLARE_API_TOKEN", "t0ken");
+        dockers[0].put_into(&mut wrangler);
+        let ran = run(wrangler);
+        assert!(ran.success, "{}", ran.text);
+        let ran = deploy(&ours, &dockers[1], dirs[1].path(), &["--tag", "t"]);
+        assert!(ran.success, "{}", ran.text);
+        let (wrangler, skep) = (changes(&theirs.take()), changes(&ours.take()));
+        let text = |all: &[(String, Value)]| -> Vec<String> {
+            all.iter().map(|(call, body)| format!("{call} {body}")).collect()
+        };
+        assert_eq!(text(&skep), text(&wrangler));
+    }
+}
+
+#[test]
+fn sizes_are_presets_and_what_exceeds_a_limit_or_is_not_there_is_said_before_the_first_step() {
+    let (api, docker, dir) = (cloudflare(limits()), Docker::new(), tempfile::tempdir().unwrap());
+    project(dir.path(), BUILT, "FROM scratch\n");
+    let settings = |text: &str| std::fs::write(dir.path().join("skep.deploy.toml"), text).unwrap();
+    settings("[containers.MyContainer]\nsize = \"small\"\nvariable = \"BOX_SIZE\"\n");
+    let dry = deploy(&api, &docker, dir.path(), &["--dry-run"]);
+    assert!(dry.success && dry.text.contains("up to 3 of 2 vCPU, 2048 MiB, 3072 MB"), "{}", dry.text);
+    let mut large = command(&api, &docker, dir.path(), &[]);
+    let ran = run({
+        large.env("BOX_SIZE", "large");
+        large
+    });
+    let message = "Your container configuration uses 8 vCPU which exceeds the account limit of 4 vCPU.";
+    assert!(!ran.success && ran.text.contains(message), "{}", ran.text);
+    let mut unknown = command(&api, &docker, dir.path(), &[]);
+    unknown.env("BOX_SIZE", "huge");
+    let ran = run(unknown);
+    assert!(!ran.success && ran.text.contains("\"huge\" is not the size of a container"), "{}", ran.text);
+    let mut fat = command(&api, &docker, dir.path(), &[]);
+    fat.env("SIZE", "4000000000");
+    let ran = run(fat);
+    assert!(
+        !ran.success && ran.text.contains("image of cont-mycontainer: Image too large: needs 4451MB"),
+        "{}",
+        ran.text
+    );
+    assert!(changes(&api.take()).is_empty());
+
+    settings("");
+    let wrong = r#""image": "./nowhere", "rollout_step_percentage": 30, "class": "x""#;
+    project(dir.path(), wrong, "");
+    let ran = deploy(&api, &docker, dir.path(), &[]);
+    for part in [
+        "does not appear to be a valid path to a Dockerfile",
+        "must be one of [5, 10, 20, 25, 50, 100], but got 30",
+        "Unexpected field found in containers field: \"class\"",
+    ] {
+        assert!(!ran.success && ran.text.contains(part), "{part}\n{}", ran.text);
+    }
+    project(dir.path(), BUILT, "FROM scratch\n");
+    let mut broken = command(&api, &docker, dir.path(), &[]);
+    broken.env("WRANGLER_DOCKER_BIN", dir.path().join("no-docker"));
+    let ran = run(broken);
+    assert!(!ran.success && ran.text.contains("The Docker CLI could not be launched"), "{}", ran.text);
+}
+
+#[test]
+fn a_node_of_ones_own_refuses_containers_with_their_place_in_the_file() {
+    let (serve, docker, dir) = (serve(), Docker::new(), tempfile::tempdir().unwrap());
+    project(dir.path(), BUILT, "FROM scratch\n");
+    let data = serve.dir.path().join("data");
+    let skep = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+        command.args(args);
+        docker.put_into(&mut command);
+        run(command)
+    };
+    let dir = dir.path().to_str().unwrap();
+    let deployed = skep(&["deploy", dir, "--dry-run", "--target", "skep", "--data", data.to_str().unwrap()]);
+    let checked = skep(&["check", dir, "--target", "skep"]);
+    for ran in [deployed, checked] {
+        for part in
+            ["\"containers\" is not implemented on this server", "wrangler.jsonc:4:", "--target cloudflare"]
+        {
+            assert!(!ran.success && ran.text.contains(part), "{part}\n{}", ran.text);
+        }
+    }
+    let elsewhere = skep(&["check", dir, "--target", "cloudflare"]);
+    assert!(elsewhere.success, "{}", elsewhere.text);
+    // A node that is known by its address alone says the same itself.
+    let ran = by_address(&serve, &docker, dir);
+    assert!(!ran.success && ran.text.contains("/containers/me"), "{}", ran.text);
+    assert_eq!(serve.call("GET", "/workers/scripts", None).json()["result"], json!([]));
+}
+
+fn by_address(serve: &Serve, docker: &Docker, dir: &str) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.args(["deploy", dir, "--target", &serve.api]);
+    command.env("CLOUDFLARE_ACCOUNT_ID", &serve.account).env("CLOUDFLARE_API_TOKEN", &serve.token);
+    docker.put_into(&mut command);
+    run(command)
+}
+
+/// Podman builds without a daemon, and images from nothing without a network.
+#[test]
+fn podman_builds_where_it_is_installed() {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let podman: Option<PathBuf> =
+        std::env::split_paths(&path).map(|dir| dir.join("podman")).find(|file| file.is_file());
+    let works = |program: &PathBuf| {
+        Command::new(program).arg("info").output().is_ok_and(|output| output.status.success())
+    };
+    let Some(podman) = podman.filter(works) else {
+        eprintln!("podman is not installed, or does not run here: nothing is built");
+        return;
+    };
+    let (api, dir) = (cloudflare(limits()), tempfile::tempdir().unwrap());
+    project(dir.path(), BUILT, "FROM scratch\nCOPY file /file\n");
+    std::fs::write(dir.path().join("box/file"), "content").unwrap();
+    let docker = Docker::new();
+    let mut command = command(&api, &docker, dir.path(), &[]);
+    command.env("WRANGLER_DOCKER_BIN", &podman);
+    let ran = run(command);
+    // The image is built; the registry does not exist, so that logging in to it fails.
+    assert!(!ran.success && ran.text.contains("login` ended with"), "{}", ran.text);
+    let images =
+        Command::new(&podman).args(["images", "--format", "{{.Repository}}:{{.Tag}}"]).output().unwrap();
+    let images = String::from_utf8_lossy(&images.stdout).into_owned();
+    let own =
+        images.lines().find(|line| line.contains("/cont-mycontainer:")).unwrap_or_else(|| panic!("{images}"));
+    assert!(Command::new(&podman).args(["rmi", own]).output().unwrap().status.success());
+}
