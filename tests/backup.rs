@@ -67,6 +67,8 @@ fn a_backup_of_a_busy_node_shows_one_moment_and_comes_back() {
     assert_eq!(serve.call("PUT", "/workers/scripts/numbers/secrets", Some(&secret)).status, 200);
     let set = |n: usize| assert_eq!(serve.get(HOST, &format!("/set?n={n}")).text(), "set");
     set(0);
+    let travel = "/d1/database/numbers/time_travel";
+    let start = serve.call("GET", &format!("{travel}/bookmark"), None).json()["result"]["bookmark"].clone();
 
     let data = serve.dir.path().join("data");
     let archives: Vec<_> = (0..4).map(|n| serve.dir.path().join(format!("{n}.tar"))).collect();
@@ -103,6 +105,11 @@ fn a_backup_of_a_busy_node_shows_one_moment_and_comes_back() {
         assert!(numbers.is_sorted_by(|a, b| a >= b) && numbers[0] - numbers[3] <= 1, "{numbers:?}");
         assert_eq!((&found["whole"], &found["secret"]), (&json!(true), &json!("s3cret")));
         assert_eq!(serve.get(HOST, "/set?n=1000000").text(), "set", "and it goes on from there");
+        // What databases were is in it, too, and fits.
+        let back = format!("{travel}/restore?bookmark={}", start.as_str().unwrap());
+        let back = serve.call("POST", &back, None);
+        assert_eq!(back.status, 200, "{}", back.text());
+        assert_eq!(serve.get(HOST, "/").json()["numbers"][1], 0);
         seen.push(numbers[0]);
     }
     assert!(seen.is_sorted() && seen[3] > seen[0], "{seen:?}");

@@ -162,8 +162,56 @@ fn d1_both_ways(serve: &Serve, dir: &Path) {
     );
     let again = serve.wrangler(dir, &["d1", "migrations", "apply", "my-db", "--remote"]);
     assert!(again.contains("No migrations to apply"), "{again}");
-    assert!(serve.wrangler(dir, &["d1", "time-travel", "info", "my-db"]).contains("bookmark"));
+    time_travel(serve, dir);
     assert!(serve.wrangler(dir, &["d1", "list"]).contains("my-db"));
+}
+
+/// Back by a bookmark and by a time, and forth again.
+fn time_travel(serve: &Serve, dir: &Path) {
+    let travel = |args: &[&str]| serve.wrangler(dir, &[&["d1", "time-travel"], args].concat());
+    let rows = || serve.get(HOST, "/d1").json().as_array().unwrap().len();
+    let said = |args: &[&str]| -> Value { serde_json::from_str(&travel(args)).unwrap() };
+    let info = said(&["info", "my-db", "--json"]);
+    let bookmark = info["bookmark"].as_str().unwrap();
+    // The same second as the write would be before it or after it.
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let (then, sql) = (now() + 1, json!({ "sql": "DELETE FROM t" }));
+    eventually("the next second", || (now() > then).then_some(()));
+    assert_eq!(serve.call("POST", "/d1/database/my-db/query", Some(&sql)).status, 200);
+    assert_eq!(rows(), 0);
+    let at_time = said(&["info", "my-db", "--json", "--timestamp", &then.to_string()]);
+    assert_eq!(at_time["bookmark"], *bookmark, "nothing was written in between");
+    let restored = said(&["restore", "my-db", "--json", "--bookmark", bookmark]);
+    assert_eq!(rows(), 3);
+    let undone =
+        said(&["restore", "my-db", "--json", "--bookmark", restored["previous_bookmark"].as_str().unwrap()]);
+    assert_eq!(rows(), 0);
+    assert!(undone["bookmark"].as_str().unwrap() > restored["bookmark"].as_str().unwrap());
+    travel(&["restore", "my-db", "--json", "--timestamp", &then.to_string()]);
+    assert_eq!(rows(), 3);
+    let early = serve.try_wrangler(
+        dir,
+        &["d1", "time-travel", "info", "my-db", "--timestamp", &(then - 86_400).to_string()],
+        "",
+    );
+    assert!(!early.success && early.text.contains("is older than what can be restored"), "{}", early.text);
+    let wrong = [
+        "d1",
+        "time-travel",
+        "restore",
+        "my-db",
+        "--json",
+        "--bookmark",
+        "00000085-0000024c-00004c6d-8e61117bf38d7adb71b934ebbf891683",
+    ];
+    let wrong = serve.try_wrangler(dir, &wrong, "");
+    assert!(!wrong.success && wrong.text.contains("is invalid"), "{}", wrong.text);
+    let path = "/d1/database/my-db/time_travel";
+    for query in ["bookmark?timestamp=yesterday", "restore", "restore?timestamp=2999-01-01T00:00:00Z"] {
+        let method = if query.starts_with("bookmark") { "GET" } else { "POST" };
+        let answer = serve.call(method, &format!("{path}/{query}"), None).json();
+        assert_eq!(answer["errors"][0]["code"], 7400, "{query}: {answer}");
+    }
 }
 
 fn queue_both_ways(serve: &Serve, dir: &Path) {

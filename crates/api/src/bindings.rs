@@ -29,8 +29,8 @@ pub(crate) struct Resolver<'a> {
     pub exports: Option<&'a Exports>,
 }
 
-/// The place that a secret is sealed for.
-pub(crate) fn seal_context(account: &str, script: &str, name: &str) -> String {
+/// The place that a secret is sealed for: account, script, binding.
+pub fn seal_context(account: &str, script: &str, name: &str) -> String {
     format!("{account}/{script}/{name}")
 }
 

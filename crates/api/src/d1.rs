@@ -37,7 +37,7 @@ fn row(call: &Call) -> Result<Resource, ApiError> {
     found.ok_or_else(|| ApiError::not_found(7404, format!("The database {wanted} could not be found")))
 }
 
-fn database(call: &Call) -> Result<Arc<D1Database>, ApiError> {
+pub(crate) fn database(call: &Call) -> Result<Arc<D1Database>, ApiError> {
     let row = row(call)?;
     call.tenant()?.d1().database(&row.id).map_err(crate::modules::storage)
 }
@@ -320,24 +320,4 @@ pub(crate) async fn import(mut call: Call) -> Answer {
             ok(complete(json!({}), 0, current_bookmark.unwrap_or_else(|| database.bookmark())))
         }
     }
-}
-
-pub(crate) async fn bookmark(call: Call) -> Answer {
-    let database = database(&call)?;
-    if call.query("timestamp").is_some() {
-        return Err(no_time_travel());
-    }
-    ok(json!({ "bookmark": database.bookmark() }))
-}
-
-pub(crate) async fn restore(call: Call) -> Answer {
-    row(&call)?;
-    Err(no_time_travel())
-}
-
-fn no_time_travel() -> ApiError {
-    ApiError::bad(
-        7500,
-        "Skep keeps no earlier states of a database: restore an export, or a backup of the node.",
-    )
 }

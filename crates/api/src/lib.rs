@@ -16,6 +16,7 @@ mod assets;
 mod bindings;
 mod consumers;
 mod d1;
+mod d1_time_travel;
 mod deployments;
 mod description;
 mod dispatch;
@@ -58,7 +59,9 @@ use http::{Method, StatusCode};
 use skep_catalog::{AuditEntry, Registry, Sealer, Terms, Token};
 use skep_runtime::Clock;
 use skep_wire::{BoxFuture, Request, Response, Service};
+use tokio::sync::{RwLock, RwLockWriteGuard};
 
+pub use bindings::seal_context as secret_context;
 use call::Call;
 pub use platform::{
     Addresses, Candidate, Examined, InstanceError, Platform, StoredObject, TailEvents, Tenant,
@@ -77,6 +80,8 @@ pub struct Api {
     pub(crate) clock: Clock,
     pub(crate) tails: tails::Sessions,
     guard: guard::Guard,
+    /// Held for reading by calls that may store sealed values.
+    changing: RwLock<()>,
 }
 
 impl Api {
@@ -94,7 +99,13 @@ impl Api {
             clock,
             tails: tails::Sessions::default(),
             guard: guard::Guard::default(),
+            changing: RwLock::default(),
         })
+    }
+
+    /// Waits until no call is under way that may store a secret; none begins until the result is dropped.
+    pub async fn without_changes(&self) -> RwLockWriteGuard<'_, ()> {
+        self.changing.write().await
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Result<Response, ApiError> {
@@ -130,7 +141,12 @@ impl Api {
         let action = format!("{} {below}", head.method);
         let (account, id) = (token.account.clone(), token.id.clone());
         let call = Call { api: self.clone(), operation, token, params, head, body: body.into() };
+        let changing = match changes && operation.path.contains("/workers/") {
+            true => Some(self.changing.read().await),
+            false => None,
+        };
         let answer = (operation.handler)(call).await;
+        drop(changing);
         // Who has no API token writes nothing into an account's log, unless it was let in.
         if changes && (!operation.open || of_account && answer.is_ok()) {
             let outcome = match &answer {

@@ -8,9 +8,9 @@ use crate::call::Call;
 use crate::description::About;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    account, assets, consumers, d1, deployments, description, dispatch, identity, instances, kv, messages,
-    objects, openapi, queues, r2, r2_bulk, r2_rules, routes, scripts, secrets, services, settings, subdomain,
-    tails, tokens, versions, workers, workflows,
+    account, assets, consumers, d1, d1_time_travel, deployments, description, dispatch, identity, instances,
+    kv, messages, objects, openapi, queues, r2, r2_bulk, r2_rules, routes, scripts, secrets, services,
+    settings, subdomain, tails, tokens, versions, workers, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -256,8 +256,8 @@ pub const OPERATIONS: &[Operation] = operations! {
     POST "/accounts/:account/d1/database/:database/raw" => d1::raw;
     POST "/accounts/:account/d1/database/:database/export" => d1::export;
     POST "/accounts/:account/d1/database/:database/import" => d1::import;
-    GET "/accounts/:account/d1/database/:database/time_travel/bookmark" => d1::bookmark;
-    POST "/accounts/:account/d1/database/:database/time_travel/restore" => d1::restore;
+    GET "/accounts/:account/d1/database/:database/time_travel/bookmark" => d1_time_travel::bookmark;
+    POST "/accounts/:account/d1/database/:database/time_travel/restore" => d1_time_travel::restore;
     GET "/d1/files/:token" => d1::download, open;
     PUT "/d1/files/:token" => d1::upload, open;
 

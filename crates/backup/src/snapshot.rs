@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::BackupError;
@@ -55,13 +56,15 @@ struct Stage {
 
 impl Snapshot {
     /// Takes a snapshot of `root`. `stage` is a folder that is made for it, best on the same file system. `hold_still`
-    /// makes the writers of guarded files pause for as long as its result lives. Blocking.
+    /// makes the writers of guarded files pause for as long as its result lives; `settle`, which is called before the first
+    /// file is locked, does the same for writers whose files must be at one point together. Blocking.
     ///
     /// Writers of SQLite files wait for some milliseconds; they need a busy time-out, and `BEGIN IMMEDIATE`.
     pub fn take(
         root: &Path,
         stage: &Path,
         layout: Layout<'_>,
+        settle: &mut dyn FnMut() -> Box<dyn Any>,
         hold_still: &mut dyn FnMut() -> Box<dyn Any>,
     ) -> Result<Self, BackupError> {
         let _ = std::fs::remove_dir_all(stage);
@@ -76,6 +79,7 @@ impl Snapshot {
                 break;
             }
         }
+        let settled = settle();
         let still = this.close_gates(layout)?;
         let held = hold_still();
         this.keep(&still)?;
@@ -87,7 +91,7 @@ impl Snapshot {
             // It fails only where the lock is gone already.
             let _ = pinned.gate.execute_batch("ROLLBACK");
         }
-        drop(held);
+        drop((held, settled));
         Ok(this)
     }
 
@@ -168,6 +172,10 @@ impl Pinned {
             tries < TRIES
         }))?;
         let reader = Connection::open_with_flags(file, flags)?;
+        // The last one to close a file would end its log, which is not ours.
+        for connection in [&gate, &reader] {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        }
         Ok(Self { gate, reader })
     }
 

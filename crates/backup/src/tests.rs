@@ -19,8 +19,12 @@ fn layout(path: &Path) -> Kind {
     }
 }
 
+fn nothing() -> Box<dyn Any> {
+    Box::new(())
+}
+
 fn take(root: &Path) -> Snapshot {
-    Snapshot::take(root, &root.join("stage"), &layout, &mut || Box::new(()) as Box<dyn Any>).unwrap()
+    Snapshot::take(root, &root.join("stage"), &layout, &mut nothing, &mut nothing).unwrap()
 }
 
 fn archive(root: &Path) -> Vec<u8> {
@@ -100,7 +104,8 @@ fn all_databases_are_seen_at_one_moment() {
             .map(|round| {
                 let mut bytes = Vec::new();
                 let hold = &mut || Box::new(()) as Box<dyn Any>;
-                Snapshot::take(&root, &root.join("stage"), &layout, hold)?.write(&mut bytes, "test")?;
+                Snapshot::take(&root, &root.join("stage"), &layout, &mut nothing, hold)?
+                    .write(&mut bytes, "test")?;
                 let target = dir.path().join(format!("target-{round}"));
                 restore(bytes.as_slice(), &target)?;
                 Ok::<_, BackupError>(names.map(|name| top(&Connection::open(target.join(name)).unwrap())))
@@ -125,7 +130,7 @@ fn a_guarded_file_is_taken_while_it_holds_still() {
         std::fs::remove_file(root.join("gone.guarded")).unwrap();
         Box::new(()) as Box<dyn Any>
     };
-    let snapshot = Snapshot::take(&root, &root.join("stage"), &layout, &mut held).unwrap();
+    let snapshot = Snapshot::take(&root, &root.join("stage"), &layout, &mut nothing, &mut held).unwrap();
     write(&root.join("x.guarded"), "after");
     let mut bytes = Vec::new();
     snapshot.write(&mut bytes, "test").unwrap();

@@ -13,10 +13,13 @@ mod exports;
 mod migrations;
 mod publish;
 mod registry;
+mod reseal;
 mod resources;
 mod routes;
 mod script;
 mod seal;
+#[cfg(test)]
+mod upgrades;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,6 +33,7 @@ pub use migrations::{Change, Migration};
 use migrations::{apply, current_tag};
 pub use publish::{MigrationSet, Publish, Published};
 pub use registry::{Account, AuditEntry, Registry, Terms, Token};
+pub use reseal::{Again, Resealed};
 pub use resources::{Kind, Resource};
 pub use routes::{Domain, Route};
 pub use script::{

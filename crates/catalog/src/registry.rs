@@ -9,7 +9,7 @@ use skep_store::{Database, Schema, StoreError};
 use crate::CatalogError;
 use crate::seal::random;
 
-const SCHEMA: Schema = Schema(&[
+pub(crate) const SCHEMA: Schema = Schema(&[
     "
     CREATE TABLE account(
         id TEXT PRIMARY KEY, name TEXT NOT NULL, subdomain TEXT NOT NULL UNIQUE, created INTEGER NOT NULL)

@@ -1,18 +1,21 @@
 //! One database: which thread runs a call.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use skep_store::StoreError;
 use tokio::sync::Semaphore;
 
-use crate::bookmark::History;
+use crate::bookmark::{Bookmarks, Place};
 use crate::error::D1Error;
+use crate::gate::Gate;
+use crate::history::{History, Keeping, TimeTravelError};
 use crate::plan::Plans;
 use crate::request::{ExportOptions, ResultsFormat, Statement, without_comments};
 use crate::run::{Effects, Runner, Stop, may_read};
 use crate::session::{Patience, Session};
+use crate::store::Claim;
 use crate::writer::{Body, Shared, Writer};
 
 /// `application_id` of our files: "Sk", then the format's version.
@@ -31,36 +34,65 @@ const LONG_QUERIES: usize = 8;
 pub struct D1Database {
     inner: Arc<Inner>,
     writer: Writer,
+    // Dropped last: the next one to open the file waits for it.
+    _claim: Claim,
 }
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
-    shared: Arc<Shared>,
     readers: Mutex<Vec<Session>>,
     long: Arc<Semaphore>,
+    /// After the readers: it has the database's file open, and closing that would drop SQLite's locks.
+    shared: Arc<Shared>,
+}
+
+/// The outcome of going back in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The state before: going back to it undoes this.
+    pub previous: String,
+    /// The state after.
+    pub bookmark: String,
 }
 
 impl D1Database {
-    /// Opens or creates the file.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    /// Opens or creates the file of a database. Blocking.
+    pub(crate) fn open(
+        path: &Path,
+        id: &str,
+        keeping: Option<&Keeping>,
+        gate: Arc<Gate>,
+        claim: Claim,
+    ) -> Result<Self, StoreError> {
         let session = Session::writer(path)?;
         let (opening, stamp) = next_opening(&session, path)?;
+        let history = match keeping {
+            Some(keeping) => {
+                session.keep_log()?;
+                Some(History::open(path, keeping.clone())?)
+            }
+            None => {
+                crate::history::remove(path).map_err(|e| StoreError::io("cannot remove history", e))?;
+                None
+            }
+        };
+        // A history that has not begun yet begins later than this.
+        let since =
+            keeping.map_or(opening, |keeping| u32::try_from(keeping.clock.now_secs()).unwrap_or(u32::MAX));
+        let now = history.as_ref().and_then(History::now).unwrap_or((since, 0));
         let shared = Arc::new(Shared {
+            path: path.to_owned(),
             plans: Plans::default(),
-            history: History::new(opening),
+            bookmarks: Bookmarks::new(id, Place { era: now.0, commits: now.1 }),
+            history: history.map(Mutex::new),
+            gate,
             last_row_id: AtomicI64::new(0),
             size: AtomicI64::new(session.size()?),
         });
         let writer = Writer::start(session, shared.clone(), stamp)
             .map_err(|e| StoreError::io("cannot start a D1 writer thread", e))?;
-        let inner = Inner {
-            path: path.to_owned(),
-            shared,
-            readers: Mutex::default(),
-            long: Arc::new(Semaphore::new(LONG_QUERIES)),
-        };
-        Ok(Self { inner: Arc::new(inner), writer })
+        let inner = Inner { readers: Mutex::default(), long: Arc::new(Semaphore::new(LONG_QUERIES)), shared };
+        Ok(Self { inner: Arc::new(inner), writer, _claim: claim })
     }
 
     /// Runs statements as one transaction: all of them or, if one fails, none. The result is the JSON array
@@ -131,14 +163,56 @@ impl D1Database {
     /// A consistent copy of the database as a SQLite file. The file has no name and is gone once closed.
     pub(crate) async fn dump(&self) -> Result<std::fs::File, D1Error> {
         self.on_blocking_thread(|inner| {
-            inner.with_reader(|session| crate::export::copy(session, &inner.path))
+            inner.with_reader(|session| crate::export::copy(session, &inner.shared.path))
         })
         .await
     }
 
     /// The bookmark of everything acknowledged by now.
     pub fn bookmark(&self) -> String {
-        self.inner.shared.history.bookmark()
+        self.inner.shared.bookmarks.now()
+    }
+
+    /// The bookmark of the present state, or of the one that was present at `at_ms`, in milliseconds since 1970: one
+    /// that can be gone back to.
+    pub async fn bookmark_at(&self, at_ms: Option<u64>) -> Result<String, TimeTravelError> {
+        let shared = self.inner.shared.clone();
+        on_its_own_thread(move || {
+            let mut history = shared.history().ok_or(TimeTravelError::Off)?;
+            history.begin();
+            shared.mark(&history);
+            let (era, _) = history.now().ok_or(TimeTravelError::Off)?;
+            match at_ms {
+                None => Ok(shared.bookmarks.now()),
+                Some(ms) => Ok(shared.bookmarks.of(Place { era, commits: history.at(ms)? })),
+            }
+        })
+        .await
+    }
+
+    /// Makes the state that a bookmark names the present one, in one transaction that counts as any other.
+    pub async fn restore(&self, bookmark: &str) -> Result<Restored, TimeTravelError> {
+        let (shared, asked) = (self.inner.shared.clone(), bookmark.to_owned());
+        let (commits, previous) = on_its_own_thread(move || {
+            let history = shared.history().ok_or(TimeTravelError::Off)?;
+            let invalid = || TimeTravelError::Invalid(asked.clone());
+            let place = shared.bookmarks.parse(&asked).ok_or_else(invalid)?;
+            match history.now() {
+                Some((era, _)) if era == place.era => history.reaches(place.commits, &asked)?,
+                _ => return Err(invalid()),
+            }
+            Ok((place.commits, shared.bookmarks.now()))
+        })
+        .await?;
+        self.writer.go_back(commits).await?;
+        Ok(Restored { previous, bookmark: self.bookmark() })
+    }
+
+    /// Stores what history knows. Blocking; the caller holds the gate.
+    pub(crate) fn settle(&self) {
+        if let Some(mut history) = self.inner.shared.history() {
+            history.settle();
+        }
     }
 
     async fn on_blocking_thread<T: Send + 'static>(
@@ -154,6 +228,14 @@ impl D1Database {
         });
         task.await.map_err(|_| D1Error::closed())?
     }
+}
+
+/// What blocks for some milliseconds.
+async fn on_its_own_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TimeTravelError> + Send + 'static,
+) -> Result<T, TimeTravelError> {
+    let task = tokio::task::spawn_blocking(work);
+    task.await.map_err(|_| TimeTravelError::Failed(D1Error::closed().to_string()))?
 }
 
 impl Inner {
@@ -195,7 +277,7 @@ impl Inner {
         let idle = self.idle().pop();
         let session = match idle {
             Some(session) => session,
-            None => Session::reader(&self.path)?,
+            None => self.new_reader()?,
         };
         let result = work(&session);
         if session.connection.is_autocommit() {
@@ -205,6 +287,14 @@ impl Inner {
             }
         }
         result
+    }
+
+    fn new_reader(&self) -> rusqlite::Result<Session> {
+        let session = Session::reader(&self.shared.path)?;
+        if self.shared.history.is_some() {
+            session.keep_log()?;
+        }
+        Ok(session)
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {

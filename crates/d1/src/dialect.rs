@@ -162,6 +162,11 @@ pub(crate) const SWITCHES: &[&str] = &[
 /// The modules that virtual tables may have, in any case.
 pub(crate) const MODULES: &[&str] = &["fts5", "fts5vocab", "rtree", "rtree_i32"];
 
+/// The pages of the file as a table: there for going back in time, for an application not at all.
+pub(crate) const PAGES: &str = "sqlite_dbpage";
+/// What an application hears of it.
+pub(crate) const NO_PAGES: &str = "no such table: sqlite_dbpage: SQLITE_ERROR";
+
 /// Whether an application may use a name: `_cf_` is reserved.
 pub(crate) fn allowed_name(name: &str) -> bool {
     !name.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("_cf_"))

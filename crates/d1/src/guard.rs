@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use crate::dialect::{
-    FUNCTIONS, MODULES, NO_TRANSACTIONS, SWITCHES, WRITER_FUNCTIONS, allowed_name, is_boolean,
+    FUNCTIONS, MODULES, NO_PAGES, NO_TRANSACTIONS, PAGES, SWITCHES, WRITER_FUNCTIONS, allowed_name,
+    is_boolean,
 };
 
 /// What a statement was seen to touch while it was compiled.
@@ -109,6 +110,10 @@ fn decide(context: &AuthContext<'_>, seen: &mut Seen) -> bool {
     {
         seen.through.push(name.to_owned());
     }
+    if names_pages(&context.action) {
+        seen.refused = Some(NO_PAGES);
+        return false;
+    }
     // For these two SQLite passes the database elsewhere.
     let database = match context.action {
         AuthAction::AlterTable { database_name, .. } | AuthAction::Detach { database_name } => {
@@ -122,6 +127,16 @@ fn decide(context: &AuthContext<'_>, seen: &mut Seen) -> bool {
         (Some("temp"), AuthAction::Read { table_name, .. } | AuthAction::Update { table_name, .. }) => {
             allowed_name(table_name)
         }
+        _ => false,
+    }
+}
+
+fn names_pages(action: &AuthAction<'_>) -> bool {
+    match action {
+        AuthAction::Read { table_name, .. }
+        | AuthAction::Insert { table_name }
+        | AuthAction::Delete { table_name }
+        | AuthAction::Update { table_name, .. } => table_name.eq_ignore_ascii_case(PAGES),
         _ => false,
     }
 }

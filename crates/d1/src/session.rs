@@ -125,6 +125,19 @@ impl Session {
         Ok(Self { connection, guard, query_time: QUERY_TIME, timer })
     }
 
+    /// Leaves the log alone: whoever reads it says when it may be begun anew.
+    pub(crate) fn keep_log(&self) -> rusqlite::Result<()> {
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        self.trusted(|connection| connection.pragma_update(None, "wal_autocheckpoint", 0))
+    }
+
+    /// Takes the log over into the database, as far as readers let it be.
+    pub(crate) fn checkpoint(&self, mode: &str) -> rusqlite::Result<()> {
+        self.trusted(|connection| {
+            connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+        })
+    }
+
     /// Gives the statements that follow this much time.
     pub(crate) fn start_timer(&self, patience: Patience) {
         let deadline = match patience {

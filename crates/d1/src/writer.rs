@@ -8,14 +8,18 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::bookmark::History;
+use crate::bookmark::{Bookmarks, Place};
 use crate::error::D1Error;
+use crate::gate::Gate;
+use crate::history::{History, TimeTravelError, write_back};
 use crate::plan::Plans;
 use crate::request::{ResultsFormat, Statement};
 use crate::run::{Effects, Facts, Runner, Stop};
@@ -26,11 +30,20 @@ const GROUP: usize = 256;
 /// After this long a transaction takes no further call: the first of a group waits for the last.
 const GROUP_TIME: Duration = Duration::from_millis(10);
 
+/// After this long without a write, what history knows is stored; a crash would lose when it happened.
+const IDLE: Duration = Duration::from_secs(2);
+/// The same where there is always a write.
+const AHEAD: Duration = Duration::from_secs(20);
+
 /// What readers report of the writer's work.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub path: PathBuf,
     pub plans: Plans,
-    pub history: History,
+    pub bookmarks: Bookmarks,
+    /// What the database was, where that is kept.
+    pub history: Option<Mutex<History>>,
+    pub gate: Arc<Gate>,
     pub last_row_id: AtomicI64,
     pub size: AtomicI64,
 }
@@ -40,6 +53,17 @@ impl Shared {
         Facts {
             last_row_id: self.last_row_id.load(Ordering::Relaxed),
             size: self.size.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn history(&self) -> Option<MutexGuard<'_, History>> {
+        self.history.as_ref().map(|history| history.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over where history is.
+    pub(crate) fn mark(&self, history: &History) {
+        if let Some((era, commits)) = history.now() {
+            self.bookmarks.reached(Place { era, commits });
         }
     }
 }
@@ -55,10 +79,17 @@ pub(crate) struct Job {
     reply: oneshot::Sender<Body>,
 }
 
+/// What waits for the writer.
+enum Message {
+    Call(Job),
+    /// An earlier state is to be the present one: after so many commits.
+    GoBack(u64, oneshot::Sender<Result<(), TimeTravelError>>),
+}
+
 /// The queue to the writer's thread; dropping it waits until all that is queued is written.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    queue: Option<mpsc::Sender<Job>>,
+    queue: Option<mpsc::Sender<Message>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -67,10 +98,17 @@ impl Writer {
     pub(crate) fn start(session: Session, shared: Arc<Shared>, stamp: String) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new().name("write d1".into()).spawn(move || {
-            let mut thread =
-                Thread { session, shared, stamp: Some(stamp), deferred: true, group: VecDeque::new() };
+            let mut thread = Thread {
+                session,
+                shared,
+                stamp: Some(stamp),
+                deferred: true,
+                group: VecDeque::new(),
+                settled: Instant::now(),
+            };
             thread.look_for_deferred_keys();
             thread.serve(&jobs);
+            thread.end();
         })?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -80,8 +118,18 @@ impl Writer {
         let alone = statements.iter().any(|s| mentions_deferral(&s.sql));
         let (reply, answer) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(D1Error::closed)?;
-        queue.send(Job { statements, format, alone, reply }).map_err(|_| D1Error::closed())?;
+        let job = Job { statements, format, alone, reply };
+        queue.send(Message::Call(job)).map_err(|_| D1Error::closed())?;
         answer.await.map_err(|_| D1Error::closed())?
+    }
+
+    /// Makes an earlier state the present one; resolves when that is on the disk.
+    pub(crate) async fn go_back(&self, commits: u64) -> Result<(), TimeTravelError> {
+        let closed = || TimeTravelError::Failed(D1Error::closed().to_string());
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        queue.send(Message::GoBack(commits, reply)).map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
     }
 }
 
@@ -106,25 +154,117 @@ struct Thread {
     /// Whether the schema has keys that are checked at `COMMIT`.
     deferred: bool,
     group: VecDeque<Job>,
+    /// When history was stored last.
+    settled: Instant,
 }
 
 /// A call that has run, in a transaction not yet committed.
 type Ran = (Job, Body);
 
 impl Thread {
-    fn serve(&mut self, jobs: &mpsc::Receiver<Job>) {
-        while let Ok(first) = jobs.recv() {
-            self.group.push_back(first);
-            while !self.group.is_empty() {
-                let room = GROUP.saturating_sub(self.group.len());
-                self.group.extend(jobs.try_iter().take(room));
-                self.transaction();
+    fn serve(&mut self, jobs: &mpsc::Receiver<Message>) {
+        while let Some(mut first) = self.next(jobs) {
+            let go_back = loop {
+                match first {
+                    Message::Call(job) => self.group.push_back(job),
+                    Message::GoBack(commits, reply) => break Some((commits, reply)),
+                }
+                match jobs.try_recv() {
+                    Ok(next) if self.group.len() < GROUP => first = next,
+                    Ok(next) => {
+                        self.write_group();
+                        first = next;
+                    }
+                    Err(_) => break None,
+                }
+            };
+            self.write_group();
+            if let Some((commits, reply)) = go_back {
+                let _ = reply.send(self.go_back(commits));
             }
         }
     }
 
+    fn write_group(&mut self) {
+        let gate = self.shared.gate.clone();
+        while !self.group.is_empty() {
+            let _inside = gate.enter();
+            self.transaction();
+        }
+    }
+
+    /// Waits for work. While there is none, history is stored.
+    fn next(&mut self, jobs: &mpsc::Receiver<Message>) -> Option<Message> {
+        loop {
+            if !self.shared.history().is_some_and(|history| history.is_ahead()) {
+                return jobs.recv().ok();
+            }
+            match jobs.recv_timeout(IDLE) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.settle(),
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        if let Some(mut history) = self.shared.history() {
+            history.settle();
+        }
+        self.settled = Instant::now();
+    }
+
+    /// Reads what was committed into history. The log is checkpointed once that is stored, and only then.
+    fn follow(&mut self) {
+        let Some(mut history) = self.shared.history() else { return self.shared.bookmarks.commit() };
+        history.follow();
+        self.shared.mark(&history);
+        let checkpoint = history.wants_checkpoint();
+        if checkpoint || (history.is_ahead() && self.settled.elapsed() > AHEAD) {
+            history.settle();
+            self.settled = Instant::now();
+        }
+        if checkpoint {
+            if !history.is_ahead()
+                && let Err(error) = self.session.checkpoint("PASSIVE")
+            {
+                tracing::warn!(%error, "the log of a D1 database cannot be taken over");
+            }
+            history.checkpointed();
+        }
+    }
+
+    /// Stores what is known, and leaves no log behind.
+    fn end(&mut self) {
+        let Some(mut history) = self.shared.history() else { return };
+        history.settle();
+        if !history.is_ahead()
+            && let Err(error) = self.session.checkpoint("TRUNCATE")
+        {
+            tracing::debug!(%error, "the log of a D1 database stays");
+        }
+    }
+
+    fn go_back(&mut self, commits: u64) -> Result<(), TimeTravelError> {
+        let gate = self.shared.gate.clone();
+        let _inside = gate.enter();
+        {
+            let mut history = self.shared.history().ok_or(TimeTravelError::Off)?;
+            let state = history.rewind(commits)?;
+            write_back(&self.shared.path, &state)?;
+        }
+        self.follow();
+        self.shared.plans.clear();
+        self.look_for_deferred_keys();
+        self.shared.size.store(self.session.size()?, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// One transaction: as many waiting calls as may share it.
     fn transaction(&mut self) {
+        if let Some(mut history) = self.shared.history() {
+            history.begin();
+        }
         if let Err(error) = self.begin() {
             return self.begin_failed(&error.into());
         }
@@ -180,7 +320,7 @@ impl Thread {
         match self.session.own("COMMIT") {
             Ok(()) => {
                 self.stamp = None;
-                self.shared.history.commit();
+                self.follow();
                 self.shared.last_row_id.store(facts.last_row_id, Ordering::Relaxed);
                 self.shared.size.store(facts.size, Ordering::Relaxed);
                 for (job, body) in ran {
@@ -295,12 +435,16 @@ mod tests {
 
     fn writer(prepare: impl FnOnce(&mut Session)) -> (tempfile::TempDir, Writer) {
         let dir = tempfile::tempdir().unwrap();
-        let mut session = Session::writer(&dir.path().join("a.sqlite")).unwrap();
+        let path = dir.path().join("a.sqlite");
+        let mut session = Session::writer(&path).unwrap();
         session.trusted(|c| c.execute_batch("CREATE TABLE t (a)")).unwrap();
         prepare(&mut session);
         let shared = Shared {
+            path,
             plans: Plans::default(),
-            history: History::new(1),
+            bookmarks: Bookmarks::new("a", Place { era: 1, commits: 0 }),
+            history: None,
+            gate: Arc::default(),
             last_row_id: AtomicI64::new(0),
             size: AtomicI64::new(0),
         };
@@ -364,7 +508,7 @@ mod tests {
         let (reply, _nobody_listens) = oneshot::channel();
         let statements = vec![Statement::new("INSERT INTO t VALUES (1)")];
         let job = Job { statements, format: ResultsFormat::Objects, alone: false, reply };
-        writer.queue.as_ref().unwrap().send(job).unwrap();
+        writer.queue.as_ref().unwrap().send(Message::Call(job)).unwrap();
         drop(writer);
         let file = rusqlite::Connection::open(dir.path().join("a.sqlite")).unwrap();
         assert_eq!(file.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)).unwrap(), 1);

@@ -27,6 +27,9 @@ pub enum Command {
     Backup(BackupArgs),
     /// Make a node's data folder from an archive
     Restore(RestoreArgs),
+    /// What a node's secrets are encrypted with
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// Deploy a wrangler project to Skep or to Cloudflare
     Deploy(crate::deploy::DeployArgs),
     /// Say whether a project can be deployed, without deploying it
@@ -132,6 +135,9 @@ pub struct ServeArgs {
     /// The memory that a script's process may use, heap and buffers together, in MiB
     #[arg(long, value_name = "MIB", default_value = "128", value_parser = clap::value_parser!(u32).range(16..))]
     pub cell_memory: u32,
+    /// What D1 databases were
+    #[command(flatten)]
+    pub d1: crate::limits::D1Args,
     /// A network beside the public internet that workers may reach, such as 10.1.0.0/16; several times for several
     #[arg(long, value_name = "CIDR", value_parser = skep_fleet::check_network)]
     pub egress_allow: Vec<String>,
@@ -158,6 +164,24 @@ pub struct BackupArgs {
     #[arg(long, value_name = "DIR", default_value = "skep-data")]
     pub data: PathBuf,
     /// The node's key file, which is left out, where it is not secrets.key in the data folder
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// `skep secrets`
+#[derive(Clone, Debug, Subcommand)]
+pub enum SecretsCommand {
+    /// Encrypt all secrets with a new key, also while the node serves; the old one is removed from the key file
+    Rotate(RotateArgs),
+}
+
+/// `skep secrets rotate`
+#[derive(Clone, Debug, Args)]
+pub struct RotateArgs {
+    /// The node's data folder
+    #[arg(long, value_name = "DIR", default_value = "skep-data")]
+    pub data: PathBuf,
+    /// The node's key file, where it is not secrets.key in the data folder; a node that runs knows its own
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 }

@@ -76,3 +76,23 @@ mod tests {
         assert_eq!(limits.unwrap(), EdgeLimits::default());
     }
 }
+
+/// How much is kept of what D1 databases were.
+#[derive(Clone, Debug, Args)]
+pub struct D1Args {
+    /// How far back a D1 database can be restored; 0s: what it was is not kept
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
+    pub d1_history: Duration,
+    /// Disk that the history of one D1 database may take, in MiB; then it reaches less far back
+    #[arg(long, value_name = "MIB", default_value = "1024", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub d1_history_size: u64,
+}
+
+impl D1Args {
+    /// What they say.
+    pub fn retention(&self) -> Option<skep_d1::Retention> {
+        let age_ms = u64::try_from(self.d1_history.as_millis()).unwrap_or(u64::MAX);
+        let kept = skep_d1::Retention { age_ms, bytes: self.d1_history_size << 20, ..Default::default() };
+        (age_ms > 0).then_some(kept)
+    }
+}

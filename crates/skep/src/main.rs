@@ -67,6 +67,10 @@ fn main() -> ExitCode {
             start_log();
             run(serve::backup(args))
         }
+        Command::Secrets(args::SecretsCommand::Rotate(args)) => {
+            start_log();
+            run(serve::rotate(args))
+        }
         Command::Restore(args) => run(async move { serve::restore(&args) }),
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use skep_analytics::AnalyticsStore;
 use skep_cache::CacheStore;
 use skep_catalog::Catalog;
-use skep_d1::D1Store;
+use skep_d1::{D1Store, Retention};
 use skep_kv::KvStore;
 use skep_queues::Queues;
 use skep_r2::R2Store;
@@ -39,19 +39,29 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens or creates everything in `dir`.
-    pub fn open(dir: &Path, clock: &Clock, jobs: &Jobs, shutdown: &Shutdown) -> Result<Self, String> {
+    /// Opens or creates everything in `dir`. `history` says how much is kept of what D1 databases were.
+    pub fn open(
+        dir: &Path,
+        clock: &Clock,
+        jobs: &Jobs,
+        shutdown: &Shutdown,
+        history: Option<Retention>,
+    ) -> Result<Self, String> {
         let in_dir = |what: &str, error: &dyn std::fmt::Display| {
             format!("cannot open {what} in {}: {error}", dir.display())
         };
         std::fs::create_dir_all(dir).map_err(|e| in_dir("the state", &e))?;
         let lock = lock(dir)?;
+        let d1 = match history {
+            Some(retention) => D1Store::open_with_history(&dir.join("d1"), retention, clock.clone()),
+            None => D1Store::open(&dir.join("d1")),
+        };
         Ok(Self {
             dir: dir.to_owned(),
             catalog: Catalog::open(&dir.join("catalog.sqlite")).map_err(|e| in_dir("the catalog", &e))?,
             kv: KvStore::open(&dir.join("kv"), clock.clone(), jobs).map_err(|e| in_dir("KV", &e))?,
             r2: R2Store::open(&dir.join("r2"), clock.clone(), jobs).map_err(|e| in_dir("R2", &e))?,
-            d1: D1Store::open(&dir.join("d1")).map_err(|e| in_dir("D1", &e))?,
+            d1: d1.map_err(|e| in_dir("D1", &e))?,
             queues: Queues::open(&dir.join("queues"), clock.clone(), jobs, shutdown.clone())
                 .map_err(|e| in_dir("queues", &e))?,
             ratelimits: RateLimiter::new(clock.clone(), jobs),

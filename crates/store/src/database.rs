@@ -49,7 +49,7 @@ impl Database {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
-        upgrade(&mut connection, path, schema)?;
+        schema.upgrade(&mut connection, path)?;
         prepare(&connection)?;
         Ok(Self {
             path: path.to_owned(),
@@ -100,19 +100,22 @@ impl Database {
     }
 }
 
-fn upgrade(connection: &mut Connection, path: &Path, schema: Schema) -> Result<(), StoreError> {
-    let known = schema.0.len() as i64;
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found > known {
-        return Err(StoreError::TooNew { path: path.to_owned(), found, known });
+impl Schema {
+    /// Brings the file at `path`, open as `connection`, to the newest format.
+    pub fn upgrade(self, connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+        let known = self.0.len() as i64;
+        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if found > known {
+            return Err(StoreError::TooNew { path: path.to_owned(), found, known });
+        }
+        for (step, sql) in self.0.iter().enumerate().skip(found.max(0) as usize) {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(sql)?;
+            transaction.pragma_update(None, "user_version", step as i64 + 1)?;
+            transaction.commit()?;
+        }
+        Ok(())
     }
-    for (step, sql) in schema.0.iter().enumerate().skip(found.max(0) as usize) {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(sql)?;
-        transaction.pragma_update(None, "user_version", step as i64 + 1)?;
-        transaction.commit()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -100,11 +100,3 @@ pub fn download() -> About {
 pub fn upload() -> About {
     about("Send the file of an import").takes(BYTES, schema::any()).answers(http::StatusCode::OK, None).open()
 }
-
-pub fn bookmark() -> About {
-    about("Get the bookmark of a database").gives(object([must("bookmark", text())]))
-}
-
-pub fn restore() -> About {
-    about("Refused: no earlier states of a database are kept")
-}

@@ -10,6 +10,7 @@ pub(crate) mod account;
 pub(crate) mod assets;
 pub(crate) mod consumers;
 pub(crate) mod d1;
+pub(crate) mod d1_time_travel;
 pub(crate) mod deployments;
 pub(crate) mod dispatch;
 pub(crate) mod identity;

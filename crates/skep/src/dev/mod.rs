@@ -43,7 +43,8 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
     let clock = Clock::system();
     let jobs = Jobs::new(clock.clone(), shutdown.clone());
     let state = state_folder(&args, &projects);
-    let stores = Stores::open(&state, &clock, &jobs, &shutdown)?;
+    // What a database was a while ago is not kept: this state is there to be thrown away.
+    let stores = Stores::open(&state, &clock, &jobs, &shutdown, None)?;
     let tools = Toolchain::locate(args.workerd.clone()).map_err(|e| e.to_string())?;
     let engine = {
         let tools = tools.clone();

@@ -9,6 +9,7 @@ use skep_api::{Addresses, Candidate, Examined, InstanceError, Platform, TailEven
 use skep_assets::{ContentCache, DEFAULT_CAPACITY};
 use skep_catalog::Registry;
 use skep_cron::Expression;
+use skep_d1::Paused;
 use skep_fleet::Still;
 use skep_runtime::Jobs;
 use skep_wire::BoxFuture;
@@ -20,6 +21,9 @@ use crate::events::ask_instances;
 
 /// How often unused content is looked for.
 const TIDY: Duration = Duration::from_secs(60 * 60);
+
+/// How often histories are tidied.
+const TIDY_HISTORY: Duration = Duration::from_secs(10 * 60);
 
 /// All accounts, open.
 pub struct Accounts {
@@ -77,9 +81,24 @@ impl Accounts {
             return Err(format!("there is no account {account:?}"));
         }
         let dir = self.data.join("accounts").join(account);
-        let Surroundings { clock, shutdown, .. } = &self.around;
-        let tenant = Tenant::open(account, &dir, self.assets.clone(), clock, &self.jobs, shutdown)?;
+        let Surroundings { clock, shutdown, d1_history, .. } = &self.around;
+        let tenant =
+            Tenant::open(account, &dir, self.assets.clone(), clock, &self.jobs, shutdown, *d1_history)?;
         let tenant = Arc::new(tenant);
+        if d1_history.is_some() {
+            let tidied = tenant.clone();
+            self.jobs.every(
+                format!("{account}: tidy the history of D1 databases"),
+                TIDY_HISTORY,
+                move || {
+                    let tenant = tidied.clone();
+                    async move {
+                        let tidied = tokio::task::spawn_blocking(move || tenant.stores.d1.tidy()).await;
+                        tidied.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+                    }
+                },
+            );
+        }
         let (tidied, clock) = (tenant.clone(), clock.clone());
         self.jobs.every(format!("{account}: remove unused content"), TIDY, move || {
             let (tenant, now) = (tidied.clone(), clock.now_ms());
@@ -106,6 +125,11 @@ impl Accounts {
     /// Makes all who write files of Durable Objects pause until the result is dropped. Blocking.
     pub fn hold_still(&self) -> Vec<Still> {
         self.runners().iter().map(|runner| runner.fleet().hold_still()).collect()
+    }
+
+    /// Stops all writes of D1 databases, with their histories stored, until the result is dropped. Blocking.
+    pub fn pause_d1(&self) -> Vec<Paused> {
+        self.runners().iter().filter_map(|runner| runner.tenant.stores.d1.pause()).collect()
     }
 
     /// Ends everything that runs.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use http::StatusCode;
 use http_body_util::BodyExt;
 use skep_backup::{Kind, Snapshot, restore};
+use skep_d1::{D1Store, Paused, Retention};
+use skep_runtime::Clock;
 use skep_wire::{SendError, UnixClient, empty};
 
 use super::control;
@@ -22,11 +24,14 @@ const STAGE: &str = ".backup";
 pub fn take(
     data: &Path,
     key_file: &Path,
+    settle: &mut dyn FnMut() -> Box<dyn Any>,
     hold_still: &mut dyn FnMut() -> Box<dyn Any>,
 ) -> Result<Snapshot, String> {
     let key = key_file.strip_prefix(data).unwrap_or(Path::new("")).to_owned();
-    let layout = move |path: &Path| if path == key { Kind::LeftOut } else { layout(path) };
-    Snapshot::take(data, &data.join(STAGE), &layout, hold_still).map_err(|e| e.to_string())
+    let new_key = with_suffix(&key, ".new");
+    let is_key = move |path: &Path| path == key || path == new_key;
+    let layout = move |path: &Path| if is_key(path) { Kind::LeftOut } else { layout(path) };
+    Snapshot::take(data, &data.join(STAGE), &layout, settle, hold_still).map_err(|e| e.to_string())
 }
 
 /// What a file of a data folder is. Left out: what can be made anew, what is held by this machine alone, and keys.
@@ -41,6 +46,7 @@ fn layout(path: &Path) -> Kind {
             | "credentials.json"
             | "credentials.json.new"
             | "secrets.key"
+            | "secrets.key.new"
             | "control.sock",
         ] => Kind::LeftOut,
         ["accounts", _, "cache" | "lock"] => Kind::LeftOut,
@@ -118,7 +124,9 @@ async fn archive(data: &Path, args: &BackupArgs, out: impl Write) -> Result<(), 
         Err(SendError::Connect { .. }) => {
             let _locks = locks(data)?;
             let key = args.key_file.clone().unwrap_or_else(|| data.join("secrets.key"));
-            let snapshot = take(data, &key, &mut || Box::new(()))?;
+            let stores = stores_of_d1(data)?;
+            let mut settle = || Box::new(pause(&stores)) as Box<dyn Any>;
+            let snapshot = take(data, &key, &mut settle, &mut || Box::new(()))?;
             let written = snapshot.write(out, env!("CARGO_PKG_VERSION"));
             written.map(drop).map_err(|e| e.to_string())
         }
@@ -126,8 +134,21 @@ async fn archive(data: &Path, args: &BackupArgs, out: impl Write) -> Result<(), 
     }
 }
 
+/// D1 databases of a node that does not run: after a crash, their histories are behind them.
+fn stores_of_d1(data: &Path) -> Result<Vec<D1Store>, String> {
+    let accounts = std::fs::read_dir(data.join("accounts")).into_iter().flatten().flatten();
+    let folders = accounts.map(|account| account.path().join("d1")).filter(|folder| folder.is_dir());
+    let open = |folder: PathBuf| D1Store::open_with_history(&folder, Retention::default(), Clock::system());
+    folders.map(|folder| open(folder).map_err(|e| e.to_string())).collect()
+}
+
+/// Stops all writes of D1 databases, with their histories stored.
+fn pause(stores: &[D1Store]) -> Vec<Paused> {
+    stores.iter().filter_map(D1Store::pause).collect()
+}
+
 /// Takes all accounts, so that no node starts to write meanwhile.
-fn locks(data: &Path) -> Result<Vec<File>, String> {
+pub fn locks(data: &Path) -> Result<Vec<File>, String> {
     let accounts = match std::fs::read_dir(data.join("accounts")) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         accounts => accounts.map_err(|e| format!("cannot list {}: {e}", data.display()))?,
@@ -159,6 +180,7 @@ mod tests {
         let kind = |path: &str| layout(Path::new(path));
         for path in [
             "secrets.key",
+            "secrets.key.new",
             "credentials.json",
             "tls",
             "acme",

@@ -1,18 +1,22 @@
 //! The socket by which other commands of Skep reach a running node: `control.sock` in its data folder.
 //!
-//! Only the owner of the folder can connect. The protocol is HTTP/1.1; `POST /backup` answers with an archive.
+//! Only the owner of the folder can connect. The protocol is HTTP/1.1; `POST /backup` answers with an archive,
+//! `POST /rotate-key` with what became of the secrets.
 
+use std::any::Any;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use skep_api::Api;
+use skep_catalog::Sealer;
 use skep_wire::{BoxFuture, Request, Response, Service, full, reply, stream};
 use tokio::sync::mpsc;
 
 use super::accounts::Accounts;
-use super::backup;
+use super::{backup, rotate};
 
 /// Pieces of an archive on their way.
 const PIECES: usize = 16;
@@ -30,6 +34,10 @@ pub struct Control {
     pub key_file: PathBuf,
     /// The node's accounts.
     pub accounts: Arc<Accounts>,
+    /// Its API.
+    pub api: Arc<Api>,
+    /// What secrets are encrypted with.
+    pub sealer: Arc<Sealer>,
 }
 
 impl Service for Control {
@@ -37,6 +45,7 @@ impl Service for Control {
         Box::pin(async move {
             match (request.method(), request.uri().path()) {
                 (&Method::POST, "/backup") => self.backup().await,
+                (&Method::POST, "/rotate-key") => self.rotate().await,
                 _ => reply(StatusCode::NOT_FOUND, full("no such command")),
             }
         })
@@ -44,10 +53,18 @@ impl Service for Control {
 }
 
 impl Control {
+    async fn rotate(&self) -> Response {
+        match rotate::rotate_running(&self.accounts, &self.api, &self.sealer).await {
+            Ok(rotated) => skep_wire::json(StatusCode::OK, &rotated),
+            Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, full(error)),
+        }
+    }
+
     async fn backup(&self) -> Response {
         let (data, key_file, accounts) = (self.data.clone(), self.key_file.clone(), self.accounts.clone());
         let taken = tokio::task::spawn_blocking(move || {
-            backup::take(&data, &key_file, &mut || Box::new(accounts.hold_still()))
+            let mut settle = || Box::new(accounts.pause_d1()) as Box<dyn Any>;
+            backup::take(&data, &key_file, &mut settle, &mut || Box::new(accounts.hold_still()))
         });
         let snapshot = match taken.await.map_err(|e| e.to_string()).and_then(|taken| taken) {
             Ok(snapshot) => snapshot,

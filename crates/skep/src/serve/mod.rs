@@ -11,6 +11,7 @@ mod dispatch;
 mod hosts;
 mod links;
 mod metrics;
+mod rotate;
 mod runner;
 mod stored;
 mod tails;
@@ -36,6 +37,7 @@ use crate::terminal::{Style, paint, say};
 use accounts::Accounts;
 pub use backup::{backup, restore_archive as restore};
 pub use credentials::Credentials;
+pub use rotate::rotate;
 use runner::Surroundings;
 
 /// How many processes half of the memory holds, at what an idle one and its share of work take.
@@ -116,13 +118,20 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
             rest: Rest { after: args.idle_timeout, max_cells: args.max_cells.unwrap_or_else(cells_that_fit) },
             cell_memory: u64::from(args.cell_memory) << 20,
+            d1_history: args.d1.retention(),
             egress: std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect(),
         },
     )?;
-    let control = control::Control { data: data.clone(), key_file, accounts: accounts.clone() };
+    let api = Api::new(accounts.clone(), registry, sealer.clone(), clock);
+    let control = control::Control {
+        data: data.clone(),
+        key_file,
+        accounts: accounts.clone(),
+        api: api.clone(),
+        sealer,
+    };
     let listener = skep_wire::bind_unix(&control::socket(&data)).map_err(|e| e.to_string())?;
     tokio::spawn(skep_wire::serve_unix(listener, Arc::new(control), shutdown.clone()));
-    let api = Api::new(accounts.clone(), registry, sealer, clock);
     tokio::spawn(skep_wire::serve_tcp(api_listener, Arc::new(ApiService(api)), shutdown.clone()));
     let traffic = Arc::new(Traffic::default());
     if let Some(listener) = metrics_listener {

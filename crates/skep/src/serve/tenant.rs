@@ -7,7 +7,7 @@ use std::sync::Arc;
 use skep_api::StoredObject;
 use skep_assets::ContentCache;
 use skep_catalog::Catalog;
-use skep_d1::D1Store;
+use skep_d1::{D1Store, Retention};
 use skep_kv::KvStore;
 use skep_queues::Queues;
 use skep_r2::R2Store;
@@ -41,8 +41,9 @@ impl Tenant {
         clock: &Clock,
         jobs: &Jobs,
         shutdown: &Shutdown,
+        d1_history: Option<Retention>,
     ) -> Result<Self, String> {
-        let stores = Stores::open(dir, clock, jobs, shutdown)?;
+        let stores = Stores::open(dir, clock, jobs, shutdown, d1_history)?;
         let blobs = Blobs::open(&dir.join("content")).map_err(|e| e.to_string())?;
         let named = stores.catalog.all_blobs().map_err(|e| e.to_string())?;
         let named: HashSet<BlobId> = named.iter().filter_map(|name| BlobId::parse(name)).collect();

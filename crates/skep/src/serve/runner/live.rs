@@ -48,7 +48,7 @@ impl Runner {
                 version: version.id.clone(),
                 percentage: *percentage,
                 worker: (!version.content.modules.is_empty()).then_some(name),
-                assets: open_assets(&self.tenant, &version.content, &config)?,
+                assets: open_assets(&self.tenant, script, &version.content, &config)?,
                 meter: meter.clone(),
             });
         }

@@ -44,6 +44,8 @@ pub struct Surroundings {
     pub rest: skep_fleet::Rest,
     /// Bytes of memory that a cell may use beside what the engine needs.
     pub cell_memory: u64,
+    /// How much is kept of what D1 databases were, if anything is.
+    pub d1_history: Option<skep_d1::Retention>,
     /// Whom requests to the outside may reach, as the engine names networks.
     pub egress: Vec<String>,
 }

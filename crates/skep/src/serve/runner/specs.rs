@@ -43,7 +43,7 @@ impl Runner {
             config.workflows.iter_mut().for_each(|b| b.script_name = b.script_name.take().or_else(main));
         }
         let bundle = bundle_of(&self.tenant, content)?;
-        let assets = open_assets(&self.tenant, content, &config)?;
+        let assets = open_assets(&self.tenant, script, content, &config)?;
         let mut scripts = Running::default();
         for service in config.services.iter().map(|binding| &binding.service) {
             if stores.catalog.script(service).map_err(|e| e.to_string())?.is_some() {
