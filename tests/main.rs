@@ -50,4 +50,3 @@ mod tls;
 mod tokens;
 mod types;
 mod workflows;
-mod wrangler_more;

@@ -1,7 +1,7 @@
 //! Static assets: what is missing is uploaded, the rest is there already.
 //! <https://developers.cloudflare.com/workers/static-assets/direct-upload/>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -50,8 +50,47 @@ struct Claims {
     expires_ms: i64,
 }
 
-fn key_of(hash: &str) -> String {
+/// Where the content of a hash is kept. A hash that is wrangler's of what was uploaded is as good as the content: it is
+/// kept once for the account. Clients may make up others; such a one means something in its own script only, so that
+/// nobody's upload is what another script serves.
+fn verified(hash: &str) -> String {
     format!("a:{hash}")
+}
+
+fn claimed(script: &str, hash: &str) -> String {
+    format!("u:{script}:{hash}")
+}
+
+/// The hash that wrangler gives a file: of its content in base64, and its path's extension.
+fn wranglers_hash(path: &str, bytes: &[u8]) -> String {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let extension = name.rfind('.').filter(|at| *at > 0).map_or("", |at| &name[at + 1..]);
+    let mut hash = blake3::Hasher::new();
+    hash.update(STANDARD.encode(bytes).as_bytes()).update(extension.as_bytes());
+    hash.finalize().to_hex()[..32].to_owned()
+}
+
+/// The content keys of hashes, and the hashes of which nothing is stored yet. What is there is kept for a while.
+async fn stored(
+    call: &Call,
+    tenant: &Arc<dyn Tenant>,
+    script: &str,
+    manifest: &Manifest,
+) -> Result<(Vec<String>, Vec<String>), ApiError> {
+    let mut hashes: Vec<&str> = manifest.values().map(|file| file.hash.as_str()).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    let both = hashes.iter().flat_map(|hash| [claimed(script, hash), verified(hash)]).collect();
+    let missing = tenant.catalog().missing_content(both, call.now_ms()).await?;
+    let missing: HashSet<String> = missing.into_iter().collect();
+    let (mut keys, mut lacking) = (Vec::new(), Vec::new());
+    for hash in hashes {
+        match [claimed(script, hash), verified(hash)].into_iter().find(|key| !missing.contains(key)) {
+            Some(key) => keys.push(key),
+            None => lacking.push(hash.to_owned()),
+        }
+    }
+    Ok((keys, lacking))
 }
 
 fn bad(text: impl Into<String>) -> ApiError {
@@ -72,7 +111,7 @@ pub(crate) async fn session(mut call: Call) -> Answer {
     let text = serde_json::to_vec(&manifest).map_err(ApiError::internal)?;
     let key = modules::key_of(&text);
     modules::keep(&tenant, &key, text.into(), None, call.now_ms()).await?;
-    let missing = missing(&call, &tenant, &manifest).await?;
+    let (_, missing) = stored(&call, &tenant, &name, &manifest).await?;
     let claims = Claims {
         account: call.token.account.clone(),
         script: name,
@@ -102,19 +141,6 @@ fn check(manifest: &Manifest) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-/// The hashes that are not stored yet.
-async fn missing(
-    call: &Call,
-    tenant: &Arc<dyn Tenant>,
-    manifest: &Manifest,
-) -> Result<Vec<String>, ApiError> {
-    let mut keys: Vec<String> = manifest.values().map(|file| key_of(&file.hash)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let missing = tenant.catalog().missing_content(keys, call.now_ms()).await?;
-    Ok(missing.into_iter().map(|key| key[2..].to_owned()).collect())
 }
 
 fn buckets(manifest: &Manifest, missing: Vec<String>) -> Vec<Vec<String>> {
@@ -172,9 +198,9 @@ pub(crate) async fn upload(mut call: Call) -> Answer {
     for part in form.0 {
         let decoded = STANDARD.decode(part.bytes.trim_ascii());
         let bytes = decoded.map_err(|_| bad(format!("The asset {} is not valid base64", part.name)))?;
-        keep(&call, &tenant, &manifest, &part.name, bytes.into(), part.content_type).await?;
+        keep(&call, &tenant, &claims.script, &manifest, &part.name, bytes.into(), part.content_type).await?;
     }
-    finish(&call, &tenant, &manifest, &token).await
+    finish(&call, &tenant, &claims.script, &manifest, &token).await
 }
 
 /// One asset, as it is.
@@ -186,19 +212,21 @@ pub(crate) async fn upload_one(mut call: Call) -> Answer {
     let manifest = manifest_of(&tenant, &claims.manifest).await?;
     let content_type = call.header("content-type").map(str::to_owned);
     let hash = call.param(0).to_owned();
-    keep(&call, &tenant, &manifest, &hash, bytes, content_type).await?;
-    finish(&call, &tenant, &manifest, &token).await
+    keep(&call, &tenant, &claims.script, &manifest, &hash, bytes, content_type).await?;
+    finish(&call, &tenant, &claims.script, &manifest, &token).await
 }
 
 async fn keep(
     call: &Call,
     tenant: &Arc<dyn Tenant>,
+    script: &str,
     manifest: &Manifest,
     hash: &str,
     bytes: Bytes,
     content_type: Option<String>,
 ) -> Result<(), ApiError> {
-    let Some((path, file)) = manifest.iter().find(|(_, file)| file.hash == hash) else {
+    let mut named = manifest.iter().filter(|(_, file)| file.hash == hash);
+    let Some((path, file)) = named.clone().next() else {
         return Err(bad(format!("The asset {hash} is not in the manifest")));
     };
     if file.size != bytes.len() as u64 {
@@ -209,20 +237,32 @@ async fn keep(
         )));
     }
     let content_type = content_type.filter(|kind| kind != "application/null" && !kind.is_empty());
-    modules::keep(tenant, &key_of(hash), bytes, content_type, call.now_ms()).await
+    let key = match named.any(|(path, _)| wranglers_hash(path, &bytes) == hash) {
+        true => verified(hash),
+        false => claimed(script, hash),
+    };
+    modules::keep(tenant, &key, bytes, content_type, call.now_ms()).await
 }
 
 /// The token is the completion's too: it is worth something only when nothing is missing.
-async fn finish(call: &Call, tenant: &Arc<dyn Tenant>, manifest: &Manifest, token: &str) -> Answer {
-    match missing(call, tenant, manifest).await?.is_empty() {
+async fn finish(
+    call: &Call,
+    tenant: &Arc<dyn Tenant>,
+    script: &str,
+    manifest: &Manifest,
+    token: &str,
+) -> Answer {
+    match stored(call, tenant, script, manifest).await?.1.is_empty() {
         true => with_status(StatusCode::CREATED, json!({ "jwt": token })),
         false => with_status(StatusCode::ACCEPTED, json!({ "jwt": null })),
     }
 }
 
 /// The content keys of a stored manifest.
-pub(crate) async fn keys_of(tenant: &Arc<dyn Tenant>, manifest: &str) -> Result<Vec<String>, ApiError> {
-    Ok(manifest_of(tenant, manifest).await?.values().map(|file| key_of(&file.hash)).collect())
+pub(crate) async fn keys_of(call: &Call, script: &str, manifest: &str) -> Result<Vec<String>, ApiError> {
+    let tenant = call.tenant()?;
+    let manifest = manifest_of(&tenant, manifest).await?;
+    Ok(stored(call, &tenant, script, &manifest).await?.0)
 }
 
 /// The assets of an upload's version: the manifest's key with the configuration, and all content keys.
@@ -252,11 +292,10 @@ pub(crate) async fn of_upload(
         None => return Err(bad("assets must have a `jwt`: upload the assets first")),
     };
     let manifest = manifest_of(tenant, &key).await?;
-    let lacking = missing(call, tenant, &manifest).await?;
+    let (keys, lacking) = stored(call, tenant, script, &manifest).await?;
     if let Some(hash) = lacking.first() {
         return Err(bad(format!("The upload of the assets is not complete: {hash} is missing")));
     }
-    let keys = manifest.values().map(|file| key_of(&file.hash)).collect();
     Ok((Some((key, config)), keys))
 }
 
@@ -270,6 +309,17 @@ mod tests {
             .enumerate()
             .map(|(n, (path, size))| ((*path).to_owned(), File { hash: format!("{n:032x}"), size: *size }))
             .collect()
+    }
+
+    #[test]
+    fn a_hash_is_wranglers_by_content_and_extension() {
+        // blake3("aGVsbG8=" + "html")
+        let expected = blake3::hash(b"aGVsbG8=html").to_hex()[..32].to_owned();
+        assert_eq!(wranglers_hash("/a.b/index.html", b"hello"), expected);
+        let none = blake3::hash(b"aGVsbG8=").to_hex()[..32].to_owned();
+        for path in ["/index", "/.html", "/a.html/b", "/a."] {
+            assert_eq!(wranglers_hash(path, b"hello"), none, "{path}");
+        }
     }
 
     #[test]

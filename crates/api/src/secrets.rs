@@ -140,7 +140,7 @@ async fn change(
         let Some(secret) = secret else { continue };
         content.bindings.push(sealed(call, &script.name, &name, secret)?);
     }
-    let asset_keys = kept_assets(&tenant, &content).await?;
+    let asset_keys = kept_assets(call, &script.name, &content).await?;
     let published = tenant
         .catalog()
         .publish(Publish {
@@ -184,11 +184,12 @@ fn sealed(call: &Call, script: &str, name: &str, secret: Secret) -> Result<Json,
 
 /// The content files of a version's assets, for the version after it.
 pub(crate) async fn kept_assets(
-    tenant: &Arc<dyn Tenant>,
+    call: &Call,
+    script: &str,
     content: &skep_catalog::Content,
 ) -> Result<Vec<String>, ApiError> {
     match &content.assets {
-        Some(assets) => crate::assets::keys_of(tenant, &assets.manifest).await,
+        Some(assets) => crate::assets::keys_of(call, script, &assets.manifest).await,
         None => Ok(Vec::new()),
     }
 }

@@ -96,7 +96,7 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
         let namespaces = tenant.catalog().namespaces(&name)?;
         upload::try_out(&call, &name, &mut content, &namespaces).await?;
     }
-    let asset_keys = kept_assets(&tenant, &content).await?;
+    let asset_keys = kept_assets(&call, &name, &content).await?;
     let published = tenant
         .catalog()
         .publish(Publish {
