@@ -20,6 +20,7 @@ const LAYERS: &[&str] = &[
     "ratelimit",
     "cache",
     "analytics",
+    "logs",
     "cron",
     "intercept",
     "sandbox",

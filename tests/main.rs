@@ -30,6 +30,7 @@ mod import_workers;
 mod jail;
 mod layers;
 mod limits;
+mod logs;
 mod lookups;
 mod metrics;
 mod objects;

@@ -45,6 +45,15 @@ seen.accountSubdomain = (await client.workers.subdomains.get({ account_id })).su
 await scripts.update("gone", { account_id, metadata, files: [await module("gone")] });
 await scripts.delete("gone", { account_id });
 
+// Observability
+const { telemetry } = client.workers.observability;
+const timeframe = { from: 0, to: Date.now() + 60_000 };
+const asked = await telemetry.query({ account_id, queryId: "sdk", timeframe, view: "events", parameters: { filters: [{ key: "$metadata.service", operation: "eq", type: "string", value: "nothing" }] } });
+seen.telemetry = [asked.run.status, asked.events.count, asked.statistics.rows_read];
+seen.telemetryKeys = (await all(telemetry.keys({ account_id, limit: 10 }))).length;
+seen.telemetryValues = (await all(telemetry.values({ account_id, timeframe, datasets: [], key: "$metadata.level", type: "string" }))).length;
+seen.traces = await status(telemetry.query({ account_id, queryId: "sdk", timeframe, view: "traces", parameters: {} }));
+
 // KV
 const kv = await client.kv.namespaces.create({ account_id, title: "sdk" });
 await client.kv.namespaces.values.update("a/b", { account_id, namespace_id: kv.id, value: "v", metadata: '{"x":1}' });

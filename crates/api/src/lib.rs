@@ -32,6 +32,7 @@ mod messages;
 mod migrations;
 mod modules;
 mod objects;
+mod observability;
 mod openapi;
 mod permissions;
 mod queues;
@@ -55,7 +56,7 @@ mod workflows;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use skep_catalog::{AuditEntry, Registry, Sealer, Terms, Token};
 use skep_runtime::Clock;
 use skep_wire::{BoxFuture, Request, Response, Service};
@@ -79,6 +80,8 @@ pub struct Api {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) clock: Clock,
     pub(crate) tails: tails::Sessions,
+    /// Turns of those who read logs.
+    pub(crate) questions: tokio::sync::Semaphore,
     guard: guard::Guard,
     /// Held for reading by calls that may store sealed values.
     changing: RwLock<()>,
@@ -98,6 +101,7 @@ impl Api {
             sealer,
             clock,
             tails: tails::Sessions::default(),
+            questions: tokio::sync::Semaphore::new(observability::AT_ONCE),
             guard: guard::Guard::default(),
             changing: RwLock::default(),
         })
@@ -137,7 +141,7 @@ impl Api {
         if !operation.open && !permissions::allows(&token.terms.permissions, permissions::need(operation)) {
             return Err(ApiError::new(StatusCode::FORBIDDEN, 10000, "Authentication error"));
         }
-        let changes = !matches!(head.method, Method::GET | Method::HEAD);
+        let changes = permissions::changes(operation);
         let action = format!("{} {below}", head.method);
         let (account, id) = (token.account.clone(), token.id.clone());
         let call = Call { api: self.clone(), operation, token, params, head, body: body.into() };

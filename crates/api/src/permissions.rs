@@ -10,6 +10,7 @@ use crate::router::Operation;
 pub(crate) enum Area {
     Scripts,
     Tails,
+    Observability,
     Routes,
     Kv,
     R2,
@@ -46,6 +47,21 @@ pub(crate) const GROUPS: &[Group] = &[
     group("e086da7e2179491d91ee5f35b3ca210a", "Workers Scripts Write", Area::Scripts, true, ACCOUNT),
     group("1a71c399035b4950a1bd1466bbe4f420", "Workers Scripts Read", Area::Scripts, false, ACCOUNT),
     group("05880cd1bdc24d8bae0be2136972816b", "Workers Tail Read", Area::Tails, false, ACCOUNT),
+    // Cloudflare publishes no ids of these two: they are found by their names.
+    group(
+        "6e1d4c6e0d1f4a7a9a3c5b2f7d80e1a4",
+        "Workers Observability Write",
+        Area::Observability,
+        true,
+        ACCOUNT,
+    ),
+    group(
+        "b0c5a3d29f7e4e0c8d6b1a4f2e93c7d5",
+        "Workers Observability Read",
+        Area::Observability,
+        false,
+        ACCOUNT,
+    ),
     group("28f4b596e7d643029c524985477ae49a", "Workers Routes Write", Area::Routes, true, ZONE),
     group("2072033d694d415a936eaeb94e6405b8", "Workers Routes Read", Area::Routes, false, ZONE),
     group("f7f0eda5697f475c90846e879bab8666", "Workers KV Storage Write", Area::Kv, true, ACCOUNT),
@@ -64,7 +80,7 @@ pub(crate) const GROUPS: &[Group] = &[
 
 /// What an operation needs; `None` where any token will do.
 pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
-    let changes = !matches!(operation.method, Method::GET | Method::HEAD);
+    let changes = changes(operation);
     if let Some(rest) = operation.path.strip_prefix("/user/tokens") {
         return (rest != "/verify").then_some((Area::Tokens, changes));
     }
@@ -80,14 +96,29 @@ pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
         "d1" => Area::D1,
         "queues" => Area::Queues,
         "audit_logs" => Area::Account,
+        "workers" if path.starts_with("workers/observability/") => Area::Observability,
         "workers" if path.contains("/tails") => return Some((Area::Tails, false)),
         "workers" if path == "workers/subdomain" && changes => Area::Account,
         _ => Area::Scripts,
     };
-    // Questions that are no GETs.
-    let asks =
-        ["/bulk/get", "/export", "/messages/peek", "/messages/preview"].iter().any(|end| path.ends_with(end));
-    Some((area, changes && !asks))
+    Some((area, changes))
+}
+
+/// Questions that are no GETs.
+const QUESTIONS: [&str; 7] = [
+    "/bulk/get",
+    "/export",
+    "/messages/peek",
+    "/messages/preview",
+    "/telemetry/query",
+    "/telemetry/keys",
+    "/telemetry/values",
+];
+
+/// Whether an operation may change something.
+pub(crate) fn changes(operation: &Operation) -> bool {
+    let asks = QUESTIONS.iter().any(|end| operation.path.ends_with(end));
+    !matches!(operation.method, Method::GET | Method::HEAD) && !asks
 }
 
 /// Whether a token with `permissions`, ids of groups or [`ALL`], may do what needs `need`.
@@ -137,6 +168,10 @@ mod tests {
         assert!(!may(&["Workers Scripts Read", "Account API Tokens Write"], Method::PUT, script));
         assert!(may(&[], Method::GET, "/user/tokens/verify"));
         assert!(!may(&["Account API Tokens Read"], Method::POST, "/user/tokens"));
+        let query = "/accounts/:account/workers/observability/telemetry/query";
+        assert!(may(&["Workers Observability Read"], Method::POST, query));
+        assert!(may(&["Workers Observability Write"], Method::POST, query));
+        assert!(!may(&["Workers Scripts Write"], Method::POST, query));
         assert!(may(
             &["Workers Tail Read"],
             Method::POST,

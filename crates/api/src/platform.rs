@@ -6,6 +6,7 @@ use std::sync::Arc;
 use skep_catalog::{Catalog, Content, NamedHandlers, Namespace};
 use skep_d1::D1Store;
 use skep_kv::KvStore;
+use skep_logs::LogStore;
 use skep_queues::Queues;
 use skep_r2::R2Store;
 use skep_store::Blobs;
@@ -25,6 +26,8 @@ pub trait Tenant: Send + Sync {
     fn d1(&self) -> &D1Store;
     /// Queues.
     fn queues(&self) -> &Queues;
+    /// What scripts logged.
+    fn logs(&self) -> &LogStore;
     /// Up to `limit` objects of a Durable Object namespace after the id `after`, by id, and whether there are more.
     /// Blocking.
     fn objects(
@@ -105,6 +108,9 @@ pub trait Platform: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Examined, String>>;
     /// Brings what runs in line with the catalog: resolves when requests get what is deployed now.
     fn apply<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<(), String>>;
+    /// A script has other settings of those that are not of a version.
+    fn settings_changed<'a>(&'a self, account: &'a str, script: &'a str)
+    -> BoxFuture<'a, Result<(), String>>;
     /// A dispatch namespace has other settings, or is gone.
     fn namespace_changed(&self, account: &str, id: &str) -> Result<(), String>;
     /// The events of a script, as JSON, from now on. While somebody listens, its cells report them.

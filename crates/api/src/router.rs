@@ -9,8 +9,8 @@ use crate::description::About;
 use crate::reply::{Answer, ApiError};
 use crate::{
     account, assets, consumers, d1, d1_time_travel, deployments, description, dispatch, identity, instances,
-    kv, messages, objects, openapi, queues, r2, r2_bulk, r2_rules, routes, scripts, secrets, services,
-    settings, subdomain, tails, tokens, versions, workers, workflows,
+    kv, messages, objects, observability, openapi, queues, r2, r2_bulk, r2_rules, routes, scripts, secrets,
+    services, settings, subdomain, tails, tokens, versions, workers, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -279,6 +279,10 @@ pub const OPERATIONS: &[Operation] = operations! {
     POST "/accounts/:account/workers/scripts/:script/assets-upload-session" => assets::session;
     POST "/accounts/:account/workers/assets/upload" => assets::upload, open;
     POST "/accounts/:account/workers/assets/upload/:hash" => assets::upload_one, open;
+
+    POST "/accounts/:account/workers/observability/telemetry/query" => observability::query;
+    POST "/accounts/:account/workers/observability/telemetry/keys" => observability::keys;
+    POST "/accounts/:account/workers/observability/telemetry/values" => observability::values;
 
     GET "/openapi.json" => openapi::get, open;
 };

@@ -83,6 +83,7 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
             return Err(ApiError::bad(10021, text));
         }
     }
+    crate::observability::check(asked.get("observability"))?;
     for (key, field) in [("limits", &mut content.limits), ("placement", &mut content.placement)] {
         if let Some(value) = asked.get(key) {
             *field = Some(value.clone()).filter(|v| !v.is_null());
@@ -178,11 +179,19 @@ pub(crate) async fn patch_script(mut call: Call) -> Answer {
     if !asked.is_object() {
         return Err(ApiError::bad(10026, "Could not parse the request body: expected an object"));
     }
+    crate::observability::check(asked.get("observability"))?;
     let tenant = call.tenant()?;
+    let before = script_of(tenant.catalog(), call.param(0))?.settings;
     let now = call.now_ms();
     let changed = tenant.catalog().update(call.param(0), move |script| {
         script.settings = merged(std::mem::take(&mut script.settings), &asked);
         script.modified_ms = now;
     });
-    ok(script_settings(&changed.await?.settings))
+    let changed = changed.await?;
+    let heard = |settings: &Settings| (settings.observability.clone(), settings.tail_consumers.clone());
+    if heard(&changed.settings) != heard(&before) {
+        let applied = call.api.platform.settings_changed(&call.token.account, &changed.name).await;
+        applied.map_err(|text| ApiError::bad(10021, text))?;
+    }
+    ok(script_settings(&changed.settings))
 }

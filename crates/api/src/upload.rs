@@ -293,6 +293,7 @@ async fn read_content(
     let flags = upload.strings("compatibility_flags")?.unwrap_or_default();
     crate::flags::check(&flags)?;
     crate::limits::check(&metadata["limits"])?;
+    crate::observability::check(metadata.get("observability"))?;
     let keep = upload.strings("keep_bindings")?;
     let bindings = resolver.resolve(uploaded, keep.as_deref())?;
     let (ordered, service_worker) = upload.ordered()?;

@@ -49,7 +49,7 @@ const TREES: &[(&str, KeyClass)] = &[
     ("logfwdr", Refused(KIND)),
     ("media", Refused(KIND)),
     ("mtls_certificates", Refused(KIND)),
-    ("observability", NoMeaning("logs are printed as they happen")),
+    ("observability", NoMeaning("`skep dev` prints logs as they happen")),
     ("pipelines", Refused(KIND)),
     ("placement", NoMeaning(NETWORK)),
     ("previews", NoMeaning(DEPLOY)),

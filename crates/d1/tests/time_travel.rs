@@ -136,7 +136,7 @@ async fn play(steps: Vec<Step>) {
             }
             Step::Reopen => {
                 drop(now);
-                database = None;
+                drop(database.take());
                 drop(store);
                 check(dir.path(), "db");
                 store = self::store(dir.path(), &clock, ALL);
@@ -179,7 +179,7 @@ async fn without_history_nothing_is_kept_and_what_was_kept_goes() {
     let dir = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(START);
     let kept = store(dir.path(), &clock, ALL);
-    run(&*kept.database("db").unwrap(), "CREATE TABLE t (a)").await;
+    run(&kept.database("db").unwrap(), "CREATE TABLE t (a)").await;
     assert!(dir.path().join("db.history.sqlite").exists());
     drop(kept);
     let plain = D1Store::open(dir.path()).unwrap();

@@ -36,7 +36,9 @@ pub use limits::{Exceeded, Limits};
 pub use log::{CellLog, LogEvent, LogSink};
 pub use passage::PassageError;
 pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER};
-pub use spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, NextAlarm, Workflow};
+pub use spec::{
+    Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, NextAlarm, Tail, Workflow,
+};
 pub use still::Still;
 pub use tried::{NamedExport, Tried};
 pub use usage::{Usage, Used};

@@ -50,15 +50,24 @@ pub struct CellSpec {
     pub next_alarm: Option<NextAlarm>,
     /// What other cells may call here.
     pub exposed: BTreeSet<Exposed>,
-    /// The server that hears of every event: what came of it, what was logged. It costs about half of the
-    /// requests per second of a worker that does nothing else.
-    pub tail: Option<String>,
+    /// Who hears of events: what came of them, what was logged. It costs about half of the requests per second of a
+    /// worker that does nothing else.
+    pub tail: Option<Tail>,
     /// What the cell may use; `None` sets no limits.
     pub limits: Option<Limits>,
     /// Where to count what its processes use.
     pub usage: Arc<Usage>,
     /// Whether to open the engine's inspector.
     pub inspector: bool,
+}
+
+/// Who hears of a cell's events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tail {
+    /// The server, an id in [`CellSpec::services`].
+    pub service: String,
+    /// The share of events that it hears of, from 0 to 1.
+    pub rate: f64,
 }
 
 /// Says when a script has to run next by itself.
@@ -233,7 +242,7 @@ impl CellSpec {
         });
         used.chain(&self.cache)
             .chain(&self.front)
-            .chain(&self.tail)
+            .chain(self.tail.as_ref().map(|tail| &tail.service))
             .chain(&self.outbound)
             .filter(|id| !self.services.contains_key(*id))
             .cloned()

@@ -122,6 +122,12 @@ pub struct ServeArgs {
     /// So many scripts have metrics of their own, those that are used first; the others' are counted together
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub metrics_scripts: usize,
+    /// Logs of scripts with `observability` are kept so long
+    #[arg(long, value_name = "TIME", default_value = "3d", value_parser = humantime::parse_duration)]
+    pub log_retention: Duration,
+    /// Logs of an account take so much of the disk, in MiB; then the oldest ones go
+    #[arg(long, value_name = "MIB", default_value = "256", value_parser = clap::value_parser!(u32).range(1..))]
+    pub log_size: u32,
     /// What visitors may ask for
     #[command(flatten)]
     pub visitors: crate::limits::VisitorArgs,

@@ -18,6 +18,7 @@ pub(crate) mod instances;
 pub(crate) mod kv;
 pub(crate) mod messages;
 pub(crate) mod objects;
+pub(crate) mod observability;
 pub(crate) mod queues;
 pub(crate) mod r2;
 pub(crate) mod r2_bulk;

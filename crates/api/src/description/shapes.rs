@@ -65,6 +65,8 @@ const SHAPES: &[Shape] = &[
     ("DispatchScript", dispatch_script),
     ("Workflow", workflow),
     ("Database", database),
+    ("TelemetryFilter", super::observability::filter),
+    ("TelemetryEvent", super::observability::event),
 ];
 
 /// All schemas that have a name.

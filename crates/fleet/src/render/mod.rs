@@ -137,8 +137,8 @@ impl Render<'_> {
         worker.push(("bindings", Value::List(bindings)));
         let outbound = spec.outbound.as_deref().map_or_else(|| "internet".to_owned(), external_name);
         worker.push(("globalOutbound", text(outbound)));
-        if let Some(sink) = &spec.tail {
-            worker.push(("tails", list([text(self.tail(sink))])));
+        if let Some(tail) = &spec.tail {
+            worker.push(("tails", list([text(self.tail(tail))])));
         }
         if let Some(cache) = &spec.cache {
             worker.push(("cacheApiOutbound", text(external_name(cache))));

@@ -6,7 +6,7 @@ use super::{
     EVENTS_SOCKET, Render, SHIM_DATE, class, designator, es_module, external_name, js_string, workflow_class,
 };
 use crate::capnp::{Value, fields, list, text};
-use crate::spec::{Binding, Code, DurableClass, Exposed};
+use crate::spec::{Binding, Code, DurableClass, Exposed, Tail};
 
 const EVENTS: &str = include_str!("../../../../shims/events.js");
 const DISPATCHED: &str = include_str!("../../../../shims/dispatched.js");
@@ -189,14 +189,15 @@ impl Render<'_> {
         self.sockets.push((EVENTS_SOCKET.into(), text("skep-events")));
     }
 
-    /// The worker that passes events on to the server `sink`; returns its service's name.
-    pub(super) fn tail(&mut self, sink: &str) -> &'static str {
+    /// The worker that passes events on; returns its service's name.
+    pub(super) fn tail(&mut self, tail: &Tail) -> &'static str {
         self.files.push(("tail.js".into(), TAIL.into()));
-        let sink = fields([("name", text("SINK")), ("service", text(external_name(sink)))]);
+        let sink = fields([("name", text("SINK")), ("service", text(external_name(&tail.service)))]);
+        let rate = fields([("name", text("RATE")), ("json", text(tail.rate.to_string()))]);
         let worker = fields([
             ("modules", list([es_module("tail.js")])),
             ("compatibilityDate", text(SHIM_DATE)),
-            ("bindings", list([sink])),
+            ("bindings", list([sink, rate])),
         ]);
         self.services.push(fields([("name", text("skep-tail")), ("worker", worker)]));
         "skep-tail"

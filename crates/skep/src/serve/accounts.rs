@@ -81,11 +81,10 @@ impl Accounts {
             return Err(format!("there is no account {account:?}"));
         }
         let dir = self.data.join("accounts").join(account);
-        let Surroundings { clock, shutdown, d1_history, .. } = &self.around;
-        let tenant =
-            Tenant::open(account, &dir, self.assets.clone(), clock, &self.jobs, shutdown, *d1_history)?;
+        let Surroundings { clock, shutdown, keeps, .. } = &self.around;
+        let tenant = Tenant::open(account, &dir, self.assets.clone(), *keeps, clock, &self.jobs, shutdown)?;
         let tenant = Arc::new(tenant);
-        if d1_history.is_some() {
+        if keeps.d1_history.is_some() {
             let tidied = tenant.clone();
             self.jobs.every(
                 format!("{account}: tidy the history of D1 databases"),
@@ -158,6 +157,14 @@ impl Platform for Accounts {
             self.runner(account)?.apply(script).await?;
             self.read_hosts()
         })
+    }
+
+    fn settings_changed<'a>(
+        &'a self,
+        account: &'a str,
+        script: &'a str,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move { self.runner(account)?.settings_changed(script).await })
     }
 
     fn namespace_changed(&self, account: &str, id: &str) -> Result<(), String> {

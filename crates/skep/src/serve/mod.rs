@@ -118,7 +118,10 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
             rest: Rest { after: args.idle_timeout, max_cells: args.max_cells.unwrap_or_else(cells_that_fit) },
             cell_memory: u64::from(args.cell_memory) << 20,
-            d1_history: args.d1.retention(),
+            keeps: tenant::Keeps {
+                logs: skep_logs::Retention { age: args.log_retention, bytes: u64::from(args.log_size) << 20 },
+                d1_history: args.d1.retention(),
+            },
             egress: std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect(),
         },
     )?;

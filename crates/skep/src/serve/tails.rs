@@ -1,12 +1,14 @@
-//! What cells report of their events, on its way to those who want it: tails, and scripts that consume them.
+//! What cells report of their events, on its way to those who want it: tails, scripts that consume them, kept logs.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
 use serde_json::{Value as Json, json};
 use skep_api::TailEvents;
 use skep_fleet::{Exceeded, Worker};
+use skep_logs::{LogStore, Observability, events_of};
 use skep_wire::{BoxFuture, Request, Response, Service, empty, read_all, reply};
 use tokio::sync::{broadcast, mpsc};
 
@@ -15,31 +17,52 @@ const BEHIND: usize = 1024;
 /// The engine cuts the trace of an event at 256 KiB; a report holds few events.
 const MAX_REPORT: usize = 16 << 20;
 
-/// Who listens to which script.
+/// Who wants to hear of scripts' events: tails, scripts that consume them, and what is kept.
 pub struct Tails {
+    /// The account.
+    account: String,
+    logs: LogStore,
     listeners: Mutex<HashMap<String, broadcast::Sender<Arc<Json>>>>,
-    /// What the cells of a version report to, by the fleet's name of it.
-    sinks: Mutex<HashMap<String, Weak<Sink>>>,
-    /// Hears of scripts whose cells report to nobody.
+    /// By script: what its settings want.
+    wishes: Mutex<HashMap<String, Wishes>>,
+    /// Hears of scripts whose cells report more than anybody wants.
     unwanted: mpsc::UnboundedSender<String>,
+    /// Of invocations that have no request of a visitor, and for the sampling.
+    count: AtomicU64,
+}
+
+/// What a script's settings want with its events.
+#[derive(Clone, Default)]
+pub struct Wishes {
+    /// Scripts that get them.
+    pub consumers: Vec<Arc<Worker>>,
+    /// What of them is kept.
+    pub observability: Observability,
 }
 
 impl Tails {
     /// Nobody listens yet; what reports to nobody is told to `unwanted`.
-    pub fn new(unwanted: mpsc::UnboundedSender<String>) -> Arc<Self> {
-        Arc::new(Self { listeners: Mutex::default(), sinks: Mutex::default(), unwanted })
+    pub fn new(account: &str, logs: LogStore, unwanted: mpsc::UnboundedSender<String>) -> Arc<Self> {
+        Arc::new(Self {
+            account: account.to_owned(),
+            logs,
+            listeners: Mutex::default(),
+            wishes: Mutex::default(),
+            unwanted,
+            count: AtomicU64::new(1),
+        })
     }
 
     /// Whether anybody listens to `script`.
     pub fn is_wanted(&self, script: &str) -> bool {
-        let mut all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.listeners);
         all.retain(|_, sender| sender.receiver_count() > 0);
         all.contains_key(script)
     }
 
     /// The events of `script` from now on, and whether nobody listened before.
     pub fn listen(&self, script: &str) -> (TailEvents, bool) {
-        let mut all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.listeners);
         if let Some(sender) = all.get(script) {
             return (sender.subscribe(), false);
         }
@@ -48,31 +71,46 @@ impl Tails {
         (receiver, true)
     }
 
-    /// The server that the cells of a version report to.
-    pub fn sink(
-        self: &Arc<Self>,
-        script: &str,
-        version: &str,
-        consumers: Vec<Arc<Worker>>,
-    ) -> Arc<dyn Service> {
-        let sink = Arc::new(Sink {
-            tails: self.clone(),
-            script: script.to_owned(),
-            version: version.to_owned(),
-            consumers,
-        });
-        let mut all = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, sink| sink.strong_count() > 0);
-        all.insert(script.to_owned(), Arc::downgrade(&sink));
-        sink
+    /// The settings of `script` are these now.
+    pub fn wish(&self, script: &str, wishes: Wishes) {
+        lock(&self.wishes).insert(script.to_owned(), wishes);
     }
 
-    /// Says for a cell that it was ended; `name` is the fleet's, of a script or one of its versions.
-    pub fn exceeded(&self, name: &str, exceeded: Exceeded, now_ms: u64) {
-        let script = name.split_once('@').map_or(name, |(script, _)| script);
-        let sink =
-            self.sinks.lock().unwrap_or_else(PoisonError::into_inner).get(script).and_then(Weak::upgrade);
-        if let Some(sink) = sink {
+    /// The script is gone.
+    pub fn forget(&self, script: &str) {
+        lock(&self.wishes).remove(script);
+    }
+
+    fn wishes(&self, script: &str) -> Wishes {
+        lock(&self.wishes).get(script).cloned().unwrap_or_default()
+    }
+
+    /// The share of its events that the cells of `script` have to report.
+    pub fn rate(&self, script: &str) -> f64 {
+        let wishes = self.wishes(script);
+        match self.is_wanted(script) || !wishes.consumers.is_empty() {
+            true => 1.0,
+            false => wishes.observability.logs.map_or(0.0, |logs| logs.rate),
+        }
+    }
+
+    /// The server that the cells of a version report to: so much of their events.
+    pub fn sink(self: &Arc<Self>, script: &str, version: &str, rate: f64) -> Arc<dyn Service> {
+        Arc::new(Sink { tails: self.clone(), script: script.to_owned(), version: version.to_owned(), rate })
+    }
+
+    /// Says for a cell that it was ended; `name` is the fleet's, of a script or one of its versions, `main` the version of the
+    /// script itself.
+    pub fn exceeded(self: &Arc<Self>, name: &str, main: &str, exceeded: Exceeded, now_ms: u64) {
+        let (script, version) = name.split_once('@').unwrap_or((name, main));
+        let rate = self.rate(script);
+        if rate > 0.0 {
+            let sink = Sink {
+                tails: self.clone(),
+                script: script.to_owned(),
+                version: version.to_owned(),
+                rate: 1.0,
+            };
             sink.deliver(vec![json!({
                 "outcome": exceeded.outcome(), "eventTimestamp": now_ms, "event": null, "logs": [],
                 "exceptions": [{ "name": "Error", "message": exceeded.message(), "timestamp": now_ms }],
@@ -83,12 +121,52 @@ impl Tails {
     }
 
     fn send(&self, script: &str, event: &Json) {
-        let all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lock(&self.listeners);
         if let Some(sender) = all.get(script) {
             // Nobody listens any more: no harm.
             let _ = sender.send(Arc::new(event.clone()));
         }
     }
+
+    /// A number that is not used again; it names invocations and spreads the sampling.
+    fn number(&self) -> u64 {
+        // splitmix64
+        let mut z =
+            self.count.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ now_bits();
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Keeps events that were reported with `rate`.
+    fn keep(&self, script: &str, events: &[Json], rate: f64) {
+        let observability = self.wishes(script).observability;
+        let Some(logs) = observability.logs else { return };
+        let kept = events.iter().flat_map(|event| {
+            let number = self.number();
+            // Some were left out already where they were seen.
+            let passes = ((number >> 11) as f64 / (1u64 << 53) as f64) * rate < logs.rate;
+            let request = format!("{number:016X}");
+            match passes {
+                true => events_of(event, &self.account, &request, observability.invocation_logs),
+                false => Vec::new(),
+            }
+        });
+        let kept: Vec<_> = kept.collect();
+        if !kept.is_empty() {
+            self.logs.append(kept);
+        }
+    }
+}
+
+/// What tells this start from the one before.
+fn now_bits() -> u64 {
+    static START: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *START.get_or_init(|| uuid::Uuid::new_v4().as_u64_pair().0)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Names in `shims/entry.js` and of it.
@@ -100,7 +178,8 @@ struct Sink {
     tails: Arc<Tails>,
     script: String,
     version: String,
-    consumers: Vec<Arc<Worker>>,
+    /// The share of events that comes here.
+    rate: f64,
 }
 
 impl Service for Sink {
@@ -120,17 +199,25 @@ impl Service for Sink {
 
 impl Sink {
     fn deliver(&self, mut events: Vec<Json>) {
+        let listened = self.tails.is_wanted(&self.script);
         for event in &mut events {
             tidy(event);
             event["scriptName"] = self.script.clone().into();
             event["scriptVersion"] = json!({ "id": self.version });
-            self.tails.send(&self.script, event);
+            if listened {
+                self.tails.send(&self.script, event);
+            }
         }
-        if self.consumers.is_empty() && !self.tails.is_wanted(&self.script) {
+        self.tails.keep(&self.script, &events, self.rate);
+        let consumers = self.tails.wishes(&self.script).consumers;
+        if self.rate > self.tails.rate(&self.script) {
             let _ = self.tails.unwanted.send(self.script.clone());
         }
+        if consumers.is_empty() {
+            return;
+        }
         let report = json!({ "events": events }).to_string();
-        for consumer in &self.consumers {
+        for consumer in &consumers {
             let (consumer, report) = (consumer.clone(), report.clone().into_bytes());
             tokio::spawn(async move {
                 if let Err(error) = consumer.event("/tail", report).await {
@@ -179,26 +266,69 @@ mod tests {
         assert_eq!(event, tidied);
     }
 
+    fn tails(dir: &std::path::Path) -> (Arc<Tails>, mpsc::UnboundedReceiver<String>, LogStore) {
+        let clock = skep_runtime::Clock::system();
+        let (_, shutdown) = skep_runtime::Shutdown::new();
+        let jobs = skep_runtime::Jobs::new(clock.clone(), shutdown.clone());
+        let retention = skep_logs::Retention { age: std::time::Duration::from_secs(60), bytes: 1 << 20 };
+        let logs = LogStore::open(dir, "acc", retention, clock, &jobs, shutdown).unwrap();
+        let (unwanted, nobody) = mpsc::unbounded_channel();
+        (Tails::new("acc", logs.clone(), unwanted), nobody, logs)
+    }
+
+    async fn report(sink: &Arc<dyn Service>, body: &'static str) -> u16 {
+        let request = http::Request::post("/").body(skep_wire::full(body)).unwrap();
+        sink.call(request).await.status().as_u16()
+    }
+
     #[tokio::test]
     async fn events_are_named_after_their_script_and_reach_who_listens() {
-        let (unwanted, mut nobody) = mpsc::unbounded_channel();
-        let tails = Tails::new(unwanted);
+        let dir = tempfile::tempdir().unwrap();
+        let (tails, mut nobody, _) = tails(dir.path());
         let (mut events, is_new) = tails.listen("s");
         assert!(is_new && !tails.listen("s").1 && tails.is_wanted("s") && !tails.is_wanted("t"));
-        let sink = tails.sink("s", "v1", Vec::new());
-        let request = http::Request::post("/").body(skep_wire::full(r#"[{"outcome":"ok"}]"#)).unwrap();
-        assert_eq!(sink.call(request).await.status(), 204);
+        assert_eq!((tails.rate("s"), tails.rate("t")), (1.0, 0.0));
+        let sink = tails.sink("s", "v1", 1.0);
+        assert_eq!(report(&sink, r#"[{"outcome":"ok"}]"#).await, 204);
         let event = events.recv().await.unwrap();
         assert_eq!(*event, json!({ "outcome": "ok", "scriptName": "s", "scriptVersion": { "id": "v1" } }));
-        let wrong = http::Request::post("/").body(skep_wire::full("{")).unwrap();
-        assert_eq!(sink.call(wrong).await.status(), 400);
-        tails.exceeded("s@v1", Exceeded::Cpu, 7);
+        assert_eq!(report(&sink, "{").await, 400);
+        tails.exceeded("s@v1", "v0", Exceeded::Cpu, 7);
         let event = events.recv().await.unwrap();
         assert_eq!((&event["outcome"], &event["scriptName"]), (&json!("exceededCpu"), &json!("s")));
+        assert_eq!(event["scriptVersion"]["id"], "v1");
         drop(events);
         assert!(!tails.is_wanted("s"));
-        let late = http::Request::post("/").body(skep_wire::full("[]")).unwrap();
-        sink.call(late).await;
+        report(&sink, "[]").await;
         assert_eq!(nobody.recv().await.as_deref(), Some("s"));
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_the_share_that_is_asked_for_of_what_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tails, mut nobody, logs) = tails(dir.path());
+        let wish = |settings: Json| {
+            let observability = Observability::of(Some(&settings));
+            tails.wish("s", Wishes { observability, ..Wishes::default() });
+        };
+        wish(json!({ "enabled": true, "head_sampling_rate": 0.25 }));
+        assert_eq!(tails.rate("s"), 0.25);
+        let (whole, part) = (tails.sink("s", "v", 1.0), tails.sink("s", "v", 0.25));
+        let mut kept = Vec::new();
+        for sink in [&part, &whole] {
+            for _ in 0..1000 {
+                report(sink, r#"[{"outcome":"ok","eventTimestamp":1}]"#).await;
+            }
+            logs.flush().await;
+            kept.push(logs.counts().0);
+        }
+        // What was sampled in the cell is kept; what was not is sampled here: 250 of 1000, give or take.
+        assert_eq!(kept[0], 1000);
+        assert!((150..350).contains(&(kept[1] - kept[0])), "{kept:?}");
+        assert_eq!(nobody.recv().await.as_deref(), Some("s"), "cells that report too much are told of");
+        wish(json!({ "enabled": false }));
+        report(&whole, r#"[{"outcome":"ok"}]"#).await;
+        logs.flush().await;
+        assert_eq!(logs.counts().0, kept[1]);
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use skep_api::StoredObject;
 use skep_assets::ContentCache;
 use skep_catalog::Catalog;
-use skep_d1::{D1Store, Retention};
+use skep_d1::D1Store;
 use skep_kv::KvStore;
+use skep_logs::LogStore;
 use skep_queues::Queues;
 use skep_r2::R2Store;
 use skep_runtime::{Clock, Jobs, Shutdown};
@@ -26,10 +27,21 @@ pub struct Tenant {
     pub id: String,
     /// Behind its bindings.
     pub stores: Stores,
+    /// What its scripts logged.
+    pub logs: LogStore,
     /// Modules, assets, manifests.
     pub blobs: Blobs,
     /// Small assets of all its scripts.
     pub asset_cache: Arc<ContentCache>,
+}
+
+/// How long and how much of what is over is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeps {
+    /// Logs of scripts.
+    pub logs: skep_logs::Retention,
+    /// Earlier states of D1 databases; `None` keeps none.
+    pub d1_history: Option<skep_d1::Retention>,
 }
 
 impl Tenant {
@@ -38,17 +50,19 @@ impl Tenant {
         id: &str,
         dir: &Path,
         cache: Arc<ContentCache>,
+        keeps: Keeps,
         clock: &Clock,
         jobs: &Jobs,
         shutdown: &Shutdown,
-        d1_history: Option<Retention>,
     ) -> Result<Self, String> {
-        let stores = Stores::open(dir, clock, jobs, shutdown, d1_history)?;
+        let stores = Stores::open(dir, clock, jobs, shutdown, keeps.d1_history)?;
+        let logs = LogStore::open(&dir.join("logs"), id, keeps.logs, clock.clone(), jobs, shutdown.clone())
+            .map_err(|e| format!("cannot open the logs in {}: {e}", dir.display()))?;
         let blobs = Blobs::open(&dir.join("content")).map_err(|e| e.to_string())?;
         let named = stores.catalog.all_blobs().map_err(|e| e.to_string())?;
         let named: HashSet<BlobId> = named.iter().filter_map(|name| BlobId::parse(name)).collect();
         blobs.sweep(&named).map_err(|e| e.to_string())?;
-        Ok(Self { id: id.to_owned(), stores, blobs, asset_cache: cache })
+        Ok(Self { id: id.to_owned(), stores, logs, blobs, asset_cache: cache })
     }
 
     /// Removes content that no version has used for a day.
@@ -88,6 +102,10 @@ impl skep_api::Tenant for Tenant {
 
     fn queues(&self) -> &Queues {
         &self.stores.queues
+    }
+
+    fn logs(&self) -> &LogStore {
+        &self.logs
     }
 
     fn objects(

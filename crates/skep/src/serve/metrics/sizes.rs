@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use super::super::runner::Runner;
 
 /// What an account keeps: what it is called, and where it is in the account's folder.
-const STORES: [(&str, &[&str]); 9] = [
+const STORES: [(&str, &[&str]); 10] = [
     ("kv", &["kv"]),
     ("r2", &["r2"]),
     ("d1", &["d1"]),
     ("queues", &["queues"]),
     ("cache", &["cache"]),
     ("analytics", &["analytics"]),
+    ("logs", &["logs"]),
     ("durable_objects", &["do"]),
     ("code_and_assets", &["content"]),
     ("catalog", &["catalog.sqlite", "catalog.sqlite-wal"]),

@@ -1,42 +1,13 @@
-//! Who calls whom, and who listens: what has to start anew when that changes.
+//! Who calls whom: what has to start anew when that changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-use skep_api::TailEvents;
 
 use super::{Runner, is_of, lock, variant};
 use crate::serve::dispatch::namespaces_of;
 use crate::serve::links::links_of;
 
 impl Runner {
-    /// The events of a script from now on. Its cells are started anew if they do not report them yet.
-    pub async fn tail(self: &Arc<Self>, script: &str) -> Result<TailEvents, String> {
-        let (events, is_new) = self.tails.listen(script);
-        if is_new {
-            self.start_all_anew(script).await?;
-        }
-        Ok(events)
-    }
-
-    /// Lets cells report no more if nobody listens. Those with Durable Objects do so at the next deploy: their
-    /// objects would be started anew for it.
-    pub(super) async fn untail(self: &Arc<Self>, script: &str) -> Result<(), String> {
-        let has_objects =
-            !self.tenant.stores.catalog.namespaces(script).map_err(|e| e.to_string())?.is_empty();
-        if has_objects || self.tails.is_wanted(script) {
-            return Ok(());
-        }
-        self.start_all_anew(script).await
-    }
-
-    async fn start_all_anew(self: &Arc<Self>, script: &str) -> Result<(), String> {
-        for name in self.awake().into_iter().filter(|name| is_of(script, name)) {
-            self.start_anew(&name).await?;
-        }
-        Ok(())
-    }
-
     /// Notes whom the versions of `script` call. Returns the dispatch namespaces that have an outbound worker now
     /// and had none before, or the other way round.
     pub(super) fn relink(&self, script: &str) -> Result<BTreeSet<String>, String> {

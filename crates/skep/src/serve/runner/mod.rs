@@ -1,6 +1,7 @@
 //! What runs of one account, kept in line with its catalog.
 
 mod links;
+mod listening;
 mod live;
 mod specs;
 mod triggers;
@@ -21,7 +22,7 @@ use tokio::sync::mpsc;
 use super::links::links_of;
 use super::metrics::Meters;
 use super::tails::Tails;
-use super::tenant::Tenant;
+use super::tenant::{Keeps, Tenant};
 pub use live::{Live, Share};
 
 /// Cells go on reporting for so long after nobody listens any more.
@@ -44,8 +45,8 @@ pub struct Surroundings {
     pub rest: skep_fleet::Rest,
     /// Bytes of memory that a cell may use beside what the engine needs.
     pub cell_memory: u64,
-    /// How much is kept of what D1 databases were, if anything is.
-    pub d1_history: Option<skep_d1::Retention>,
+    /// What of the past is kept.
+    pub keeps: Keeps,
     /// Whom requests to the outside may reach, as the engine names networks.
     pub egress: Vec<String>,
 }
@@ -60,6 +61,17 @@ struct Deployed {
     config: [u8; 32],
 }
 
+/// When a script is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// If it does not run, or lets others not call what they call of it.
+    Missing,
+    /// Also if it would be another now.
+    Changed,
+    /// In any case.
+    Always,
+}
+
 /// The running side of an account.
 pub struct Runner {
     pub tenant: Arc<Tenant>,
@@ -69,7 +81,7 @@ pub struct Runner {
     /// Which script calls what of which other.
     links: Mutex<BTreeMap<String, Vec<(String, Exposed)>>>,
     /// What was deployed to the fleet.
-    running: Mutex<HashMap<String, Deployed>>,
+    running: Arc<Mutex<HashMap<String, Deployed>>>,
     /// One deploy at a time of each script.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     crons: Mutex<HashMap<String, CronHandle>>,
@@ -104,17 +116,20 @@ impl Runner {
     pub fn new(tenant: Arc<Tenant>, around: Surroundings) -> Result<Arc<Self>, String> {
         let (wanted, mut wishes) = mpsc::unbounded_channel::<String>();
         let (unwanted, mut reported) = mpsc::unbounded_channel::<String>();
-        let tails = Tails::new(unwanted);
+        let tails = Tails::new(&tenant.id, tenant.logs.clone(), unwanted);
+        let running: Arc<Mutex<HashMap<String, Deployed>>> = Arc::default();
         let fleet = Fleet::new(FleetOptions {
             launcher: around.launcher.clone(),
             engine: around.engine.clone(),
             sandbox: around.sandbox.clone(),
             log: {
                 let (log, tails, clock) = (around.log.clone(), tails.clone(), around.clock.clone());
+                let running = running.clone();
                 Arc::new(move |said: CellLog| {
                     if let LogEvent::Exceeded(exceeded) = said.event {
                         // A cell that is ended cannot say so itself.
-                        tails.exceeded(&said.script, exceeded, clock.now_ms());
+                        let main = lock(&running).get(&said.script).map(|deployed| deployed.version.clone());
+                        tails.exceeded(&said.script, &main.unwrap_or_default(), exceeded, clock.now_ms());
                     }
                     log(said);
                 })
@@ -131,7 +146,7 @@ impl Runner {
             fleet,
             live: RwLock::default(),
             links: Mutex::default(),
-            running: Mutex::default(),
+            running,
             turns: Mutex::default(),
             crons: Mutex::default(),
             tails,
@@ -258,15 +273,15 @@ impl Runner {
     /// Starts what the fleet calls `name`, a script or one of its other versions, unless it runs and lets others
     /// call what they call of it.
     fn start<'a>(self: &'a Arc<Self>, name: &'a str) -> BoxFuture<'a, Result<(), String>> {
-        self.start_if(name, false)
+        self.start_if(name, When::Missing)
     }
 
     /// Starts it in any case; what runs is replaced.
     fn start_anew<'a>(self: &'a Arc<Self>, name: &'a str) -> BoxFuture<'a, Result<(), String>> {
-        self.start_if(name, true)
+        self.start_if(name, When::Always)
     }
 
-    fn start_if<'a>(self: &'a Arc<Self>, name: &'a str, anew: bool) -> BoxFuture<'a, Result<(), String>> {
+    fn start_if<'a>(self: &'a Arc<Self>, name: &'a str, when: When) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
             let (script, id) = name.split_once('@').map_or((name, None), |(script, id)| (script, Some(id)));
             let version = match id {
@@ -281,9 +296,9 @@ impl Runner {
             let turn = self.turn(script);
             let _mine = turn.lock().await;
             let runs = self.is_awake(name);
-            match !anew && runs && !self.lacks(name) {
+            match when == When::Missing && runs && !self.lacks(name) {
                 true => Ok(()),
-                false => self.deploy(script, name, version, anew).await,
+                false => self.deploy(script, name, version, when == When::Always).await,
             }
         })
     }
@@ -319,8 +334,7 @@ impl Runner {
             exposed: spec.exposed.clone(),
             config: Sha256::digest(print_config(&spec)).into(),
         };
-        // Whom a tail's events go to is not in the configuration.
-        let same = spec.tail.is_none() && lock(&self.running).get(&name) == Some(&deployed);
+        let same = lock(&self.running).get(&name) == Some(&deployed);
         if same && !anew && self.is_awake(&name) {
             return Ok(());
         }
@@ -343,6 +357,7 @@ impl Runner {
         self.live.write().unwrap_or_else(PoisonError::into_inner).remove(script);
         lock(&self.crons).remove(script);
         self.around.meters.forget(&self.tenant.id, script);
+        self.tails.forget(script);
         self.retire_others(script, &BTreeSet::new()).await;
     }
 
@@ -368,5 +383,6 @@ impl Runner {
         lock(&self.consumers).clear();
         lock(&self.crons).clear();
         self.fleet.stop().await;
+        self.tenant.logs.flush().await;
     }
 }

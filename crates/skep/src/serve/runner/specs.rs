@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use skep_api::{Candidate, Examined};
 use skep_catalog::{Content, NamedHandlers, Version, split_name};
-use skep_fleet::{Binding, CellSpec, DurableClass, Exposed, Limits, Worker};
-use skep_wire::Service;
+use skep_fleet::{Binding, CellSpec, DurableClass, Exposed, Limits};
 
 use super::{Runner, lock};
 use crate::serve::alarms::next_alarm;
@@ -60,11 +59,8 @@ impl Runner {
         });
         let mut spec = wire(&config, &bundle, stores, assets.as_ref(), &scripts, identity.as_ref())?.spec;
         spec.inspector = false;
-        if let Some(version) = version
-            && let Some(sink) = self.sink(script, version)?
-        {
-            spec.services.insert("tail".into(), sink);
-            spec.tail = Some("tail".into());
+        if let Some(version) = version {
+            self.report(script, version, &mut spec)?;
         }
         let keys: Vec<String> = spec.classes.iter().map(|class| class.unique_key.clone()).collect();
         if !keys.is_empty() {
@@ -110,20 +106,6 @@ impl Runner {
         let namespace = split_name(script).0?;
         let outbounds = lock(&self.outbounds);
         outbounds.values().flatten().find(|(id, _)| id == namespace).map(|(_, worker)| worker.clone())
-    }
-
-    /// Where a version's events go, if anybody wants them.
-    fn sink(&self, script: &str, version: &Version) -> Result<Option<Arc<dyn Service>>, String> {
-        let row = self.tenant.stores.catalog.script(script).map_err(|e| e.to_string())?;
-        let consumers: Vec<Arc<Worker>> = row
-            .iter()
-            .flat_map(|row| &row.settings.tail_consumers)
-            .filter_map(|consumer| consumer["service"].as_str())
-            .filter(|consumer| *consumer != script)
-            .map(|consumer| self.fleet.worker(consumer))
-            .collect();
-        let wanted = self.tails.is_wanted(script) || !consumers.is_empty();
-        Ok(wanted.then(|| self.tails.sink(script, &version.id, consumers)))
     }
 
     /// Starts a version once in a cell that is thrown away.
