@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use skep_wire::together;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -106,6 +107,9 @@ pub(crate) struct Heard<S> {
     preface: Option<usize>,
 }
 
+/// A head and a small body: copying is cheaper than a vector for the kernel.
+const SMALL: usize = 2 << 10;
+
 /// How HTTP/2 begins, and no request does (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI";
 
@@ -147,7 +151,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, data)
+        let stream = Pin::new(&mut self.get_mut().stream);
+        match together::<SMALL>(data) {
+            Some((small, length)) => stream.poll_write(cx, &small[..length]),
+            None => stream.poll_write_vectored(cx, data),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use skep_fleet::{Exceeded, Lease, Unavailable, Worker};
@@ -45,37 +45,44 @@ pub(crate) async fn forward(
     body: Incoming,
 ) -> Response<EdgeBody> {
     // What is asked once the request is gone.
-    let accept = accept_only(&parts.headers);
+    let accept = Accept::of(&parts.headers);
     let upgrade = upgrade::take(&mut parts);
     prepare(context, &mut parts, upgrade.is_some());
-    let cut_off = CutOff::default();
-    let body = match http_body::Body::is_end_stream(&body) {
-        true => empty(),
-        false => Guarded::new(body, context.limits, cut_off.clone()).boxed_unsync(),
+    let (body, cut_off) = match http_body::Body::is_end_stream(&body) {
+        true => (empty(), None),
+        false => {
+            let cut_off = CutOff::default();
+            (Guarded::new(body, context.limits, cut_off.clone()).boxed_unsync(), Some(cut_off))
+        }
     };
     let (mut response, lease) = match send(worker, Door::Main, Request::from_parts(parts, body), None).await {
         Ok(answered) => answered,
         Err(Failure::Unavailable(Unavailable::Exceeded)) => {
-            return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST));
+            return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
         }
         Err(Failure::Unavailable(why)) => {
-            return context.error(ErrorCode::Unavailable, &accept, Some(&why.to_string()));
+            return context.error(ErrorCode::Unavailable, &accept.headers(), Some(&why.to_string()));
         }
-        Err(Failure::Lost(_)) if let Some(status) = cut_off.status() => {
+        Err(Failure::Lost(_))
+            if let Some(cut_off) = &cut_off
+                && let Some(status) = cut_off.status() =>
+        {
             let mut response = refusal(status);
-            response.extensions_mut().insert(cut_off);
+            response.extensions_mut().insert(cut_off.clone());
             return response;
         }
-        Err(Failure::Lost(_)) => return context.error(ErrorCode::ResourceLimits, &accept, Some(LOST)),
+        Err(Failure::Lost(_)) => {
+            return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
+        }
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrade {
             Some(visitor) => upgrade::switch(visitor, &mut response, lease, context.visitor.open()),
-            None => context.error(ErrorCode::WorkerException, &accept, Some(NO_UPGRADE)),
+            None => context.error(ErrorCode::WorkerException, &accept.headers(), Some(NO_UPGRADE)),
         };
     }
     if is_uncaught(&response) {
-        return context.error(ErrorCode::WorkerException, &accept, Some(SEE_LOG));
+        return context.error(ErrorCode::WorkerException, &accept.headers(), Some(SEE_LOG));
     }
     answer(response, &accept, lease)
 }
@@ -158,16 +165,27 @@ fn prepare(context: &Context<'_>, parts: &mut Parts, upgrading: bool) {
 }
 
 /// What the client takes: for the form of an error page, and for encodings.
-fn accept_only(headers: &HeaderMap) -> HeaderMap {
-    let accept = [header::ACCEPT, header::ACCEPT_ENCODING];
-    accept.into_iter().filter_map(|name| headers.get(&name).map(|value| (name, value.clone()))).collect()
+struct Accept([Option<HeaderValue>; 2]);
+
+impl Accept {
+    const NAMES: [HeaderName; 2] = [header::ACCEPT, header::ACCEPT_ENCODING];
+
+    fn of(headers: &HeaderMap) -> Self {
+        Self(Self::NAMES.map(|name| headers.get(name).cloned()))
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let both = Self::NAMES.into_iter().zip(&self.0);
+        both.filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+    }
 }
 
 /// The cell's response as the visitor gets it.
-fn answer(response: Response<ClientBody>, accept: &HeaderMap, lease: Lease) -> Response<EdgeBody> {
+fn answer(response: Response<ClientBody>, accept: &Accept, lease: Lease) -> Response<EdgeBody> {
     let (mut head, body) = response.into_parts();
     strip_response(&mut head.headers);
-    let body = match decode::needed(accept, &head.headers) {
+    let is_encoded = head.headers.contains_key(header::CONTENT_ENCODING);
+    let body = match is_encoded.then(|| decode::needed(&accept.headers(), &head.headers)).flatten() {
         // A part of an encoded body cannot be decoded.
         Some(coding)
             if head.status != StatusCode::PARTIAL_CONTENT && !http_body::Body::is_end_stream(&body) =>

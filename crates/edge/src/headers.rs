@@ -19,6 +19,9 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const VISITOR: HeaderName = HeaderName::from_static("cf-visitor");
 pub(crate) const RAY: HeaderName = HeaderName::from_static("cf-ray");
 
+/// So many headers are added to a request.
+const ADDED: usize = 8;
+
 /// Names that belong to one connection (RFC 9110 §7.6.1) and are not passed on.
 const HOP_BY_HOP: [HeaderName; 6] = [
     header::CONNECTION,
@@ -100,6 +103,8 @@ impl Visitor {
     /// Turns a visitor's headers into those that a worker sees.
     pub(crate) fn prepare(&self, headers: &mut HeaderMap, version: Version, ray: &HeaderValue) {
         strip_request(headers);
+        // Once, not as they come.
+        headers.reserve(ADDED);
         let cf = if version == Version::HTTP_2 { &self.http2 } else { &self.http1 };
         // What the worker makes is decoded for a client that does not take it.
         let cf = match headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("br, gzip")) {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use skep_wire::bind_unix;
+use skep_wire::{Socket, bind_unix};
 use tokio::net::UnixStream;
 
 use crate::generation::{CallerFolder, Lease};
@@ -59,7 +59,8 @@ impl Worker {
 }
 
 /// Bytes both ways until one side ends; the process is in use meanwhile.
-async fn pass(mut caller: UnixStream, lease: Lease) {
-    let Ok(mut callee) = UnixStream::connect(lease.generation().socket(DEBUG_SOCKET)).await else { return };
+async fn pass(caller: UnixStream, lease: Lease) {
+    let Ok(mut caller) = Socket::try_from(caller) else { return };
+    let Ok(mut callee) = Socket::connect(&lease.generation().socket(DEBUG_SOCKET)).await else { return };
     let _ = tokio::io::copy_bidirectional(&mut caller, &mut callee).await;
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_runtime::Shutdown;
+use skep_wire::Socket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
 use crate::fleet::Shared;
 use crate::generation::Generation;
@@ -27,6 +28,7 @@ pub(crate) async fn relay(listener: UnixListener, link: Link, shared: Arc<Shared
         };
         match accepted {
             Ok((caller, _)) => {
+                let Ok(caller) = Socket::try_from(caller) else { continue };
                 let (link, shared, stop) = (link.clone(), shared.clone(), stop.clone());
                 tokio::spawn(async move {
                     tokio::select! {
@@ -44,9 +46,9 @@ pub(crate) async fn relay(listener: UnixListener, link: Link, shared: Arc<Shared
 }
 
 /// Bytes both ways; what the caller sends is a use of the callee.
-async fn pass(caller: &mut UnixStream, callee: &mut UnixStream, generation: &Generation) -> io::Result<()> {
-    let (mut from_caller, mut to_caller) = caller.split();
-    let (mut from_callee, mut to_callee) = callee.split();
+async fn pass(caller: &mut Socket, callee: &mut Socket, generation: &Generation) -> io::Result<()> {
+    let (mut from_caller, mut to_caller) = tokio::io::split(caller);
+    let (mut from_callee, mut to_callee) = tokio::io::split(callee);
     let up = async {
         let mut buffer = vec![0; 16 << 10];
         loop {
@@ -66,14 +68,14 @@ async fn pass(caller: &mut UnixStream, callee: &mut UnixStream, generation: &Gen
 }
 
 /// One connection; dropped without an answer if the callee is not there, which the caller's engine reports.
-async fn connection(mut caller: UnixStream, link: &Link, shared: &Arc<Shared>) {
+async fn connection(mut caller: Socket, link: &Link, shared: &Arc<Shared>) {
     let Some(worker) = shared.callee(&link.script) else {
         tracing::warn!(script = link.script, "a binding names a script that does not run");
         return;
     };
     let Ok(lease) = worker.acquire().await else { return };
     let generation = lease.generation().clone();
-    let Ok(mut callee) = UnixStream::connect(generation.socket(&link.exposed.socket())).await else { return };
+    let Ok(mut callee) = Socket::connect(&generation.socket(&link.exposed.socket())).await else { return };
     // The engine keeps one connection for all its calls: it would hold the callee back for ever.
     drop(lease);
     let replaced = async {

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,9 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 
-use crate::{Body, BoxFuture};
+use crate::exchange::{Exchange, Failed, is_plain};
+use crate::{Body, BoxError, BoxFuture, Socket};
 
 /// The engine closes a connection that was idle for 15.0 s; one that is older than this is not used again.
 const IDLE: Duration = Duration::from_secs(10);
@@ -30,7 +30,43 @@ const MAX_IDLE: usize = 256;
 #[derive(Debug)]
 pub struct UnixClient {
     path: PathBuf,
-    idle: Mutex<Vec<(Box<Connection>, Instant)>>,
+    idle: Idle<Exchange>,
+    /// For requests with a body, and upgrades.
+    general: Idle<Connection>,
+}
+
+/// Connections that wait for a request, the youngest on top.
+#[derive(Debug)]
+struct Idle<T>(Mutex<Vec<(Box<T>, Instant)>>);
+
+impl<T> Default for Idle<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Idle<T> {
+    fn all(&self) -> MutexGuard<'_, Vec<(Box<T>, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<Box<T>> {
+        let mut all = self.all();
+        let (connection, since) = all.pop()?;
+        if since.elapsed() <= IDLE {
+            return Some(connection);
+        }
+        // All below are older still.
+        all.clear();
+        None
+    }
+
+    fn give_back(&self, connection: Box<T>) {
+        let mut all = self.all();
+        if all.len() < MAX_IDLE {
+            all.push((connection, Instant::now()));
+        }
+    }
 }
 
 /// Why a request got no response.
@@ -48,13 +84,13 @@ pub enum SendError {
     },
     /// The connection broke; the server may have acted on the request.
     #[error("the connection was lost: {0}")]
-    Lost(#[source] hyper::Error),
+    Lost(#[source] BoxError),
 }
 
 impl UnixClient {
     /// A client of the server at `path`; connects when first used.
     pub fn new(path: impl Into<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { path: path.into(), idle: Mutex::default() })
+        Arc::new(Self { path: path.into(), idle: Idle::default(), general: Idle::default() })
     }
 
     /// The socket.
@@ -66,17 +102,62 @@ impl UnixClient {
     /// connection is reused when the body has been read to its end.
     pub async fn send(
         self: &Arc<Self>,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<ClientBody>, SendError> {
+        if !request.body().is_end_stream() {
+            return Box::pin(self.send_general(request)).await;
+        }
+        let (parts, body) = request.into_parts();
+        match is_plain(&parts) {
+            true => self.exchange(parts, body).await,
+            false => Box::pin(self.send_general(http::Request::from_parts(parts, body))).await,
+        }
+    }
+
+    /// Sends a request that has no body and stays HTTP.
+    async fn exchange(
+        self: &Arc<Self>,
+        parts: http::request::Parts,
+        body: Body,
+    ) -> Result<http::Response<ClientBody>, SendError> {
+        loop {
+            let (mut exchange, reused) = match self.idle.take() {
+                Some(mut exchange) => match exchange.is_idle() {
+                    true => (exchange, true),
+                    false => continue,
+                },
+                None => match Socket::connect(&self.path).await {
+                    Ok(socket) => (Box::new(Exchange::new(socket)), false),
+                    Err(source) => {
+                        return Err(self.unsent(source, http::Request::from_parts(parts, body)));
+                    }
+                },
+            };
+            match exchange.send(&parts).await {
+                Ok(head) => return Ok(head.map(|()| ClientBody::of(Way::Plain(exchange), self))),
+                // The server closed an idle connection before it saw the request: nothing has happened yet.
+                Err(Failed::Unsent) if reused => {}
+                Err(Failed::Unsent) => {
+                    return Err(SendError::Lost(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()));
+                }
+                Err(Failed::Lost(error)) => return Err(SendError::Lost(error.into())),
+            }
+        }
+    }
+
+    async fn send_general(
+        self: &Arc<Self>,
         mut request: http::Request<Body>,
     ) -> Result<http::Response<ClientBody>, SendError> {
         loop {
-            let (mut connection, reused) = match self.take() {
+            let (mut connection, reused) = match self.general.take() {
                 Some(connection) => (connection, true),
-                None => match self.connect().await {
-                    Ok(stream) => (Box::new(Connection::open(stream).await.map_err(SendError::Lost)?), false),
-                    Err(source) => {
-                        let (path, unsent) = (self.path.clone(), Box::new(request));
-                        return Err(SendError::Connect { path, source, unsent });
+                None => match Socket::connect(&self.path).await {
+                    Ok(socket) => {
+                        let open = Connection::open(socket).await;
+                        (Box::new(open.map_err(|error| SendError::Lost(error.into()))?), false)
                     }
+                    Err(source) => return Err(self.unsent(source, request)),
                 },
             };
             if !connection.ready().await && reused {
@@ -87,40 +168,22 @@ impl UnixClient {
                 Ok(response) if upload.is_going_on() || is_upgrade(&response) => {
                     // After an upgrade, what is left of the connection hands the socket over to whoever takes it.
                     tokio::spawn(async move { connection.finish().await });
-                    return Ok(response.map(|inner| ClientBody::new(inner, None, self)));
+                    return Ok(response.map(|inner| ClientBody::general(inner, None, self)));
                 }
                 Ok(response) => {
-                    return Ok(response.map(|inner| ClientBody::new(inner, Some(connection), self)));
+                    return Ok(response.map(|inner| ClientBody::general(inner, Some(connection), self)));
                 }
-                // The server closed an idle connection before it saw the request: nothing has happened yet.
+                // As above.
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
-                    _ => return Err(SendError::Lost(failed.into_error())),
+                    _ => return Err(SendError::Lost(failed.into_error().into())),
                 },
             }
         }
     }
 
-    fn take(&self) -> Option<Box<Connection>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let (connection, since) = idle.pop()?;
-        if since.elapsed() <= IDLE {
-            return Some(connection);
-        }
-        // The youngest is on top: all below are older still.
-        idle.clear();
-        None
-    }
-
-    fn give_back(&self, connection: Box<Connection>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE {
-            idle.push((connection, Instant::now()));
-        }
-    }
-
-    async fn connect(&self) -> std::io::Result<UnixStream> {
-        UnixStream::connect(&self.path).await
+    fn unsent(&self, source: std::io::Error, request: http::Request<Body>) -> SendError {
+        SendError::Connect { path: self.path.clone(), source, unsent: Box::new(request) }
     }
 }
 
@@ -188,7 +251,7 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    async fn open(stream: UnixStream) -> Result<Self, hyper::Error> {
+    async fn open(stream: Socket) -> Result<Self, hyper::Error> {
         let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
         Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())) })
     }
@@ -249,30 +312,52 @@ type Sent = Result<http::Response<Incoming>, TrySendError<http::Request<Body>>>;
 /// before that, the connection is closed.
 #[derive(Debug)]
 pub struct ClientBody {
-    inner: Incoming,
-    /// A body of unknown length says only by its last frame that it is over.
-    ended: bool,
-    connection: Option<Box<Connection>>,
+    /// `None` once the connection was given back.
+    way: Option<Way>,
     client: Arc<UnixClient>,
 }
 
+/// How a response comes.
+#[derive(Debug)]
+enum Way {
+    Plain(Box<Exchange>),
+    General {
+        inner: Incoming,
+        /// A body of unknown length says only by its last frame that it is over.
+        ended: bool,
+        connection: Option<Box<Connection>>,
+    },
+}
+
 impl ClientBody {
-    fn new(inner: Incoming, connection: Option<Box<Connection>>, client: &Arc<UnixClient>) -> Self {
-        Self { inner, ended: false, connection, client: client.clone() }
+    fn of(way: Way, client: &Arc<UnixClient>) -> Self {
+        Self { way: Some(way), client: client.clone() }
+    }
+
+    fn general(inner: Incoming, connection: Option<Box<Connection>>, client: &Arc<UnixClient>) -> Self {
+        Self::of(Way::General { inner, ended: false, connection }, client)
     }
 }
 
 impl http_body::Body for ClientBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        let mut inner = Pin::new(&mut this.inner);
-        let frame = match &mut this.connection {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let (inner, ended, connection) = match &mut self.way {
+            Some(Way::Plain(exchange)) => {
+                return exchange
+                    .poll_piece(cx)
+                    .map(|piece| Some(piece?.map(Frame::data).map_err(Into::into)));
+            }
+            Some(Way::General { inner, ended, connection }) => (inner, ended, connection),
+            None => return Poll::Ready(None),
+        };
+        let mut inner = Pin::new(inner);
+        let frame = match connection {
             None => inner.poll_frame(cx),
             Some(connection) => {
                 // The first time says that more is wanted, the second gets it. Only the driver brings any.
@@ -285,26 +370,39 @@ impl http_body::Body for ClientBody {
                 frame
             }
         };
-        this.ended |= matches!(frame, Poll::Ready(None));
-        frame
+        *ended |= matches!(frame, Poll::Ready(None));
+        frame.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.way {
+            Some(Way::Plain(exchange)) => exchange.is_over(),
+            Some(Way::General { inner, .. }) => inner.is_end_stream(),
+            None => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.way {
+            Some(Way::Plain(exchange)) => {
+                exchange.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+            Some(Way::General { inner, .. }) => inner.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        if (self.ended || self.inner.is_end_stream())
-            && let Some(mut connection) = self.connection.take()
-            && connection.is_reusable()
-        {
-            self.client.give_back(connection);
+        match self.way.take() {
+            Some(Way::Plain(exchange)) if exchange.is_reusable() => self.client.idle.give_back(exchange),
+            Some(Way::General { inner, ended, connection: Some(mut connection) }) => {
+                if (ended || inner.is_end_stream()) && connection.is_reusable() {
+                    self.client.general.give_back(connection);
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -334,7 +432,7 @@ mod tests {
                 let request = http::Request::get(format!("/{round}/{n}")).body(empty()).unwrap();
                 let response = client.send(request).await.unwrap();
                 assert_eq!(read_all(response.into_body(), 100).await.unwrap(), format!("/{round}/{n}"));
-                assert_eq!(client.idle.lock().unwrap().len(), 1);
+                assert_eq!(client.idle.all().len(), 1);
             }
             trigger.trigger();
             server.await.unwrap();
@@ -373,7 +471,7 @@ mod tests {
             let response = client.send(get(&format!("/{count}"))).await.unwrap();
             let body = read_all(response.into_body(), 10_000_000).await.unwrap();
             assert_eq!(body.len(), count * 1000);
-            assert_eq!(client.idle.lock().unwrap().len(), 1);
+            assert_eq!(client.idle.all().len(), 1);
         }
     }
 
@@ -381,7 +479,7 @@ mod tests {
     async fn a_response_that_nobody_reads_to_its_end_costs_its_connection() {
         let (_dir, client, _trigger) = serve(Pieces);
         drop(client.send(get("/5000")).await.unwrap());
-        assert_eq!(client.idle.lock().unwrap().len(), 0);
+        assert_eq!(client.idle.all().len(), 0);
         assert_eq!(client.send(get("/1")).await.unwrap().status(), 200);
     }
 
@@ -391,7 +489,7 @@ mod tests {
         let never = crate::stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
         let response = client.send(http::Request::post("/a").body(never).unwrap()).await.unwrap();
         assert_eq!(read_all(response.into_body(), 100).await.unwrap(), "/a");
-        assert_eq!(client.idle.lock().unwrap().len(), 0);
+        assert_eq!(client.general.all().len(), 0);
         assert_eq!(client.send(get("/b")).await.unwrap().status(), 200);
     }
 

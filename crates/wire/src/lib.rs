@@ -8,8 +8,11 @@
 
 mod body;
 mod client;
+mod exchange;
+mod framing;
 mod server;
 mod service;
+mod socket;
 
 pub use body::{
     Body, BoxError, ReadError, Request, Response, empty, full, header_bytes, json, read_all, reason, reply,
@@ -18,3 +21,4 @@ pub use body::{
 pub use client::{ClientBody, SendError, UnixClient};
 pub use server::{ServeError, bind_unix, serve_tcp, serve_unix};
 pub use service::{BINDING_HEADER, BindingTable, BoxFuture, Service};
+pub use socket::{Socket, together};

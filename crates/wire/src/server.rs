@@ -14,7 +14,7 @@ use skep_runtime::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::{BoxError, Service};
+use crate::{BoxError, Service, Socket};
 
 /// How long an idle connection is kept: longer than the engine keeps its own (about 10 s), so that it
 /// is never us who closes a connection that a call is about to use.
@@ -49,9 +49,12 @@ pub async fn serve_unix(listener: UnixListener, service: Arc<dyn Service>, shutd
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                tokio::spawn(connection(stream, None, service.clone(), shutdown.clone()));
-            }
+            Ok((stream, _)) => match Socket::try_from(stream) {
+                Ok(stream) => {
+                    tokio::spawn(connection(stream, None, service.clone(), shutdown.clone()));
+                }
+                Err(error) => tracing::warn!(%error, "cannot watch a cell's connection"),
+            },
             Err(error) => {
                 // Out of file descriptors, mostly: others may free some.
                 tracing::warn!(%error, "cannot accept a cell's connection");
