@@ -49,6 +49,9 @@ async fn run(chosen: &[String]) -> Result<(), String> {
     if wanted("serving") {
         serving::measure(&tools, &mut report).await?;
     }
+    if wanted("dispatch") {
+        serving::dispatch(&tools, &mut report).await?;
+    }
     if wanted("deploying") {
         deploying::measure(&tools, &mut report).await?;
     }

@@ -106,6 +106,23 @@ pub async fn bare_workerd(tools: &Tools, path: &str) -> Result<Peer, String> {
     Peer::start(command, port, path).await
 }
 
+/// Two engines alone: one that answers, and one that asks it over a unix socket. Returns the asking one first.
+pub async fn engine_calls_engine(tools: &Tools, scratch: &Path, path: &str) -> Result<(Peer, Peer), String> {
+    let socket = scratch.join("called.sock");
+    let start = async |config: &str, option: String| {
+        let port = port()?;
+        let mut command = Command::new(&tools.workerd);
+        command.arg("serve").arg(format!("--socket-addr=http=127.0.0.1:{port}")).arg(option);
+        command.arg(tools.file(config));
+        Peer::start(command, port, path).await
+    };
+    let called =
+        start("workers/called.capnp", format!("--socket-addr=inner=unix:{}", socket.display())).await?;
+    let calling =
+        start("workers/calling.capnp", format!("--external-addr=other=unix:{}", socket.display())).await?;
+    Ok((calling, called))
+}
+
 /// Miniflare with the same worker as [`Project::operations`], or with the assets in `assets`.
 pub async fn miniflare(
     tools: &Tools,

@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 
 use crate::load;
 use crate::node::Node;
-use crate::process::{cpu_us, memory_mib};
+use crate::peers::engine_calls_engine;
+use crate::process::{Peer, cpu_us, memory_mib};
 use crate::report::Report;
 use crate::stats::Spread;
 use crate::tools::Tools;
@@ -17,8 +18,7 @@ const MANY: u32 = 10_000;
 /// Everything.
 pub async fn measure(tools: &Tools, report: &mut Report) -> Result<(), String> {
     deploys(tools, report).await?;
-    many(tools, report).await?;
-    dispatch(tools, report).await
+    many(tools, report).await
 }
 
 fn code(status: u16) -> String {
@@ -158,8 +158,8 @@ async fn visit(node: &Node, name: &str) -> Result<(), String> {
 const DISPATCHER: &str =
     "export default { fetch(request, env) { return env.TENANTS.get(\"tenant\").fetch(request); } };";
 
-/// A dispatched request beside a direct one.
-async fn dispatch(tools: &Tools, report: &mut Report) -> Result<(), String> {
+/// A dispatched request beside a direct one, and beside engines that have nothing of ours between them.
+pub async fn dispatch(tools: &Tools, report: &mut Report) -> Result<(), String> {
     let dir = scratch()?;
     let node = Node::start(tools, dir.path(), &[]).await?;
     let namespace = br#"{"name":"tenants"}"#;
@@ -170,16 +170,50 @@ async fn dispatch(tools: &Tools, report: &mut Report) -> Result<(), String> {
     node.deploy(None, "dispatcher", &binding, DISPATCHER).await?;
     visit(&node, "dispatcher").await?;
     visit(&node, "direct").await?;
-    let mut medians = (Vec::new(), Vec::new());
-    for _ in 0..8 {
-        for (name, figures) in [("direct", &mut medians.0), ("dispatcher", &mut medians.1)] {
-            let host = Node::host(name);
-            let load = load::get_from(node.peer.address, &host, "/", 1, Duration::from_millis(700)).await;
-            figures.push(load.percentile(0.5));
+    let (calling, called) = engine_calls_engine(tools, dir.path(), "/").await?;
+    let at = |peer: &Peer| (peer.address, peer.address.to_string());
+    let all = [
+        (node.peer.address, Node::host("direct")),
+        (node.peer.address, Node::host("dispatcher")),
+        at(&called),
+        at(&calling),
+    ];
+    for (connections, figure) in [(1, "p50"), (64, "time per request")] {
+        let mut times = [const { Vec::new() }; 4];
+        for round in 0..8 {
+            for turn in 0..all.len() {
+                let which = (round + turn) % all.len();
+                let (address, host) = &all[which];
+                let time = Duration::from_millis(500);
+                let load = load::get_from(*address, host, "/", connections, time).await;
+                times[which].push(match connections {
+                    1 => load.percentile(0.5),
+                    _ => 1e6 / load.rate(),
+                });
+            }
         }
+        let [direct, dispatched, called, calling] = times;
+        let over = |above: &[f64], below: &[f64]| Spread::of(above.iter().zip(below).map(|(a, b)| a / b));
+        let many = if connections == 1 { String::new() } else { format!(", {connections} connections") };
+        let ratio = over(&dispatched, &direct);
+        let name = format!("a dispatched request{many}: {figure}, warm / a direct one");
+        match connections {
+            1 => report.at_most(&name, ratio, 1.6, ""),
+            _ => report.note(&name, ratio, ""),
+        }
+        let bare = "bare workerd that asks another over a unix socket";
+        report.note(
+            &format!("{bare}{many}: {figure} / the other one asked directly"),
+            over(&calling, &called),
+            "",
+        );
+        report.note(
+            &format!("{bare}{many}: {figure} / a direct request to Skep"),
+            over(&calling, &direct),
+            "",
+        );
+        report.note(&format!("a direct request{many}: {figure}, warm"), Spread::of(direct), "µs");
+        report.note(&format!("a dispatched request{many}: {figure}, warm"), Spread::of(dispatched), "µs");
     }
-    let ratio = Spread::of(medians.1.iter().zip(&medians.0).map(|(dispatched, direct)| dispatched / direct));
-    report.at_most("a dispatched request: p50, warm / a direct one", ratio, 1.6, "");
-    report.note("a direct request: p50, warm", Spread::of(medians.0), "µs");
     Ok(())
 }
