@@ -18,18 +18,22 @@ const AROUND = 10_000;
 const SEE = "To configure this limit, refer to https://developers.cloudflare.com/workers/wrangler/configuration/#limits";
 const OUTSIDE = `Too many subrequests by single Worker invocation. ${SEE}`;
 const OWN = `Too many API requests by single Worker invocation. ${SEE}`;
+/** Calls of an invocation that may wait for their answer's head at once; others wait for their turn, as at Cloudflare. */
+const AT_ONCE = 6;
 const HANDLERS = ["fetch", "queue", "scheduled", "tail", "tailStream", "trace", "email"];
 /** The name of the binding by which the class of all fetchers is found; the application does not see it. */
 const FETCHER = "__skep_fetcher";
 
 /**
  * What an invocation may still use, and the engine's context of it; whether that is genuine is found out when it matters.
- * @typedef {{ left: number, ctx: any, genuine: boolean | undefined }} Scope
+ * @typedef {{ left: number, ctx: any, genuine: boolean | undefined, open: number, waiting: (() => void)[] | undefined }} Scope
  */
 
 const { apply, construct, defineProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
 const { now } = Date;
 const { then } = Promise.prototype;
+const { push, shift } = Array.prototype;
+const { bind } = AsyncLocalStorage;
 const { toString } = Function.prototype;
 const [PlainError, PlainPromise] = [Error, Promise];
 const refuse = Promise.reject.bind(Promise);
@@ -85,6 +89,37 @@ const isGenuine = (ctx) => {
   }
 };
 
+/** @param {any} ctx @param {number} limit @returns {Scope} */
+const scope = (ctx, limit) => ({ left: limit, ctx, genuine: undefined, open: 0, waiting: undefined });
+
+/** Starts a call when it is its turn. @param {Scope} scope @param {() => any} start @returns {any} */
+const inTurn = (scope, start) => {
+  if (scope.open >= AT_ONCE) {
+    return new PlainPromise((resolve) => {
+      // A call keeps the context that it was made in.
+      apply(push, (scope.waiting ??= []), [bind(() => resolve(inTurn(scope, start)))]);
+    });
+  }
+  const done = () => {
+    scope.open -= 1;
+    if (scope.waiting !== undefined) apply(shift, scope.waiting, [])?.();
+  };
+  scope.open += 1;
+  /** @type {any} */
+  let result;
+  try {
+    result = start();
+  } finally {
+    if (!(result instanceof PlainPromise)) done();
+  }
+  if (!(result instanceof PlainPromise)) return result;
+  const failed = (/** @type {any} */ error) => {
+    done();
+    throw error;
+  };
+  return apply(then, result, [(/** @type {any} */ value) => (done(), value), failed]);
+};
+
 /**
  * Calls `method` as an invocation that may use `limit`, unless it is called by one.
  * @param {any} ctx @param {number} limit @param {Function} method @param {any} self @param {any[]} args
@@ -93,7 +128,7 @@ const invoke = (ctx, limit, method, self, args) => {
   if (depth > 0 || current() !== undefined) return apply(method, self, args);
   depth += 1;
   try {
-    return run({ left: limit, ctx, genuine: undefined }, apply, method, self, args);
+    return run(scope(ctx, limit), apply, method, self, args);
   } finally {
     depth -= 1;
   }
@@ -108,16 +143,21 @@ const replace = (object, name, make) => {
   defineProperty(object, name, { ...property, value });
 };
 
-/** A method that returns a promise, counted. @param {string} message @param {boolean} [follows] whether it follows redirects */
-const counted = (message, follows) => (/** @type {Function} */ plain) =>
+/**
+ * A method that returns a promise, counted.
+ * @param {string} message @param {{ inTurn: boolean, follows?: boolean }} how whether it takes its turn, and follows redirects
+ */
+const counted = (message, how) => (/** @type {Function} */ plain) =>
   function (/** @type {any[]} */ ...args) {
     try {
       take(message);
     } catch (error) {
       return refuse(error);
     }
-    const result = apply(plain, /** @type {any} */ (this), args);
-    return follows && result instanceof PlainPromise ? apply(then, result, [redirected]) : result;
+    const start = () => apply(plain, /** @type {any} */ (this), args);
+    const scope = how.inTurn ? current() : undefined;
+    const result = scope === undefined ? start() : inTurn(scope, start);
+    return how.follows && result instanceof PlainPromise ? apply(then, result, [redirected]) : result;
   };
 
 /** A redirect that was followed is a subrequest of its own. @param {Response} response */
@@ -142,15 +182,15 @@ const countedClass = (constructor) => {
   return counting;
 };
 
-const scope = getPrototypeOf(globalThis);
-replace(scope, "fetch", counted(OUTSIDE, true));
-replace(scope, "WebSocket", countedClass);
-replace(scope, "EventSource", countedClass);
+const globals = getPrototypeOf(globalThis);
+replace(globals, "fetch", counted(OUTSIDE, { inTurn: true, follows: true }));
+replace(globals, "WebSocket", countedClass);
+replace(globals, "EventSource", countedClass);
 replace(Navigator.prototype, "sendBeacon", (plain) => function (/** @type {any[]} */ ...args) {
   take(OUTSIDE);
   return apply(plain, /** @type {any} */ (this), args);
 });
-for (const name of ["match", "put", "delete"]) replace(Cache.prototype, name, counted(OUTSIDE));
+for (const name of ["match", "put", "delete"]) replace(Cache.prototype, name, counted(OUTSIDE, { inTurn: true }));
 
 /** By the name of a binding's class, what of it asks others. @type {Record<string, string[]>} */
 const METHODS = {
@@ -165,7 +205,10 @@ const done = new Set();
 for (const name of ownKeys(bindings)) {
   for (let object = getPrototypeOf(Object(bindings[name])); object && !done.has(object); object = getPrototypeOf(object)) {
     done.add(object);
-    for (const method of METHODS[object.constructor.name] ?? []) replace(object, method, counted(OWN));
+    const { name } = object.constructor;
+    // Of other scripts and objects any number may be waited for.
+    const how = { inTurn: name !== "Fetcher" };
+    for (const method of METHODS[name] ?? []) replace(object, method, counted(OWN, how));
   }
 }
 delete bindings[FETCHER];

@@ -70,6 +70,18 @@ fn without_layers_everything_is_open() {
 }
 
 #[test]
+fn a_file_does_not_grow_beyond_what_an_object_may_hold() {
+    let inside = tempfile::tempdir().unwrap();
+    let file = inside.path().join("object.sqlite");
+    // It takes no room: nothing was written.
+    std::fs::File::create(&file).unwrap().set_len(9_999_999_999).unwrap();
+    let more = format!("echo more >> {} && echo wrote; echo goes on", file.display());
+    let said = in_jail(&["privileges"], inside.path(), &[], &more);
+    assert!(!said.contains("wrote") && said.contains("goes on"), "{said}");
+    assert!(std::fs::metadata(&file).unwrap().len() <= 10_000_000_000);
+}
+
+#[test]
 fn landlock_alone_keeps_other_files_shut() {
     if has("landlock") {
         let said = files_in_jail(&["privileges", "landlock"]);

@@ -168,6 +168,50 @@ fn each_invocation_may_make_so_many_requests_and_no_more() {
     assert_eq!(serve.output().matches("skep-limits.js").count(), 0, "{}", serve.output());
 }
 
+const PARALLEL: &str = r#"
+export default {
+  async fetch(request, env, ctx) {
+    const to = new URL(request.url).searchParams.get("to");
+    const order = [];
+    const all = Array.from({ length: 20 }, (_, n) => fetch(to).then((response) => { order.push(n); return response.text(); }));
+    const texts = await Promise.all(all);
+    return Response.json({ most: Math.max(...texts.map(Number)), least: Math.min(...texts.map(Number)), count: order.length });
+  },
+};
+"#;
+
+#[test]
+fn six_requests_wait_for_their_answer_at_once_and_the_others_for_their_turn() {
+    let serve = node();
+    // Answers each request with how many are in it, after a moment.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("http://{}", listener.local_addr().unwrap());
+    let inside = Arc::new(AtomicUsize::new(0));
+    std::thread::spawn(move || {
+        for mut visitor in listener.incoming().flatten() {
+            let inside = inside.clone();
+            std::thread::spawn(move || {
+                let mut head = [0; 4096];
+                while visitor.read(&mut head).is_ok_and(|read| read > 0) {
+                    let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    let text = now.to_string();
+                    let length = text.len();
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{text}");
+                    if visitor.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    assert_eq!(serve.upload("parallel", &metadata, PARALLEL).status, 200);
+    let said = serve.get("parallel.main.localhost", &format!("/?to={to}")).json();
+    assert_eq!((&said["count"], &said["most"]), (&json!(20), &json!(6)), "{said}");
+}
+
 const HIDES: &str = r#"
 import { AsyncLocalStorage } from "node:async_hooks";
 const elsewhere = AsyncLocalStorage.snapshot();

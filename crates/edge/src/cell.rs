@@ -60,6 +60,9 @@ pub(crate) async fn forward(
         Err(Failure::Unavailable(Unavailable::Exceeded)) => {
             return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
         }
+        Err(Failure::Unavailable(why @ Unavailable::Crowded)) => {
+            return context.error(ErrorCode::ResourceLimits, &accept, Some(&why.to_string()));
+        }
         Err(Failure::Unavailable(why)) => {
             return context.error(ErrorCode::Unavailable, &accept.headers(), Some(&why.to_string()));
         }

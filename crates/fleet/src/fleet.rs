@@ -36,6 +36,8 @@ pub struct FleetOptions {
     pub wanted: Option<Wanted>,
     /// When cells are stopped that nobody uses; needs `wanted`. `None`: never.
     pub rest: Option<Rest>,
+    /// Requests that may be in a process at once; as many may wait for one.
+    pub requests: usize,
 }
 
 /// When cells are stopped that nobody uses.
@@ -59,6 +61,7 @@ pub(crate) struct Shared {
     pub stop: Shutdown,
     pub wanted: Option<Wanted>,
     pub rest: Option<Rest>,
+    pub requests: usize,
     /// Processes that start now wait for one of these.
     pub starts: Semaphore,
     /// Processes that serve.
@@ -136,6 +139,7 @@ impl Fleet {
             log: options.log,
             stop: stopping,
             rest: options.rest.filter(|_| options.wanted.is_some()),
+            requests: options.requests,
             wanted: options.wanted,
             starts: Semaphore::new(std::thread::available_parallelism().map_or(2, |n| n.get() * 2)),
             running: Arc::default(),

@@ -4,6 +4,7 @@
 //! The address is copied out of the cell's memory, judged, and used for the call on our own copy of the descriptor: what
 //! the cell changes afterwards changes nothing.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -11,8 +12,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, fcntl_getfl, fcntl_setfl, open, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fcntl_getfl, fcntl_setfl, fstat, open, openat2};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, sockopt};
@@ -27,6 +30,10 @@ use crate::egress::Egress;
 /// `sockaddr_storage`.
 const MAX_ADDRESS: usize = 128;
 const DNS_PORT: u16 = 53;
+/// Connections to other machines that a cell may have open at once.
+const MOST_OPEN: usize = 1024;
+/// How often to look which are still open, while a cell has as many as it may.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a cell may connect to.
 #[derive(Debug)]
@@ -39,6 +46,38 @@ pub(crate) struct Guard {
     /// The folders whose sockets it may connect to.
     pub folders: Vec<PathBuf>,
     pub egress: Egress,
+    pub open: Mutex<Open>,
+}
+
+/// The connections to other machines that a cell has, by the numbers of their sockets.
+#[derive(Debug, Default)]
+pub(crate) struct Open {
+    sockets: HashSet<u64>,
+    looked: Option<Instant>,
+}
+
+impl Open {
+    /// Takes note of one more, unless there are `most`. `still` says which sockets the process has; it is asked only when
+    /// there seem to be too many, and not all the time.
+    fn add(&mut self, socket: u64, most: usize, now: Instant, still: impl FnOnce() -> HashSet<u64>) -> bool {
+        if self.sockets.contains(&socket) {
+            return true;
+        }
+        let due = |looked: Instant| now.saturating_duration_since(looked) >= LOOK;
+        if self.sockets.len() >= most && self.looked.is_none_or(due) {
+            let still = still();
+            self.sockets.retain(|socket| still.contains(socket));
+            self.looked = Some(now);
+        }
+        self.sockets.len() < most && self.sockets.insert(socket)
+    }
+}
+
+/// The numbers of the sockets that a process has.
+fn sockets(pid: u32) -> HashSet<u64> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let number = |name: &Path| name.to_str()?.strip_prefix("socket:[")?.strip_suffix("]")?.parse().ok();
+    files.filter_map(|file| number(&std::fs::read_link(file.path()).ok()?)).collect()
 }
 
 /// An address as the cell gave it.
@@ -130,13 +169,26 @@ impl Guard {
         let kind = sockopt::socket_type(socket)?;
         let names = to.port() == DNS_PORT && name_servers().any(|server| server == to.ip());
         if matches!(kind, SocketType::STREAM | SocketType::DGRAM) && (names || self.egress.allows(to.ip())) {
-            return Ok(());
+            return match kind {
+                SocketType::STREAM => self.count(socket),
+                _ => Ok(()),
+            };
         }
         // Looking up a name tries which of its addresses could be reached, without sending anything.
         if kind != SocketType::DGRAM {
             tracing::warn!(script = self.script, %to, "a connection to an address that workers may not reach was refused");
         }
         Err(Errno::ACCESS)
+    }
+
+    /// One more connection, if the cell may have one.
+    fn count(&self, socket: &OwnedFd) -> Result<(), Errno> {
+        let number = fstat(socket)?.st_ino;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match open.add(number, MOST_OPEN, Instant::now(), || sockets(self.pid)) {
+            true => Ok(()),
+            false => Err(Errno::MFILE),
+        }
     }
 }
 
@@ -235,6 +287,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn connections_are_counted_while_they_are_open() {
+        let (mut open, start) = (Open::default(), Instant::now());
+        let never = || -> HashSet<u64> { panic!("nobody has to look") };
+        assert!(open.add(1, 2, start, never) && open.add(2, 2, start, never) && open.add(2, 2, start, never));
+        let all = || HashSet::from([1, 2, 3]);
+        assert!(!open.add(3, 2, start, all));
+        // One has been closed, which is seen a little later.
+        let one = || HashSet::from([2, 9]);
+        assert!(!open.add(3, 2, start + LOOK / 2, one));
+        assert!(open.add(3, 2, start + LOOK, one));
+        assert!(!open.add(4, 2, start + LOOK, one));
+    }
+
+    #[test]
+    fn a_process_has_the_sockets_that_it_has() {
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let number = fstat(&socket).unwrap().st_ino;
+        assert!(sockets(std::process::id()).contains(&number));
+        drop(socket);
+        assert!(!sockets(std::process::id()).contains(&number));
+    }
+
+    #[test]
     fn addresses_are_read_as_the_kernel_reads_them() {
         let inet = [2, 0, 0x1f, 0x90, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(parse(&inet), Ok(Address::Ip("127.0.0.1:8080".parse().unwrap())));
@@ -271,6 +346,7 @@ mod tests {
             pid: pid.as_raw_nonzero().get().unsigned_abs(),
             folders: vec![folder.path().to_owned()],
             egress: Egress::default(),
+            open: Mutex::default(),
         };
         assert!(guard.socket(&name(&folder, "own")).is_ok());
         let around = name(&folder, "..").join(other.path().file_name().unwrap()).join("other");
@@ -292,6 +368,7 @@ mod tests {
             pid: pid.as_raw_nonzero().get().unsigned_abs(),
             folders: vec![folder.to_owned()],
             egress: Egress::parse(&egress.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).unwrap(),
+            open: Mutex::default(),
         };
         let (tx, rx) = std::sync::mpsc::channel();
         let acting = std::thread::spawn(move || {

@@ -1,6 +1,7 @@
 //! A script over its versions and processes: which one takes requests, what happens when one ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -53,6 +54,9 @@ pub enum Unavailable {
     /// It took too long to start.
     #[error("the script took too long to start")]
     Timeout,
+    /// As many requests as may be are in it, or wait for it.
+    #[error("the script has too many requests at once")]
+    Crowded,
 }
 
 /// Why an event has no answer.
@@ -82,6 +86,9 @@ pub struct Worker {
     state: watch::Receiver<State>,
     commands: mpsc::UnboundedSender<Command>,
     wanted: Option<Wanted>,
+    /// Requests that wait for a process, and how many may.
+    waiting: AtomicUsize,
+    most: usize,
 }
 
 impl std::fmt::Debug for Worker {
@@ -96,6 +103,7 @@ impl Worker {
         let (commands, inbox) = mpsc::unbounded_channel();
         let name = name.to_owned();
         let wanted = shared.wanted.clone();
+        let most = shared.requests;
         let supervisor = Supervisor {
             name: name.clone(),
             shared,
@@ -108,7 +116,7 @@ impl Worker {
             wake_at: None,
         };
         tokio::spawn(supervisor.run(inbox));
-        Arc::new(Self { name, state, commands, wanted })
+        Arc::new(Self { name, state, commands, wanted, waiting: AtomicUsize::new(0), most })
     }
 
     /// The script's name.
@@ -119,8 +127,9 @@ impl Worker {
     /// A cell for one request; waits while the script is being started or replaced.
     pub async fn acquire(&self) -> Result<Lease, Unavailable> {
         if let State::Ready(generation) = &*self.state.borrow() {
-            return Ok(generation.lease());
+            return generation.lease(self.most).ok_or(Unavailable::Crowded);
         }
+        let _waits = Waits::count(&self.waiting, self.most).ok_or(Unavailable::Crowded)?;
         tokio::time::timeout(WAIT, self.awake()).await.unwrap_or(Err(Unavailable::Timeout))
     }
 
@@ -128,7 +137,7 @@ impl Worker {
         let mut state = self.state.clone();
         loop {
             match &*state.borrow_and_update() {
-                State::Ready(generation) => return Ok(generation.lease()),
+                State::Ready(generation) => return generation.lease(self.most).ok_or(Unavailable::Crowded),
                 State::Broken(why) => return Err(Unavailable::Broken(why.clone())),
                 State::Stopped => return Err(Unavailable::Stopped),
                 State::Resting => return Err(Unavailable::Exceeded),
@@ -208,6 +217,22 @@ impl Worker {
         if self.commands.send(Command::Stop(tx)).is_ok() {
             let _ = rx.await;
         }
+    }
+}
+
+/// Counts one that waits.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn count(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let waits = Self(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < most).then_some(waits)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

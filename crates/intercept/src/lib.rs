@@ -54,6 +54,15 @@ pub enum Next {
     Ended,
 }
 
+/// Has this process, and what it becomes by `exec`, live on when it writes beyond `RLIMIT_FSIZE`: the write fails.
+pub fn survive_large_files() -> io::Result<()> {
+    // SAFETY: signal(2) with `SIG_IGN` installs no code.
+    match unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Hands `calls` of this process, whatever it becomes and its future children to the listener. It must have one thread and
 /// have given up gaining privileges (`no_new_privs`).
 pub fn install(calls: &[i64]) -> io::Result<Listener> {

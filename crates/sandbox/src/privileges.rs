@@ -12,8 +12,14 @@ use crate::jail::{JailError, Step};
 /// Sockets, connections and SQLite files: three of them per live object.
 const OPEN_FILES: u64 = 1 << 16;
 
-/// No core dumps, and as many open files as there may be.
+/// Bytes of a file, and so of an object's storage: Cloudflare's 10 GB.
+/// <https://developers.cloudflare.com/durable-objects/platform/limits/>
+const FILE: u64 = 10_000_000_000;
+
+/// No core dumps, as many open files as there may be, and none too large.
 pub(crate) fn limit_resources() -> Result<(), JailError> {
+    skep_intercept::survive_large_files().step("large files")?;
+    setrlimit(Resource::Fsize, Rlimit { current: Some(FILE), maximum: Some(FILE) }).step("large files")?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).step("core dumps")?;
     let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
     setrlimit(Resource::Nofile, Rlimit { current: Some(hard), maximum: Some(hard) }).step("open files")

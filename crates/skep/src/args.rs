@@ -141,6 +141,9 @@ pub struct ServeArgs {
     /// The memory that a script's process may use, heap and buffers together, in MiB
     #[arg(long, value_name = "MIB", default_value = "128", value_parser = clap::value_parser!(u32).range(16..))]
     pub cell_memory: u32,
+    /// The requests that may be in a script's process at once; as many more may wait while it starts
+    #[arg(long, value_name = "N", default_value = "4096")]
+    pub cell_requests: usize,
     /// What D1 databases were
     #[command(flatten)]
     pub d1: crate::limits::D1Args,

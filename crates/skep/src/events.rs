@@ -1,6 +1,7 @@
 //! Queues and cron triggers: what calls a worker without a visitor.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -48,6 +49,23 @@ pub async fn ask_instances(worker: &Worker, call: &Json) -> Result<Json, Instanc
     }
 }
 
+/// How long a `scheduled` handler may take, waiting included: Cloudflare's 15 minutes. The engine ends alarms by itself after
+/// that time, and queues give up a batch. <https://developers.cloudflare.com/workers/platform/limits/#wall-time-limits-by-invocation-type>
+const CRON_TIME: Duration = Duration::from_secs(15 * 60);
+/// The outcome of an event that took too long.
+const EXCEEDED_TIME: &str = "exceededWallTime";
+
+/// What `ran` comes to, if it does in time.
+async fn in_time(
+    limit: Duration,
+    ran: impl Future<Output = Result<Outcome, String>>,
+) -> Result<Outcome, String> {
+    match tokio::time::timeout(limit, ran).await {
+        Ok(ran) => ran,
+        Err(_) => Ok(Outcome { outcome: EXCEEDED_TIME.to_owned(), no_retry: false }),
+    }
+}
+
 /// Counts what an event came to, by its outcome.
 pub type Note = Box<dyn Fn(&str) + Send + Sync>;
 
@@ -90,7 +108,8 @@ pub struct CronTrigger {
 impl Fire for CronTrigger {
     fn fire(&self, fired: Fired) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let ran = run_scheduled(&self.worker, &fired.cron, fired.scheduled_time_ms).await;
+            let ran =
+                in_time(CRON_TIME, run_scheduled(&self.worker, &fired.cron, fired.scheduled_time_ms)).await;
             (self.note)(ran.as_ref().map_or(INTERNAL_ERROR, |ran| &ran.outcome));
             match ran {
                 Ok(outcome) => (self.report)(&format!("scheduled \"{}\": {}", fired.cron, outcome.outcome)),
@@ -110,5 +129,18 @@ pub fn consumer_settings(consumer: &skep_config::QueueConsumer) -> ConsumerSetti
         retry_delay: consumer.retry_delay,
         dead_letter_queue: consumer.dead_letter_queue.clone(),
         max_concurrency: consumer.max_concurrency,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_scheduled_handler_that_does_not_end_is_given_up() {
+        let ok = async { Ok(Outcome { outcome: "ok".into(), no_retry: false }) };
+        assert_eq!(in_time(Duration::from_secs(600), ok).await.unwrap().outcome, "ok");
+        let late = in_time(Duration::from_millis(1), std::future::pending());
+        assert_eq!(late.await.unwrap().outcome, EXCEEDED_TIME);
     }
 }

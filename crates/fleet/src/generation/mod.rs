@@ -98,13 +98,18 @@ impl Generation {
         self.folder.join(name)
     }
 
-    /// Counts a request in until the lease is dropped.
-    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
-        if self.in_flight.fetch_add(1, Ordering::SeqCst) == 0 {
+    /// Counts a request in until the lease is dropped, if there are fewer than `most`.
+    pub(crate) fn lease(self: &Arc<Self>, most: usize) -> Option<Lease> {
+        let before = self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let lease = Lease { generation: self.clone(), cap: None };
+        if before >= most {
+            return None;
+        }
+        if before == 0 {
             self.busy.notify_one();
         }
         self.touch();
-        Lease { generation: self.clone(), cap: None }
+        Some(lease)
     }
 
     /// Notes that it is used now.

@@ -116,7 +116,14 @@ impl Generation {
         let mut started = shared.launch.start(&shared.spawner, &config, &options, &jail).await?;
         if let Some(listener) = started.connections.take() {
             let (process, pid) = (started.process.handle()?, started.process.id());
-            let guard = Guard { script: spec.name.clone(), process, pid, folders: jail.write, egress };
+            let guard = Guard {
+                script: spec.name.clone(),
+                process,
+                pid,
+                folders: jail.write,
+                egress,
+                open: Mutex::default(),
+            };
             tokio::spawn(guard.run(listener));
         }
         // What a trial says, the real one says again.

@@ -64,6 +64,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
         },
         wanted: None,
         rest: None,
+        requests: usize::MAX,
     })
     .map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
 

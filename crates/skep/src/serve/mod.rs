@@ -117,6 +117,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             meters: meters.clone(),
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
             rest: Rest { after: args.idle_timeout, max_cells: args.max_cells.unwrap_or_else(cells_that_fit) },
+            cell_requests: args.cell_requests,
             cell_memory: u64::from(args.cell_memory) << 20,
             keeps: tenant::Keeps {
                 logs: skep_logs::Retention { age: args.log_retention, bytes: u64::from(args.log_size) << 20 },

@@ -43,6 +43,8 @@ pub struct Surroundings {
     pub meters: Arc<Meters>,
     /// When scripts are stopped that nobody uses.
     pub rest: skep_fleet::Rest,
+    /// Requests that may be in a cell at once; as many may wait for one.
+    pub cell_requests: usize,
     /// Bytes of memory that a cell may use beside what the engine needs.
     pub cell_memory: u64,
     /// What of the past is kept.
@@ -138,6 +140,7 @@ impl Runner {
                 let _ = wanted.send(name.to_owned());
             })),
             rest: Some(around.rest),
+            requests: around.cell_requests,
         })
         .map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
         let this = Arc::new(Self {
