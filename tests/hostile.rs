@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::harness::eventually;
 use crate::harness::serve::{Serve, serve_in};
 
-const HOST: &str = "bad.main.localhost";
-const NEIGHBOUR: &str = "export default { fetch() { return new Response('well') } }";
+pub const HOST: &str = "bad.main.localhost";
+pub const NEIGHBOUR: &str = "export default { fetch() { return new Response('well') } }";
 const WATCHER: &str = r#"
 const seen = [];
 export default {
@@ -22,12 +22,16 @@ export default {
 "#;
 
 /// A node with a hostile script, a neighbour, and somebody who hears what becomes of the hostile one's events.
-struct Scene {
-    serve: Serve,
+pub struct Scene {
+    pub serve: Serve,
 }
 
-fn scene(metadata: &Value, code: &str, args: &[&str]) -> Scene {
-    let serve = serve_in(tempfile::tempdir().unwrap(), args);
+pub fn scene(metadata: &Value, code: &str, args: &[&str]) -> Scene {
+    scene_on(serve_in(tempfile::tempdir().unwrap(), args), metadata, code)
+}
+
+/// The same on a node that is there.
+pub fn scene_on(serve: Serve, metadata: &Value, code: &str) -> Scene {
     let plain = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
     assert_eq!(serve.upload("well", &plain, NEIGHBOUR).status, 200);
     assert_eq!(serve.upload("watcher", &plain, WATCHER).status, 200);
@@ -40,15 +44,24 @@ fn scene(metadata: &Value, code: &str, args: &[&str]) -> Scene {
     Scene { serve }
 }
 
+/// Says that it was dropped.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 impl Scene {
     /// A request to the hostile script: the status and the text.
-    fn bad(&self, path: &str) -> (u16, String) {
+    pub fn bad(&self, path: &str) -> (u16, String) {
         let answer = self.serve.get(HOST, path);
         (answer.status, answer.text())
     }
 
     /// Does `attack`; the neighbour is called all the while.
-    fn meanwhile<T>(&self, attack: impl FnOnce() -> T) -> T {
+    pub fn meanwhile<T>(&self, attack: impl FnOnce() -> T) -> T {
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let neighbour = scope.spawn(|| {
@@ -62,8 +75,10 @@ impl Scene {
                 }
                 times
             });
+            // Also if the attack fails its test: nobody may call for ever.
+            let ended = Ended(&done);
             let got = attack();
-            done.store(true, Ordering::SeqCst);
+            drop(ended);
             let mut times = neighbour.join().unwrap();
             times.sort();
             // Milliseconds where nothing else runs; the machine may be busy with other tests.
@@ -84,7 +99,7 @@ impl Scene {
     }
 
     /// Waits until the hostile script serves again.
-    fn recovered(&self) {
+    pub fn recovered(&self) {
         eventually("a cell that serves", || (self.bad("/") == (200, "fine".into())).then_some(()));
     }
 }
@@ -335,7 +350,7 @@ fn headers_of_the_edge_cannot_be_forged() {
     assert!(!seen.to_string().contains("forged") && !seen.to_string().contains("kv0"), "{seen}");
 }
 
-const OUTSIDE: &str = r#"
+pub const OUTSIDE: &str = r#"
 import { connect } from "cloudflare:sockets";
 export default {
   async fetch(request) {
@@ -362,7 +377,7 @@ export default {
 "#;
 
 /// Counts who comes.
-fn door(listener: TcpListener, answer: String) -> (u16, Arc<AtomicUsize>) {
+pub fn door(listener: TcpListener, answer: String) -> (u16, Arc<AtomicUsize>) {
     let port = listener.local_addr().unwrap().port();
     let came = Arc::new(AtomicUsize::new(0));
     let count = came.clone();

@@ -37,6 +37,7 @@ mod objects;
 mod platform;
 mod projects;
 mod pull;
+mod reach;
 mod resources;
 mod rest;
 mod schema;

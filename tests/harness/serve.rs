@@ -35,8 +35,12 @@ pub fn serve() -> Serve {
 
 /// `skep serve` on the data folder of an earlier one.
 pub fn serve_in(dir: tempfile::TempDir, args: &[&str]) -> Serve {
+    serve_by(Command::new(env!("CARGO_BIN_EXE_skep")), dir, args)
+}
+
+/// The same, started by a command that becomes `skep` with the arguments that it gets.
+pub fn serve_by(mut command: Command, dir: tempfile::TempDir, args: &[&str]) -> Serve {
     let data = dir.path().join("data");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
     command.arg("serve").arg("--data").arg(&data).args(["--api", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     let skep = start({
         command.args(args);
