@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use skep_benches::hello::Peers;
 use skep_benches::report::Report;
 use skep_benches::tools::{Tools, machine};
-use skep_benches::{assets, bindings, deploying, developing, growth, hello, serving, streaming};
+use skep_benches::{assets, bindings, deploying, developing, growth, hello, hostile, serving, streaming};
 
 fn main() -> ExitCode {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -51,6 +51,9 @@ async fn run(chosen: &[String]) -> Result<(), String> {
     }
     if wanted("dispatch") {
         serving::dispatch(&tools, &mut report).await?;
+    }
+    if wanted("hostile") {
+        hostile::measure(&tools, &mut report).await?;
     }
     if wanted("deploying") {
         deploying::measure(&tools, &mut report).await?;

@@ -9,6 +9,7 @@ pub mod deploying;
 pub mod developing;
 pub mod growth;
 pub mod hello;
+pub mod hostile;
 pub mod load;
 pub mod node;
 pub mod peers;

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use rusqlite::Connection;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::load;
 use crate::process::{Peer, free_port};
@@ -69,9 +69,22 @@ impl Node {
         bindings: &Value,
         code: &str,
     ) -> Result<Instant, String> {
-        let metadata = format!(
-            r#"{{"main_module":"worker.js","compatibility_date":"2026-07-01","bindings":{bindings}}}"#
-        );
+        self.deploy_with(within, name, &json!({ "bindings": bindings }), code).await
+    }
+
+    /// The same with these metadata beside the usual ones.
+    pub async fn deploy_with(
+        &self,
+        within: Option<&str>,
+        name: &str,
+        metadata: &Value,
+        code: &str,
+    ) -> Result<Instant, String> {
+        let mut all = json!({ "main_module": "worker.js", "compatibility_date": "2026-07-01" });
+        for (key, value) in metadata.as_object().into_iter().flatten() {
+            all[key] = value.clone();
+        }
+        let metadata = all;
         let form = format!(
             "--x\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n--x\r\n\
              Content-Disposition: form-data; name=\"worker.js\"; filename=\"worker.js\"\r\n\
