@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use skep_runtime::{Shutdown, ShutdownTrigger};
 use skep_sandbox::Sandbox;
 use tokio::sync::Semaphore;
 
+use crate::certificates::Certificates;
 use crate::generation::StartError;
 use crate::log::LogSink;
 use crate::process::{Launch, Spawner};
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
     pub running: Arc<AtomicUsize>,
     run_dir: RunDir,
     next_folder: AtomicU64,
+    certificates: OnceLock<Certificates>,
     workers: RwLock<BTreeMap<String, Arc<Worker>>>,
 }
 
@@ -113,6 +115,15 @@ impl Shared {
         }
     }
 
+    /// Where cells find certificates; written when it is first asked for.
+    pub(crate) fn certificates(&self) -> io::Result<&Certificates> {
+        if let Some(known) = self.certificates.get() {
+            return Ok(known);
+        }
+        let gathered = Certificates::gather(self.run_dir.path())?;
+        Ok(self.certificates.get_or_init(|| gathered))
+    }
+
     pub(crate) fn new_folder(&self) -> io::Result<PathBuf> {
         let number = self.next_folder.fetch_add(1, Ordering::Relaxed);
         let folder = self.run_dir.path().join(number.to_string());
@@ -145,6 +156,7 @@ impl Fleet {
             running: Arc::default(),
             run_dir: RunDir::create()?,
             next_folder: AtomicU64::new(0),
+            certificates: OnceLock::new(),
             workers: RwLock::default(),
         };
         Ok(Self { shared: Arc::new(shared), stop })

@@ -7,6 +7,7 @@
 //! Entry points: [`Fleet::deploy`], [`Worker::acquire`], [`Worker::event`].
 
 mod capnp;
+mod certificates;
 mod egress;
 mod fleet;
 mod generation;

@@ -16,6 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
+use crate::certificates::Certificates;
 use crate::launcher::LAUNCHER_COMMAND;
 use crate::limits::Pace;
 
@@ -41,14 +42,6 @@ impl Spawner {
         self.0.send((command, tx)).map_err(|_| gone())?;
         rx.await.map_err(|_| gone())?
     }
-}
-
-/// Says where the machine's certificate store is, where somebody moved it.
-const CERTIFICATE_STORE: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
-
-/// The certificate store, where somebody moved it.
-pub(crate) fn certificate_store() -> impl Iterator<Item = PathBuf> {
-    CERTIFICATE_STORE.into_iter().filter_map(std::env::var_os).map(PathBuf::from)
 }
 
 /// How the engine is started.
@@ -90,6 +83,7 @@ impl Launch {
         config: &Path,
         options: &[OsString],
         jail: &Jail,
+        certificates: &Certificates,
     ) -> io::Result<Started> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -116,9 +110,7 @@ impl Launch {
             .stderr(Stdio::piped());
         // Two questions in one call would need `sendmmsg`, which a jail lacks.
         command.env("RES_OPTIONS", "single-request");
-        for name in CERTIFICATE_STORE {
-            command.envs(std::env::var_os(name).map(|value| (name, value)));
-        }
+        command.envs(certificates.variables.iter().map(|(name, value)| (name, value)));
         let mut child = spawner.spawn(command).await?;
         let missing = || io::Error::other("a pipe is missing");
         let stdout = tokio::process::ChildStdout::from_std(child.stdout.take().ok_or_else(missing)?)?;

@@ -40,6 +40,9 @@ pub struct CellSpec {
     /// in `services`; `None` where there are no assets. It answers with the asset, or with any response that
     /// has the header [`RUN_WORKER_HEADER`](crate::RUN_WORKER_HEADER).
     pub front: Option<String>,
+    /// Whether to start with what delivers events, such as a cron trigger's or a queue's; else that is there from the
+    /// first event on.
+    pub events: bool,
     /// The code is called by a dispatcher, who gets to see its exceptions; not by visitors.
     pub dispatched: bool,
     /// The server that takes all requests to the outside, an id in `services`; `None` lets them out.
@@ -225,6 +228,12 @@ impl CellSpec {
     /// Whether two processes of this script must never run at once: its objects' files have no lock.
     pub fn is_exclusive(&self) -> bool {
         !self.classes.is_empty() || !self.workflows.is_empty()
+    }
+
+    /// Whether its processes take events: a worker of its own does that, which costs as much time to start as the
+    /// script's own. One with objects cannot be replaced in passing and always has it.
+    pub fn takes_events(&self) -> bool {
+        self.events || self.is_exclusive()
     }
 
     /// The service ids and names of other scripts that bindings need and nobody provides.

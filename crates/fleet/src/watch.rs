@@ -52,7 +52,7 @@ impl Watched {
     /// not return before the process was ended.
     pub(crate) async fn running(
         self,
-        events: Arc<UnixClient>,
+        pulse: Arc<UnixClient>,
         busy: Arc<Notify>,
         inside: impl Fn() -> Inside,
     ) {
@@ -73,7 +73,7 @@ impl Watched {
             }
             match watch.note(Sample { inside: inside(), ..sample(self.pid) }) {
                 Verdict::Fine => {}
-                Verdict::Ask => asked = Some(tokio::spawn(is_alive(events.clone()))),
+                Verdict::Ask => asked = Some(tokio::spawn(is_alive(pulse.clone()))),
                 Verdict::End(exceeded) => return self.end(exceeded),
             }
             if let Some(group) = self.group.as_ref().filter(|_| last != watch.is_stuck()) {
@@ -85,11 +85,11 @@ impl Watched {
 }
 
 /// Whether the process answers; takes as long as its code takes to give others their turn.
-async fn is_alive(events: Arc<UnixClient>) -> bool {
+async fn is_alive(pulse: Arc<UnixClient>) -> bool {
     let mut request = http::Request::new(empty());
     *request.uri_mut() = http::Uri::from_static("/health");
     request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("skep"));
-    match events.send(request).await {
+    match pulse.send(request).await {
         Ok(response) => read_all(response.into_body(), 1 << 10).await.is_ok(),
         Err(_) => false,
     }

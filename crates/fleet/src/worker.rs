@@ -1,12 +1,12 @@
 //! A script over its versions and processes: which one takes requests, what happens when one ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use skep_wire::{SendError, full, read_all};
+use skep_wire::{SendError, UnixClient, full, read_all};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::fleet::{Shared, Wanted};
@@ -75,6 +75,7 @@ pub enum EventError {
 
 enum Command {
     Deploy(Box<CellSpec>, oneshot::Sender<Result<(), StartError>>),
+    TakeEvents(oneshot::Sender<Result<(), StartError>>),
     Break(String, oneshot::Sender<()>),
     Rest,
     Stop(oneshot::Sender<()>),
@@ -89,6 +90,8 @@ pub struct Worker {
     /// Requests that wait for a process, and how many may.
     waiting: AtomicUsize,
     most: usize,
+    /// Whether there has been an event.
+    has_events: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -104,8 +107,10 @@ impl Worker {
         let name = name.to_owned();
         let wanted = shared.wanted.clone();
         let most = shared.requests;
+        let has_events: Arc<AtomicBool> = Arc::default();
         let supervisor = Supervisor {
             name: name.clone(),
+            has_events: has_events.clone(),
             shared,
             state: state_tx,
             spec: None,
@@ -116,7 +121,7 @@ impl Worker {
             wake_at: None,
         };
         tokio::spawn(supervisor.run(inbox));
-        Arc::new(Self { name, state, commands, wanted, waiting: AtomicUsize::new(0), most })
+        Arc::new(Self { name, state, commands, wanted, has_events, waiting: AtomicUsize::new(0), most })
     }
 
     /// The script's name.
@@ -179,20 +184,37 @@ impl Worker {
 
     /// Sends an event (JSON) to the events shim at `path` and returns its answer: the status and JSON.
     pub async fn event(&self, path: &'static str, event: Vec<u8>) -> Result<(StatusCode, Bytes), EventError> {
-        let lease = self.acquire().await?;
+        let (_lease, events) = self.acquire_for_event().await?;
         let mut request = http::Request::new(full(event));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = http::Uri::from_static(path);
         let headers = request.headers_mut();
         headers.insert(header::HOST, HeaderValue::from_static("skep"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let response = lease.generation().events().send(request).await.map_err(|error| match error {
+        let response = events.send(request).await.map_err(|error| match error {
             SendError::Connect { .. } => EventError::NotReached(error.to_string()),
             SendError::Lost(_) => EventError::Lost(error.to_string()),
         })?;
         let status = response.status();
         let body = read_all(response.into_body(), MAX_EVENT_REPLY).await;
         Ok((status, body.map_err(|e| EventError::Lost(e.to_string()))?))
+    }
+
+    /// A cell for one event. The first one that a script gets may find a process that takes none: it is replaced.
+    async fn acquire_for_event(&self) -> Result<(Lease, Arc<UnixClient>), EventError> {
+        self.has_events.store(true, Ordering::Relaxed);
+        loop {
+            let lease = self.acquire().await?;
+            if let Some(events) = lease.generation().events() {
+                let events = events.clone();
+                return Ok((lease, events));
+            }
+            drop(lease);
+            let (tx, rx) = oneshot::channel();
+            self.commands.send(Command::TakeEvents(tx)).map_err(|_| Unavailable::Stopped)?;
+            let replaced = rx.await.map_err(|_| Unavailable::Stopped)?;
+            replaced.map_err(|error| EventError::NotReached(error.to_string()))?;
+        }
     }
 
     /// Replaces what runs by `spec` without dropping a request. If `spec` does not start, what ran runs on.
@@ -238,6 +260,8 @@ impl Drop for Waits<'_> {
 
 struct Supervisor {
     name: String,
+    /// Whether there has been an event.
+    has_events: Arc<AtomicBool>,
     shared: Arc<Shared>,
     state: watch::Sender<State>,
     spec: Option<Box<CellSpec>>,
@@ -287,6 +311,10 @@ impl Supervisor {
                     Some(Command::Deploy(spec, reply)) => {
                         drop(current);
                         let _ = reply.send(self.deploy(spec).await);
+                    }
+                    Some(Command::TakeEvents(reply)) => {
+                        drop(current);
+                        let _ = reply.send(self.take_events().await);
                     }
                     Some(Command::Break(why, reply)) => {
                         if current.is_none() && self.restart_at.is_none() {
@@ -368,7 +396,20 @@ impl Supervisor {
         self.state.send_replace(State::Asleep);
     }
 
-    async fn deploy(&mut self, spec: Box<CellSpec>) -> Result<(), StartError> {
+    /// Replaces what runs by the same with what delivers events, unless it has that.
+    async fn take_events(&mut self) -> Result<(), StartError> {
+        let Some(current) = self.current().filter(|current| current.events().is_none()) else {
+            return Ok(());
+        };
+        let Some(mut spec) = self.spec.clone() else { return Ok(()) };
+        spec.events = true;
+        self.replace_shared(Some(current), &spec).await?;
+        self.spec = Some(spec);
+        Ok(())
+    }
+
+    async fn deploy(&mut self, mut spec: Box<CellSpec>) -> Result<(), StartError> {
+        spec.events |= self.has_events.load(Ordering::Relaxed);
         let is_cold = self.current().is_none();
         if is_cold {
             self.shared.make_room();

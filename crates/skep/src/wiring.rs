@@ -172,6 +172,7 @@ pub fn wire(
         front: wiring.services.contains_key("front").then(|| "front".into()),
         services: wiring.services,
         cache: Some("cache".into()),
+        events: false,
         dispatched: false,
         next_alarm: None,
         outbound: None,

@@ -26,7 +26,8 @@ pub use start::{CallerFolder, StartError};
 pub struct Generation {
     folder: PathBuf,
     http: Arc<UnixClient>,
-    events: Arc<UnixClient>,
+    /// `None` if it takes no events.
+    events: Option<Arc<UnixClient>>,
     outbound: Arc<UnixClient>,
     pid: u32,
     inspector_port: Option<u16>,
@@ -80,8 +81,9 @@ impl Generation {
         &self.outbound
     }
 
-    pub(crate) fn events(&self) -> &Arc<UnixClient> {
-        &self.events
+    /// The client for events, if it takes any.
+    pub(crate) fn events(&self) -> Option<&Arc<UnixClient>> {
+        self.events.as_ref()
     }
 
     /// The engine's process id.

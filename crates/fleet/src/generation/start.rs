@@ -16,15 +16,17 @@ use tokio::sync::{Notify, watch};
 
 use super::lease::Counted;
 use super::{Generation, now_ms};
+use crate::certificates::Certificates;
 use crate::egress::Egress;
 use crate::fleet::Shared;
 use crate::guard::Guard;
 use crate::limits::{Exceeded, Inside, Pace};
 use crate::log::{CellLog, LogEvent, LogSink, is_out_of_memory, parse, start_failure};
-use crate::process::{Started, certificate_store, each_line};
+use crate::process::{Started, each_line};
 use crate::relay::relay;
 use crate::render::{
-    BINDINGS_SOCKET, DEBUG_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, Storage, object_folder, object_keys, render,
+    BINDINGS_SOCKET, DEBUG_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, PULSE_FOLDER, PULSE_SOCKET, Storage,
+    object_folder, object_keys, render,
 };
 use crate::spec::{Binding, CellSpec, Exposed};
 use crate::usage::Usage;
@@ -96,9 +98,13 @@ impl Generation {
         }
         let config = folder.join("config.capnp");
         std::fs::write(&config, &rendered.config)?;
-        let permissions = permissions(spec, &folder, storage);
+        let certificates = shared.certificates()?;
+        let permissions = permissions(spec, &folder, storage, certificates);
         for folder in &permissions.write {
             std::fs::create_dir_all(folder)?;
+        }
+        if !spec.takes_events() {
+            std::fs::create_dir(folder.join(PULSE_FOLDER))?;
         }
 
         let (servers, stop) = Shutdown::new();
@@ -113,7 +119,8 @@ impl Generation {
         let jail = shared.sandbox.jail(permissions, group.as_ref());
         let options = options(spec, &folder);
         let egress = Egress::parse(&spec.egress).map_err(io::Error::other)?;
-        let mut started = shared.launch.start(&shared.spawner, &config, &options, &jail).await?;
+        let mut started =
+            shared.launch.start(&shared.spawner, &config, &options, &jail, certificates).await?;
         if let Some(listener) = started.connections.take() {
             let (process, pid) = (started.process.handle()?, started.process.id());
             let guard = Guard {
@@ -210,11 +217,12 @@ impl Generation {
         for event in said {
             log(CellLog { script: spec.name.clone(), event });
         }
-        let events = UnixClient::new(folder.join(EVENTS_SOCKET));
+        let takes_events = spec.takes_events();
+        let pulse = UnixClient::new(folder.join(if takes_events { EVENTS_SOCKET } else { PULSE_SOCKET }));
         let busy = Arc::new(Notify::new());
         let this = Arc::new(Self {
             http: UnixClient::new(folder.join(HTTP_SOCKET)),
-            events: events.clone(),
+            events: takes_events.then(|| pulse.clone()),
             outbound: UnixClient::new(folder.join(Exposed::Outbound.socket())),
             folder,
             pid,
@@ -245,7 +253,7 @@ impl Generation {
             tokio::spawn(async move {
                 tokio::select! {
                     _ = ended.wait_for(Option::is_some) => {}
-                    () = watched.running(events, busy, inside) => {}
+                    () = watched.running(pulse, busy, inside) => {}
                 }
             });
         }
@@ -254,12 +262,12 @@ impl Generation {
 }
 
 /// What the engine may do for `spec`, beside being the engine.
-fn permissions(spec: &CellSpec, folder: &Path, storage: Storage) -> Permissions {
+fn permissions(spec: &CellSpec, folder: &Path, storage: Storage, certificates: &Certificates) -> Permissions {
     let objects = object_folder(spec, folder, storage);
     let mut write = vec![folder.to_owned()];
     write.extend(object_keys(spec).map(|key| objects.join(key)));
     Permissions {
-        read: certificate_store().collect(),
+        read: certificates.files.clone(),
         list: spec.is_exclusive().then_some(objects).into_iter().collect(),
         write,
         // What goes out through an outbound worker needs no network of its own.

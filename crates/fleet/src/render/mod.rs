@@ -21,6 +21,10 @@ pub const RUN_WORKER_HEADER: &str = "x-skep-run-worker";
 pub(crate) const HTTP_SOCKET: &str = "http";
 /// The socket that takes events.
 pub(crate) const EVENTS_SOCKET: &str = "events";
+/// The socket that answers as soon as the code gives others their turn, in a cell that takes no events.
+pub(crate) const PULSE_SOCKET: &str = "pulse";
+/// A folder without files: what answers there.
+pub(crate) const PULSE_FOLDER: &str = "empty";
 /// The socket that says what the code exports, in a cell that only tries it out.
 pub(crate) const EXPORTS_SOCKET: &str = "exports";
 /// The socket on which a script of a dispatch namespace can be called over RPC, and what the engine calls it. It reaches
@@ -113,7 +117,10 @@ pub(crate) fn render(spec: &CellSpec, folder: &Path, storage: Storage) -> Render
         links: Vec::new(),
     };
     render.user();
-    render.events();
+    match spec.takes_events() {
+        true => render.events(),
+        false => render.pulse(),
+    }
     render.externals();
     render.exposed();
     render.finish()
@@ -297,6 +304,14 @@ impl Render<'_> {
             ]);
             self.services.push(fields([("name", text("object-disk")), ("disk", disk)]));
         }
+    }
+
+    /// What answers from the engine's only thread without any code: it takes no time to start.
+    fn pulse(&mut self) {
+        let folder = text(self.folder.join(PULSE_FOLDER).to_string_lossy());
+        let disk = fields([("path", folder)]);
+        self.services.push(fields([("name", text("skep-pulse")), ("disk", disk)]));
+        self.sockets.push((PULSE_SOCKET.into(), text("skep-pulse")));
     }
 
     fn finish(mut self) -> Rendered {
