@@ -11,6 +11,7 @@ use skep_runtime::{Shutdown, ShutdownTrigger};
 use skep_sandbox::Sandbox;
 use tokio::sync::Semaphore;
 
+use crate::capnp::document;
 use crate::certificates::Certificates;
 use crate::generation::StartError;
 use crate::log::LogSink;
@@ -212,7 +213,7 @@ impl Fleet {
 
 /// The engine configuration that `spec` would run with; sockets are shown in `/run/skep/cell`.
 pub fn print_config(spec: &CellSpec) -> String {
-    render(spec, std::path::Path::new("/run/skep/cell"), Storage::Real).config
+    document(&render(spec, std::path::Path::new("/run/skep/cell"), Storage::Real).config)
 }
 
 /// Gives each spec what the bindings of the others need of it.

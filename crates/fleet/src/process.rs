@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use skep_intercept::Listener;
 use skep_sandbox::Jail;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Interest};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
@@ -53,6 +53,14 @@ pub(crate) struct Launch {
     pub engine: PathBuf,
 }
 
+/// What the engine is to run.
+pub(crate) enum Config {
+    /// Cap'n Proto text, with files beside it.
+    File(PathBuf),
+    /// All of it, which the engine waits for.
+    Message(Vec<u8>),
+}
+
 /// A running engine.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -76,11 +84,11 @@ pub(crate) struct Started {
 pub(crate) struct Killer(OwnedFd);
 
 impl Launch {
-    /// Starts the engine on the configuration file `config` with more `options`.
+    /// Starts the engine on `config` with more `options`.
     pub(crate) async fn start(
         &self,
         spawner: &Spawner,
-        config: &Path,
+        config: Config,
         options: &[OsString],
         jail: &Jail,
         certificates: &Certificates,
@@ -100,7 +108,10 @@ impl Launch {
             "--control-fd=0".into(),
         ];
         args.extend_from_slice(options);
-        args.push(config.into());
+        match &config {
+            Config::File(file) => args.push(file.into()),
+            Config::Message(_) => args.extend(["--binary".into(), "-".into()]),
+        }
         let mut command = Command::new(&self.launcher);
         command
             .args(args)
@@ -117,11 +128,17 @@ impl Launch {
         let stderr = tokio::process::ChildStderr::from_std(child.stderr.take().ok_or_else(missing)?)?;
         let pid = Pid::from_child(&child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        let control = UnixStream::from_std(ours)?;
+        let mut control = UnixStream::from_std(ours)?;
         let connections = match jail.is_guarded() {
             true => control.async_io(Interest::READABLE, || skep_sandbox::listener(&control)).await?,
             false => None,
         };
+        if let Config::Message(message) = &config
+            && let Err(error) = control.write_all(message).await
+        {
+            // It has ended already; why, it says elsewhere.
+            tracing::debug!(%error, "an engine does not read its configuration");
+        }
         let control = BufReader::new(control);
         Ok(Started { process: Process { child, pidfd }, control, connections, stdout, stderr })
     }

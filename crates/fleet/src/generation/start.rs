@@ -16,13 +16,15 @@ use tokio::sync::{Notify, watch};
 
 use super::lease::Counted;
 use super::{Generation, now_ms};
+use crate::capnp::document;
 use crate::certificates::Certificates;
 use crate::egress::Egress;
 use crate::fleet::Shared;
 use crate::guard::Guard;
 use crate::limits::{Exceeded, Inside, Pace};
 use crate::log::{CellLog, LogEvent, LogSink, is_out_of_memory, parse, start_failure};
-use crate::process::{Started, each_line};
+use crate::message::message;
+use crate::process::{Config, Started, each_line};
 use crate::relay::relay;
 use crate::render::{
     BINDINGS_SOCKET, DEBUG_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, PULSE_FOLDER, PULSE_SOCKET, Storage,
@@ -93,11 +95,17 @@ impl Generation {
         }
         let folder = shared.new_folder()?;
         let rendered = render(spec, &folder, storage);
-        for (name, content) in &rendered.files {
-            std::fs::write(folder.join(name), content)?;
-        }
-        let config = folder.join("config.capnp");
-        std::fs::write(&config, &rendered.config)?;
+        let config = match message(&rendered.config, &rendered.files) {
+            Some(message) => Config::Message(message),
+            None => {
+                for (name, content) in &rendered.files {
+                    std::fs::write(folder.join(name), content)?;
+                }
+                let config = folder.join("config.capnp");
+                std::fs::write(&config, document(&rendered.config))?;
+                Config::File(config)
+            }
+        };
         let certificates = shared.certificates()?;
         let permissions = permissions(spec, &folder, storage, certificates);
         for folder in &permissions.write {
@@ -119,8 +127,7 @@ impl Generation {
         let jail = shared.sandbox.jail(permissions, group.as_ref());
         let options = options(spec, &folder);
         let egress = Egress::parse(&spec.egress).map_err(io::Error::other)?;
-        let mut started =
-            shared.launch.start(&shared.spawner, &config, &options, &jail, certificates).await?;
+        let mut started = shared.launch.start(&shared.spawner, config, &options, &jail, certificates).await?;
         if let Some(listener) = started.connections.take() {
             let (process, pid) = (started.process.handle()?, started.process.id());
             let guard = Guard {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use skep_wire::BINDING_HEADER;
 
-use crate::capnp::{Value, document, fields, list, text};
+use crate::capnp::{Value, fields, list, text};
 use crate::spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind};
 use shims::workflow_api;
 
@@ -50,7 +50,7 @@ const EMAIL: &str = include_str!("../../../../shims/email.js");
 #[derive(Debug)]
 pub(crate) struct Rendered {
     /// The configuration.
-    pub config: String,
+    pub config: Value,
     /// Files that it embeds, by name.
     pub files: Vec<(String, Bytes)>,
     /// Names of the sockets that the engine will listen on.
@@ -346,7 +346,7 @@ impl Render<'_> {
             ("logging", fields([("structuredLogging", Value::Bare("true"))])),
         ]);
         Rendered {
-            config: document(&config),
+            config,
             files: self.files,
             sockets: self
                 .sockets
