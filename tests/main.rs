@@ -40,6 +40,7 @@ mod pull;
 mod reach;
 mod resources;
 mod rest;
+mod scale;
 mod schema;
 mod schemathesis;
 mod sdk;

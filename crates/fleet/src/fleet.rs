@@ -49,6 +49,8 @@ pub struct Rest {
     pub after: Duration,
     /// While there are more than this, the one that was used longest ago goes as soon as it has no work.
     pub max_cells: usize,
+    /// So many processes a script without Durable Objects may have, while requests wait for its code.
+    pub per_script: usize,
 }
 
 /// Hears of scripts that are wanted.
@@ -100,6 +102,17 @@ impl Shared {
         }
         let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
         workers.entry(script.to_owned()).or_insert_with(|| Worker::start(script, self.clone())).clone()
+    }
+
+    /// How many processes a script may have that has `cells` now.
+    pub(crate) fn most_cells(&self, cells: usize) -> usize {
+        match self.rest {
+            None => 1,
+            Some(rest) if self.running.load(Ordering::Relaxed) >= rest.max_cells => {
+                rest.per_script.min(cells)
+            }
+            Some(rest) => rest.per_script,
+        }
     }
 
     /// Before another process is started: asks the one that was used longest ago to rest, if there are too many.

@@ -7,6 +7,7 @@
 //! Entry points: [`Fleet::deploy`], [`Worker::acquire`], [`Worker::event`].
 
 mod capnp;
+mod cells;
 mod certificates;
 mod egress;
 mod fleet;
@@ -23,6 +24,7 @@ mod process;
 mod relay;
 mod render;
 mod rundir;
+mod scale;
 mod schema;
 mod spec;
 mod still;

@@ -1,20 +1,24 @@
 //! A script over its versions and processes: which one takes requests, what happens when one ends.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use futures_util::future::{join_all, select_all};
 use http::{HeaderValue, StatusCode, header};
 use skep_wire::{SendError, UnixClient, full, read_all};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::cells::Cells;
 use crate::fleet::{Shared, Wanted};
 use crate::generation::{Generation, Lease, StartError};
 use crate::idle::Idle;
 use crate::log::{CellLog, LogEvent};
 use crate::policy::{Backoff, DRAIN_EXCLUSIVE, DRAIN_SHARED, LEAST_REST, PATIENCE, STOP_GRACE, look_every};
 use crate::render::Storage;
+use crate::scale::{LOOK, LOOK_AT_REST, Load, Scale, Step, demand};
 use crate::spec::CellSpec;
 
 /// How long a request waits for a cell that is being started or replaced.
@@ -29,8 +33,8 @@ enum State {
     Asleep,
     /// Soon.
     Starting,
-    /// Yes, by this one.
-    Ready(Arc<Generation>),
+    /// Yes, by these.
+    Ready(Cells),
     /// Not until the next deploy: why.
     Broken(Arc<str>),
     /// Not for a while: it used too much, again.
@@ -118,6 +122,10 @@ impl Worker {
             since: Instant::now(),
             restart_at: None,
             idle: Idle::default(),
+            look_at: Instant::now(),
+            scale: Scale::default(),
+            scale_at: Instant::now(),
+            demands: HashMap::new(),
             wake_at: None,
         };
         tokio::spawn(supervisor.run(inbox));
@@ -131,8 +139,8 @@ impl Worker {
 
     /// A cell for one request; waits while the script is being started or replaced.
     pub async fn acquire(&self) -> Result<Lease, Unavailable> {
-        if let State::Ready(generation) = &*self.state.borrow() {
-            return generation.lease(self.most).ok_or(Unavailable::Crowded);
+        if let State::Ready(cells) = &*self.state.borrow() {
+            return cells.least_busy().lease(self.most).ok_or(Unavailable::Crowded);
         }
         let _waits = Waits::count(&self.waiting, self.most).ok_or(Unavailable::Crowded)?;
         tokio::time::timeout(WAIT, self.awake()).await.unwrap_or(Err(Unavailable::Timeout))
@@ -142,7 +150,9 @@ impl Worker {
         let mut state = self.state.clone();
         loop {
             match &*state.borrow_and_update() {
-                State::Ready(generation) => return generation.lease(self.most).ok_or(Unavailable::Crowded),
+                State::Ready(cells) => {
+                    return cells.least_busy().lease(self.most).ok_or(Unavailable::Crowded);
+                }
                 State::Broken(why) => return Err(Unavailable::Broken(why.clone())),
                 State::Stopped => return Err(Unavailable::Stopped),
                 State::Resting => return Err(Unavailable::Exceeded),
@@ -157,9 +167,12 @@ impl Worker {
         }
     }
 
-    /// When its process was last used, if it could rest now.
+    /// When it was last used, if it could rest now.
     pub(crate) fn last_used(&self) -> Option<u64> {
-        self.current().filter(|generation| !generation.is_busy()).map(|generation| generation.last_used())
+        match &*self.state.borrow() {
+            State::Ready(cells) => (!cells.is_busy()).then(|| cells.last_used()),
+            _ => None,
+        }
     }
 
     /// Lets its process end if it has nothing to do.
@@ -167,10 +180,10 @@ impl Worker {
         let _ = self.commands.send(Command::Rest);
     }
 
-    /// The process that takes requests now.
+    /// A process that takes requests now: the only one, unless load has made them several.
     pub fn current(&self) -> Option<Arc<Generation>> {
         match &*self.state.borrow() {
-            State::Ready(generation) => Some(generation.clone()),
+            State::Ready(cells) => Some(cells.least_busy().clone()),
             _ => None,
         }
     }
@@ -178,7 +191,7 @@ impl Worker {
     /// Resolves when `generation` no longer takes requests.
     pub(crate) async fn replaced(&self, generation: &Arc<Generation>) {
         let mut state = self.state.clone();
-        let same = |state: &State| matches!(state, State::Ready(current) if Arc::ptr_eq(current, generation));
+        let same = |state: &State| matches!(state, State::Ready(cells) if cells.has(generation));
         let _ = state.wait_for(|state| !same(state)).await;
     }
 
@@ -272,6 +285,14 @@ struct Supervisor {
     restart_at: Option<Instant>,
     /// Since when what takes requests has had none.
     idle: Idle,
+    /// When to look next whether it has.
+    look_at: Instant,
+    /// How many processes it needs.
+    scale: Scale,
+    /// When to look next whether it needs more or fewer.
+    scale_at: Instant,
+    /// By process: what CPU time it had wanted, and when that was seen.
+    demands: HashMap<u32, (Duration, Instant)>,
     /// When to start again what rests.
     wake_at: Option<Instant>,
 }
@@ -282,7 +303,11 @@ impl Supervisor {
             let current = self.current();
             let ended = async {
                 match &current {
-                    Some(generation) => generation.ended().await,
+                    Some(cells) => {
+                        let each = cells.all().iter().map(|cell| Box::pin(cell.ended()));
+                        let (how, which, _) = select_all(each).await;
+                        (cells.all()[which].clone(), how)
+                    }
                     None => std::future::pending().await,
                 }
             };
@@ -300,9 +325,17 @@ impl Supervisor {
                     None => std::future::pending().await,
                 }
             };
+            let look_at = self.look_at;
             let look = async {
                 match (&current, self.shared.rest) {
-                    (Some(_), Some(rest)) => tokio::time::sleep(look_every(rest.after)).await,
+                    (Some(_), Some(_)) => tokio::time::sleep_until(look_at.into()).await,
+                    _ => std::future::pending().await,
+                }
+            };
+            let (may_scale, scale_at) = (self.may_scale(), self.scale_at);
+            let scale = async {
+                match (&current, may_scale) {
+                    (Some(_), true) => tokio::time::sleep_until(scale_at.into()).await,
                     _ => std::future::pending().await,
                 }
             };
@@ -338,7 +371,10 @@ impl Supervisor {
                         return;
                     }
                 },
-                how = ended => self.crashed(&how),
+                (which, how) = ended => {
+                    drop(current);
+                    self.crashed(&which, &how);
+                }
                 () = restart => self.restart().await,
                 () = wake => {
                     self.wake_at = None;
@@ -350,13 +386,17 @@ impl Supervisor {
                     drop(current);
                     self.look().await;
                 }
+                () = scale => {
+                    drop(current);
+                    self.scale().await;
+                }
             }
         }
     }
 
-    fn current(&self) -> Option<Arc<Generation>> {
+    fn current(&self) -> Option<Cells> {
         match &*self.state.borrow() {
-            State::Ready(generation) => Some(generation.clone()),
+            State::Ready(cells) => Some(cells.clone()),
             _ => None,
         }
     }
@@ -364,10 +404,61 @@ impl Supervisor {
     /// Stops what has had nothing to do for long enough.
     async fn look(&mut self) {
         let (Some(rest), Some(current)) = (self.shared.rest, self.current()) else { return };
+        self.look_at = Instant::now() + look_every(rest.after);
         if self.idle.note(current.seen(), Instant::now()) >= rest.after {
             drop(current);
             self.rest().await;
         }
+    }
+
+    fn may_scale(&self) -> bool {
+        self.shared.rest.is_some_and(|rest| rest.per_script > 1)
+            && self.spec.as_ref().is_some_and(|spec| !spec.is_exclusive())
+    }
+
+    /// Starts another process while requests wait for the code, ends one that is not needed.
+    async fn scale(&mut self) {
+        let (Some(cells), Some(spec)) = (self.current(), self.spec.clone()) else { return };
+        let now = Instant::now();
+        let in_flight: usize = cells.all().iter().map(|cell| cell.in_flight()).sum();
+        let at_rest = cells.all().len() == 1 && in_flight < 2;
+        let loads = match at_rest {
+            true => vec![Load { in_flight, busy: 0.0 }],
+            false => self.loads(&cells, now),
+        };
+        match self.scale.note(&loads, self.shared.most_cells(cells.all().len()), now) {
+            Step::Stay => {}
+            Step::Grow => match Generation::start(&self.shared, &spec, Storage::Real).await {
+                Ok(new) => {
+                    // One may have ended meanwhile; that is noticed next.
+                    self.state.send_replace(State::Ready(cells.with(new)));
+                }
+                Err(error) => self.say(format!("another cell does not start: {error}")),
+            },
+            Step::Shrink => {
+                let Some(last) = cells.all().last() else { return };
+                if let Some(left) = cells.without(last) {
+                    self.state.send_replace(State::Ready(left));
+                    self.finish(last.clone());
+                }
+            }
+        }
+        self.scale_at = Instant::now() + if at_rest { LOOK_AT_REST } else { LOOK };
+    }
+
+    /// What the processes did since the last look.
+    fn loads(&mut self, cells: &Cells, now: Instant) -> Vec<Load> {
+        let before = std::mem::take(&mut self.demands);
+        let look = |cell: &Arc<Generation>| {
+            let wanted = demand(cell.pid());
+            self.demands.insert(cell.pid(), (wanted, now));
+            let busy = before.get(&cell.pid()).map_or(0.0, |(last, at)| {
+                let time = now.saturating_duration_since(*at).as_secs_f64();
+                wanted.saturating_sub(*last).as_secs_f64() / time.max(f64::EPSILON)
+            });
+            Load { in_flight: cell.in_flight(), busy: busy.min(1.0) }
+        };
+        cells.all().iter().map(look).collect()
     }
 
     /// Ends the process if nothing is in it; the next request starts one.
@@ -389,8 +480,8 @@ impl Supervisor {
             self.state.send_replace(State::Ready(current));
             return;
         }
-        current.retire();
-        current.kill().await;
+        current.all().iter().for_each(|cell| cell.retire());
+        join_all(current.all().iter().map(|cell| cell.kill())).await;
         self.spec = None;
         self.wake_at = wake_at;
         self.state.send_replace(State::Asleep);
@@ -398,9 +489,8 @@ impl Supervisor {
 
     /// Replaces what runs by the same with what delivers events, unless it has that.
     async fn take_events(&mut self) -> Result<(), StartError> {
-        let Some(current) = self.current().filter(|current| current.events().is_none()) else {
-            return Ok(());
-        };
+        let lacks = |cells: &Cells| cells.all().iter().any(|cell| cell.events().is_none());
+        let Some(current) = self.current().filter(lacks) else { return Ok(()) };
         let Some(mut spec) = self.spec.clone() else { return Ok(()) };
         spec.events = true;
         self.replace_shared(Some(current), &spec).await?;
@@ -414,7 +504,7 @@ impl Supervisor {
         if is_cold {
             self.shared.make_room();
         }
-        let old = self.current().filter(|generation| generation.is_running());
+        let old = self.current().filter(|cells| cells.all().iter().any(|cell| cell.is_running()));
         let result = match old {
             Some(old) if spec.is_exclusive() => self.replace_exclusive(old, &spec).await,
             old => self.replace_shared(old, &spec).await,
@@ -436,40 +526,42 @@ impl Supervisor {
     }
 
     /// The new process takes over when it is ready; the old one finishes what it has.
-    async fn replace_shared(
-        &mut self,
-        old: Option<Arc<Generation>>,
-        spec: &CellSpec,
-    ) -> Result<(), StartError> {
+    async fn replace_shared(&mut self, old: Option<Cells>, spec: &CellSpec) -> Result<(), StartError> {
         let new = Generation::start(&self.shared, spec, Storage::Real).await?;
         self.ready(new);
         if let Some(old) = old {
-            let stop = self.shared.stop.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = stop.requested() => {}
-                    () = async {
-                        // What it does after its last response (`waitUntil`) has the same time.
-                        let start = Instant::now();
-                        old.drained(DRAIN_SHARED).await;
-                        tokio::time::sleep(DRAIN_SHARED.saturating_sub(start.elapsed())).await;
-                    } => {}
-                }
-                old.stop(STOP_GRACE).await;
-            });
+            self.scale.replaced(old.all().len());
+            old.all().iter().for_each(|cell| self.finish(cell.clone()));
         }
         Ok(())
     }
 
+    /// Lets a process finish what it has, which gets nothing new any more.
+    fn finish(&self, old: Arc<Generation>) {
+        let stop = self.shared.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.requested() => {}
+                () = async {
+                    // What it does after its last response (`waitUntil`) has the same time.
+                    let start = Instant::now();
+                    old.drained(DRAIN_SHARED).await;
+                    tokio::time::sleep(DRAIN_SHARED.saturating_sub(start.elapsed())).await;
+                } => {}
+            }
+            old.stop(STOP_GRACE).await;
+        });
+    }
+
     /// Objects may have only one process: requests wait while the old one ends and the new one starts. That
     /// the code starts at all is tried before, without the objects.
-    async fn replace_exclusive(&mut self, old: Arc<Generation>, spec: &CellSpec) -> Result<(), StartError> {
+    async fn replace_exclusive(&mut self, old: Cells, spec: &CellSpec) -> Result<(), StartError> {
         let trial = Generation::start(&self.shared, spec, Storage::Throwaway).await?;
         trial.kill().await;
         self.state.send_replace(State::Starting);
-        old.retire();
-        old.drained(DRAIN_EXCLUSIVE).await;
-        old.kill().await;
+        old.all().iter().for_each(|cell| cell.retire());
+        join_all(old.all().iter().map(|cell| cell.drained(DRAIN_EXCLUSIVE))).await;
+        join_all(old.all().iter().map(|cell| cell.kill())).await;
         match Generation::start(&self.shared, spec, Storage::Real).await {
             Ok(new) => {
                 self.ready(new);
@@ -487,8 +579,9 @@ impl Supervisor {
     }
 
     /// What ended by itself is started again, later each time.
-    fn crashed(&mut self, how: &str) {
-        let exceeded = self.current().and_then(|current| current.exceeded());
+    fn crashed(&mut self, which: &Arc<Generation>, how: &str) {
+        let exceeded = which.exceeded();
+        let left = self.current().and_then(|cells| cells.without(which));
         let delay = self.backoff.after_crash(self.since.elapsed(), exceeded.is_some());
         let in_ms = delay.as_millis();
         if let Some(spec) = &self.spec {
@@ -500,6 +593,11 @@ impl Supervisor {
                 self.say(format!("{} Starting the cell again in {in_ms} ms", exceeded.message()));
             }
             None => self.say(format!("the cell ended unexpectedly ({how}); starting it again in {in_ms} ms")),
+        }
+        if let Some(left) = left {
+            // They take its requests; load decides whether it is missed.
+            self.state.send_replace(State::Ready(left));
+            return;
         }
         self.state.send_replace(match exceeded.is_some() && delay > PATIENCE {
             true => State::Resting,
@@ -528,18 +626,25 @@ impl Supervisor {
 
     fn ready(&mut self, generation: Arc<Generation>) {
         self.idle = Idle::default();
+        self.look_at =
+            Instant::now() + self.shared.rest.map_or(Duration::ZERO, |rest| look_every(rest.after));
+        self.scale = Scale::default();
+        self.scale_at = Instant::now() + LOOK;
         self.wake_at = None;
         self.since = Instant::now();
         self.restart_at = None;
-        self.state.send_replace(State::Ready(generation));
+        self.state.send_replace(State::Ready(Cells::one(generation)));
     }
 
     async fn stop(&self) {
         let last = self.current();
         self.state.send_replace(State::Stopped);
         if let Some(last) = last {
-            last.drained(STOP_GRACE).await;
-            last.stop(STOP_GRACE).await;
+            join_all(last.all().iter().map(|cell| async {
+                cell.drained(STOP_GRACE).await;
+                cell.stop(STOP_GRACE).await;
+            }))
+            .await;
         }
     }
 

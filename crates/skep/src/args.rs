@@ -138,6 +138,10 @@ pub struct ServeArgs {
     /// memory holds
     #[arg(long, value_name = "N")]
     pub max_cells: Option<usize>,
+    /// So many processes a script without Durable Objects gets while its requests wait for a core; by default one per
+    /// core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub cells_per_script: Option<u16>,
     /// The memory that a script's process may use, heap and buffers together, in MiB
     #[arg(long, value_name = "MIB", default_value = "128", value_parser = clap::value_parser!(u32).range(16..))]
     pub cell_memory: u32,

@@ -127,6 +127,11 @@ impl Generation {
         Hold(self.clone())
     }
 
+    /// How many requests are in it.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
     /// Whether a request or a connection is in it.
     pub(crate) fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::SeqCst) > 0 || self.open.load(Ordering::SeqCst) > 0

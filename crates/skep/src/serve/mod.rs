@@ -51,6 +51,10 @@ fn cells_that_fit() -> usize {
     usize::try_from(total * 1024 / 2 / CELL).unwrap_or(usize::MAX).max(8)
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// Runs until a signal ends it.
 pub async fn run(args: ServeArgs) -> Result<(), String> {
     let (trigger, shutdown) = Shutdown::new();
@@ -116,7 +120,11 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             shutdown: shutdown.clone(),
             meters: meters.clone(),
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
-            rest: Rest { after: args.idle_timeout, max_cells: args.max_cells.unwrap_or_else(cells_that_fit) },
+            rest: Rest {
+                after: args.idle_timeout,
+                max_cells: args.max_cells.unwrap_or_else(cells_that_fit),
+                per_script: args.cells_per_script.map_or_else(cores, usize::from),
+            },
             cell_requests: args.cell_requests,
             cell_memory: u64::from(args.cell_memory) << 20,
             keeps: tenant::Keeps {
