@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use skep_benches::hello::Peers;
 use skep_benches::report::Report;
 use skep_benches::tools::{Tools, machine};
-use skep_benches::{assets, bindings, deploying, developing, growth, hello, hostile, serving, streaming};
+use skep_benches::{
+    assets, bindings, deploying, developing, growth, hello, hostile, serving, streaming, tenants,
+};
 
 fn main() -> ExitCode {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -57,6 +59,9 @@ async fn run(chosen: &[String]) -> Result<(), String> {
     }
     if wanted("deploying") {
         deploying::measure(&tools, &mut report).await?;
+    }
+    if wanted("tenants") {
+        tenants::measure(&tools, &mut report).await?;
     }
     println!("\n{}\n\n{}", machine(), report.markdown());
     if chosen.is_empty() {

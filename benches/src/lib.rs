@@ -19,4 +19,5 @@ pub mod rounds;
 pub mod serving;
 pub mod stats;
 pub mod streaming;
+pub mod tenants;
 pub mod tools;
