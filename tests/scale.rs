@@ -15,7 +15,7 @@ fn code(version: &str) -> String {
     format!(
         "export default {{ fetch() {{
            let n = 1;
-           for (let i = 0; i < 3e7; i++) n = (n * 1103515245 + 12345) & 0x7fffffff;
+           for (let i = 0; i < 3e6; i++) n = (n * 1103515245 + 12345) & 0x7fffffff;
            return new Response(`{version} ${{n}}`);
          }} }};"
     )
