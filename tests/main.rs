@@ -52,4 +52,6 @@ mod templates;
 mod tls;
 mod tokens;
 mod types;
+mod worker_objects;
 mod workflows;
+mod wrangler_more;

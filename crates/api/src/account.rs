@@ -34,6 +34,21 @@ pub(crate) async fn put(mut call: Call) -> Answer {
     ok(settings())
 }
 
+/// The same of one script. Limits come with its versions.
+pub(crate) async fn put_usage_model(mut call: Call) -> Answer {
+    let asked: Json = call.json().await?;
+    if asked["usage_model"].as_str().is_some_and(|model| model != "standard") {
+        return Err(ApiError::bad(10026, "The only usage model is \"standard\"."));
+    }
+    if !asked["user_limits"].is_null() {
+        return Err(ApiError::bad(
+            10026,
+            "Limits are set by the script's configuration: deploy it with `limits`.",
+        ));
+    }
+    usage_model(call).await
+}
+
 pub(crate) async fn usage_model(call: Call) -> Answer {
     let tenant = call.tenant()?;
     let script = script_of(tenant.catalog(), call.param(0))?;

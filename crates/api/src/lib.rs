@@ -50,6 +50,8 @@ mod tails;
 mod tokens;
 mod upload;
 mod versions;
+mod worker_objects;
+mod worker_versions;
 mod workers;
 mod workflows;
 

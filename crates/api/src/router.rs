@@ -10,7 +10,8 @@ use crate::reply::{Answer, ApiError};
 use crate::{
     account, assets, consumers, d1, d1_time_travel, deployments, description, dispatch, identity, instances,
     kv, messages, objects, observability, openapi, queues, r2, r2_bulk, r2_rules, routes, scripts, secrets,
-    services, settings, subdomain, tails, tokens, versions, workers, workflows,
+    services, settings, subdomain, tails, tokens, versions, worker_objects, worker_versions, workers,
+    workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -78,6 +79,7 @@ pub const OPERATIONS: &[Operation] = operations! {
     GET "/accounts/:account/workers/placement/regions" => account::regions;
     GET "/accounts/:account/workers/scripts-search" => scripts::search;
     GET "/accounts/:account/workers/scripts/:script/usage-model" => account::usage_model;
+    PUT "/accounts/:account/workers/scripts/:script/usage-model" => account::put_usage_model;
 
     GET "/accounts/:account/workers/scripts" => scripts::list;
     GET "/accounts/:account/workers/scripts/:script" => scripts::source;
@@ -115,6 +117,13 @@ pub const OPERATIONS: &[Operation] = operations! {
     POST "/accounts/:account/workers/scripts/:script/subdomain" => subdomain::set;
     DELETE "/accounts/:account/workers/scripts/:script/subdomain" => subdomain::delete;
     GET "/accounts/:account/workers/workers" => workers::list;
+    POST "/accounts/:account/workers/workers" => worker_objects::create;
+    PUT "/accounts/:account/workers/workers/:script" => worker_objects::put;
+    PATCH "/accounts/:account/workers/workers/:script" => worker_objects::patch;
+    GET "/accounts/:account/workers/workers/:script/versions" => worker_versions::versions;
+    POST "/accounts/:account/workers/workers/:script/versions" => worker_versions::create;
+    GET "/accounts/:account/workers/workers/:script/versions/:version" => worker_versions::get;
+    DELETE "/accounts/:account/workers/workers/:script/versions/:version" => worker_versions::delete;
     DELETE "/accounts/:account/workers/workers/:script" => workers::delete;
     GET "/accounts/:account/workers/workers/:script" => workers::get;
     PATCH "/accounts/:account/workers/workers/:script/versions/latest" => secrets::patch_latest;

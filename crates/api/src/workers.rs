@@ -18,13 +18,14 @@ fn url(call: &Call, account: &Account, script: &str) -> String {
     format!("{}://{script}.{}.{}{}", at.scheme, account.subdomain, at.domain, at.port)
 }
 
-fn find(call: &Call) -> Result<Script, ApiError> {
+/// By its id or name.
+pub(crate) fn find(call: &Call) -> Result<Script, ApiError> {
     let (name, scripts) = (call.param(0), call.tenant()?.catalog().scripts()?);
     let found = scripts.into_iter().find(|script| script.name == name || script.tag == name);
     found.ok_or_else(crate::reply::no_script)
 }
 
-fn shown(call: &Call, account: &Account, script: &Script) -> Result<Json, ApiError> {
+pub(crate) fn shown(call: &Call, account: &Account, script: &Script) -> Result<Json, ApiError> {
     let (enabled, previews) = enabled(script);
     let at = call.api.platform.addresses();
     let suffix = format!("-{}.{}.{}{}", script.name, account.subdomain, at.domain, at.port);

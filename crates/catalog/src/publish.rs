@@ -113,6 +113,43 @@ impl Catalog {
         .await
     }
 
+    /// Makes a script without a version.
+    pub async fn create_script(
+        &self,
+        name: &str,
+        now_ms: i64,
+        change: impl FnOnce(&mut Script) + Send + 'static,
+    ) -> Result<Script, CatalogError> {
+        let name = name.to_owned();
+        self.change(move |t| {
+            if find_script(t, &name)?.is_some() {
+                return Err(CatalogError::Exists(name));
+            }
+            let mut script = new_script(&name, now_ms);
+            change(&mut script);
+            insert_script(t, &script)?;
+            Ok(script)
+        })
+        .await
+    }
+
+    /// Forgets a version that takes no requests; false if it does.
+    pub async fn remove_version(&self, tag: &str, id: &str) -> Result<bool, CatalogError> {
+        let (tag, id) = (tag.to_owned(), id.to_owned());
+        self.change(move |t| {
+            let active = deployments(t, &tag, 1)?;
+            if active.iter().flat_map(|deployment| &deployment.versions).any(|(version, _)| *version == id) {
+                return Ok(false);
+            }
+            t.execute("DELETE FROM content_use WHERE version = ?", [&id])?;
+            if t.execute("DELETE FROM version WHERE script = ? AND id = ?", [&tag, &id])? == 0 {
+                return Err(CatalogError::NoVersion(id));
+            }
+            Ok(true)
+        })
+        .await
+    }
+
     /// Changes what of a script is not part of a version.
     pub async fn update(
         &self,
@@ -180,15 +217,7 @@ fn publish_in(t: &Transaction<'_>, publish: Publish) -> Result<Published, Catalo
     let mut script = match find_script(t, &publish.script)? {
         Some(script) => script,
         None if publish.create => {
-            let script = Script {
-                tag: uuid::Uuid::new_v4().simple().to_string(),
-                name: publish.script.clone(),
-                created_ms: now,
-                modified_ms: now,
-                settings: Settings::default(),
-                workers_dev: None,
-                previews: None,
-            };
+            let script = new_script(&publish.script, now);
             insert_script(t, &script)?;
             script
         }
@@ -229,6 +258,18 @@ fn publish_in(t: &Transaction<'_>, publish: Publish) -> Result<Published, Catalo
     }
     update_script(t, &script)?;
     Ok(Published { script, version })
+}
+
+fn new_script(name: &str, now_ms: i64) -> Script {
+    Script {
+        tag: uuid::Uuid::new_v4().simple().to_string(),
+        name: name.to_owned(),
+        created_ms: now_ms,
+        modified_ms: now_ms,
+        settings: Settings::default(),
+        workers_dev: None,
+        previews: None,
+    }
 }
 
 fn migrate_in(t: &Transaction<'_>, script: &str, set: &MigrationSet) -> Result<(), CatalogError> {

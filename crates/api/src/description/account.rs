@@ -1,6 +1,6 @@
 //! Settings of an account.
 
-use super::schema::{any, flag, list, must, object, one_of, opt, or_null, text, whole};
+use super::schema::{any, flag, list, must, null, object, one_of, opt, or_null, text, whole};
 use super::{About, about};
 use crate::limits::MOST_CPU_MS;
 
@@ -19,10 +19,18 @@ pub fn put() -> About {
     about("Set the settings of the account").takes_json(wanted).gives(settings())
 }
 
-pub fn usage_model() -> About {
+fn model() -> serde_json::Value {
     let limits = object([must("cpu_ms", or_null(whole(1, MOST_CPU_MS)))]);
-    about("Get the usage model of a Worker")
-        .gives(object([must("usage_model", text()), must("user_limits", limits)]))
+    object([must("usage_model", text()), must("user_limits", limits)])
+}
+
+pub fn usage_model() -> About {
+    about("Get the usage model of a Worker").gives(model())
+}
+
+pub fn put_usage_model() -> About {
+    let wanted = object([opt("usage_model", one_of(&["standard"])), opt("user_limits", null())]);
+    about("Set the usage model of a Worker: there is one").takes_json(wanted).gives(model())
 }
 
 pub fn regions() -> About {

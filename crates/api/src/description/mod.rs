@@ -32,6 +32,8 @@ pub(crate) mod subdomain;
 pub(crate) mod tails;
 pub(crate) mod tokens;
 pub(crate) mod versions;
+pub(crate) mod worker_objects;
+pub(crate) mod worker_versions;
 pub(crate) mod workers;
 pub(crate) mod workflows;
 
