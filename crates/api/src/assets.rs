@@ -24,8 +24,8 @@ const MAX_FILES: usize = 100_000;
 const MAX_MANIFEST: usize = 64 << 20;
 /// Bytes of a file at most.
 pub(crate) const MAX_FILE: u64 = 25 << 20;
-/// Bytes that are uploaded with one request, about.
-const BUCKET_BYTES: u64 = 40 << 20;
+/// Bytes that are uploaded with one request, about: a few requests at once are in memory as a whole.
+const BUCKET_BYTES: u64 = 12 << 20;
 /// Files that are uploaded with one request.
 const BUCKET_FILES: usize = 1000;
 /// How long a session's tokens are good.
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn buckets_are_filled_and_not_overfilled() {
-        let files = manifest(&[("/a", 30 << 20), ("/b", 20 << 20), ("/c", 10 << 20)]);
+        let files = manifest(&[("/a", 11 << 20), ("/b", 8 << 20), ("/c", 3 << 20)]);
         let missing = files.values().map(|file| file.hash.clone()).collect();
         let sizes: Vec<usize> = buckets(&files, missing).iter().map(Vec::len).collect();
         assert_eq!(sizes, [1, 2]);
