@@ -136,6 +136,7 @@ case "$1" in
   info|login) cat > last-input-$1; exit 0 ;;
   build)
     text=$(cat)
+    if [ -n "$INTERRUPT" ]; then kill -INT $PPID; sleep 0.2; fi
     while [ "$1" != "-t" ]; do shift; done
     printf '%s' "$text" | sha256sum | cut -c1-64 > images/$(file "$2")
     echo "built $2" ;;
@@ -394,6 +395,35 @@ fn sizes_are_presets_and_what_exceeds_a_limit_or_is_not_there_is_said_before_the
 }
 
 #[test]
+fn ctrl_c_during_a_build_ends_the_deploy_before_anything_is_uploaded() {
+    let (api, docker, dir) = (cloudflare(limits()), Docker::new(), tempfile::tempdir().unwrap());
+    project(dir.path(), BUILT, "FROM scratch\n");
+    let mut stopped = command(&api, &docker, dir.path(), &[]);
+    stopped.env("INTERRUPT", "1");
+    let ran = run(stopped);
+    for part in [
+        "the deploy was stopped",
+        "done: image of cont-mycontainer",
+        "not done: script cont, container cont-mycontainer",
+    ] {
+        assert!(!ran.success && ran.text.contains(part), "{part}\n{}", ran.text);
+    }
+    assert!(api.take().iter().all(|request| request.method != "PUT"));
+    docker.calls();
+    let ran = deploy(&api, &docker, dir.path(), &["--containers-rollout", "none"]);
+    assert!(ran.success && docker.calls().is_empty(), "{}", ran.text);
+    assert!(changes(&api.take()).is_empty(), "the script alone");
+    let ran = deploy(&api, &docker, dir.path(), &[]);
+    assert!(ran.success && ran.text.contains("is there already"), "{}", ran.text);
+    api.take();
+    project(dir.path(), &BUILT.replace("\"max_instances\": 3", "\"max_instances\": 9"), "FROM scratch\n");
+    let ran = deploy(&api, &docker, dir.path(), &["--containers-rollout", "immediate"]);
+    assert!(ran.success, "{}", ran.text);
+    let rollout = changes(&api.take()).into_iter().find(|(call, _)| call.ends_with("/rollouts")).unwrap().1;
+    assert_eq!((&rollout["step_percentage"], &rollout["steps"]), (&json!(100), &Value::Null));
+}
+
+#[test]
 fn a_node_of_ones_own_refuses_containers_with_their_place_in_the_file() {
     let (serve, docker, dir) = (serve(), Docker::new(), tempfile::tempdir().unwrap());
     project(dir.path(), BUILT, "FROM scratch\n");
@@ -430,9 +460,9 @@ fn by_address(serve: &Serve, docker: &Docker, dir: &str) -> Ran {
     run(command)
 }
 
-/// Podman builds without a daemon, and images from nothing without a network.
+/// Podman builds without a daemon, and images from nothing without a network; the registry is a small one of the test's own.
 #[test]
-fn podman_builds_where_it_is_installed() {
+fn podman_builds_and_pushes_where_it_is_installed() {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let podman: Option<PathBuf> =
         std::env::split_paths(&path).map(|dir| dir.join("podman")).find(|file| file.is_file());
@@ -443,19 +473,94 @@ fn podman_builds_where_it_is_installed() {
         eprintln!("podman is not installed, or does not run here: nothing is built");
         return;
     };
-    let (api, dir) = (cloudflare(limits()), tempfile::tempdir().unwrap());
+    let dir = tempfile::tempdir().unwrap();
     project(dir.path(), BUILT, "FROM scratch\nCOPY file /file\n");
     std::fs::write(dir.path().join("box/file"), "content").unwrap();
+    let (known, limits, contents) = (Mutex::new(Known::default()), limits(), Mutex::default());
+    let api = stand_in(move |request| {
+        if request.path.starts_with("/v2/") {
+            return registry(&mut contents.lock().unwrap(), request);
+        }
+        let mut request = request.clone();
+        if request.path.ends_with("/credentials") {
+            request.path = format!("/accounts/{ACCOUNT}/containers/registries/{REGISTRY}/credentials");
+        }
+        answer(&mut known.lock().unwrap(), &request, &limits)
+    });
+    let host = api.api.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
+    let registries = dir.path().join("registries.conf");
+    let insecure = format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n");
+    std::fs::write(&registries, insecure).unwrap();
     let docker = Docker::new();
-    let mut command = command(&api, &docker, dir.path(), &[]);
-    command.env("WRANGLER_DOCKER_BIN", &podman);
-    let ran = run(command);
-    // The image is built; the registry does not exist, so that logging in to it fails.
-    assert!(!ran.success && ran.text.contains("login` ended with"), "{}", ran.text);
+    let run_once = || {
+        let mut command = command(&api, &docker, dir.path(), &[]);
+        command.env("WRANGLER_DOCKER_BIN", &podman).env("CLOUDFLARE_CONTAINER_REGISTRY", &host);
+        command.env("CONTAINERS_REGISTRIES_CONF", &registries);
+        command.env("REGISTRY_AUTH_FILE", dir.path().join("auth.json"));
+        run(command)
+    };
+    let ran = run_once();
+    assert!(ran.success && !ran.text.contains(PASSWORD), "{}", ran.text);
+    let seen = api.take();
+    let pushed = seen.iter().rfind(|r| r.method == "PUT" && r.path.contains("/manifests/")).unwrap();
+    let made = changes(&seen).into_iter().find(|(call, _)| call.ends_with("/applications")).unwrap().1;
+    let image = format!("{host}/{ACCOUNT}/cont-mycontainer@sha256:{}", sha256(&pushed.body));
+    assert_eq!(made["configuration"]["image"], image.as_str());
+    // Again: the same image, so that the application stays as it is.
+    let ran = run_once();
+    assert!(ran.success && ran.text.contains("nothing had to change"), "{}", ran.text);
+    let changed: Vec<String> = changes(&api.take()).into_iter().map(|(call, _)| call).collect();
+    assert!(changed.iter().all(|call| call.ends_with("/credentials")), "{changed:?}");
     let images =
         Command::new(&podman).args(["images", "--format", "{{.Repository}}:{{.Tag}}"]).output().unwrap();
-    let images = String::from_utf8_lossy(&images.stdout).into_owned();
-    let own =
-        images.lines().find(|line| line.contains("/cont-mycontainer:")).unwrap_or_else(|| panic!("{images}"));
-    assert!(Command::new(&podman).args(["rmi", own]).output().unwrap().status.success());
+    for own in
+        String::from_utf8_lossy(&images.stdout).lines().filter(|line| line.contains("/cont-mycontainer:"))
+    {
+        Command::new(&podman).args(["rmi", own]).output().unwrap();
+    }
+}
+
+fn sha256(content: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, content);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a registry needs so that one image can be pushed to it.
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push>
+fn registry(contents: &mut std::collections::HashMap<String, Vec<u8>>, request: &Recorded) -> Says {
+    use base64::Engine as _;
+    let login = base64::engine::general_purpose::STANDARD.encode(format!("v1:{PASSWORD}"));
+    if request.header("authorization") != format!("Basic {login}") {
+        return (401, vec![("www-authenticate".into(), "Basic realm=\"images\"".into())], Vec::new());
+    }
+    let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+    let last = path.rsplit('/').next().unwrap();
+    let told = |digest: &str| vec![("docker-content-digest".to_owned(), digest.to_owned())];
+    match request.method.as_str() {
+        "GET" if path == "/v2/" => (200, Vec::new(), Vec::new()),
+        "GET" | "HEAD" => match contents.get(last) {
+            Some(content) => (200, told(&format!("sha256:{}", sha256(content))), content.clone()),
+            None => (404, Vec::new(), Vec::new()),
+        },
+        "POST" => (202, vec![("location".into(), format!("{path}one"))], Vec::new()),
+        "PATCH" => {
+            contents.insert("sent".into(), request.body.clone());
+            (202, vec![("location".into(), path.to_owned())], Vec::new())
+        }
+        "PUT" if path.contains("/manifests/") => {
+            let digest = format!("sha256:{}", sha256(&request.body));
+            contents.insert(digest.clone(), request.body.clone());
+            contents.insert(last.to_owned(), request.body.clone());
+            (201, told(&digest), Vec::new())
+        }
+        "PUT" => {
+            let digest =
+                query.split('&').find_map(|pair| pair.strip_prefix("digest=")).unwrap().replace("%3A", ":");
+            let content = contents.remove("sent").unwrap_or_default();
+            assert_eq!(format!("sha256:{}", sha256(&content)), digest);
+            contents.insert(digest.clone(), content);
+            (201, told(&digest), Vec::new())
+        }
+        _ => (405, Vec::new(), Vec::new()),
+    }
 }

@@ -141,7 +141,7 @@ pub(super) fn head(reader: &mut impl BufRead) -> Option<Recorded> {
     Some(Recorded { method, path, headers, body: Vec::new() })
 }
 
-fn chunks(reader: &mut impl BufRead) -> Vec<u8> {
+pub(super) fn chunks(reader: &mut impl BufRead) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
         let mut line = String::new();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::recorder::{Recorded, head};
+use super::recorder::{Recorded, chunks, head};
 
 /// An answer: status, headers, body.
 pub type Says = (u16, Vec<(String, String)>, Vec<u8>);
@@ -58,15 +58,19 @@ fn reply(mut stream: TcpStream, seen: &Mutex<Vec<Recorded>>, answer: &dyn Fn(&Re
     let Some(mut request) = head(&mut reader) else { return };
     request.path = request.path.replacen("/client/v4", "", 1);
     request.body = vec![0; request.header("content-length").parse().unwrap_or(0)];
-    if reader.read_exact(&mut request.body).is_err() {
+    if request.header("transfer-encoding") == "chunked" {
+        request.body = chunks(&mut reader);
+    } else if reader.read_exact(&mut request.body).is_err() {
         return;
     }
-    let (status, headers, body) = answer(&request);
+    let (status, headers, mut body) = answer(&request);
+    let length = body.len();
+    if request.method == "HEAD" {
+        body.clear();
+    }
     seen.lock().unwrap().push(request);
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let head = format!(
-        "HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
+    let head =
+        format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
 }

@@ -34,10 +34,24 @@ pub struct DeployOptions {
     pub take_over_domains: bool,
     /// What images of containers are built and pushed with.
     pub tools: Tools,
+    /// How containers get what is new.
+    pub rollout: Rollout,
     /// Asks the deployed worker for an answer.
     pub smoke: bool,
     /// Goes back to the version before if that answer does not come.
     pub undo: bool,
+}
+
+/// How containers get what is new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rollout {
+    /// In the steps of the configuration.
+    #[default]
+    Gradual,
+    /// All instances at once.
+    Immediate,
+    /// Not at all: neither images nor applications are touched.
+    None,
 }
 
 /// Hears how it goes.
@@ -106,11 +120,18 @@ impl<'a> Deploy<'a> {
             remote: Remote::default(),
             resources: Vec::new(),
             pending: Vec::new(),
-            containers: containers::config::containers(project).0,
+            containers: Vec::new(),
             plan: Plan::default(),
             images: BTreeMap::new(),
             assets_token: None,
             outcome: Outcome::default(),
+        };
+        deploy.containers = match deploy.options.rollout {
+            Rollout::None => Vec::new(),
+            rollout => {
+                let all = containers::config::containers(project).0.into_iter();
+                all.map(|own| if rollout == Rollout::Immediate { own.at_once() } else { own }).collect()
+            }
         };
         deploy.plan.title = format!("{} → {target}", project.name());
         survey::read(&mut deploy).await?;

@@ -42,7 +42,7 @@ mod upload;
 pub use client::{Call, Client};
 pub use containers::{Docker, Tools, preset};
 pub use copy::{Copy, Wanted, export};
-pub use deploy::{Deploy, DeployOptions, Failure, Outcome, Reporter};
+pub use deploy::{Deploy, DeployOptions, Failure, Outcome, Reporter, Rollout};
 pub use envelope::Envelope;
 pub use error::{ApiError, ApiErrorKind, ApiMessage};
 pub use form::Form;

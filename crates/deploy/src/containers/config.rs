@@ -35,6 +35,14 @@ pub(crate) enum Image {
     Reference(String),
 }
 
+impl Container {
+    /// The same, rolled out in one step.
+    pub fn at_once(mut self) -> Self {
+        self.raw["rollout_step_percentage"] = 100.into();
+        self
+    }
+}
+
 /// The keys that are known below `containers[]`.
 const KEYS: [&str; 22] = [
     "name",

@@ -95,9 +95,19 @@ impl Docker {
         self.told(self.command(&["tag", image, name]), b"", "tag").await
     }
 
-    /// Sends an image to its registry.
-    pub async fn push(&self, image: &str) -> Result<(), String> {
-        self.told(self.command(&["push", image]), b"", "push").await
+    /// Sends an image to its registry; the digest that it has there, if the program says it.
+    pub async fn push(&self, image: &str) -> Result<Option<String>, String> {
+        if !self.is_podman() {
+            return self.told(self.command(&["push", image]), b"", "push").await.map(|()| None);
+        }
+        // Podman compresses on the way: what it knows the image by here is not what the registry knows it by.
+        let mut command = self.command(&["push", "--digestfile", "/dev/stdout", image]);
+        let output = command.stderr(Stdio::inherit()).output().await;
+        let output = output.map_err(|e| format!("cannot run {}: {e}", self.program.display()))?;
+        match output.status.success() {
+            true => Ok(Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())),
+            false => Err(format!("`{} push` ended with {}", self.program.display(), output.status)),
+        }
     }
 
     /// Takes a name off an image.

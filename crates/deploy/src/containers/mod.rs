@@ -111,7 +111,9 @@ pub(crate) async fn image(client: &Client, tools: &Tools, own: &Container) -> Re
         return Ok((pinned(&digest)?, false));
     }
     docker.tag(&tag, &full).await?;
-    docker.push(&full).await?;
+    if let Some(digest) = docker.push(&full).await?.filter(|digest| request::is_digest(digest)) {
+        return Ok((pinned(&digest)?, true));
+    }
     let known = docker.inspect(&full, "{{ json .RepoDigests }}").await?;
     let digest = match request::digest_of(&known, &tools.registry, account, &repository) {
         Some(digest) => digest,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use skep_deploy::Rollout;
 
 use crate::args::parse_var;
 
@@ -65,9 +66,21 @@ pub struct DeployArgs {
     /// Install the project's npm dependencies without asking, where a lock file but no node_modules is there
     #[arg(long)]
     pub yes: bool,
+    /// How containers get what is new: `gradual`, in the steps of the configuration, `immediate`, or `none`: not at all
+    #[arg(long, value_name = "HOW", value_parser = parse_rollout)]
+    pub containers_rollout: Option<Rollout>,
     /// Take custom domains over from the Workers or DNS records that have them
     #[arg(long)]
     pub take_over_domains: bool,
+}
+
+fn parse_rollout(text: &str) -> Result<Rollout, String> {
+    match text {
+        "gradual" => Ok(Rollout::Gradual),
+        "immediate" => Ok(Rollout::Immediate),
+        "none" => Ok(Rollout::None),
+        _ => Err("expected gradual, immediate or none".to_owned()),
+    }
 }
 
 /// `skep check`

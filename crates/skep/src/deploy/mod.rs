@@ -58,6 +58,7 @@ pub async fn run(args: DeployArgs) -> Result<(), String> {
         strict_ids: target.kind == Kind::Cloudflare,
         take_over_domains: args.take_over_domains,
         tools: tools(variable),
+        rollout: args.containers_rollout.unwrap_or_default(),
         smoke: !args.no_smoke,
         undo: args.undo,
     };
