@@ -61,7 +61,7 @@ pub(crate) async fn forward(
             return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
         }
         Err(Failure::Unavailable(why @ Unavailable::Crowded)) => {
-            return context.error(ErrorCode::ResourceLimits, &accept, Some(&why.to_string()));
+            return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(&why.to_string()));
         }
         Err(Failure::Unavailable(why)) => {
             return context.error(ErrorCode::Unavailable, &accept.headers(), Some(&why.to_string()));
