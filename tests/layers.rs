@@ -25,6 +25,7 @@ const LAYERS: &[&str] = &[
     "intercept",
     "sandbox",
     "acme",
+    "otlp",
     "fleet",
     "edge",
     "api",

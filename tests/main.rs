@@ -34,6 +34,7 @@ mod logs;
 mod lookups;
 mod metrics;
 mod objects;
+mod otlp;
 mod platform;
 mod projects;
 mod pull;

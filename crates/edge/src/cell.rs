@@ -1,6 +1,6 @@
 //! From a visitor's request to a cell and back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
@@ -14,6 +14,7 @@ use crate::decode::{self, Decoded};
 use crate::error_page::{ErrorCode, error_page};
 use crate::guard::{CutOff, EdgeLimits, Guarded, refusal};
 use crate::headers::{Visitor, normalise_http2, strip_response};
+use crate::trace::RequestSpan;
 use crate::upgrade;
 
 /// What the edge knows of one request beside its head.
@@ -23,6 +24,8 @@ pub(crate) struct Context<'a> {
     /// Whether error pages may show the inside.
     pub show_errors: bool,
     pub limits: &'a EdgeLimits,
+    /// Its span, if its trace is recorded.
+    pub span: Option<&'a RequestSpan>,
 }
 
 impl Context<'_> {
@@ -55,29 +58,30 @@ pub(crate) async fn forward(
             (Guarded::new(body, context.limits, cut_off.clone()).boxed_unsync(), Some(cut_off))
         }
     };
-    let (mut response, lease) = match send(worker, Door::Main, Request::from_parts(parts, body), None).await {
-        Ok(answered) => answered,
-        Err(Failure::Unavailable(Unavailable::Exceeded)) => {
-            return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
-        }
-        Err(Failure::Unavailable(why @ Unavailable::Crowded)) => {
-            return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(&why.to_string()));
-        }
-        Err(Failure::Unavailable(why)) => {
-            return context.error(ErrorCode::Unavailable, &accept.headers(), Some(&why.to_string()));
-        }
-        Err(Failure::Lost(_))
-            if let Some(cut_off) = &cut_off
-                && let Some(status) = cut_off.status() =>
-        {
-            let mut response = refusal(status);
-            response.extensions_mut().insert(cut_off.clone());
-            return response;
-        }
-        Err(Failure::Lost(_)) => {
-            return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
-        }
-    };
+    let (mut response, lease) =
+        match send(worker, Door::Main, Request::from_parts(parts, body), None, context.span).await {
+            Ok(answered) => answered,
+            Err(Failure::Unavailable(Unavailable::Exceeded)) => {
+                return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
+            }
+            Err(Failure::Unavailable(why @ Unavailable::Crowded)) => {
+                return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(&why.to_string()));
+            }
+            Err(Failure::Unavailable(why)) => {
+                return context.error(ErrorCode::Unavailable, &accept.headers(), Some(&why.to_string()));
+            }
+            Err(Failure::Lost(_))
+                if let Some(cut_off) = &cut_off
+                    && let Some(status) = cut_off.status() =>
+            {
+                let mut response = refusal(status);
+                response.extensions_mut().insert(cut_off.clone());
+                return response;
+            }
+            Err(Failure::Lost(_)) => {
+                return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
+            }
+        };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrade {
             Some(visitor) => upgrade::switch(visitor, &mut response, lease, context.visitor.open()),
@@ -113,10 +117,15 @@ pub(crate) async fn send(
     door: Door,
     mut request: Request<Body>,
     cpu: Option<Duration>,
+    span: Option<&RequestSpan>,
 ) -> Result<(Response<ClientBody>, Lease), Failure> {
     let mut tries = 0;
     loop {
+        let began = span.map(|_| Instant::now());
         let mut lease = worker.acquire().await.map_err(Failure::Unavailable)?;
+        if let Some((span, began)) = span.zip(began) {
+            span.note_cell(began);
+        }
         if let Some(cpu) = cpu {
             lease.cap_cpu(cpu);
         }

@@ -18,6 +18,7 @@ use crate::guard::{CutOff, refusal};
 use crate::headers::{RAY, Visitor, new_ray};
 use crate::meter::{Meter, Outcome, Timing};
 use crate::server::EdgeOptions;
+use crate::trace::{RequestSpan, Traced};
 
 /// What serves a host.
 #[derive(Clone, Default)]
@@ -30,6 +31,8 @@ pub struct Site {
     pub local: Option<Arc<dyn LocalHandler>>,
     /// Where to count its requests.
     pub meter: Option<Arc<Meter>>,
+    /// Whose spans its requests are, if anybody wants them.
+    pub traced: Option<Arc<Traced>>,
 }
 
 /// Says which site a request is for. Called for every request: it must not block.
@@ -54,7 +57,8 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Response<EdgeBody> {
     let ray = new_ray();
-    let context = Context { visitor, ray: &ray, show_errors: options.show_errors, limits: &options.limits };
+    let context =
+        Context { visitor, ray: &ray, show_errors: options.show_errors, limits: &options.limits, span: None };
     let (mut parts, body) = request.into_parts();
     if let Some(status) = options.limits.refuse(&parts) {
         options.traffic.note_refused();
@@ -70,14 +74,20 @@ pub(crate) async fn handle(
     let mut response = match router.route(&parts) {
         Some(site) => {
             let timing = Timing::start(site.meter.clone());
+            let span = RequestSpan::begin(site.traced.as_ref(), visitor, &ray, &mut parts);
+            let context = Context { span: span.as_ref(), ..context };
             let response = answer(&site, &context, parts, body).await;
+            let what = outcome(&response);
             match response.extensions().get::<CutOff>().is_some_and(CutOff::is_too_large) {
                 // As if its length had been announced.
                 true => {
                     options.traffic.note_refused();
                     timing.discard();
                 }
-                false => timing.finish(outcome(&response), response.status()),
+                false => timing.finish(what, response.status()),
+            }
+            if let Some(span) = span {
+                span.finish(what, response.status());
             }
             response
         }

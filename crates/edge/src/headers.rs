@@ -58,6 +58,11 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
+    /// The address that it comes from.
+    pub(crate) fn address(&self) -> &str {
+        self.ip.to_str().unwrap_or_default()
+    }
+
     pub(crate) fn new(ip: IpAddr, timezone: &str, secured: Option<Secured>) -> Self {
         let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
         let cf = |protocol: &str| value(cf_json(protocol, timezone, secured.as_ref()));

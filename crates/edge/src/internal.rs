@@ -92,7 +92,7 @@ pub async fn call_worker(worker: &Worker, door: Door, request: Request) -> Resul
     }
     let cpu = parts.extensions.remove::<CpuCap>().map(|CpuCap(cpu)| cpu);
     parts.extensions = http::Extensions::new();
-    let (mut response, lease) = match send(worker, door, Request::from_parts(parts, body), cpu).await {
+    let (mut response, lease) = match send(worker, door, Request::from_parts(parts, body), cpu, None).await {
         Ok(answered) => answered,
         Err(Failure::Unavailable(Unavailable::Exceeded)) => return Err(CallError::Lost),
         Err(Failure::Unavailable(why)) => return Err(CallError::Unavailable(why.to_string())),

@@ -17,6 +17,7 @@ mod headers;
 mod internal;
 mod meter;
 mod server;
+mod trace;
 mod traffic;
 mod upgrade;
 
@@ -29,4 +30,5 @@ pub use internal::{CallError, CpuCap, call, call_worker};
 pub use meter::{LATENCY_MS, Meter, Outcome, Reading};
 pub use server::{EdgeOptions, serve};
 pub use tokio_rustls::rustls;
+pub use trace::Traced;
 pub use traffic::Traffic;

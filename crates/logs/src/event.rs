@@ -44,6 +44,10 @@ pub fn events_of(item: &Json, account: &str, request: &str, invocation: bool) ->
         if let Some(status) = item["event"]["response"]["status"].as_u64().filter(|_| kind == INVOCATION) {
             metadata["statusCode"] = status.into();
         }
+        if let Some((trace, span)) = &trigger.trace {
+            metadata["traceId"] = trace.clone().into();
+            metadata["spanId"] = span.clone().into();
+        }
         if let Some(url) = item["event"]["request"]["url"].as_str() {
             metadata["url"] = url.into();
         }
@@ -113,13 +117,15 @@ struct Trigger {
     /// The same as the message of the invocation: `GET https://host/path`
     message: String,
     ray: Option<String>,
+    /// The trace and the span that its caller names.
+    trace: Option<(String, String)>,
 }
 
 impl Trigger {
     fn of(item: &Json) -> Self {
         let event = &item["event"];
         let text = |key: &str| event[key].as_str().map(str::to_owned);
-        let of = |kind, text: String| Self { kind, message: text.clone(), text, ray: None };
+        let of = |kind, text: String| Self { kind, message: text.clone(), text, ray: None, trace: None };
         if event["request"].is_object() {
             let request = &event["request"];
             let (method, url) = (request["method"].as_str().unwrap_or_default(), request["url"].as_str());
@@ -128,7 +134,8 @@ impl Trigger {
                 .as_str()
                 .map(|ray| ray.split('-').next().unwrap_or(ray).to_owned());
             let (text, message) = (format!("{method} {}", path_of(url).0), format!("{method} {url}"));
-            return Self { kind: "fetch", text, message, ray };
+            let trace = request["headers"]["traceparent"].as_str().and_then(trace_of);
+            return Self { kind: "fetch", text, message, ray, trace };
         }
         if let Some(cron) = text("cron") {
             return of("cron", cron);
@@ -181,6 +188,13 @@ impl Trigger {
         }
         shown
     }
+}
+
+/// The trace and the span of a `traceparent`. <https://www.w3.org/TR/trace-context/#traceparent-header>
+fn trace_of(traceparent: &str) -> Option<(String, String)> {
+    let mut parts = traceparent.split('-').skip(1);
+    let (trace, span) = (parts.next()?, parts.next()?);
+    (trace.len() == 32 && span.len() == 16).then(|| (trace.to_owned(), span.to_owned()))
 }
 
 /// The path of a URL, and its search as far as it is `a=b&…`.

@@ -122,6 +122,10 @@ pub struct ServeArgs {
     /// So many scripts have metrics of their own, those that are used first; the others' are counted together
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub metrics_scripts: usize,
+    /// Traces, logs and metrics go to this OpenTelemetry collector, over OTLP/HTTP: http://127.0.0.1:4318
+    /// [default: what OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere]
+    #[arg(long, value_name = "URL", value_parser = parse_http_url)]
+    pub otlp_endpoint: Option<url::Url>,
     /// Logs of scripts with `observability` are kept so long
     #[arg(long, value_name = "TIME", default_value = "3d", value_parser = humantime::parse_duration)]
     pub log_retention: Duration,
@@ -216,6 +220,13 @@ pub fn parse_host(text: &str) -> Result<IpAddr, String> {
         "*" => Ok(Ipv4Addr::UNSPECIFIED.into()),
         _ => text.parse().map_err(|_| "expected an IP address, or localhost".to_owned()),
     }
+}
+
+fn parse_http_url(text: &str) -> Result<url::Url, String> {
+    let url = url::Url::parse(text).map_err(|e| e.to_string())?;
+    matches!(url.scheme(), "http" | "https")
+        .then_some(url)
+        .ok_or_else(|| "expected an http:// or https:// URL".into())
 }
 
 pub fn parse_var(text: &str) -> Result<(String, String), String> {

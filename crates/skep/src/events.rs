@@ -1,7 +1,7 @@
 //! Queues and cron triggers: what calls a worker without a visitor.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -66,8 +66,18 @@ async fn in_time(
     }
 }
 
-/// Counts what an event came to, by its outcome.
-pub type Note = Box<dyn Fn(&str) + Send + Sync>;
+/// Counts what an event came to.
+pub type Note = Box<dyn Fn(Noted<'_>) + Send + Sync>;
+
+/// An event that is over.
+pub struct Noted<'a> {
+    /// `ok`, `exception`, …
+    pub outcome: &'a str,
+    /// The queue, or the cron expression.
+    pub what: &'a str,
+    /// When it began.
+    pub began: Instant,
+}
 
 /// The outcome of an event that did not come to its handler's end.
 const INTERNAL_ERROR: &str = "internalError";
@@ -84,12 +94,14 @@ impl Deliver for QueueConsumer {
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<DeliveryOutcome, String>> {
         Box::pin(async move {
             let event = serde_json::to_vec(&batch).map_err(|e| e.to_string())?;
+            let began = Instant::now();
             let delivered = match self.worker.event("/queue", event).await {
                 Ok((status, body)) => Ok(DeliveryOutcome::from_reply(status, &body)),
                 Err(EventError::Lost(_)) => Ok(DeliveryOutcome::ended(INTERNAL_ERROR)),
                 Err(error) => Err(error.to_string()),
             };
-            (self.note)(delivered.as_ref().map_or(INTERNAL_ERROR, |delivered| &delivered.outcome));
+            let outcome = delivered.as_ref().map_or(INTERNAL_ERROR, |delivered| &delivered.outcome);
+            (self.note)(Noted { outcome, what: &batch.queue, began });
             delivered
         })
     }
@@ -108,9 +120,11 @@ pub struct CronTrigger {
 impl Fire for CronTrigger {
     fn fire(&self, fired: Fired) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            let began = Instant::now();
             let ran =
                 in_time(CRON_TIME, run_scheduled(&self.worker, &fired.cron, fired.scheduled_time_ms)).await;
-            (self.note)(ran.as_ref().map_or(INTERNAL_ERROR, |ran| &ran.outcome));
+            let outcome = ran.as_ref().map_or(INTERNAL_ERROR, |ran| &ran.outcome);
+            (self.note)(Noted { outcome, what: &fired.cron, began });
             match ran {
                 Ok(outcome) => (self.report)(&format!("scheduled \"{}\": {}", fired.cron, outcome.outcome)),
                 Err(error) => (self.report)(&format!("scheduled \"{}\" failed: {error}", fired.cron)),

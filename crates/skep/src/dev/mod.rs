@@ -163,7 +163,7 @@ impl Session {
         let project = &self.projects[0];
         let worker = project.config.main.is_some().then(|| self.fleet.worker(&project.config.name));
         let local = worker.clone().map(|worker| Arc::new(Local { worker, test_scheduled }) as _);
-        Site { worker, assets: project.assets.clone(), local, meter: None }
+        Site { worker, assets: project.assets.clone(), local, meter: None, traced: None }
     }
 }
 

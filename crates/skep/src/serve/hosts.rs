@@ -283,7 +283,14 @@ mod tests {
     use super::*;
 
     fn share(version: &str, percentage: f64) -> Share {
-        Share { version: version.into(), percentage, worker: None, assets: None, meter: Arc::default() }
+        Share {
+            version: version.into(),
+            percentage,
+            worker: None,
+            assets: None,
+            meter: Arc::default(),
+            traced: None,
+        }
     }
 
     #[test]

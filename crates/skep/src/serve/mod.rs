@@ -8,6 +8,7 @@ mod backup;
 mod control;
 mod credentials;
 mod dispatch;
+mod export;
 mod hosts;
 mod links;
 mod metrics;
@@ -54,6 +55,9 @@ fn cells_that_fit() -> usize {
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
+
+/// How long a collector has to take what is said last.
+const LAST_EXPORT: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Runs until a signal ends it.
 pub async fn run(args: ServeArgs) -> Result<(), String> {
@@ -105,6 +109,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let api_base = format!("{}{BASE}", addresses.api);
     let credentials = credentials::establish(&data, &registry, &api_base, &clock).await?;
     let meters = Arc::new(metrics::Meters::new(args.metrics_scripts));
+    let exporter = export::open(args.otlp_endpoint.clone())?;
     let accounts = Accounts::open(
         &data,
         registry.clone(),
@@ -119,6 +124,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             clock: clock.clone(),
             shutdown: shutdown.clone(),
             meters: meters.clone(),
+            exporter: exporter.clone(),
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
             rest: Rest {
                 after: args.idle_timeout,
@@ -146,10 +152,22 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     tokio::spawn(skep_wire::serve_unix(listener, Arc::new(control), shutdown.clone()));
     tokio::spawn(skep_wire::serve_tcp(api_listener, Arc::new(ApiService(api)), shutdown.clone()));
     let traffic = Arc::new(Traffic::default());
+    let metrics = metrics::Metrics::new(
+        accounts.clone(),
+        meters,
+        traffic.clone(),
+        acme.clone(),
+        exporter.clone(),
+        jobs.clone(),
+    );
+    if let Some(exporter) = &exporter {
+        exporter.measure(Arc::new(metrics.clone()));
+        for to in exporter.settings().shown() {
+            say(&format!("{} Telemetry goes to {to}", paint(Style::Green, "⬢")));
+        }
+    }
     if let Some(listener) = metrics_listener {
         let address = listener.local_addr().map_err(|e| e.to_string())?;
-        let metrics =
-            metrics::Metrics::new(accounts.clone(), meters, traffic.clone(), acme.clone(), jobs.clone());
         tokio::spawn(skep_wire::serve_tcp(listener, Arc::new(metrics), shutdown.clone()));
         say(&format!("{} Metrics at http://{address}/metrics", paint(Style::Green, "⬢")));
     }
@@ -199,6 +217,9 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         let _ = secure.await;
     }
     accounts.stop().await;
+    if let Some(exporter) = exporter {
+        exporter.finish(LAST_EXPORT).await;
+    }
     let _ = std::fs::remove_file(control::socket(&data));
     Ok(())
 }

@@ -9,8 +9,11 @@ use serde_json::{Value as Json, json};
 use skep_api::TailEvents;
 use skep_fleet::{Exceeded, Worker};
 use skep_logs::{LogStore, Observability, events_of};
+use skep_otlp::Exporter;
 use skep_wire::{BoxFuture, Request, Response, Service, empty, read_all, reply};
 use tokio::sync::{broadcast, mpsc};
+
+use super::export::log;
 
 /// Events that a slow listener may lag behind.
 const BEHIND: usize = 1024;
@@ -22,6 +25,8 @@ pub struct Tails {
     /// The account.
     account: String,
     logs: LogStore,
+    /// Says to others what is kept.
+    exporter: Option<Exporter>,
     listeners: Mutex<HashMap<String, broadcast::Sender<Arc<Json>>>>,
     /// By script: what its settings want.
     wishes: Mutex<HashMap<String, Wishes>>,
@@ -42,10 +47,16 @@ pub struct Wishes {
 
 impl Tails {
     /// Nobody listens yet; what reports to nobody is told to `unwanted`.
-    pub fn new(account: &str, logs: LogStore, unwanted: mpsc::UnboundedSender<String>) -> Arc<Self> {
+    pub fn new(
+        account: &str,
+        logs: LogStore,
+        exporter: Option<Exporter>,
+        unwanted: mpsc::UnboundedSender<String>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             account: account.to_owned(),
             logs,
+            exporter,
             listeners: Mutex::default(),
             wishes: Mutex::default(),
             unwanted,
@@ -81,7 +92,8 @@ impl Tails {
         lock(&self.wishes).remove(script);
     }
 
-    fn wishes(&self, script: &str) -> Wishes {
+    /// What the settings of `script` want.
+    pub fn wishes(&self, script: &str) -> Wishes {
         lock(&self.wishes).get(script).cloned().unwrap_or_default()
     }
 
@@ -153,6 +165,9 @@ impl Tails {
             }
         });
         let kept: Vec<_> = kept.collect();
+        if let Some(exporter) = &self.exporter {
+            kept.iter().for_each(|event| exporter.log(&log(&self.account, event)));
+        }
         if !kept.is_empty() {
             self.logs.append(kept);
         }
@@ -273,7 +288,7 @@ mod tests {
         let retention = skep_logs::Retention { age: std::time::Duration::from_secs(60), bytes: 1 << 20 };
         let logs = LogStore::open(dir, "acc", retention, clock, &jobs, shutdown).unwrap();
         let (unwanted, nobody) = mpsc::unbounded_channel();
-        (Tails::new("acc", logs.clone(), unwanted), nobody, logs)
+        (Tails::new("acc", logs.clone(), None, unwanted), nobody, logs)
     }
 
     async fn report(sink: &Arc<dyn Service>, body: &'static str) -> u16 {

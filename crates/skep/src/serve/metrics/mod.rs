@@ -11,6 +11,7 @@ use skep_acme::{Acme, Status};
 use skep_catalog::split_name;
 use skep_edge::{LATENCY_MS, Traffic};
 use skep_fleet::Used;
+use skep_otlp::{Exporter, Measure, Metric, Signal};
 use skep_runtime::Jobs;
 use skep_wire::{BoxFuture, Request, Response, Service, full, reply};
 
@@ -24,7 +25,8 @@ const OTHERS: &str = "*";
 /// More queues of an account than this are one series.
 const MOST_QUEUES: usize = 1000;
 
-/// Answers `GET /metrics`.
+/// Answers `GET /metrics`. Cheap to clone.
+#[derive(Clone)]
 pub struct Metrics(Arc<Sources>);
 
 /// Where the numbers come from.
@@ -33,6 +35,7 @@ struct Sources {
     meters: Arc<Meters>,
     traffic: Arc<Traffic>,
     acme: Option<Arc<Acme>>,
+    exporter: Option<Exporter>,
     jobs: Jobs,
     sizes: Sizes,
 }
@@ -44,9 +47,10 @@ impl Metrics {
         meters: Arc<Meters>,
         traffic: Arc<Traffic>,
         acme: Option<Arc<Acme>>,
+        exporter: Option<Exporter>,
         jobs: Jobs,
     ) -> Self {
-        Self(Arc::new(Sources { accounts, meters, traffic, acme, jobs, sizes: Sizes::default() }))
+        Self(Arc::new(Sources { accounts, meters, traffic, acme, exporter, jobs, sizes: Sizes::default() }))
     }
 }
 
@@ -59,7 +63,7 @@ impl Service for Metrics {
                 _ => return reply(StatusCode::NOT_FOUND, full("metrics are at /metrics\n")),
             }
             let sources = self.0.clone();
-            match tokio::task::spawn_blocking(move || sources.page()).await {
+            match tokio::task::spawn_blocking(move || sources.page().finish()).await {
                 Ok(text) => {
                     let mut response = reply(StatusCode::OK, full(text));
                     let plain = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -94,7 +98,7 @@ impl Row {
 }
 
 impl Sources {
-    fn page(&self) -> String {
+    fn page(&self) -> Page {
         let mut page = Page::default();
         let (own, others) = self.meters.all();
         let own = own.into_iter().map(|((account, script), meter)| Row::new(Some(account), &script, meter));
@@ -108,10 +112,14 @@ impl Sources {
         }
         self.queues(&mut page);
         self.storage(&mut page);
+        self.logs(&mut page);
+        if let Some(exporter) = &self.exporter {
+            exported(&mut page, exporter);
+        }
         self.jobs(&mut page);
         page.family("skep_build_info", Kind::Gauge, "Which Skep this is.")
             .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-        page.finish()
+        page
     }
 
     fn visitors(&self, page: &mut Page) {
@@ -172,6 +180,21 @@ impl Sources {
         }
     }
 
+    fn logs(&self, page: &mut Page) {
+        let counts: Vec<_> =
+            self.accounts.runners().iter().map(|r| (r.tenant.id.clone(), r.tenant.logs.counts())).collect();
+        let help = "Events of scripts' logs that were kept.";
+        let mut family = page.family("skep_log_events_total", Kind::Counter, help);
+        for (account, (kept, _)) in &counts {
+            family.sample(&[("account", account)], kept);
+        }
+        let help = "Events of scripts' logs that there was no room or no disk for.";
+        let mut family = page.family("skep_log_events_dropped_total", Kind::Counter, help);
+        for (account, (_, dropped)) in &counts {
+            family.sample(&[("account", account)], dropped);
+        }
+    }
+
     fn jobs(&self, page: &mut Page) {
         let jobs = self.jobs.list();
         let mut family = page.family("skep_job_runs_total", Kind::Counter, "Runs of a background job.");
@@ -188,6 +211,26 @@ impl Sources {
         for (name, state) in &jobs {
             family.sample(&[("job", name)], u8::from(state.last_result.is_err()));
         }
+    }
+}
+
+impl Measure for Metrics {
+    fn read(&self) -> Vec<Metric> {
+        self.0.page().metrics()
+    }
+}
+
+fn exported(page: &mut Page, exporter: &Exporter) {
+    let help = "Spans, log records and series that the OpenTelemetry collector took.";
+    let mut family = page.family("skep_otlp_sent_total", Kind::Counter, help);
+    for signal in Signal::ALL {
+        family.sample(&[("signal", signal.name())], exporter.exported(signal).sent);
+    }
+    let help =
+        "Spans, log records and series that there was no room for, or that the collector did not take.";
+    let mut family = page.family("skep_otlp_dropped_total", Kind::Counter, help);
+    for signal in Signal::ALL {
+        family.sample(&[("signal", signal.name())], exporter.exported(signal).dropped);
     }
 }
 

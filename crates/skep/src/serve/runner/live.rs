@@ -4,9 +4,11 @@ use std::sync::{Arc, PoisonError};
 
 use skep_assets::Assets;
 use skep_catalog::{Kind, Version, split_name};
-use skep_edge::{Meter, Site};
+use skep_edge::{Meter, Site, Traced};
+use skep_logs::Observability;
 
 use super::{Runner, variant};
+use crate::serve::export;
 use crate::serve::version::{config_of, open_assets};
 
 /// A version that takes a share of a script's requests.
@@ -21,6 +23,8 @@ pub struct Share {
     pub assets: Option<Arc<Assets>>,
     /// Where to count its requests, with those of the script's other versions.
     pub meter: Arc<Meter>,
+    /// Whose spans its requests are, if anybody wants them.
+    pub traced: Option<Arc<Traced>>,
 }
 
 /// A script as requests find it.
@@ -40,6 +44,8 @@ impl Runner {
     pub(super) fn load(&self, script: &str, versions: &[(Version, f64)]) -> Result<Live, String> {
         let row = self.tenant.stores.catalog.script(script).map_err(|e| e.to_string())?;
         let meter = self.around.meters.of(&self.tenant.id, script).requests.clone();
+        let settings = row.as_ref().and_then(|row| row.settings.observability.as_ref());
+        let observability = Observability::of(settings);
         let mut shares = Vec::new();
         for (n, (version, percentage)) in versions.iter().enumerate() {
             let config = config_of(&self.tenant.id, script, &version.content, &self.around.sealer)?;
@@ -50,6 +56,13 @@ impl Runner {
                 worker: (!version.content.modules.is_empty()).then_some(name),
                 assets: open_assets(&self.tenant, script, &version.content, &config)?,
                 meter: meter.clone(),
+                traced: export::traced(
+                    self.around.exporter.as_ref(),
+                    &self.tenant.id,
+                    script,
+                    version,
+                    observability,
+                ),
             });
         }
         let workers_dev = row.as_ref().and_then(|row| row.workers_dev).unwrap_or(false);
@@ -90,7 +103,13 @@ impl Runner {
     /// What answers for a share.
     pub fn site(&self, share: &Share) -> Site {
         let worker = share.worker.as_ref().map(|name| self.fleet.worker(name));
-        Site { worker, assets: share.assets.clone(), local: None, meter: Some(share.meter.clone()) }
+        Site {
+            worker,
+            assets: share.assets.clone(),
+            local: None,
+            meter: Some(share.meter.clone()),
+            traced: share.traced.clone(),
+        }
     }
 
     /// What answers for a version that is addressed by itself.

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use skep_catalog::{Sealer, Version, split_name};
 use skep_cron::CronHandle;
 use skep_fleet::{CellLog, Exposed, Fleet, FleetOptions, LogEvent, Worker, print_config};
+use skep_otlp::Exporter;
 use skep_queues::ConsumerHandle;
 use skep_runtime::{Clock, Shutdown};
 use skep_wire::BoxFuture;
@@ -39,6 +40,8 @@ pub struct Surroundings {
     pub clock: Clock,
     pub shutdown: Shutdown,
     pub log: skep_fleet::LogSink,
+    /// What is said to an OpenTelemetry collector.
+    pub exporter: Option<Exporter>,
     /// What is counted of scripts.
     pub meters: Arc<Meters>,
     /// When scripts are stopped that nobody uses.
@@ -118,7 +121,7 @@ impl Runner {
     pub fn new(tenant: Arc<Tenant>, around: Surroundings) -> Result<Arc<Self>, String> {
         let (wanted, mut wishes) = mpsc::unbounded_channel::<String>();
         let (unwanted, mut reported) = mpsc::unbounded_channel::<String>();
-        let tails = Tails::new(&tenant.id, tenant.logs.clone(), unwanted);
+        let tails = Tails::new(&tenant.id, tenant.logs.clone(), around.exporter.clone(), unwanted);
         let running: Arc<Mutex<HashMap<String, Deployed>>> = Arc::default();
         let fleet = Fleet::new(FleetOptions {
             launcher: around.launcher.clone(),

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use skep_catalog::Kind;
 use skep_cron::Cron;
+use skep_edge::Traced;
 
 use super::{Runner, Surroundings, lock};
 use crate::events::{CronTrigger, Note, QueueConsumer};
 use crate::serve::alarms::next_alarm;
+use crate::serve::export;
 use crate::serve::links::consumer_settings;
 use crate::serve::metrics::EventKind;
 
@@ -71,7 +73,19 @@ impl Runner {
     fn note(&self, script: &str, kind: EventKind) -> Note {
         let (account, script) = (self.tenant.id.clone(), script.to_owned());
         let meters = self.around.meters.clone();
-        Box::new(move |outcome| meters.of(&account, &script).events.note(kind, outcome))
+        let (exporter, running, tails) =
+            (self.around.exporter.clone(), self.running.clone(), self.tails.clone());
+        Box::new(move |noted| {
+            meters.of(&account, &script).events.note(kind, noted.outcome);
+            let Some(exporter) = &exporter else { return };
+            let version = lock(&running).get(&script).map(|deployed| deployed.version.clone());
+            let traced = Traced {
+                exporter: exporter.clone(),
+                resource: export::resource(&account, &script, &version.unwrap_or_default()),
+                ratio: tails.wishes(&script).observability.traces.map(|traces| traces.rate),
+            };
+            export::event_span(&traced, kind, noted.what, noted.outcome, noted.began);
+        })
     }
 
     /// Gives every queue's consumer its messages.
