@@ -62,7 +62,8 @@ async fn update(mut call: Call, whole: bool) -> Answer {
     check_same_name(&asked, &script.name)?;
     crate::observability::check(asked.get("observability"))?;
     let now = call.now_ms();
-    let changed = call.tenant()?.catalog().update(&script.name, move |script| {
+    let tenant = call.tenant()?;
+    let changed = tenant.catalog().update(&script.name, move |script| {
         change(script, &asked, whole);
         script.modified_ms = now;
     });
