@@ -22,10 +22,13 @@ const CODE: &str = r#"export default {
   queue() {},
 };"#;
 
+/// What was taken: path, content type and body of each request.
+type Seen = Mutex<Vec<(String, String, Vec<u8>)>>;
+
 /// Takes OTLP requests; while it is busy it says when to come again.
 struct Collector {
     url: String,
-    seen: Arc<Mutex<Vec<(String, String, Vec<u8>)>>>,
+    seen: Arc<Seen>,
     busy: Arc<AtomicBool>,
 }
 
@@ -47,11 +50,7 @@ fn collector() -> Collector {
 }
 
 /// One request of a connection.
-fn take(
-    mut stream: &TcpStream,
-    seen: &Mutex<Vec<(String, String, Vec<u8>)>>,
-    busy: &AtomicBool,
-) -> Option<()> {
+fn take(mut stream: &TcpStream, seen: &Seen, busy: &AtomicBool) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

@@ -397,8 +397,11 @@ impl Drop for ClientBody {
     fn drop(&mut self) {
         match self.way.take() {
             Some(Way::Plain(exchange)) if exchange.is_reusable() => self.client.idle.give_back(exchange),
-            Some(Way::General { inner, ended, connection: Some(mut connection) }) => {
-                if (ended || inner.is_end_stream()) && connection.is_reusable() {
+            Some(Way::General { inner, ended, connection: Some(connection) })
+                if ended || inner.is_end_stream() =>
+            {
+                let mut connection = connection;
+                if connection.is_reusable() {
                     self.client.general.give_back(connection);
                 }
             }
