@@ -286,7 +286,7 @@ mod tests {
         let pieces: Vec<String> = pieces.iter().map(|piece| (*piece).to_owned()).collect();
         let peer = tokio::spawn(async move {
             let mut head = [0; 200];
-            theirs.read(&mut head).await.unwrap();
+            assert!(theirs.read(&mut head).await.unwrap() > 0);
             for piece in pieces {
                 theirs.write_all(piece.as_bytes()).await.unwrap();
                 tokio::task::yield_now().await;
