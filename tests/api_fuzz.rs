@@ -86,7 +86,7 @@ fn takes_anything(operation: &Operation, body: &str) -> bool {
     let list = ["/schedules", "/routes", "/domains/changeset", "/bulk", "/bulk/delete", "/tags"];
     let empty = body == "[]" && list.iter().any(|end| operation.path.ends_with(end));
     let other_keys = body.starts_with("{\"name\":7")
-        && ["/settings", "/script-settings", "/export", "/database/:database"]
+        && ["/settings", "/script-settings", "/export", "/database/:database", "/usage-model"]
             .iter()
             .any(|end| operation.path.ends_with(end));
     content || nothing || empty || other_keys

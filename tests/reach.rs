@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::accounts::{Account, two_accounts};
 use crate::harness::serve::{Serve, serve_by, serve_in};
-use crate::hostile::{HOST, NEIGHBOUR, OUTSIDE, door, scene, scene_on};
+use crate::hostile::{HOST, NEIGHBOUR, OUTSIDE, Scene, door, scene, scene_on};
 
 const FLOOD: &str = r#"
 export default {
@@ -60,35 +60,35 @@ fn a_hundred_thousand_subrequests_are_ten_thousand_and_an_exception() {
 #[test]
 fn requests_beyond_those_that_may_be_in_a_cell_at_once_are_refused_and_others_are_served() {
     let code = r#"export default { async fetch(request) {
-        if (new URL(request.url).pathname === "/slow") await scheduler.wait(1500);
+        await request.text();
         return new Response("fine");
     } }"#;
     let scene = scene(&json!({}), code, &["--cell-requests", "3"]);
     scene.meanwhile(|| {
-        // More than may be in it: one of them is refused, or the next one is.
-        let slow: Vec<_> = (0..8).map(|_| scene.serve.start_get(HOST, "/slow")).collect();
+        let held: Vec<_> = (0..8).map(|_| half_a_request(&scene)).collect();
         crate::harness::eventually("a refusal", || {
             (scene.bad("/") == (503, "error code: 1102".into())).then_some(())
         });
-        slow.into_iter().for_each(|slow| slow.join().unwrap());
+        drop(held);
         scene.recovered();
     });
+}
+
+/// A request of which the rest never comes: it is in the cell for as long as the connection is open.
+fn half_a_request(scene: &Scene) -> TcpStream {
+    let output = scene.serve.output();
+    let port =
+        output.split("http://*.localhost:").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    write!(stream, "POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000000\r\n\r\n").unwrap();
+    stream
 }
 
 #[test]
 fn slow_bodies_hold_up_nobody_else() {
     let code = "export default { async fetch(request) { return new Response('got ' + (await request.text()).length) } }";
     let scene = scene(&json!({}), code, &["--body-timeout", "2s"]);
-    let output = scene.serve.output();
-    let port =
-        output.split("http://*.localhost:").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
-    let mut slow: Vec<TcpStream> = (0..100)
-        .map(|_| {
-            let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-            write!(stream, "POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000000\r\n\r\n").unwrap();
-            stream
-        })
-        .collect();
+    let mut slow: Vec<TcpStream> = (0..100).map(|_| half_a_request(&scene)).collect();
     scene.meanwhile(|| {
         for _ in 0..30 {
             for stream in &mut slow {
