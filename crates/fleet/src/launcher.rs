@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::process::{Pid, getppid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, getpid, getppid};
 use skep_sandbox::Jail;
 
 /// The hidden subcommand under which the binary must call [`become_cell`].
@@ -31,9 +32,23 @@ pub fn become_cell(args: &[OsString]) -> std::io::Error {
     if let Err(error) = jail.enter() {
         return std::io::Error::other(format!("the sandbox cannot be set up: {error}"));
     }
-    // The parent may have died before the lines above: then nobody would ever end this process.
-    if parent.is_none() || getppid() != parent {
+    // The parent may have died before the lines above: then nobody would ever end this process. From a namespace of process
+    // ids no parent is seen; but what a process has open is closed before its children are told of its end.
+    let orphaned = match getpid().is_init() {
+        true => hung_up(),
+        false => parent.is_none() || getppid() != parent,
+    };
+    if orphaned {
         return invalid("the parent is gone");
     }
     Command::new(engine).args(args).exec()
+}
+
+/// Whether nobody has the other end of standard input any more.
+fn hung_up() -> bool {
+    let stdin = std::io::stdin();
+    let mut polled = [PollFd::new(&stdin, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let found = poll(&mut polled, Some(&at_once));
+    found.is_err() || polled.iter().any(|one| one.revents().intersects(PollFlags::HUP | PollFlags::ERR))
 }

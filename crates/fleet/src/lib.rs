@@ -19,6 +19,7 @@ mod limits;
 mod log;
 mod message;
 mod passage;
+mod pids;
 mod policy;
 mod process;
 mod relay;

@@ -19,27 +19,37 @@ use tokio::sync::oneshot;
 use crate::certificates::Certificates;
 use crate::launcher::LAUNCHER_COMMAND;
 use crate::limits::Pace;
+use crate::pids::Pids;
 
 /// Starts processes, all from one thread that lives as long as this process: the kernel ends a child
 /// when the *thread* that started it ends.
 #[derive(Clone, Debug)]
-pub(crate) struct Spawner(mpsc::Sender<(Command, oneshot::Sender<io::Result<Child>>)>);
+pub(crate) struct Spawner(mpsc::Sender<Wish>);
+
+/// What to start, whether in a namespace of process ids, and whom to tell.
+type Wish = (Command, bool, oneshot::Sender<io::Result<Child>>);
 
 impl Spawner {
     pub(crate) fn start() -> io::Result<Self> {
-        let (tx, rx) = mpsc::channel::<(Command, oneshot::Sender<io::Result<Child>>)>();
+        let (tx, rx) = mpsc::channel::<Wish>();
         std::thread::Builder::new().name("spawner".into()).spawn(move || {
-            for (mut command, reply) in rx {
-                let _ = reply.send(command.spawn());
+            let pids = Pids::of_this_thread();
+            for (mut command, apart, reply) in rx {
+                let started = match pids.as_ref().filter(|_| apart) {
+                    Some(pids) => pids.within(|| command.spawn()).and_then(|started| started),
+                    None => command.spawn(),
+                };
+                let _ = reply.send(started);
             }
         })?;
         Ok(Self(tx))
     }
 
-    async fn spawn(&self, command: Command) -> io::Result<Child> {
+    /// `apart`: in a namespace of process ids of its own, where that can be had.
+    async fn spawn(&self, command: Command, apart: bool) -> io::Result<Child> {
         let gone = || io::Error::other("the spawner is gone");
         let (tx, rx) = oneshot::channel();
-        self.0.send((command, tx)).map_err(|_| gone())?;
+        self.0.send((command, apart, tx)).map_err(|_| gone())?;
         rx.await.map_err(|_| gone())?
     }
 }
@@ -122,7 +132,7 @@ impl Launch {
         // Two questions in one call would need `sendmmsg`, which a jail lacks.
         command.env("RES_OPTIONS", "single-request");
         command.envs(certificates.variables.iter().map(|(name, value)| (name, value)));
-        let mut child = spawner.spawn(command).await?;
+        let mut child = spawner.spawn(command, !jail.layers.is_empty()).await?;
         let missing = || io::Error::other("a pipe is missing");
         let stdout = tokio::process::ChildStdout::from_std(child.stdout.take().ok_or_else(missing)?)?;
         let stderr = tokio::process::ChildStderr::from_std(child.stderr.take().ok_or_else(missing)?)?;
