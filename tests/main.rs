@@ -53,6 +53,7 @@ mod templates;
 mod tls;
 mod tokens;
 mod types;
+mod waiting;
 mod worker_objects;
 mod workflows;
 mod wrangler_more;

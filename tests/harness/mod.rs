@@ -183,10 +183,19 @@ impl Skep {
 
     /// The process ids of its cells.
     pub fn cells(&self) -> Vec<u32> {
-        let is_cell = |pid: &u32| {
+        self.engines().into_iter().filter(|pid| listens(*pid)).collect()
+    }
+
+    /// The process ids of engines that no script has got yet, or that are starting.
+    pub fn waiting(&self) -> Vec<u32> {
+        self.engines().into_iter().filter(|pid| !listens(*pid)).collect()
+    }
+
+    fn engines(&self) -> Vec<u32> {
+        let is_engine = |pid: &u32| {
             std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "workerd")
         };
-        self.children().into_iter().filter(is_cell).collect()
+        self.children().into_iter().filter(is_engine).collect()
     }
 
     /// The process ids of all that it started.
@@ -268,6 +277,20 @@ fn children(pid: u32) -> Vec<u32> {
         .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>())
         .filter(|pid| is_alive(*pid))
         .collect()
+}
+
+/// Whether a process listens on a unix socket.
+fn listens(pid: u32) -> bool {
+    let sockets = std::fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    // Number, count, protocol, flags (`__SO_ACCEPTCON`), type, state, inode.
+    let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let listening: Vec<String> = fields
+        .filter(|fields| fields.get(3) == Some(&"00010000"))
+        .filter_map(|fields| Some(format!("socket:[{}]", fields.get(6)?)))
+        .collect();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut open = open.filter_map(|file| std::fs::read_link(file.path()).ok());
+    open.any(|file| listening.iter().any(|socket| file.as_os_str() == socket.as_str()))
 }
 
 /// Asks again and again until there is an answer.

@@ -141,6 +141,11 @@ impl Serve {
         self.skep.cells()
     }
 
+    /// The process ids of engines that no script has got yet, or that are starting.
+    pub fn waiting(&self) -> Vec<u32> {
+        self.skep.waiting()
+    }
+
     /// Everything that it has printed.
     pub fn output(&self) -> String {
         self.skep.output()

@@ -1,23 +1,17 @@
-//! All cells of this process.
+//! All cells of an account.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use skep_runtime::{Shutdown, ShutdownTrigger};
-use skep_sandbox::Sandbox;
-use tokio::sync::Semaphore;
 
 use crate::capnp::document;
-use crate::certificates::Certificates;
 use crate::generation::StartError;
 use crate::log::LogSink;
-use crate::process::{Launch, Spawner};
+use crate::machine::Machine;
 use crate::render::{Storage, render};
-use crate::rundir::RunDir;
 use crate::spec::{CellSpec, Exposed};
 use crate::still::Still;
 use crate::tried::{self, Tried};
@@ -25,12 +19,8 @@ use crate::worker::Worker;
 
 /// What a fleet needs of its surroundings.
 pub struct FleetOptions {
-    /// The binary that handles [`LAUNCHER_COMMAND`](crate::LAUNCHER_COMMAND): our own.
-    pub launcher: PathBuf,
-    /// The engine's binary.
-    pub engine: PathBuf,
-    /// What holds cells.
-    pub sandbox: Sandbox,
+    /// What runs the cells.
+    pub machine: Arc<Machine>,
     /// Where cells' output goes.
     pub log: LogSink,
     /// Called with the name of a script that is wanted but was never deployed here; it is expected to lead
@@ -42,13 +32,11 @@ pub struct FleetOptions {
     pub requests: usize,
 }
 
-/// When cells are stopped that nobody uses.
+/// When cells are stopped that nobody uses, and how many a script may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Rest {
     /// After so long without work.
     pub after: Duration,
-    /// While there are more than this, the one that was used longest ago goes as soon as it has no work.
-    pub max_cells: usize,
     /// So many processes a script without Durable Objects may have, while requests wait for its code.
     pub per_script: usize,
 }
@@ -58,27 +46,22 @@ pub type Wanted = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What all parts of a fleet share.
 pub(crate) struct Shared {
-    pub launch: Launch,
-    pub sandbox: Sandbox,
-    pub spawner: Spawner,
+    pub machine: Arc<Machine>,
+    /// Whose fleet it is, as far as the machine knows.
+    pub account: u64,
     pub log: LogSink,
     pub stop: Shutdown,
     pub wanted: Option<Wanted>,
     pub rest: Option<Rest>,
     pub requests: usize,
-    /// Processes that start now wait for one of these.
-    pub starts: Semaphore,
     /// Processes that serve.
-    pub running: Arc<AtomicUsize>,
-    run_dir: RunDir,
-    next_folder: AtomicU64,
-    certificates: OnceLock<Certificates>,
+    pub cells: Arc<AtomicUsize>,
     workers: RwLock<BTreeMap<String, Arc<Worker>>>,
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("launch", &self.launch).finish_non_exhaustive()
+        f.debug_struct("Shared").field("account", &self.account).finish_non_exhaustive()
     }
 }
 
@@ -108,45 +91,21 @@ impl Shared {
     pub(crate) fn most_cells(&self, cells: usize) -> usize {
         match self.rest {
             None => 1,
-            Some(rest) if self.running.load(Ordering::Relaxed) >= rest.max_cells => {
-                rest.per_script.min(cells)
-            }
+            Some(rest) if self.machine.is_full() => rest.per_script.min(cells),
             Some(rest) => rest.per_script,
         }
     }
 
-    /// Before another process is started: asks the one that was used longest ago to rest, if there are too many.
-    pub(crate) fn make_room(&self) {
-        let Some(rest) = self.rest else { return };
-        if self.running.load(Ordering::Relaxed) < rest.max_cells {
-            return;
-        }
+    /// The script that was used longest ago, and when, of those that could rest now.
+    pub(crate) fn oldest_resting(&self) -> Option<(u64, Arc<Worker>)> {
+        self.rest?;
         let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
-        let resting = |worker: &&Arc<Worker>| worker.last_used();
-        let candidates = workers.values().filter(|worker| worker.last_used().is_some());
-        if let Some(worker) = candidates.min_by_key(resting) {
-            worker.ask_to_rest();
-        }
-    }
-
-    /// Where cells find certificates; written when it is first asked for.
-    pub(crate) fn certificates(&self) -> io::Result<&Certificates> {
-        if let Some(known) = self.certificates.get() {
-            return Ok(known);
-        }
-        let gathered = Certificates::gather(self.run_dir.path())?;
-        Ok(self.certificates.get_or_init(|| gathered))
-    }
-
-    pub(crate) fn new_folder(&self) -> io::Result<PathBuf> {
-        let number = self.next_folder.fetch_add(1, Ordering::Relaxed);
-        let folder = self.run_dir.path().join(number.to_string());
-        std::fs::create_dir(&folder)?;
-        Ok(folder)
+        let resting = workers.values().filter_map(|worker| Some((worker.last_used()?, worker)));
+        resting.min_by_key(|(used, _)| *used).map(|(used, worker)| (used, worker.clone()))
     }
 }
 
-/// All cells of this process. Dropping it ends them.
+/// All cells of an account. Dropping it ends them.
 #[derive(Debug)]
 pub struct Fleet {
     shared: Arc<Shared>,
@@ -155,25 +114,21 @@ pub struct Fleet {
 
 impl Fleet {
     /// An empty fleet.
-    pub fn new(options: FleetOptions) -> io::Result<Self> {
+    pub fn new(options: FleetOptions) -> Self {
         let (stop, stopping) = Shutdown::new();
-        let shared = Shared {
-            launch: Launch { launcher: options.launcher, engine: options.engine },
-            sandbox: options.sandbox,
-            spawner: Spawner::start()?,
+        let shared = Arc::new(Shared {
+            account: options.machine.next_account(),
+            machine: options.machine,
             log: options.log,
             stop: stopping,
             rest: options.rest.filter(|_| options.wanted.is_some()),
             requests: options.requests,
             wanted: options.wanted,
-            starts: Semaphore::new(std::thread::available_parallelism().map_or(2, |n| n.get() * 2)),
-            running: Arc::default(),
-            run_dir: RunDir::create()?,
-            next_folder: AtomicU64::new(0),
-            certificates: OnceLock::new(),
+            cells: Arc::default(),
             workers: RwLock::default(),
-        };
-        Ok(Self { shared: Arc::new(shared), stop })
+        });
+        shared.machine.add(&shared);
+        Self { shared, stop }
     }
 
     /// The script of that name; made if there is none, so that requests can wait for its first deploy.

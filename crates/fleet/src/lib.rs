@@ -4,12 +4,13 @@
 //! dropping a request, restarts what crashes, carries calls between cells. Knows nothing of the catalog,
 //! of HTTP routing, or of what is behind a binding: a [`CellSpec`] brings its servers along.
 //!
-//! Entry points: [`Fleet::deploy`], [`Worker::acquire`], [`Worker::event`].
+//! Entry points: [`Machine::new`], [`Fleet::deploy`], [`Worker::acquire`], [`Worker::event`].
 
 mod capnp;
 mod cells;
 mod certificates;
 mod egress;
+mod engine;
 mod fleet;
 mod generation;
 mod guard;
@@ -17,6 +18,7 @@ mod idle;
 mod launcher;
 mod limits;
 mod log;
+mod machine;
 mod message;
 mod passage;
 mod pids;
@@ -24,13 +26,18 @@ mod policy;
 mod process;
 mod relay;
 mod render;
+mod room;
 mod rundir;
 mod scale;
 mod schema;
 mod spec;
+mod starts;
 mod still;
+mod stock;
 mod tried;
+mod turns;
 mod usage;
+mod waiting;
 mod watch;
 mod worker;
 
@@ -38,6 +45,7 @@ pub use egress::check_network;
 pub use fleet::{Fleet, FleetOptions, Rest, Wanted, expose, print_config};
 pub use generation::{CallerFolder, Generation, Hold, Lease, StartError};
 pub use launcher::{LAUNCHER_COMMAND, become_cell};
+pub use machine::{Machine, MachineOptions};
 pub use limits::{Exceeded, Limits};
 pub use log::{CellLog, LogEvent, LogSink};
 pub use passage::PassageError;

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use skep_intercept::Listener;
 use skep_sandbox::Jail;
@@ -63,15 +64,7 @@ pub(crate) struct Launch {
     pub engine: PathBuf,
 }
 
-/// What the engine is to run.
-pub(crate) enum Config {
-    /// Cap'n Proto text, with files beside it.
-    File(PathBuf),
-    /// All of it, which the engine waits for.
-    Message(Vec<u8>),
-}
-
-/// A running engine.
+/// A running engine; ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -94,11 +87,11 @@ pub(crate) struct Started {
 pub(crate) struct Killer(OwnedFd);
 
 impl Launch {
-    /// Starts the engine on `config` with more `options`.
+    /// Starts the engine with more `options`. It reads its configuration from `file`, or waits for it.
     pub(crate) async fn start(
         &self,
         spawner: &Spawner,
-        config: Config,
+        file: Option<&Path>,
         options: &[OsString],
         jail: &Jail,
         certificates: &Certificates,
@@ -118,9 +111,9 @@ impl Launch {
             "--control-fd=0".into(),
         ];
         args.extend_from_slice(options);
-        match &config {
-            Config::File(file) => args.push(file.into()),
-            Config::Message(_) => args.extend(["--binary".into(), "-".into()]),
+        match file {
+            Some(file) => args.push(file.into()),
+            None => args.extend(["--binary".into(), "-".into()]),
         }
         let mut command = Command::new(&self.launcher);
         command
@@ -138,23 +131,42 @@ impl Launch {
         let stderr = tokio::process::ChildStderr::from_std(child.stderr.take().ok_or_else(missing)?)?;
         let pid = Pid::from_child(&child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        let mut control = UnixStream::from_std(ours)?;
+        let control = UnixStream::from_std(ours)?;
         let connections = match jail.is_guarded() {
             true => control.async_io(Interest::READABLE, || skep_sandbox::listener(&control)).await?,
             false => None,
         };
-        if let Config::Message(message) = &config
-            && let Err(error) = control.write_all(message).await
-        {
-            // It has ended already; why, it says elsewhere.
-            tracing::debug!(%error, "an engine does not read its configuration");
-        }
         let control = BufReader::new(control);
         Ok(Started { process: Process { child, pidfd }, control, connections, stdout, stderr })
     }
 }
 
+impl Started {
+    /// Sends the configuration to an engine that waits for it.
+    pub(crate) async fn configure(&mut self, message: &[u8]) {
+        if let Err(error) = self.control.get_mut().write_all(message).await {
+            // It has ended already; why, it says elsewhere.
+            tracing::debug!(%error, "an engine does not read its configuration");
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Does nothing where it has been waited for.
+        let _ = pidfd_send_signal(self.pidfd.as_fd(), Signal::KILL);
+    }
+}
+
 impl Process {
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // The handle of a process can be read when it has ended.
+        poll(&mut polled, Some(&at_once)).is_ok_and(|ready| ready == 0)
+    }
+
     /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

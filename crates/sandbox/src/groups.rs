@@ -37,9 +37,10 @@ pub struct Groups {
 /// A group for one process; removed when dropped, which takes effect when the process is gone.
 #[derive(Debug)]
 pub struct Group {
+    /// One in each hierarchy.
     folders: Vec<PathBuf>,
     // What it is in is not removed before it.
-    _groups: Arc<Groups>,
+    groups: Arc<Groups>,
 }
 
 const CONTROLLERS: [(&str, Layer); 3] =
@@ -70,17 +71,14 @@ impl Groups {
         self.hierarchies.iter().flat_map(|hierarchy| hierarchy.layers.iter().copied())
     }
 
-    /// Makes a group for one process, with these limits as far as they can be had.
-    pub fn make(self: &Arc<Self>, limits: &GroupLimits) -> io::Result<Group> {
+    /// Makes a group for one process, without limits.
+    pub fn make(self: &Arc<Self>) -> io::Result<Group> {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        let mut group = Group { folders: Vec::new(), _groups: self.clone() };
+        let mut group = Group { folders: Vec::new(), groups: self.clone() };
         for hierarchy in &self.hierarchies {
             let folder = hierarchy.folder.join(&name);
             std::fs::create_dir(&folder)?;
-            group.folders.push(folder.clone());
-            for layer in &hierarchy.layers {
-                limit(&folder, hierarchy.unified, *layer, limits)?;
-            }
+            group.folders.push(folder);
         }
         Ok(group)
     }
@@ -95,6 +93,16 @@ impl Drop for Groups {
 }
 
 impl Group {
+    /// Sets these limits, once, as far as they can be had.
+    pub fn limit(&self, limits: &GroupLimits) -> io::Result<()> {
+        for (folder, hierarchy) in self.folders.iter().zip(&self.groups.hierarchies) {
+            for layer in &hierarchy.layers {
+                limit(folder, hierarchy.unified, *layer, limits)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The files that a process writes to in order to enter.
     pub fn entrances(&self) -> Vec<PathBuf> {
         self.folders.iter().map(|folder| folder.join("cgroup.procs")).collect()
@@ -292,8 +300,10 @@ mod tests {
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
         assert_eq!(read(&folder.path().join("cgroup.subtree_control")), "+memory +cpu +pids");
         let groups = Arc::new(Groups { hierarchies: vec![hierarchy.clone()], next: AtomicU64::new(0) });
-        let group = groups.make(&GroupLimits { memory: 1 << 20, threads: 9, cores: Some(2) }).unwrap();
+        let group = groups.make().unwrap();
         let own = hierarchy.folder.join("0");
+        assert!(!own.join("memory.max").exists(), "not yet");
+        group.limit(&GroupLimits { memory: 1 << 20, threads: 9, cores: Some(2) }).unwrap();
         assert_eq!(read(&own.join("memory.max")), "1048576");
         assert_eq!(read(&own.join("pids.max")), "9");
         assert_eq!(read(&own.join("cpu.max")), "200000 100000");

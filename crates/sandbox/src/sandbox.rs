@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::groups::{Group, GroupLimits, Groups};
+use crate::groups::{Group, Groups};
 use crate::jail::Jail;
 use crate::layer::{Layer, Layers};
 use crate::probe::probe;
@@ -91,9 +91,9 @@ impl Sandbox {
         Layer::ALL.into_iter().filter(|layer| !self.layers.contains(layer)).collect()
     }
 
-    /// A control group for a process of the engine.
-    pub fn group(&self, limits: &GroupLimits) -> std::io::Result<Group> {
-        self.groups.make(limits)
+    /// A control group for a process of the engine, which has no limits yet.
+    pub fn group(&self) -> std::io::Result<Group> {
+        self.groups.make()
     }
 
     /// The jail for a process of the engine, which is to be in `group`.

@@ -138,10 +138,13 @@ pub struct ServeArgs {
     /// A script that nobody uses for so long is stopped until the next request
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
     pub idle_timeout: Duration,
-    /// While more processes run than this, the one that was used longest ago is stopped; by default what half of the
-    /// memory holds
+    /// While more processes run than this, the account with the most gives up the one that was used longest ago; by
+    /// default what half of the memory holds
     #[arg(long, value_name = "N")]
     pub max_cells: Option<usize>,
+    /// So many processes are started ahead and wait for a script, which then starts sooner; each holds about 5 MB
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub waiting_cells: usize,
     /// So many processes a script without Durable Objects gets while its requests wait for a core; by default one per
     /// core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

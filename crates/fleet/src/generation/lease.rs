@@ -18,20 +18,21 @@ impl Drop for Hold {
     }
 }
 
-/// Counts a process that serves, until it is dropped.
+/// Counts a process that serves, of its account and of all, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Counted(Arc<AtomicUsize>);
+pub(crate) struct Counted([Arc<AtomicUsize>; 2]);
 
 impl Counted {
-    pub fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
+    pub fn new(account: &Arc<AtomicUsize>, all: &Arc<AtomicUsize>) -> Self {
+        let counts = [account.clone(), all.clone()];
+        counts.iter().for_each(|count| drop(count.fetch_add(1, Ordering::Relaxed)));
+        Self(counts)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.iter().for_each(|count| drop(count.fetch_sub(1, Ordering::Relaxed)));
     }
 }
 

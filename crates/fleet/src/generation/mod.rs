@@ -1,5 +1,6 @@
 //! One process of one version of a script, with its folder, its sockets and the requests in it.
 
+mod launch;
 mod lease;
 mod start;
 
@@ -13,18 +14,20 @@ use skep_runtime::ShutdownTrigger;
 use skep_wire::UnixClient;
 use tokio::sync::{Notify, watch};
 
+use crate::engine::Folder;
 use crate::idle::{Seen, cpu_ticks};
 use crate::limits::Exceeded;
 use crate::process::Killer;
 use crate::watch::Offence;
 use lease::Counted;
+pub use launch::CallerFolder;
 pub use lease::{Hold, Lease};
-pub use start::{CallerFolder, StartError};
+pub use start::StartError;
 
 /// A running process of a script.
 #[derive(Debug)]
 pub struct Generation {
-    folder: PathBuf,
+    folder: Folder,
     http: Arc<UnixClient>,
     /// `None` if it takes no events.
     events: Option<Arc<UnixClient>>,
@@ -97,7 +100,7 @@ impl Generation {
     }
 
     pub(crate) fn socket(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.folder.0.join(name)
     }
 
     /// Counts a request in until the lease is dropped, if there are fewer than `most`.
@@ -209,7 +212,6 @@ impl Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         self.killer.kill();
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

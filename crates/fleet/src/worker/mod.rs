@@ -77,7 +77,7 @@ enum Command {
     Deploy(Box<CellSpec>, oneshot::Sender<Result<(), StartError>>),
     TakeEvents(oneshot::Sender<Result<(), StartError>>),
     Break(String, oneshot::Sender<()>),
-    Rest,
+    Rest(Answered),
     Stop(oneshot::Sender<()>),
 }
 
@@ -92,6 +92,8 @@ pub struct Worker {
     most: usize,
     /// Whether there has been an event.
     has_events: Arc<AtomicBool>,
+    /// Whether it has been asked to rest, and has not answered yet.
+    asked: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -110,7 +112,8 @@ impl Worker {
         let has_events: Arc<AtomicBool> = Arc::default();
         let supervisor = Supervisor::new(name.clone(), has_events.clone(), shared, state_tx);
         tokio::spawn(supervisor.run(inbox));
-        Arc::new(Self { name, state, commands, wanted, has_events, waiting: AtomicUsize::new(0), most })
+        let (waiting, asked) = (AtomicUsize::new(0), Arc::default());
+        Arc::new(Self { name, state, commands, wanted, has_events, asked, waiting, most })
     }
 
     /// The script's name.
@@ -150,6 +153,9 @@ impl Worker {
 
     /// When it was last used, if it could rest now.
     pub(crate) fn last_used(&self) -> Option<u64> {
+        if self.asked.load(Ordering::Relaxed) {
+            return None;
+        }
         match &*self.state.borrow() {
             State::Ready(cells) => (!cells.is_busy()).then(|| cells.last_used()),
             _ => None,
@@ -158,7 +164,8 @@ impl Worker {
 
     /// Lets its process end if it has nothing to do.
     pub(crate) fn ask_to_rest(&self) {
-        let _ = self.commands.send(Command::Rest);
+        self.asked.store(true, Ordering::Relaxed);
+        let _ = self.commands.send(Command::Rest(Answered(self.asked.clone())));
     }
 
     /// A process that takes requests now: the only one, unless load has made them several.
@@ -233,6 +240,15 @@ impl Worker {
         if self.commands.send(Command::Stop(tx)).is_ok() {
             let _ = rx.await;
         }
+    }
+}
+
+/// Takes note, when it is dropped, that a question has been answered.
+struct Answered(Arc<AtomicBool>);
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

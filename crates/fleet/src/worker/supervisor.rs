@@ -130,7 +130,7 @@ impl Supervisor {
                         }
                         let _ = reply.send(());
                     }
-                    Some(Command::Rest) => {
+                    Some(Command::Rest(_asked)) => {
                         drop(current);
                         self.rest().await;
                     }
@@ -277,7 +277,7 @@ impl Supervisor {
         spec.events |= self.has_events.load(Ordering::Relaxed);
         let is_cold = self.current().is_none();
         if is_cold {
-            self.shared.make_room();
+            self.shared.machine.make_room(self.shared.account);
         }
         let old = self.current().filter(|cells| cells.all().iter().any(|cell| cell.is_running()));
         let result = match old {

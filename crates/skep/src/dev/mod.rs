@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use skep_config::LoadOptions;
 use skep_edge::{EdgeLimits, EdgeOptions, Router, Site};
-use skep_fleet::{Fleet, FleetOptions, print_config};
+use skep_fleet::{Fleet, FleetOptions, Machine, MachineOptions, print_config};
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_sandbox::Sandbox;
 use skep_toolchain::Toolchain;
@@ -54,10 +54,15 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
             .map_err(|e| e.to_string())?
     };
     let output = Arc::new(Output::default());
-    let fleet = Fleet::new(FleetOptions {
+    let machine = Machine::new(MachineOptions {
         launcher: std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?,
         engine,
         sandbox: Sandbox::none(),
+        max_cells: usize::MAX,
+        waiting: 0,
+    });
+    let fleet = Fleet::new(FleetOptions {
+        machine: machine.map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?,
         log: {
             let output = output.clone();
             Arc::new(move |log| output.print(&log))
@@ -65,8 +70,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
         wanted: None,
         rest: None,
         requests: usize::MAX,
-    })
-    .map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
+    });
 
     let mut session = Session { projects, stores, tools, fleet, output, clock, shutdown: shutdown.clone() };
     if args.print_config {

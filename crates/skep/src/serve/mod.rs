@@ -26,7 +26,7 @@ use std::sync::Arc;
 use skep_api::{Addresses, Api, ApiService, BASE};
 use skep_catalog::{Registry, Sealer};
 use skep_edge::{EdgeOptions, Traffic};
-use skep_fleet::Rest;
+use skep_fleet::{Machine, MachineOptions, Rest};
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_sandbox::Sandbox;
 use skep_toolchain::Toolchain;
@@ -110,6 +110,14 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let credentials = credentials::establish(&data, &registry, &api_base, &clock).await?;
     let meters = Arc::new(metrics::Meters::new(args.metrics_scripts));
     let exporter = export::open(args.otlp_endpoint.clone())?;
+    let machine = Machine::new(MachineOptions {
+        launcher,
+        engine,
+        sandbox,
+        max_cells: args.max_cells.unwrap_or_else(cells_that_fit),
+        waiting: args.waiting_cells,
+    });
+    let machine = machine.map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
     let accounts = Accounts::open(
         &data,
         registry.clone(),
@@ -117,9 +125,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         args.base_domain.clone(),
         jobs.clone(),
         Surroundings {
-            launcher,
-            engine,
-            sandbox,
+            machine: machine.clone(),
             sealer: sealer.clone(),
             clock: clock.clone(),
             shutdown: shutdown.clone(),
@@ -128,7 +134,6 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
             rest: Rest {
                 after: args.idle_timeout,
-                max_cells: args.max_cells.unwrap_or_else(cells_that_fit),
                 per_script: args.cells_per_script.map_or_else(cores, usize::from),
             },
             cell_requests: args.cell_requests,
@@ -217,6 +222,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         let _ = secure.await;
     }
     accounts.stop().await;
+    machine.stop().await;
     if let Some(exporter) = exporter {
         exporter.finish(LAST_EXPORT).await;
     }

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use skep_catalog::{Sealer, Version, split_name};
 use skep_cron::CronHandle;
-use skep_fleet::{CellLog, Exposed, Fleet, FleetOptions, LogEvent, Worker, print_config};
+use skep_fleet::{CellLog, Exposed, Fleet, FleetOptions, LogEvent, Machine, Worker, print_config};
 use skep_otlp::Exporter;
 use skep_queues::ConsumerHandle;
 use skep_runtime::{Clock, Shutdown};
@@ -32,10 +32,8 @@ const UNTAIL_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 /// What a runner needs of its surroundings.
 #[derive(Clone)]
 pub struct Surroundings {
-    pub launcher: std::path::PathBuf,
-    pub engine: std::path::PathBuf,
-    /// What holds cells.
-    pub sandbox: skep_sandbox::Sandbox,
+    /// What runs the cells of all accounts.
+    pub machine: Arc<Machine>,
     pub sealer: Arc<Sealer>,
     pub clock: Clock,
     pub shutdown: Shutdown,
@@ -124,9 +122,7 @@ impl Runner {
         let tails = Tails::new(&tenant.id, tenant.logs.clone(), around.exporter.clone(), unwanted);
         let running: Arc<Mutex<HashMap<String, Deployed>>> = Arc::default();
         let fleet = Fleet::new(FleetOptions {
-            launcher: around.launcher.clone(),
-            engine: around.engine.clone(),
-            sandbox: around.sandbox.clone(),
+            machine: around.machine.clone(),
             log: {
                 let (log, tails, clock) = (around.log.clone(), tails.clone(), around.clock.clone());
                 let running = running.clone();
@@ -144,8 +140,7 @@ impl Runner {
             })),
             rest: Some(around.rest),
             requests: around.cell_requests,
-        })
-        .map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
+        });
         let this = Arc::new(Self {
             tenant,
             around,
