@@ -45,9 +45,9 @@ pub use egress::check_network;
 pub use fleet::{Fleet, FleetOptions, Rest, Wanted, expose, print_config};
 pub use generation::{CallerFolder, Generation, Hold, Lease, StartError};
 pub use launcher::{LAUNCHER_COMMAND, become_cell};
-pub use machine::{Machine, MachineOptions};
 pub use limits::{Exceeded, Limits};
 pub use log::{CellLog, LogEvent, LogSink};
+pub use machine::{Machine, MachineOptions};
 pub use passage::PassageError;
 pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER};
 pub use spec::{

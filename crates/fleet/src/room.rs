@@ -14,9 +14,8 @@ pub(crate) struct Holder {
 /// others start.
 pub(crate) fn gives_up(holders: &[Holder], starter: usize) -> Option<usize> {
     let own = holders.get(starter)?.cells;
-    let may = |(n, holder): &(usize, &Holder)| {
-        holder.oldest.is_some() && (*n == starter || holder.cells > own)
-    };
+    let may =
+        |(n, holder): &(usize, &Holder)| holder.oldest.is_some() && (*n == starter || holder.cells > own);
     let all = holders.iter().enumerate().filter(may);
     let first = all.min_by_key(|(_, holder)| (std::cmp::Reverse(holder.cells), holder.oldest));
     first.map(|(n, _)| n)

@@ -19,8 +19,8 @@ use crate::idle::{Seen, cpu_ticks};
 use crate::limits::Exceeded;
 use crate::process::Killer;
 use crate::watch::Offence;
-use lease::Counted;
 pub use launch::CallerFolder;
+use lease::Counted;
 pub use lease::{Hold, Lease};
 pub use start::StartError;
 
