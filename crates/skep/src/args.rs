@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,13 +41,6 @@ pub enum Command {
     Export(crate::deploy::ExportArgs),
     /// Write the TypeScript types of a project's bindings
     Types(crate::types::TypesArgs),
-    /// The step between Skep and the engine; not for people
-    #[command(name = "__cell", hide = true)]
-    Cell {
-        /// Parent, engine, arguments.
-        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
-        args: Vec<OsString>,
-    },
 }
 
 /// `skep dev`

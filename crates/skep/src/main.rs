@@ -31,12 +31,14 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Not a command for people, and in the way of every cold start.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == skep_fleet::LAUNCHER_COMMAND) {
+        let error = skep_fleet::become_cell(&args.collect::<Vec<_>>());
+        eprintln!("skep: cannot start the engine: {error}");
+        return ExitCode::FAILURE;
+    }
     match Cli::parse().command {
-        Command::Cell { args } => {
-            let error = skep_fleet::become_cell(&args);
-            eprintln!("skep: cannot start the engine: {error}");
-            ExitCode::FAILURE
-        }
         Command::Dev(args) => {
             start_log();
             run(dev::run(args))
