@@ -25,14 +25,18 @@ pub(crate) struct Counted([Arc<AtomicUsize>; 2]);
 impl Counted {
     pub fn new(account: &Arc<AtomicUsize>, all: &Arc<AtomicUsize>) -> Self {
         let counts = [account.clone(), all.clone()];
-        counts.iter().for_each(|count| drop(count.fetch_add(1, Ordering::Relaxed)));
+        for count in &counts {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         Self(counts)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.iter().for_each(|count| drop(count.fetch_sub(1, Ordering::Relaxed)));
+        for count in &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
