@@ -157,7 +157,8 @@ mod tests {
         #[test]
         fn turns_are_given_fairly_and_none_is_lost(most in 1_usize..5, steps in proptest::collection::vec(step(), 1..200)) {
             let mut turns = Turns::new(most);
-            let (mut waiting, mut running): (Vec<(u64, Ticket)>, Vec<(u64, Ticket)>) = Default::default();
+            let mut waiting: Vec<(u64, Ticket)> = Vec::new();
+            let mut running: Vec<(u64, Ticket)> = Vec::new();
             // By account that waits: who has been given turns since it did.
             let mut passed: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
             for step in steps {
