@@ -1,0 +1,123 @@
+//! The queue to the thread that writes, and what it shares with readers.
+
+mod follow;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use tokio::sync::oneshot;
+
+use self::thread::Thread;
+use crate::bookmark::{Bookmarks, Place};
+use crate::error::D1Error;
+use crate::gate::Gate;
+use crate::history::{History, TimeTravelError};
+use crate::plan::Plans;
+use crate::request::{ResultsFormat, Statement};
+use crate::run::Facts;
+use crate::session::Session;
+
+/// What readers report of the writer's work.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub path: PathBuf,
+    pub plans: Plans,
+    pub bookmarks: Bookmarks,
+    /// What the database was, where that is kept.
+    pub history: Option<Mutex<History>>,
+    pub gate: Arc<Gate>,
+    pub last_row_id: AtomicI64,
+    pub size: AtomicI64,
+}
+
+impl Shared {
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            last_row_id: self.last_row_id.load(Ordering::Relaxed),
+            size: self.size.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn history(&self) -> Option<MutexGuard<'_, History>> {
+        self.history.as_ref().map(|history| history.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over where history is.
+    pub(crate) fn mark(&self, history: &History) {
+        if let Some((era, commits)) = history.now() {
+            self.bookmarks.reached(Place { era, commits });
+        }
+    }
+}
+
+/// A reply's body.
+pub(crate) type Body = Result<Vec<u8>, D1Error>;
+
+/// A call that waits for the writer.
+struct Job {
+    statements: Vec<Statement>,
+    format: ResultsFormat,
+    alone: bool,
+    reply: oneshot::Sender<Body>,
+}
+
+/// What waits for the writer.
+enum Message {
+    Call(Job),
+    /// An earlier state is to be the present one: after so many commits.
+    GoBack(u64, oneshot::Sender<Result<(), TimeTravelError>>),
+}
+
+/// The queue to the writer's thread; dropping it waits until all that is queued is written.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: Option<mpsc::Sender<Message>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread. Its first transaction begins with the SQL `stamp`.
+    pub(crate) fn start(session: Session, shared: Arc<Shared>, stamp: String) -> std::io::Result<Self> {
+        let (queue, jobs) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("write d1".into()).spawn(move || {
+            Thread::run(session, shared, stamp, &jobs);
+        })?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Runs a call; resolves when what it wrote is on the disk.
+    pub(crate) async fn run(&self, statements: Vec<Statement>, format: ResultsFormat) -> Body {
+        let alone = statements.iter().any(|s| mentions_deferral(&s.sql));
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(D1Error::closed)?;
+        let job = Job { statements, format, alone, reply };
+        queue.send(Message::Call(job)).map_err(|_| D1Error::closed())?;
+        answer.await.map_err(|_| D1Error::closed())?
+    }
+
+    /// Makes an earlier state the present one; resolves when that is on the disk.
+    pub(crate) async fn go_back(&self, commits: u64) -> Result<(), TimeTravelError> {
+        let closed = || TimeTravelError::Failed(D1Error::closed().to_string());
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        queue.send(Message::GoBack(commits, reply)).map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn mentions_deferral(sql: &str) -> bool {
+    sql.as_bytes().windows(5).any(|w| w.eq_ignore_ascii_case(b"defer"))
+}
