@@ -65,12 +65,12 @@ impl Service for Dataset {
             let dataset = self.name.clone();
             match self.db.write(move |t| rows::add(t, &dataset, &point)).await {
                 Ok(()) => skep_wire::reply(StatusCode::OK, skep_wire::empty()),
-                Err(StoreError::DiskFull) => {
-                    reason(StatusCode::INSUFFICIENT_STORAGE, "Insufficient storage: the disk is full")
+                Err(error @ StoreError::DiskFull) => {
+                    reason(StatusCode::INSUFFICIENT_STORAGE, error.outside())
                 }
                 Err(error) => {
                     tracing::error!(%error, dataset = %self.name, "a data point could not be stored");
-                    reason(StatusCode::INTERNAL_SERVER_ERROR, "Internal storage error")
+                    reason(StatusCode::INTERNAL_SERVER_ERROR, error.outside())
                 }
             }
         })

@@ -167,16 +167,7 @@ impl Ignored {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        dir
-    }
+    use crate::test_support::folder;
 
     fn names(dir: &tempfile::TempDir) -> Vec<String> {
         let mut names: Vec<String> = walk(dir.path(), 100).unwrap().0.into_iter().map(|f| f.name).collect();

@@ -32,15 +32,8 @@ enum CacheError {
     NotStored,
     #[error("The response was not received in full")]
     Interrupted(#[source] Option<BoxError>),
-    #[error("{}", outside(.0))]
+    #[error("{}", .0.outside())]
     Store(#[from] StoreError),
-}
-
-fn outside(error: &StoreError) -> &'static str {
-    match error {
-        StoreError::DiskFull => "Insufficient storage: the disk is full",
-        _ => "Internal storage error",
-    }
 }
 
 impl CacheError {

@@ -67,16 +67,8 @@ pub enum KvError {
     Method,
     #[error("The value was not received in full")]
     Interrupted(#[source] skep_wire::BoxError),
-    #[error("{}", outside(.0))]
+    #[error("{}", .0.outside())]
     Store(#[from] StoreError),
-}
-
-/// What the application may know of a storage failure; the log has the rest.
-fn outside(error: &StoreError) -> &'static str {
-    match error {
-        StoreError::DiskFull => "Insufficient storage: the disk is full",
-        _ => "Internal storage error",
-    }
 }
 
 impl KvError {

@@ -44,6 +44,16 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// What an application may know of it; the log has the rest.
+    pub fn outside(&self) -> &'static str {
+        match self {
+            Self::DiskFull => "Insufficient storage: the disk is full",
+            _ => "Internal storage error",
+        }
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         if is_disk_full(&error) { Self::DiskFull } else { Self::Sqlite(error) }

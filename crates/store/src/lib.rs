@@ -1,13 +1,15 @@
 //! Durable storage: SQLite files with group commit, and immutable content files.
 //!
 //! Knows nothing of bindings or HTTP. Entry points: [`Database`] for rows, [`Blobs`] for values too
-//! large for a row, [`ValueSink`] and [`read_pieces`] for values that arrive and leave in pieces. The rule
+//! large for a row, [`ValueSink`] and [`read_pieces`] for values that arrive and leave in pieces, [`Folders`] for many
+//! stores of one kind. The rule
 //! that all keep: nothing is acknowledged before it is on the disk.
 
 mod blobs;
 mod database;
 mod error;
 mod folder;
+mod folders;
 mod values;
 mod writer;
 
@@ -15,4 +17,5 @@ pub use blobs::{BlobId, BlobWriter, Blobs};
 pub use database::{Database, Schema};
 pub use error::StoreError;
 pub use folder::folder_name;
+pub use folders::{Folders, Upkeep};
 pub use values::{Stored, ValueSink, read_pieces};
