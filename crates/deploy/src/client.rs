@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, Collected};
 use serde_json::Value as Json;
 use url::Url;
 
 use crate::envelope::{self, Envelope};
 use crate::error::{ApiError, ApiErrorKind};
 use crate::form::Form;
-use crate::http::{Body, Proxies, Transport, TransportError};
+use crate::http::{Body, Proxies, Transport, TransportError, within};
 use crate::retry::{Attempt, RetryPolicy, is_idempotent};
 use crate::stream::AssetForm;
 
@@ -58,6 +59,18 @@ impl Content {
             Self::Made(_, length) => *length,
         }
     }
+
+    fn body(&self) -> Body {
+        match self {
+            Self::Bytes(bytes) => bytes.clone().into(),
+            Self::Made(make, _) => make(),
+        }
+    }
+}
+
+/// What `length` bytes may take beside the time for a call without a body.
+fn slow(length: u64) -> Duration {
+    Duration::from_secs(length / SLOWEST)
 }
 
 /// `bearer` as a header's value.
@@ -152,9 +165,14 @@ impl Call<'_> {
     }
 
     /// A body as it is.
-    pub fn raw(mut self, content_type: &str, body: Bytes) -> Self {
+    pub fn raw(self, content_type: &str, body: Bytes) -> Self {
+        self.content(body).header("content-type", content_type)
+    }
+
+    /// A body whose type is said elsewhere.
+    pub(crate) fn content(mut self, body: Bytes) -> Self {
         self.content = Content::Bytes(body);
-        self.header("content-type", content_type)
+        self
     }
 
     /// A header; a value that no header can have is left out.
@@ -187,7 +205,7 @@ impl Call<'_> {
 
     /// Makes the call, again where that is safe and may help.
     pub async fn send(self) -> Result<Envelope, ApiError> {
-        let (answer, attempts) = self.attempts().await?;
+        let (answer, attempts) = self.whole().await?;
         let (head, body) = answer.into_parts();
         let ray = head.headers.get("cf-ray").and_then(|ray| ray.to_str().ok()).map(str::to_owned);
         envelope::read(head.status, &body, ray).map_err(|kind| self.error(attempts, kind))
@@ -200,26 +218,88 @@ impl Call<'_> {
 
     /// As [`Self::bytes`], with the headers.
     pub async fn answer(self) -> Result<Response<Bytes>, ApiError> {
-        let (answer, attempts) = self.attempts().await?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(answer);
-        }
-        match envelope::read(status, answer.body(), None) {
-            Ok(_) => Ok(answer),
-            Err(kind) => Err(self.error(attempts, kind)),
+        let (answer, attempts) = self.whole().await?;
+        match answer.status().is_success() {
+            true => Ok(answer),
+            false => Err(self.error(attempts, envelope::refusal(answer.status(), answer.body(), None))),
         }
     }
 
+    /// The answer, piece by piece into what `begin` makes, once for each attempt. It has `length` bytes, and need not fit
+    /// into memory.
+    pub(crate) async fn save<S>(
+        self,
+        length: u64,
+        begin: impl Fn() -> Result<S, String>,
+        write: impl Fn(&mut S, &[u8]) -> Result<(), String>,
+    ) -> Result<S, ApiError> {
+        let saved = self.attempts(async |url, time| {
+            let mut body = self.open(length).await?;
+            let all = async {
+                let mut sink = begin().map_err(TransportError::Invalid)?;
+                while let Some(frame) = body.frame().await {
+                    let frame = frame.map_err(|error| TransportError::lost(url, &error))?;
+                    let piece = frame.into_data().unwrap_or_default();
+                    write(&mut sink, &piece).map_err(TransportError::Invalid)?;
+                }
+                Ok(Response::new(sink))
+            };
+            Ok(within(url, time + slow(length), all).await)
+        });
+        saved.await.map(|(answer, _)| answer.into_body())
+    }
+
+    /// Makes the call with the answer to `source` as its body, `length` bytes, sent on as they arrive. An error may be that of
+    /// `source`. Where either connection is lost, both calls are made again.
+    pub(crate) async fn pipe(self, source: &Call<'_>, length: u64) -> Result<Envelope, ApiError> {
+        let (answer, attempts) = self
+            .attempts(async |url, time| {
+                let body = source.open(length).await?;
+                let request = self.request(body);
+                Ok(self.client.transport.send(url, request, self.limit, time + slow(length)).await)
+            })
+            .await?;
+        envelope::read(answer.status(), answer.body(), None).map_err(|kind| self.error(attempts, kind))
+    }
+
+    /// The body of the answer, as it arrives; an error is in the envelope all the same.
+    async fn open(&self, length: u64) -> Result<Body, ApiError> {
+        let (answer, attempts) = self
+            .attempts(async |url, time| {
+                let request = self.request(self.content.body());
+                Ok(self.client.transport.open(url, request, length, self.limit, time).await)
+            })
+            .await?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer.into_body());
+        }
+        let text = answer.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
+        Err(self.error(attempts, envelope::refusal(status, &text, None)))
+    }
+
     /// The last attempt's answer, and how many there were.
-    async fn attempts(&self) -> Result<(Response<Bytes>, u32), ApiError> {
+    async fn whole(&self) -> Result<(Response<Bytes>, u32), ApiError> {
+        let once = async |url: &Url, time| {
+            let request = self.request(self.content.body());
+            Ok(self.client.transport.send(url, request, self.limit, time).await)
+        };
+        self.attempts(once).await
+    }
+
+    /// Makes attempts by `once`, which gets what the call is sent to and its time. The last one's answer, and how many there
+    /// were; an error in place of an attempt ends it.
+    async fn attempts<T>(
+        &self,
+        once: impl AsyncFn(&Url, Duration) -> Result<Result<Response<T>, TransportError>, ApiError>,
+    ) -> Result<(Response<T>, u32), ApiError> {
         let url = format!("{}{}", self.client.base.as_str().trim_end_matches('/'), self.path);
         let url = Url::parse(&url)
             .map_err(|e| self.error(0, ApiErrorKind::Transport(TransportError::Invalid(e.to_string()))))?;
-        let time = TIME + Duration::from_secs(self.content.len() / SLOWEST);
+        let time = TIME + slow(self.content.len());
         let mut attempt = 1;
         loop {
-            let sent = self.client.transport.send(&url, self.request(), self.limit, time).await;
+            let sent = once(&url, time).await?;
             let came_to = match &sent {
                 Ok(answer) => Attempt::Answered(answer.status(), answer.headers()),
                 Err(error) => Attempt::Failed(error),
@@ -239,11 +319,9 @@ impl Call<'_> {
         }
     }
 
-    fn request(&self) -> Request<Body> {
-        let mut request = Request::new(match &self.content {
-            Content::Bytes(bytes) => bytes.clone().into(),
-            Content::Made(make, _) => make(),
-        });
+    fn request(&self, body: Body) -> Request<Body> {
+        let is_empty = body.left() == 0;
+        let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
         let headers = request.headers_mut();
@@ -251,7 +329,7 @@ impl Call<'_> {
             headers.insert(AUTHORIZATION, self.client.token.clone());
         }
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("skep/", env!("CARGO_PKG_VERSION"))));
-        if self.content.len() == 0 {
+        if is_empty {
             headers.remove(CONTENT_TYPE);
         }
         request

@@ -24,13 +24,20 @@ pub(crate) fn read(status: StatusCode, body: &[u8], ray: Option<String>) -> Resu
     if body.is_empty() && status.is_success() {
         return Ok(Envelope { status, result: Json::Null, info: Json::Null });
     }
+    match serde_json::from_slice::<Json>(body) {
+        Ok(json) if json["success"] == true && status.is_success() => {
+            Ok(Envelope { status, result: json["result"].clone(), info: json["result_info"].clone() })
+        }
+        _ => Err(refusal(status, body, ray)),
+    }
+}
+
+/// Reads an answer that does not say yes.
+pub(crate) fn refusal(status: StatusCode, body: &[u8], ray: Option<String>) -> ApiErrorKind {
     let json = match serde_json::from_slice::<Json>(body) {
         Ok(json) if json.is_object() => json,
-        _ => return Err(ApiErrorKind::Malformed { status, excerpt: excerpt(body) }),
+        _ => return ApiErrorKind::Malformed { status, excerpt: excerpt(body) },
     };
-    if json["success"] == true && status.is_success() {
-        return Ok(Envelope { status, result: json["result"].clone(), info: json["result_info"].clone() });
-    }
     let mut errors = messages(&json["errors"]);
     if errors.is_empty() {
         match json["error"].as_str() {
@@ -41,12 +48,12 @@ pub(crate) fn read(status: StatusCode, body: &[u8], ray: Option<String>) -> Resu
                 causes: Vec::new(),
             }),
             None if json.get("success").is_none() => {
-                return Err(ApiErrorKind::Malformed { status, excerpt: excerpt(body) });
+                return ApiErrorKind::Malformed { status, excerpt: excerpt(body) };
             }
             None => {}
         }
     }
-    Err(ApiErrorKind::Refused { status, errors, ray })
+    ApiErrorKind::Refused { status, errors, ray }
 }
 
 fn messages(list: &Json) -> Vec<ApiMessage> {

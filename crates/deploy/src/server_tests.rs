@@ -209,3 +209,89 @@ async fn https_goes_through_the_proxys_tunnel_and_http_to_it_whole() {
             && seen[2].contains("proxy-authorization")
     );
 }
+
+/// Sends `length` bytes: half of them at once, the rest when `rest` says so; the first time it hangs up in between.
+async fn source(length: usize, mut rest: tokio::sync::mpsc::Receiver<()>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/client/v4", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        for attempt in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await.unwrap();
+            let head = format!("HTTP/1.1 200 X\r\ncontent-length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&vec![b'a'; length / 2]).await.unwrap();
+            rest.recv().await;
+            if attempt > 0 {
+                stream.write_all(&vec![b'b'; length - length / 2]).await.unwrap();
+            }
+        }
+    });
+    base
+}
+
+#[tokio::test]
+async fn what_is_passed_on_is_never_there_as_a_whole_and_starts_over_when_either_end_is_lost() {
+    const LENGTH: usize = 3_000_001;
+    let (go, rest) = tokio::sync::mpsc::channel(1);
+    let from = client(&source(LENGTH, rest).await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = client(&format!("http://{}/client/v4", listener.local_addr().unwrap()));
+    let target = tokio::spawn(async move {
+        for attempt in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await.unwrap();
+            // The source sends its second half only when the first one has arrived here.
+            let mut half = vec![0; LENGTH / 2];
+            stream.read_exact(&mut half).await.unwrap();
+            assert!(half.iter().all(|byte| *byte == b'a'));
+            go.send(()).await.unwrap();
+            let mut rest = vec![0; LENGTH - LENGTH / 2];
+            match stream.read_exact(&mut rest).await {
+                Err(_) if attempt == 0 => continue,
+                read => read.unwrap(),
+            };
+            // The second time it is this end that is lost.
+            if attempt == 2 {
+                let answer = format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{YES}", YES.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                return rest;
+            }
+        }
+        unreachable!()
+    });
+    let source = from.call(http::Method::GET, "/object");
+    let put = to.call(http::Method::PUT, "/object").pipe(&source, LENGTH as u64).await.unwrap();
+    assert_eq!(put.result, "done");
+    assert!(target.await.unwrap().iter().all(|byte| *byte == b'b'));
+}
+
+#[tokio::test]
+async fn a_source_that_says_no_ends_the_call_with_what_it_said() {
+    let gone = r#"{"success":false,"errors":[{"code":10007,"message":"The specified key does not exist."}],"result":null}"#;
+    let (from, _) = server(vec![Reply::Status(404, "", gone)]).await;
+    let (to, seen) = server(vec![Reply::Status(200, "", YES)]).await;
+    let (from, to) = (client(&from), client(&to));
+    let source = from.call(http::Method::GET, "/object");
+    let failed = to.call(http::Method::PUT, "/object").pipe(&source, 5).await.unwrap_err();
+    assert!(failed.method == http::Method::GET && failed.is_missing(&[10007]), "{failed}");
+    assert_eq!(seen.lock().unwrap().len(), 0, "nothing was begun");
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_off_starts_over_with_a_new_file() {
+    let (go, rest) = tokio::sync::mpsc::channel(2);
+    let from = client(&source(1001, rest).await);
+    go.try_send(()).unwrap();
+    go.try_send(()).unwrap();
+    let write = |all: &mut Vec<u8>, piece: &[u8]| -> Result<(), String> {
+        all.extend(piece);
+        Ok(())
+    };
+    let get = || from.call(http::Method::GET, "/object");
+    let saved = get().save(1001, || Ok(Vec::new()), write).await.unwrap();
+    assert_eq!(saved, [vec![b'a'; 500], vec![b'b'; 501]].concat());
+    go.try_send(()).unwrap();
+    let full = get().save(1001, || Ok(()), |(), _| Err("the disk is full".into())).await.unwrap_err();
+    assert!(full.to_string().contains("the disk is full") && full.attempts == 1, "{full}");
+}

@@ -80,6 +80,8 @@ pub(super) fn file_name(name: &str) -> String {
 pub(super) struct Whole {
     file: std::io::BufWriter<std::fs::File>,
     path: PathBuf,
+    /// Bytes so far.
+    size: u64,
 }
 
 impl Whole {
@@ -88,15 +90,17 @@ impl Whole {
         let folder = path.parent().unwrap_or(Path::new("."));
         let made = std::fs::create_dir_all(folder).and_then(|()| std::fs::File::create(&part));
         let file = made.map_err(|e| format!("cannot write {}: {e}", part.display()))?;
-        Ok(Self { file: std::io::BufWriter::new(file), path: path.to_owned() })
+        Ok(Self { file: std::io::BufWriter::new(file), path: path.to_owned(), size: 0 })
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.file.write_all(bytes).map_err(|e| format!("cannot write {}: {e}", self.path.display()))
+        self.file.write_all(bytes).map_err(|e| format!("cannot write {}: {e}", self.path.display()))?;
+        self.size += bytes.len() as u64;
+        Ok(())
     }
 
     pub(super) fn finish(self) -> Result<(), String> {
-        let Self { file, path } = self;
+        let Self { file, path, .. } = self;
         let failed = |e: std::io::Error| format!("cannot write {}: {e}", path.display());
         let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
         file.sync_all().map_err(failed)?;
@@ -143,19 +147,21 @@ async fn objects(from: &Client, bucket: &str, folder: &Path, print: &impl Fn(&st
     loop {
         let (page, next) = r2::page(from, bucket, cursor.as_deref()).await.map_err(text)?;
         for own in &page {
-            if own["size"].as_u64().unwrap_or(0) > r2::MAX_OBJECT {
+            let length = own["size"].as_u64().unwrap_or(0);
+            if length > r2::MAX_OBJECT {
                 let key = own["key"].as_str().unwrap_or_default();
                 print(&format!("r2/{bucket}: {key} is too long for this API: export it over the S3 API"));
                 continue;
             }
-            let Some(content) = r2::content(from, bucket, own).await.map_err(text)? else { continue };
+            let name = format!("{:08}.bin", count + 1);
+            let path = folder.join(&name);
+            let saved = r2::read(from, bucket, own).save(length, || Whole::create(&path), Whole::write).await;
+            let Some(object) = r2::if_there(saved).map_err(text)? else { continue };
             count += 1;
-            let name = format!("{count:08}.bin");
-            let mut object = Whole::create(&folder.join(&name))?;
-            object.write(&content)?;
+            let size = object.size;
             object.finish()?;
             let line: Json = json!({
-                "key": own["key"], "file": name, "size": content.len(), "etag": own["etag"],
+                "key": own["key"], "file": name, "size": size, "etag": own["etag"],
                 "http_metadata": own["http_metadata"], "custom_metadata": own["custom_metadata"],
             });
             whole.write(format!("{line}\n").as_bytes())?;

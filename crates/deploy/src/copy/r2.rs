@@ -1,17 +1,16 @@
 //! R2: objects page by page, with the headers that they are served with.
 
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use serde_json::Value as Json;
 
 use super::kv::made;
 use super::{Copy, Mark, text};
-use crate::client::Client;
+use crate::client::{Call, Client};
 use crate::error::ApiError;
 use crate::resources::{Kind, encode};
 
-/// Objects at once; longer ones go alone.
+/// Objects at once, each in memory as a whole. Longer ones go alone and are sent on as they arrive.
 const PARALLEL: usize = 6;
 const SMALL: u64 = 4 << 20;
 /// The longest object that the API takes.
@@ -51,7 +50,7 @@ pub(super) async fn copy(copy: &mut Copy<'_>, name: &str, bucket: &str) -> Resul
                     .push(format!("{name}: {key} has more than {MAX_OBJECT} bytes: copy it over the S3 API"));
                 continue;
             }
-            object(from, to, bucket, own).await?;
+            long_object(from, to, bucket, own).await?;
         }
         let has_custom =
             |own: &&Json| own["custom_metadata"].as_object().is_some_and(|fields| !fields.is_empty());
@@ -90,23 +89,39 @@ fn path_of(bucket: &str, own: &Json) -> String {
     format!("{{account}}/r2/buckets/{}/objects/{}", encode(bucket), segments.join("/"))
 }
 
-/// The content of an object; `None` if it has gone since it was listed.
-pub(super) async fn content(client: &Client, bucket: &str, own: &Json) -> Result<Option<Bytes>, ApiError> {
-    let call = client.call(Method::GET, path_of(bucket, own)).limit(MAX_OBJECT as usize);
-    match call.bytes().await {
+/// What reads the content of an object.
+pub(super) fn read<'a>(client: &'a Client, bucket: &str, own: &Json) -> Call<'a> {
+    client.call(Method::GET, path_of(bucket, own))
+}
+
+/// `None` if what was to be read has gone since it was listed.
+pub(super) fn if_there<T>(read: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match read {
         Ok(content) => Ok(Some(content)),
-        Err(error) if error.is_missing(&[10007]) => Ok(None),
+        Err(error) if error.method == Method::GET && error.is_missing(&[10007]) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+/// What writes an object.
+fn write<'a>(client: &'a Client, bucket: &str, own: &Json) -> Call<'a> {
+    let put =
+        client.call(Method::PUT, path_of(bucket, own)).header("content-type", "application/octet-stream");
+    FIELDS.into_iter().fold(put, |put, (field, header)| match own["http_metadata"][field].as_str() {
+        Some(value) => put.header(header, value),
+        None => put,
+    })
+}
+
 async fn object(from: &Client, to: &Client, bucket: &str, own: &Json) -> Result<(), String> {
-    let Some(content) = content(from, bucket, own).await.map_err(text)? else { return Ok(()) };
-    let mut put = to.call(Method::PUT, path_of(bucket, own)).raw("application/octet-stream", content);
-    for (field, header) in FIELDS {
-        if let Some(value) = own["http_metadata"][field].as_str() {
-            put = put.header(header, value);
-        }
-    }
-    put.send().await.map(drop).map_err(text)
+    // It may have grown a little since it was listed.
+    let content = read(from, bucket, own).limit(2 * SMALL as usize).bytes().await;
+    let Some(content) = if_there(content).map_err(text)? else { return Ok(()) };
+    write(to, bucket, own).content(content).send().await.map(drop).map_err(text)
+}
+
+async fn long_object(from: &Client, to: &Client, bucket: &str, own: &Json) -> Result<(), String> {
+    let length = own["size"].as_u64().unwrap_or(0);
+    let piped = write(to, bucket, own).pipe(&read(from, bucket, own), length).await;
+    if_there(piped).map(drop).map_err(text)
 }

@@ -1,11 +1,12 @@
-//! What a request carries: bytes, or pieces that are made while they are sent.
+//! What a request carries: bytes, or pieces that are made, or arrive from elsewhere, while they are sent.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::SendRequest;
 use tokio::sync::mpsc;
 
 /// Pieces that are made ahead of the connection.
@@ -20,7 +21,15 @@ pub struct Body {
 enum Source {
     Whole(Bytes),
     Pieces(mpsc::Receiver<io::Result<Bytes>>),
+    /// The connection lives as long as its handle.
+    Arriving {
+        body: Incoming,
+        _connection: SendRequest<Body>,
+    },
 }
+
+/// What the error of a body is called whose other end was lost: another attempt may do better.
+pub(super) const LOST: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 
 /// Where the maker of a body's pieces puts them.
 pub struct Pieces(mpsc::Sender<io::Result<Bytes>>);
@@ -47,6 +56,18 @@ impl Body {
     }
 }
 
+impl Body {
+    /// An answer of `length` bytes, as they arrive over a connection of its own.
+    pub(super) fn arriving(length: u64, body: Incoming, connection: SendRequest<Body>) -> Self {
+        Self { left: length, source: Source::Arriving { body, _connection: connection } }
+    }
+
+    /// Bytes that are still to come.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+}
+
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
         Self { left: bytes.len() as u64, source: Source::Whole(bytes) }
@@ -66,6 +87,14 @@ impl hyper::body::Body for Body {
             Source::Pieces(receiver) => match receiver.poll_recv(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(piece) => piece,
+            },
+            Source::Arriving { body, .. } => match Pin::new(body).poll_frame(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(frame) => frame.map(|frame| match frame {
+                    // What is no data are trailers, which nobody asked for.
+                    Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
+                    Err(error) => Err(io::Error::new(LOST, error)),
+                }),
             },
         };
         Poll::Ready(match piece {

@@ -7,4 +7,5 @@ mod transport;
 
 pub use body::{Body, Pieces};
 pub use proxy::Proxies;
+pub(crate) use transport::within;
 pub use transport::{Transport, TransportError};

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use url::Url;
 
-use super::body::Body;
+use super::body::{Body, LOST};
 use super::connect::{Connector, only};
 use super::proxy::Proxies;
 
@@ -54,6 +55,24 @@ pub enum TransportError {
     Invalid(String),
 }
 
+impl TransportError {
+    /// As [`Self::Lost`], by an error and what caused it: hyper says the useful part last.
+    pub(crate) fn lost(url: &Url, error: &(dyn std::error::Error + 'static)) -> Self {
+        let text = causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        Self::Lost { host: host(url), text }
+    }
+}
+
+/// What `work` with the server of `url` comes to, if that takes no longer than `time`.
+pub(crate) async fn within<T>(
+    url: &Url,
+    time: Duration,
+    work: impl Future<Output = Result<T, TransportError>>,
+) -> Result<T, TransportError> {
+    let late = || Err(TransportError::TimedOut { host: host(url), after: time });
+    tokio::time::timeout(time, work).await.unwrap_or_else(|_| late())
+}
+
 type Sender = SendRequest<Body>;
 
 /// An HTTP client.
@@ -87,8 +106,28 @@ impl Transport {
         limit: usize,
         time: Duration,
     ) -> Result<Response<Bytes>, TransportError> {
-        let answer = tokio::time::timeout(time, self.exchange(url, request.map(Into::into), limit)).await;
-        answer.unwrap_or_else(|_| Err(TransportError::TimedOut { host: host(url), after: time }))
+        within(url, time, self.exchange(url, request.map(Into::into), limit)).await
+    }
+
+    /// As [`Self::send`], but the body of a success is read while it arrives, and `time` is for what comes before it. Where
+    /// the server does not tell how long it is, it must be `length`.
+    pub(crate) async fn open(
+        &self,
+        url: &Url,
+        request: Request<Body>,
+        length: u64,
+        limit: usize,
+        time: Duration,
+    ) -> Result<Response<Body>, TransportError> {
+        within(url, time, async {
+            let (response, sender) = self.begin(url, request).await?;
+            if !response.status().is_success() {
+                return Ok(self.collect(url, response, sender, limit).await?.map(Body::from));
+            }
+            let told = response.body().size_hint().exact();
+            Ok(response.map(|body| Body::arriving(told.unwrap_or(length), body, sender)))
+        })
+        .await
     }
 
     async fn exchange(
@@ -97,10 +136,37 @@ impl Transport {
         request: Request<Body>,
         limit: usize,
     ) -> Result<Response<Bytes>, TransportError> {
+        let (response, sender) = self.begin(url, request).await?;
+        self.collect(url, response, sender, limit).await
+    }
+
+    async fn collect(
+        &self,
+        url: &Url,
+        response: Response<Incoming>,
+        sender: Sender,
+        limit: usize,
+    ) -> Result<Response<Bytes>, TransportError> {
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, limit).collect().await;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => TransportError::Invalid(format!("{} answers with more than {limit} bytes", host(url))),
+            false => TransportError::lost(url, error.as_ref()),
+        })?;
+        let body = body.to_bytes();
+        self.keep(url.origin().ascii_serialization(), sender);
+        Ok(Response::from_parts(head, body))
+    }
+
+    /// Sends `request`; the head of the answer, and what the connection is used again by.
+    async fn begin(
+        &self,
+        url: &Url,
+        request: Request<Body>,
+    ) -> Result<(Response<Incoming>, Sender), TransportError> {
         let mut request = self.prepared(url, request)?;
         let key = url.origin().ascii_serialization();
-        let lost = |text: String| TransportError::Lost { host: host(url), text };
-        let (response, sender) = loop {
+        loop {
             let (mut sender, reused) = match self.take(&key) {
                 Some(sender) => (sender, true),
                 None => (self.connect(url).await?, false),
@@ -109,23 +175,14 @@ impl Transport {
                 continue;
             }
             match sender.try_send_request(request).await {
-                Ok(response) => break (response, sender),
+                Ok(response) => return Ok((response, sender)),
                 // The server ended an idle connection before it saw the request: nothing has happened yet.
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => return Err(failed(url, &error.into_error())),
                 },
             }
-        };
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, limit).collect().await;
-        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-            true => TransportError::Invalid(format!("{} answers with more than {limit} bytes", host(url))),
-            false => lost(chain(error.as_ref())),
-        })?;
-        let body = body.to_bytes();
-        self.keep(key, sender);
-        Ok(Response::from_parts(head, body))
+        }
     }
 
     /// The request with its target and its host, as the server or the proxy wants them.
@@ -184,30 +241,28 @@ impl Transport {
 
 /// Why a request was not answered: what it was to carry, or what it was carried by.
 fn failed(url: &Url, error: &hyper::Error) -> TransportError {
-    match error.is_user() {
+    let is_lost = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == LOST)
+    };
+    match error.is_user() && !causes(error).any(is_lost) {
         true => TransportError::Invalid(innermost(error).to_string()),
-        false => TransportError::Lost { host: host(url), text: chain(error) },
+        false => TransportError::lost(url, error),
     }
+}
+
+/// An error, and what it came from, and what that came from.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
 
 /// What an error came from in the end.
 fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
-    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
+    causes(error).last().unwrap_or(error)
 }
 
 /// `host:port`, without the port if it is the scheme's own.
 fn host(url: &Url) -> String {
     url[url::Position::BeforeHost..url::Position::AfterPort].to_owned()
-}
-
-/// An error and what caused it: hyper says the useful part last.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }
