@@ -177,19 +177,8 @@ mod tests {
     use super::*;
 
     fn project(raw: Json) -> Project {
-        Project {
-            config: WorkerConfig { name: "full".into(), ..WorkerConfig::default() },
-            raw,
-            service: None,
-            vars: Vec::new(),
-            code: None,
-            assets: Some(Default::default()),
-            d1_migrations: Default::default(),
-            templates: None,
-            secrets: Default::default(),
-            required_secrets: Vec::new(),
-            problems: Vec::new(),
-        }
+        let config = WorkerConfig { name: "full".into(), ..WorkerConfig::default() };
+        Project { assets: Some(Default::default()), ..Project::plain(config, raw, None) }
     }
 
     /// Recorded from wrangler 4.164: what Skep's own server does not have, so that no other test sends it.

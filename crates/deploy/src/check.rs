@@ -87,19 +87,8 @@ mod tests {
             exports: vec!["default".into(), "Room".into()],
             warnings: Vec::new(),
         };
-        Project {
-            config: WorkerConfig { name: "app".into(), ..WorkerConfig::default() },
-            raw,
-            service: None,
-            vars: Vec::new(),
-            code: Some(code),
-            assets: None,
-            d1_migrations: Default::default(),
-            templates: None,
-            secrets: Default::default(),
-            required_secrets: Vec::new(),
-            problems: Vec::new(),
-        }
+        let config = WorkerConfig { name: "app".into(), ..WorkerConfig::default() };
+        Project::plain(config, raw, Some(code))
     }
 
     #[test]

@@ -85,6 +85,23 @@ pub struct AssetFile {
 }
 
 impl Project {
+    /// A configuration and perhaps code, with no files beside it.
+    pub(crate) fn plain(config: WorkerConfig, raw: Json, code: Option<Bundle>) -> Self {
+        Self {
+            config,
+            raw,
+            service: None,
+            vars: Vec::new(),
+            code,
+            assets: None,
+            d1_migrations: BTreeMap::new(),
+            templates: None,
+            secrets: BTreeMap::new(),
+            required_secrets: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
     /// The script's name.
     pub fn name(&self) -> &str {
         &self.config.name

@@ -190,19 +190,7 @@ fn project(worker: &Worker, config: Map<String, Json>) -> Project {
         let names = classes.flatten().filter_map(|own| own["class_name"].as_str().map(str::to_owned));
         code.exports = names.collect();
     }
-    Project {
-        config: typed,
-        raw: config.into(),
-        service: None,
-        vars: Vec::new(),
-        code,
-        assets: None,
-        d1_migrations: Default::default(),
-        templates: None,
-        secrets: Default::default(),
-        required_secrets: Vec::new(),
-        problems: Vec::new(),
-    }
+    Project::plain(typed, config.into(), code)
 }
 
 /// Hears nothing: each Worker is one line.

@@ -359,19 +359,7 @@ mod tests {
 
     fn project(raw: Json) -> Project {
         let config = skep_config::WorkerConfig { name: "full".into(), ..Default::default() };
-        Project {
-            config,
-            raw,
-            service: None,
-            vars: Vec::new(),
-            code: None,
-            assets: None,
-            d1_migrations: Default::default(),
-            templates: None,
-            secrets: Default::default(),
-            required_secrets: Vec::new(),
-            problems: Vec::new(),
-        }
+        Project::plain(config, raw, None)
     }
 
     /// What the configuration sends is what it was made of.

@@ -7,9 +7,9 @@ use skep_deploy::Rollout;
 
 use crate::args::parse_var;
 
-/// `skep deploy`
+/// Which project.
 #[derive(Clone, Debug, Default, Args)]
-pub struct DeployArgs {
+pub struct ProjectArgs {
     /// The project's folder
     #[arg(default_value = ".")]
     pub dir: PathBuf,
@@ -19,6 +19,13 @@ pub struct DeployArgs {
     /// The environment of the configuration to use
     #[arg(short, long, value_name = "NAME")]
     pub env: Option<String>,
+}
+
+/// `skep deploy`
+#[derive(Clone, Debug, Default, Args)]
+pub struct DeployArgs {
+    #[command(flatten)]
+    pub project: ProjectArgs,
     /// Where to: `skep` (the node whose data folder is --data), `cloudflare`, a target of skep.deploy.toml, or the URL of an API. The account and the
     /// token come from CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN, for `skep` from the data folder
     /// [default: CLOUDFLARE_API_BASE_URL, or `cloudflare` if there is a token, else `skep`]
@@ -86,15 +93,8 @@ fn parse_rollout(text: &str) -> Result<Rollout, String> {
 /// `skep check`
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// The project's folder
-    #[arg(default_value = ".")]
-    dir: PathBuf,
-    /// The configuration file [default: wrangler.json, .jsonc or .toml in the folder]
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The environment of the configuration to use
-    #[arg(short, long, value_name = "NAME")]
-    env: Option<String>,
+    #[command(flatten)]
+    project: ProjectArgs,
     /// Where it would go, as for `skep deploy`: what is not there is said
     #[arg(short, long, value_name = "TARGET")]
     target: Option<String>,
@@ -112,23 +112,16 @@ pub struct CheckArgs {
 impl CheckArgs {
     /// The deploy that is checked.
     pub fn as_deploy(&self) -> DeployArgs {
-        let Self { dir, config, env, target, secrets_file, vars, yes } = self.clone();
-        DeployArgs { dir, config, env, target, secrets_file, vars, yes, ..DeployArgs::default() }
+        let Self { project, target, secrets_file, vars, yes } = self.clone();
+        DeployArgs { project, target, secrets_file, vars, yes, ..DeployArgs::default() }
     }
 }
 
 /// `skep rollback`
 #[derive(Clone, Debug, Args)]
 pub struct RollbackArgs {
-    /// The project's folder
-    #[arg(default_value = ".")]
-    dir: PathBuf,
-    /// The configuration file [default: wrangler.json, .jsonc or .toml in the folder]
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The environment of the configuration to use
-    #[arg(short, long, value_name = "NAME")]
-    env: Option<String>,
+    #[command(flatten)]
+    project: ProjectArgs,
     /// As for `skep deploy`
     #[arg(short, long, value_name = "TARGET")]
     target: Option<String>,
@@ -146,7 +139,7 @@ pub struct RollbackArgs {
 impl RollbackArgs {
     /// The deploy that would go to the same place.
     pub fn as_deploy(&self) -> DeployArgs {
-        let Self { dir, config, env, target, data, .. } = self.clone();
-        DeployArgs { dir, config, env, target, data, ..DeployArgs::default() }
+        let Self { project, target, data, .. } = self.clone();
+        DeployArgs { project, target, data, ..DeployArgs::default() }
     }
 }

@@ -24,15 +24,15 @@ const MAX_CODE: usize = 128 << 20;
 
 /// Reads the configuration; `text` is taken instead of the file's content.
 pub fn load(args: &DeployArgs, text: Option<String>) -> Result<Loaded, String> {
-    let dir = std::path::absolute(&args.dir).unwrap_or_else(|_| args.dir.clone());
-    let path = match &args.config {
+    let dir = std::path::absolute(&args.project.dir).unwrap_or_else(|_| args.project.dir.clone());
+    let path = match &args.project.config {
         Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
         None => skep_config::find(&dir).ok_or_else(|| {
             format!("there is no wrangler.json, wrangler.jsonc or wrangler.toml in {}", dir.display())
         })?,
     };
     let options =
-        LoadOptions { environment: args.env.clone(), vars: args.vars.clone(), deploying: true, text };
+        LoadOptions { environment: args.project.env.clone(), vars: args.vars.clone(), deploying: true, text };
     limited(&path, MAX_TEXT)?;
     skep_config::load(&path, &options).map_err(|e| e.to_string())
 }
@@ -42,7 +42,7 @@ pub fn check_for_skep(loaded: &Loaded, args: &DeployArgs) -> Result<(), String> 
     if loaded.raw["containers"].as_array().is_none_or(Vec::is_empty) {
         return Ok(());
     }
-    let options = LoadOptions { environment: args.env.clone(), ..LoadOptions::default() };
+    let options = LoadOptions { environment: args.project.env.clone(), ..LoadOptions::default() };
     let message = "\"containers\" is not implemented on this server: Skep runs no containers yet";
     let error = skep_config::refusal(&loaded.config.path, &options, "containers", message);
     Err(error.help("deploy it with --target cloudflare, or keep it in an `env` that goes there").to_string())

@@ -60,7 +60,7 @@ pub async fn with_domain(
             own.variable
         ));
     }
-    let edited = domain::edited(&text, &loaded.raw, args.env.as_deref(), wanted, own.previews);
+    let edited = domain::edited(&text, &loaded.raw, args.project.env.as_deref(), wanted, own.previews);
     let edited = edited.map_err(|e| format!("{}: {e}", path.display()))?;
     if edited == text {
         return Ok(loaded);

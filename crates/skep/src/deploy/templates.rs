@@ -52,7 +52,7 @@ async fn clone(url: &str, branch: Option<&str>) -> Result<tempfile::TempDir, Str
     }
     git.arg("--").arg(url).arg(folder.path()).env("GIT_TERMINAL_PROMPT", "0").env("GIT_LFS_SKIP_SMUDGE", "1");
     let output = git.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let output = output.map_err(|e| format!("cannot run git: {e}"))?;
+    let output = output.map_err(|e| format!("cannot run git, which fetches the templates: {e}"))?;
     match output.status.success() {
         true => Ok(folder),
         false => Err(format!("git clone {url}: {}", String::from_utf8_lossy(&output.stderr).trim())),
