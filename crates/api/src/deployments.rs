@@ -39,9 +39,8 @@ pub(crate) async fn list(call: Call) -> Answer {
 pub(crate) async fn get(call: Call) -> Answer {
     let tenant = call.tenant()?;
     let script = script_of(tenant.catalog(), call.param(0))?;
-    let all = tenant.catalog().deployments(&script.tag, u64::from(u32::MAX))?;
-    let found = all.iter().find(|deployment| deployment.id == call.param(1));
-    ok(shown(found.ok_or_else(|| ApiError::not_found(10336, "Deployment not found."))?))
+    let found = tenant.catalog().deployment(&script.tag, call.param(1))?;
+    ok(shown(&found.ok_or_else(|| ApiError::not_found(10336, "Deployment not found."))?))
 }
 
 /// Forgets one that takes no requests.

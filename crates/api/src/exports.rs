@@ -67,20 +67,34 @@ impl Exports {
         matches!(self.objects.get(class), Some(Declared::Live { .. }))
     }
 
-    /// What they change of `script`, which has the namespaces `provisioned`.
+    /// What there is around them. Only where classes go it matters who else uses them.
+    pub fn surroundings(&self, tenant: &Arc<dyn Tenant>, script: &str) -> Result<Surroundings, ApiError> {
+        let gone = self.objects.values().any(|declared| !matches!(declared, Declared::Live { .. }));
+        Ok(Surroundings {
+            provisioned: tenant.catalog().namespaces(script)?,
+            users: if gone { users(tenant, script)? } else { BTreeMap::new() },
+        })
+    }
+
+    /// What they change.
     pub fn reconcile(
         &self,
-        tenant: &Arc<dyn Tenant>,
-        script: &str,
-        provisioned: &BTreeMap<String, Namespace>,
+        around: &Surroundings,
         code: Option<&BTreeSet<String>>,
         may_delete: bool,
     ) -> Result<Reconciled, ApiError> {
-        let gone = self.objects.values().any(|declared| !matches!(declared, Declared::Live { .. }));
-        let users = if gone { users(tenant, script)? } else { BTreeMap::new() };
-        let standing = Standing { provisioned, in_code: code, users: &users, may_delete };
+        let Surroundings { provisioned, users } = around;
+        let standing = Standing { provisioned, in_code: code, users, may_delete };
         reconcile(&self.objects, standing).map_err(|wrong| refusal(&wrong))
     }
+}
+
+/// What a script's exports are brought in line with.
+pub(crate) struct Surroundings {
+    /// The Durable Object namespaces of the script, by class.
+    provisioned: BTreeMap<String, Namespace>,
+    /// By class, other scripts that have bindings to it.
+    users: BTreeMap<String, Vec<String>>,
 }
 
 /// One entry: a class of Durable Objects, or nothing that has a life of its own.
@@ -176,11 +190,10 @@ pub(crate) fn of_deployment(
     let (Some(version), Some(Some(exports))) = (versions.first(), declared.into_iter().next()) else {
         return Ok(Vec::new());
     };
-    let before = tenant.catalog().deployments(tag, u64::from(u32::MAX))?;
-    let is_new = !before.iter().any(|d| d.versions.iter().any(|(id, _)| *id == version.id));
-    let provisioned = tenant.catalog().namespaces(script)?;
+    let may_delete = !tenant.catalog().was_deployed(tag, &version.id)?;
+    let surroundings = exports.surroundings(tenant, script)?;
     let code = in_code(&version.content);
-    Ok(exports.reconcile(tenant, script, &provisioned, Some(&code), is_new)?.changes)
+    Ok(exports.reconcile(&surroundings, Some(&code), may_delete)?.changes)
 }
 
 /// The classes that a version was seen to export.

@@ -13,7 +13,7 @@ use skep_catalog::{
 
 use crate::bindings::Resolver;
 use crate::call::Call;
-use crate::exports::Exports;
+use crate::exports::{Exports, Surroundings};
 use crate::form::{Form, Part};
 use crate::platform::{Candidate, Tenant};
 use crate::reply::ApiError;
@@ -203,10 +203,11 @@ pub(crate) async fn publish(
     if exports.is_some() && migrations.is_some() {
         return Err(ApiError::bad(10021, "`exports` and `migrations` cannot be uploaded together."));
     }
-    let before = catalog.namespaces(name)?;
+    let around = exports.as_ref().map(|exports| exports.surroundings(tenant, name)).transpose()?;
+    let exports = exports.zip(around);
     let migrations = match &exports {
-        Some(exports) if plan.deploy => {
-            let changes = exports.reconcile(tenant, name, &before, None, true)?.changes;
+        Some((exports, around)) if plan.deploy => {
+            let changes = exports.reconcile(around, None, true)?.changes;
             Some(MigrationSet { changes, ..MigrationSet::default() })
         }
         _ => migrations,
@@ -219,14 +220,14 @@ pub(crate) async fn publish(
         script: name,
         previous: previous.as_ref(),
         namespaces: &namespaces,
-        exports: exports.as_ref(),
+        exports: exports.as_ref().map(|(exports, _)| exports),
     };
     let (mut content, asset_keys) = read_content(call, tenant, upload, &resolver).await?;
     if !content.modules.is_empty() {
         start_once(call, name, &mut content, &namespaces).await?;
     }
     let reconciliation = match &exports {
-        Some(exports) => Some(reconciliation(tenant, name, exports, &before, &content, plan.deploy)?),
+        Some((exports, around)) => Some(reconciliation(exports, around, &content, plan.deploy)?),
         None => {
             check_classes(&content, &namespaces, migrations.as_ref())?;
             None
@@ -256,15 +257,13 @@ pub(crate) async fn publish(
 
 /// What `exports` change, now that the code has been seen. A version that takes no requests yet changes nothing.
 fn reconciliation(
-    tenant: &Arc<dyn Tenant>,
-    name: &str,
     exports: &Exports,
-    before: &BTreeMap<String, Namespace>,
+    around: &Surroundings,
     content: &Content,
     deploy: bool,
 ) -> Result<Json, ApiError> {
     let code = exports::in_code(content);
-    let mut reconciled = exports.reconcile(tenant, name, before, Some(&code), true)?;
+    let mut reconciled = exports.reconcile(around, Some(&code), true)?;
     if !deploy {
         reconciled.changes.clear();
         reconciled.removable.clear();

@@ -253,6 +253,16 @@ impl Catalog {
     pub fn deployments(&self, tag: &str, limit: u64) -> Result<Vec<Deployment>, CatalogError> {
         self.db.read(|c| script::deployments(c, tag, limit))
     }
+
+    /// A deployment of the script with this tag.
+    pub fn deployment(&self, tag: &str, id: &str) -> Result<Option<Deployment>, CatalogError> {
+        self.db.read(|c| script::find_deployment(c, tag, id))
+    }
+
+    /// Whether a deployment that is still known had this version.
+    pub fn was_deployed(&self, tag: &str, version: &str) -> Result<bool, CatalogError> {
+        self.db.read(|c| script::was_deployed(c, tag, version))
+    }
 }
 
 #[cfg(test)]
@@ -291,6 +301,27 @@ mod tests {
         assert_eq!(catalog.namespaces("s").unwrap().len(), 1, "a rehearsal changes nothing");
         let active = catalog.active_deployment(&first.script.tag).unwrap().unwrap();
         assert_eq!(active.versions, [(first.version.id, 100.0)]);
+    }
+
+    #[tokio::test]
+    async fn a_deployment_is_found_by_its_id_and_by_its_versions() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap();
+        let first = catalog.publish(version("s", None)).await.unwrap();
+        let tag = first.script.tag;
+        let second = catalog.publish(Publish { deploy: false, ..version("s", None) }).await.unwrap();
+        assert!(catalog.was_deployed(&tag, &first.version.id).unwrap());
+        assert!(!catalog.was_deployed(&tag, &second.version.id).unwrap());
+        assert!(!catalog.was_deployed("other", &first.version.id).unwrap());
+        let both = Deployment {
+            id: "both".into(),
+            versions: vec![(first.version.id, 90.0), (second.version.id.clone(), 10.0)],
+            ..catalog.active_deployment(&tag).unwrap().unwrap()
+        };
+        catalog.deploy("s", both.clone(), Vec::new()).await.unwrap();
+        assert!(catalog.was_deployed(&tag, &second.version.id).unwrap());
+        assert_eq!(catalog.deployment(&tag, "both").unwrap(), Some(both));
+        assert_eq!(catalog.deployment("other", "both").unwrap(), None);
     }
 
     #[tokio::test]

@@ -298,6 +298,22 @@ pub(crate) fn deployments(c: &Connection, tag: &str, limit: u64) -> Result<Vec<D
     Ok(query.query_map(params![tag, limit as i64], deployment)?.collect::<Result<_, _>>()?)
 }
 
+pub(crate) fn find_deployment(
+    c: &Connection,
+    tag: &str,
+    id: &str,
+) -> Result<Option<Deployment>, CatalogError> {
+    let mut query = c.prepare_cached(&format!("{DEPLOYMENT} WHERE script = ? AND id = ?"))?;
+    Ok(query.query_row([tag, id], deployment).optional()?)
+}
+
+/// Each version of a deployment is stored as a pair: its id and its share.
+pub(crate) fn was_deployed(c: &Connection, tag: &str, version: &str) -> Result<bool, CatalogError> {
+    let sql = "SELECT 1 FROM deployment, json_each(deployment.versions) AS pair \
+               WHERE deployment.script = ? AND json_extract(pair.value, '$[0]') = ?";
+    Ok(c.prepare_cached(sql)?.exists([tag, version])?)
+}
+
 pub(crate) fn insert_script(c: &Connection, script: &Script) -> Result<(), CatalogError> {
     c.prepare_cached("INSERT INTO script VALUES (?, ?, ?, ?, ?, ?, ?)")?.execute(params![
         script.tag,
