@@ -31,8 +31,10 @@ fn time_of(text: &str) -> Option<u64> {
         None => (offset == "Z").then_some(0)?,
         Some(ahead) => {
             let (hours, minutes) = ahead.split_once(':')?;
-            let number = |text: &str| (text.len() == 2).then(|| text.parse::<u8>().ok()).flatten();
-            u64::from(number(hours)?) * 60 + u64::from(number(minutes)?)
+            let number = |text: &str, below: u8| {
+                (text.len() == 2).then(|| text.parse::<u8>().ok()).flatten().filter(|n| *n < below)
+            };
+            u64::from(number(hours, 24)?) * 60 + u64::from(number(minutes, 60)?)
         }
     };
     let clock = if clock.matches(':').count() == 1 { format!("{clock}:00") } else { clock.to_owned() };
@@ -99,8 +101,21 @@ mod tests {
             "2026-13-04T12:00:00Z",
             "2026-08-04T12:00:00+2",
             "1970-01-01T00:00:00+01:00",
+            "2026-08-04T12:00:00+24:00",
+            "2026-08-04T12:00:00-01:60",
         ] {
             assert_eq!(time_of(text), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_time_or_not(
+            text in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?([-+][0-9]{2}:[0-9]{2}|Z)?|\\PC{0,30}",
+        ) {
+            if let Some(ms) = time_of(&text) {
+                crate::reply::time(i64::try_from(ms).unwrap());
+            }
         }
     }
 }

@@ -24,6 +24,8 @@ mod exports;
 mod flags;
 mod form;
 mod guard;
+#[cfg(test)]
+mod hostile;
 mod identity;
 mod instances;
 mod kv;

@@ -155,8 +155,11 @@ pub(crate) fn page_info(count: u64, total: u64, page: u64, per_page: u64) -> Jso
     })
 }
 
+/// The last moment of the year 9999: later ones cannot be written.
+const LATEST_MS: i64 = 253_402_300_799_999;
+
 /// A time as the API writes it.
 pub(crate) fn time(ms: i64) -> String {
-    let since = std::time::Duration::from_millis(ms.max(0).unsigned_abs());
+    let since = std::time::Duration::from_millis(ms.clamp(0, LATEST_MS).unsigned_abs());
     humantime::format_rfc3339_micros(std::time::UNIX_EPOCH + since).to_string()
 }

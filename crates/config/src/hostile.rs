@@ -1,5 +1,8 @@
 //! Configurations with anything in them: they are read or refused with a place, and nothing panics.
 
+#[path = "../../../tests/shared/odd_json.rs"]
+mod odd_json;
+
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -26,42 +29,6 @@ fn real() -> Value {
     all
 }
 
-/// A value of any kind.
-fn value() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        "\\PC{0,8}".prop_map(Value::from),
-        Just(json!([])),
-        Just(json!({})),
-        Just(json!([[], 1, null, { "binding": 1 }])),
-        Just(json!({ "name": {}, "bindings": [null, { "name": "é" }], "é": "x" })),
-    ]
-}
-
-/// The `n`th value of a tree, counted from the top.
-fn nth<'a>(value: &'a mut Value, n: &mut usize) -> Option<&'a mut Value> {
-    if *n == 0 {
-        return Some(value);
-    }
-    *n -= 1;
-    match value {
-        Value::Array(items) => items.iter_mut().find_map(|item| nth(item, n)),
-        Value::Object(entries) => entries.values_mut().find_map(|entry| nth(entry, n)),
-        _ => None,
-    }
-}
-
-fn size(value: &Value) -> usize {
-    1 + match value {
-        Value::Array(items) => items.iter().map(size).sum(),
-        Value::Object(entries) => entries.values().map(size).sum::<usize>(),
-        _ => 0,
-    }
-}
-
 /// Loads a text as each kind of file, with and without an environment. Errors are shown, as to a person.
 fn load_all(text: &str) {
     let dir = tempfile::tempdir().unwrap();
@@ -80,15 +47,8 @@ fn load_all(text: &str) {
 
 proptest! {
     #[test]
-    fn any_value_may_stand_anywhere(at: Index, value in value(), more in prop::option::of((any::<Index>(), value()))) {
-        let mut config = real();
-        for (at, value) in [Some((at, value)), more].into_iter().flatten() {
-            let mut n = at.index(size(&config));
-            if let Some(place) = nth(&mut config, &mut n) {
-                *place = value;
-            }
-        }
-        load_all(&config.to_string());
+    fn any_value_may_stand_anywhere(changes in odd_json::changes()) {
+        load_all(&odd_json::with(real(), changes).to_string());
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod calculate;
 mod event;
 mod field;
 mod filter;
+#[cfg(test)]
+mod hostile;
 mod query;
 mod run;
 mod settings;

@@ -66,7 +66,7 @@ impl Timeframe {
     }
 }
 
-/// The year 10889: what fits in the keys of events.
+/// The year 2248: what fits in the keys of events.
 const LATEST_MS: u64 = (1 << 43) - 1;
 
 fn whole(number: f64) -> Option<u64> {

@@ -189,7 +189,9 @@ fn as_stored(number: u64) -> i64 {
 }
 
 /// A time in RFC 3339.
+/// A moment for people; none after the year 9999 can be written.
 fn humantime(ms: u64) -> String {
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+    const LATEST_MS: u64 = 253_402_300_799_999;
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms.min(LATEST_MS));
     ::humantime::format_rfc3339_millis(at).to_string()
 }
