@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// A value in a configuration file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Hash, PartialEq)]
 pub(crate) enum Value {
     /// A quoted string.
     Text(String),

@@ -1,6 +1,8 @@
 //! All cells of an account.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,7 +13,7 @@ use crate::capnp::document;
 use crate::generation::StartError;
 use crate::log::LogSink;
 use crate::machine::Machine;
-use crate::render::{Storage, render};
+use crate::render::{Rendered, Storage, render};
 use crate::spec::{CellSpec, Exposed};
 use crate::still::Still;
 use crate::tried::{self, Tried};
@@ -181,7 +183,19 @@ impl Fleet {
 
 /// The engine configuration that `spec` would run with; sockets are shown in `/run/skep/cell`.
 pub fn print_config(spec: &CellSpec) -> String {
-    document(&render(spec, std::path::Path::new("/run/skep/cell"), Storage::Real).config)
+    document(&shown(spec).config)
+}
+
+/// A number that is the same for specs with the same [configuration](print_config), as long as this process lives. What is
+/// in the files of the code does not count.
+pub fn config_hash(spec: &CellSpec) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    shown(spec).config.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn shown(spec: &CellSpec) -> Rendered {
+    render(spec, Path::new("/run/skep/cell"), Storage::Real)
 }
 
 /// Gives each spec what the bindings of the others need of it.

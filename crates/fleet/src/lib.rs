@@ -42,7 +42,7 @@ mod watch;
 mod worker;
 
 pub use egress::check_network;
-pub use fleet::{Fleet, FleetOptions, Rest, Wanted, expose, print_config};
+pub use fleet::{Fleet, FleetOptions, Rest, Wanted, config_hash, expose, print_config};
 pub use generation::{CallerFolder, Generation, Hold, Lease, StartError};
 pub use launcher::{LAUNCHER_COMMAND, become_cell};
 pub use limits::{Exceeded, Limits};

@@ -79,11 +79,11 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let launcher = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     let sandbox = sandbox(&args, &launcher, &engine).await?;
 
-    let api_listener = bind(args.api).await?;
-    let http_listener = bind(args.http).await?;
+    let api_listener = bind("--api", args.api).await?;
+    let http_listener = bind("--http", args.http).await?;
     let https_listener = match args.https {
         None => None,
-        Some(address) => Some(bind(address).await?),
+        Some(address) => Some(bind("--https", address).await?),
     };
     let own_certificate = tls::own(&args)?;
     let acme = acme::open(&data, &args.acme, &clock).await?;
@@ -93,7 +93,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     };
     let metrics_listener = match args.metrics {
         None => None,
-        Some(address) => Some(bind(address).await?),
+        Some(address) => Some(bind("--metrics", address).await?),
     };
     let api_address = api_listener.local_addr().map_err(|e| e.to_string())?;
     let http_port = http_listener.local_addr().map_err(|e| e.to_string())?.port();
@@ -266,6 +266,7 @@ async fn sandbox(args: &ServeArgs, launcher: &Path, engine: &Path) -> Result<San
     Ok(sandbox)
 }
 
-async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))
+async fn bind(flag: &str, address: std::net::SocketAddr) -> Result<TcpListener, String> {
+    let listening = TcpListener::bind(address).await;
+    listening.map_err(|e| format!("cannot listen on {address}: {e}; {flag} names another address"))
 }

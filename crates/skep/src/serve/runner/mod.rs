@@ -10,10 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use serde_json::Value as Json;
-use sha2::{Digest, Sha256};
 use skep_catalog::{Sealer, Version, split_name};
 use skep_cron::CronHandle;
-use skep_fleet::{CellLog, Exposed, Fleet, FleetOptions, LogEvent, Machine, Worker, print_config};
+use skep_fleet::{CellLog, Exposed, Fleet, FleetOptions, LogEvent, Machine, Worker, config_hash};
 use skep_otlp::Exporter;
 use skep_queues::ConsumerHandle;
 use skep_runtime::{Clock, Shutdown};
@@ -61,7 +60,7 @@ struct Deployed {
     /// What others can call of it.
     exposed: BTreeSet<Exposed>,
     /// A hash of the engine's configuration, with what is not of the version: who calls it, what its namespace says.
-    config: [u8; 32],
+    config: u64,
 }
 
 /// When a script is started.
@@ -330,11 +329,7 @@ impl Runner {
             let (script, name) = (script.clone(), name.clone());
             self.blocking(move |this| this.spec(&script, &name, &version.content, Some(&version))).await?
         };
-        let deployed = Deployed {
-            version: id,
-            exposed: spec.exposed.clone(),
-            config: Sha256::digest(print_config(&spec)).into(),
-        };
+        let deployed = Deployed { version: id, exposed: spec.exposed.clone(), config: config_hash(&spec) };
         let same = lock(&self.running).get(&name) == Some(&deployed);
         if same && !anew && self.is_awake(&name) {
             return Ok(());
