@@ -2,6 +2,7 @@
 //   PUT /<store>/<writer>/<slot>?n=<number>    the value is the body
 //   GET /<store>/<writer>/<slot>               one slot of KV or R2: the value; `x-n` is its number
 //   GET /<store>/<writer>                      all slots of the others: [{ slot, n, text }]; halves are two rows
+//   GET /hold/<object>                         keeps an object in memory for as long as somebody listens
 import { DurableObject } from "cloudflare:workers";
 
 /** Smallest size of a part that is not the last. */
@@ -30,6 +31,15 @@ export class Slots extends DurableObject {
 
   rows() {
     return this.ctx.storage.sql.exec("SELECT slot, n, text FROM slots").toArray();
+  }
+
+  // The engine takes an object out of memory 10 s after its last request; this one does not end.
+  fetch() {
+    const pull = async (controller) => {
+      await scheduler.wait(100);
+      controller.enqueue(new Uint8Array(1));
+    };
+    return new Response(new ReadableStream({ pull }));
   }
 }
 
@@ -98,6 +108,7 @@ export default {
   async fetch(request, env) {
     const { pathname, searchParams } = new URL(request.url);
     const [, store, writer, slot] = pathname.split("/");
+    if (store === "hold") return env.SLOTS.getByName(decodeURIComponent(writer)).fetch(request);
     if (!(store in stores)) return new Response("here");
     const call = { writer, slot: Number(slot), key: `${writer}/${slot}`, n: Number(searchParams.get("n")) };
     if (request.method === "PUT") {
