@@ -179,11 +179,10 @@ fn custom_domains_and_routes_get_certificates_before_anybody_visits_them() {
         { "pattern": "10.1.2.3/*", "script": "hello" },
     ]);
     for route in routes.as_array().unwrap() {
-        let token = format!("Bearer {}", node.serve.token);
-        let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
         let body = route.to_string();
         let path = format!("/zones/{zone}/workers/routes");
-        let answer = node.serve.raw_call("POST", &path, &headers, Some(body.as_bytes()));
+        let headers = [("content-type", "application/json")];
+        let answer = node.serve.token_call("POST", &path, &headers, Some(body.as_bytes()));
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     node.trusted("www.example.org", &authority);

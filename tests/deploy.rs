@@ -1,24 +1,23 @@
 //! `skep deploy` to `skep serve`.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::serve::{Ran, Serve, serve};
+use crate::harness::serve::{Ran, Serve, run, serve};
 use crate::harness::{copy, eventually, repository};
 
-/// Runs `skep deploy` on `dir` against `serve`.
-fn try_deploy(serve: &Serve, dir: &Path, args: &[&str]) -> Ran {
+/// `skep deploy` of `dir` to `serve`.
+fn command(serve: &Serve, dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.arg("deploy").arg(dir).args(["--yes", "--target", "skep", "--data"]);
+    command.arg(serve.dir.path().join("data"));
     command
-        .arg("deploy")
-        .arg(dir)
-        .args(["--yes", "--target", "skep", "--data"])
-        .arg(serve.dir.path().join("data"));
-    let output = command.args(args).stdin(Stdio::null()).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+}
+
+fn try_deploy(serve: &Serve, dir: &Path, args: &[&str]) -> Ran {
+    run(command(serve, dir).args(args))
 }
 
 fn deploy(serve: &Serve, dir: &Path, args: &[&str]) -> String {
@@ -211,16 +210,7 @@ fn a_project_says_what_it_needs_and_gets_its_domain_and_templates() {
         ],
     );
     let run = |variables: &[(&str, &str)], args: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
-        command
-            .arg("deploy")
-            .arg(&dir)
-            .args(["--target", "skep", "--data"])
-            .arg(serve.dir.path().join("data"));
-        let output =
-            command.args(args).envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+        run(command(&serve, &dir).args(args).envs(variables.iter().copied()))
     };
     let missing = run(&[("LEVEL", "high")], &[]);
     for part in [
@@ -265,9 +255,7 @@ fn a_project_says_what_it_needs_and_gets_its_domain_and_templates() {
 }
 
 fn skep(args: &[&str]) -> Ran {
-    let output = Command::new(env!("CARGO_BIN_EXE_skep")).args(args).stdin(Stdio::null()).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+    run(Command::new(env!("CARGO_BIN_EXE_skep")).args(args))
 }
 
 #[test]

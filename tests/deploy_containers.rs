@@ -1,192 +1,21 @@
 //! Containers: images are built and pushed, applications made and rolled out, in the form that wrangler sends.
 
+mod cloudflare;
+mod docker;
+mod registry;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
+use self::cloudflare::{ACCOUNT, Known, PASSWORD, REGISTRY, answer, cloudflare, limits};
+use self::docker::Docker;
+use self::registry::{registry, sha256};
 use crate::harness::recorder::Recorded;
-use crate::harness::serve::{Ran, Serve, serve};
-use crate::harness::standin::{Says, StandIn, refused, result, stand_in};
-
-const ACCOUNT: &str = "00112233445566778899aabbccddeeff";
-const REGISTRY: &str = "registry.example.test";
-const NAMESPACE: &str = "80cbf78f461a02b3e945af06b00904a9";
-const PASSWORD: &str = "sh0rt-l1ved";
-
-/// What the stand-in knows.
-#[derive(Default)]
-struct Known {
-    /// The script is there.
-    script: bool,
-    tag: Value,
-    applications: Vec<Value>,
-}
-
-/// Answers as in the session that was recorded with wrangler 4.164, and keeps what it is told.
-fn cloudflare(limits: Value) -> StandIn {
-    let known = Mutex::new(Known::default());
-    stand_in(move |request| answer(&mut known.lock().unwrap(), request, &limits))
-}
-
-fn answer(known: &mut Known, request: &Recorded, limits: &Value) -> Says {
-    let path = request.path.replacen(&format!("/accounts/{ACCOUNT}"), "", 1);
-    let (path, _) = path.split_once('?').unwrap_or((&path, ""));
-    let body = || serde_json::from_slice::<Value>(&request.body).unwrap();
-    const VERSION: &str = "20951b0d-0cb9-4227-90f8-f7f6ded87f68";
-    let (is_there, missing) =
-        (known.script, refused(404, 10007, "This Worker does not exist on your account."));
-    match (request.method.as_str(), path) {
-        ("GET", "/workers/subdomain") => result(json!({ "subdomain": "acct" })),
-        ("GET", "/containers/me") => {
-            result(json!({ "account_id": ACCOUNT, "external_account_id": ACCOUNT, "limits": limits,
-            "locations": [], "defaults": { "vcpus": 0.0625, "memory_mib": 256, "memory": "256MiB", "disk_mb": 2000 } }))
-        }
-        ("POST", path) if path == format!("/containers/registries/{REGISTRY}/credentials") => result(
-            json!({ "account_id": ACCOUNT, "registry_host": REGISTRY, "username": "v1", "password": PASSWORD }),
-        ),
-        ("GET", "/containers/applications") => result(known.applications.clone().into()),
-        ("POST", "/containers/applications") => {
-            let mut made = body();
-            // In figures, as Cloudflare answers.
-            if made["configuration"]["instance_type"] == "standard-1" {
-                let configuration = made["configuration"].as_object_mut().unwrap();
-                configuration.remove("instance_type");
-                configuration.insert("vcpu".into(), json!(0.5));
-                configuration.insert("memory_mib".into(), json!(4096));
-                configuration.insert("disk".into(), json!({ "size_mb": 8000 }));
-            }
-            made["id"] = format!("app-{}", known.applications.len()).into();
-            made["version"] = 1.into();
-            known.applications.push(made.clone());
-            result(made)
-        }
-        ("PATCH", path) if path.starts_with("/containers/applications/") => {
-            let own = known
-                .applications
-                .iter_mut()
-                .find(|own| path.ends_with(own["id"].as_str().unwrap()))
-                .unwrap();
-            for (key, value) in body().as_object().unwrap() {
-                own[key] = value.clone();
-            }
-            result(own.clone())
-        }
-        ("POST", path) if path.ends_with("/rollouts") => {
-            result(json!({ "id": "r", "status": "progressing" }))
-        }
-        ("PUT", "/workers/scripts/cont") => {
-            known.script = true;
-            if request.body.windows(14).any(|window| window == b"\"new_tag\":\"v1\"") {
-                known.tag = "v1".into();
-            }
-            let text = String::from_utf8_lossy(&request.body);
-            let tag = text
-                .split_once("\"workers/tag\":\"")
-                .map(|(_, rest)| rest.split('"').next().unwrap().to_owned());
-            if let Some(tag) = tag {
-                known.tag = json!([known.tag.clone(), tag]);
-            }
-            result(json!({ "id": "cont", "etag": "e", "deployment_id": VERSION, "startup_time_ms": 3 }))
-        }
-        ("POST", "/workers/scripts/cont/subdomain") => {
-            result(json!({ "enabled": true, "previews_enabled": true }))
-        }
-        _ if !is_there => missing,
-        ("GET", "/workers/services/cont") => {
-            let tag = known.tag.as_array().map_or(known.tag.clone(), |pair| pair[0].clone());
-            result(json!({ "id": "cont", "default_environment": { "environment": "production",
-                "script": { "id": "cont", "tag": "t", "tags": null, "last_deployed_from": "wrangler", "migration_tag": tag } } }))
-        }
-        ("GET", "/workers/scripts/cont/secrets") => result(json!([])),
-        ("GET", "/workers/scripts/cont/schedules") => result(json!({ "schedules": [] })),
-        ("GET", "/workers/domains") => result(json!([])),
-        ("GET", "/workers/scripts/cont/deployments") => {
-            result(json!({ "deployments": [{ "id": "d", "source": "wrangler",
-            "strategy": "percentage", "author_email": "dev@example.com", "created_on": "2026-11-23T10:27:33.712Z",
-            "versions": [{ "version_id": VERSION, "percentage": 100 }] }] }))
-        }
-        ("GET", "/workers/scripts/cont/settings") => result(json!({ "bindings": bindings() })),
-        ("GET", path) if path == format!("/workers/scripts/cont/versions/{VERSION}") => {
-            result(json!({ "id": VERSION, "number": 1,
-            "annotations": { "workers/tag": known.tag[1] }, "metadata": { "source": "wrangler" },
-            "resources": { "bindings": bindings(), "script": { "etag": "e", "handlers": ["fetch"], "last_deployed_from": "wrangler" },
-                "script_runtime": { "compatibility_date": "2026-01-01", "compatibility_flags": [], "usage_model": "standard" } } }))
-        }
-        ("GET", "/workers/workers/cont") => result(
-            json!({ "id": "w", "name": "cont", "subdomain": { "enabled": true, "previews_enabled": true } }),
-        ),
-        ("PATCH", "/workers/scripts/cont/script-settings") => result(json!({})),
-        _ => missing,
-    }
-}
-
-fn bindings() -> Value {
-    json!([{ "name": "C", "type": "durable_object_namespace", "class_name": "MyContainer", "namespace_id": NAMESPACE }])
-}
-
-/// A program that takes Docker's commands, writes them down and keeps images as files: `images/NAME` has the image's number,
-/// `pushed/NAME` is there once it was pushed.
-const DOCKER: &str = r#"#!/bin/sh
-cd "$(dirname "$0")"
-echo "$@" >> calls
-file() { echo "$1" | tr '/:@' '___'; }
-case "$1" in
-  info|login) cat > last-input-$1; exit 0 ;;
-  build)
-    text=$(cat)
-    if [ -n "$INTERRUPT" ]; then kill -INT $PPID; sleep 0.2; fi
-    while [ "$1" != "-t" ]; do shift; done
-    printf '%s' "$text" | sha256sum | cut -c1-64 > images/$(file "$2")
-    echo "built $2" ;;
-  tag) cp images/$(file "$2") images/$(file "$3") ;;
-  push) cp images/$(file "$2") pushed/$(cat images/$(file "$2")); echo pushing ;;
-  image)
-    case "$2" in
-      rm) rm images/$(file "$3") ;;
-      inspect)
-        id=$(cat images/$(file "$3")) || exit 1
-        case "$5" in
-          *RepoDigests*) if [ -e pushed/$id ]; then echo "[\"REGISTRY/ACCOUNT/cont-mycontainer@sha256:$id\"]"; else echo "[]"; fi ;;
-          *Size*) echo "${SIZE:-1000000} 3" ;;
-          *Id*) echo "sha256:$id" ;;
-        esac ;;
-    esac ;;
-  manifest) echo "{\"Descriptor\":{\"digest\":\"${4##*@}\"}}" ;;
-esac
-"#;
-
-struct Docker {
-    dir: tempfile::TempDir,
-}
-
-impl Docker {
-    fn new() -> Self {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        for folder in ["images", "pushed"] {
-            std::fs::create_dir(dir.path().join(folder)).unwrap();
-        }
-        let file = dir.path().join("docker");
-        std::fs::write(&file, DOCKER.replace("REGISTRY", REGISTRY).replace("ACCOUNT", ACCOUNT)).unwrap();
-        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
-        Self { dir }
-    }
-
-    /// The commands that it got since the last time.
-    fn calls(&self) -> Vec<String> {
-        let file = self.dir.path().join("calls");
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        let _ = std::fs::remove_file(file);
-        text.lines().map(str::to_owned).collect()
-    }
-
-    fn put_into(&self, command: &mut Command) {
-        command.env("WRANGLER_DOCKER_BIN", self.dir.path().join("docker"));
-        command.env("CLOUDFLARE_CONTAINER_REGISTRY", REGISTRY);
-    }
-}
+use crate::harness::serve::{Ran, Serve, run, serve};
+use crate::harness::standin::{StandIn, stand_in};
 
 const CODE: &str = "import { DurableObject } from 'cloudflare:workers';\nexport class MyContainer extends DurableObject {}\n\
                     export default { fetch: () => new Response('x') };";
@@ -217,18 +46,8 @@ fn command(api: &StandIn, docker: &Docker, dir: &Path, args: &[&str]) -> Command
     command
 }
 
-fn run(mut command: Command) -> Ran {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
-}
-
 fn deploy(api: &StandIn, docker: &Docker, dir: &Path, args: &[&str]) -> Ran {
-    run(command(api, docker, dir, args))
-}
-
-fn limits() -> Value {
-    json!({ "disk_mb_per_deployment": 20000, "vcpu_per_deployment": 4, "memory_mib_per_deployment": 12288 })
+    run(&mut command(api, docker, dir, args))
 }
 
 /// Calls that change something at the containers API: method, path, body.
@@ -335,7 +154,7 @@ fn what_is_sent_is_what_wrangler_sends() {
             .env("CLOUDFLARE_ACCOUNT_ID", ACCOUNT)
             .env("CLOUDFLARE_API_TOKEN", "t0ken");
         dockers[0].put_into(&mut wrangler);
-        let ran = run(wrangler);
+        let ran = run(&mut wrangler);
         assert!(ran.success, "{}", ran.text);
         let ran = deploy(&ours, &dockers[1], dirs[1].path(), &["--tag", "t"]);
         assert!(ran.success, "{}", ran.text);
@@ -355,20 +174,12 @@ fn sizes_are_presets_and_what_exceeds_a_limit_or_is_not_there_is_said_before_the
     settings("[containers.MyContainer]\nsize = \"small\"\nvariable = \"BOX_SIZE\"\n");
     let dry = deploy(&api, &docker, dir.path(), &["--dry-run"]);
     assert!(dry.success && dry.text.contains("up to 3 of 2 vCPU, 2048 MiB, 3072 MB"), "{}", dry.text);
-    let mut large = command(&api, &docker, dir.path(), &[]);
-    let ran = run({
-        large.env("BOX_SIZE", "large");
-        large
-    });
+    let ran = run(command(&api, &docker, dir.path(), &[]).env("BOX_SIZE", "large"));
     let message = "Your container configuration uses 8 vCPU which exceeds the account limit of 4 vCPU.";
     assert!(!ran.success && ran.text.contains(message), "{}", ran.text);
-    let mut unknown = command(&api, &docker, dir.path(), &[]);
-    unknown.env("BOX_SIZE", "huge");
-    let ran = run(unknown);
+    let ran = run(command(&api, &docker, dir.path(), &[]).env("BOX_SIZE", "huge"));
     assert!(!ran.success && ran.text.contains("\"huge\" is not the size of a container"), "{}", ran.text);
-    let mut fat = command(&api, &docker, dir.path(), &[]);
-    fat.env("SIZE", "4000000000");
-    let ran = run(fat);
+    let ran = run(command(&api, &docker, dir.path(), &[]).env("SIZE", "4000000000"));
     assert!(
         !ran.success && ran.text.contains("image of cont-mycontainer: Image too large: needs 4451MB"),
         "{}",
@@ -388,9 +199,8 @@ fn sizes_are_presets_and_what_exceeds_a_limit_or_is_not_there_is_said_before_the
         assert!(!ran.success && ran.text.contains(part), "{part}\n{}", ran.text);
     }
     project(dir.path(), BUILT, "FROM scratch\n");
-    let mut broken = command(&api, &docker, dir.path(), &[]);
-    broken.env("WRANGLER_DOCKER_BIN", dir.path().join("no-docker"));
-    let ran = run(broken);
+    let ran =
+        run(command(&api, &docker, dir.path(), &[]).env("WRANGLER_DOCKER_BIN", dir.path().join("no-docker")));
     assert!(!ran.success && ran.text.contains("The Docker CLI could not be launched"), "{}", ran.text);
 }
 
@@ -398,9 +208,7 @@ fn sizes_are_presets_and_what_exceeds_a_limit_or_is_not_there_is_said_before_the
 fn ctrl_c_during_a_build_ends_the_deploy_before_anything_is_uploaded() {
     let (api, docker, dir) = (cloudflare(limits()), Docker::new(), tempfile::tempdir().unwrap());
     project(dir.path(), BUILT, "FROM scratch\n");
-    let mut stopped = command(&api, &docker, dir.path(), &[]);
-    stopped.env("INTERRUPT", "1");
-    let ran = run(stopped);
+    let ran = run(command(&api, &docker, dir.path(), &[]).env("INTERRUPT", "1"));
     for part in [
         "the deploy was stopped",
         "done: image of cont-mycontainer",
@@ -432,7 +240,7 @@ fn a_node_of_ones_own_refuses_containers_with_their_place_in_the_file() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
         command.args(args);
         docker.put_into(&mut command);
-        run(command)
+        run(&mut command)
     };
     let dir = dir.path().to_str().unwrap();
     let deployed = skep(&["deploy", dir, "--dry-run", "--target", "skep", "--data", data.to_str().unwrap()]);
@@ -457,7 +265,7 @@ fn by_address(serve: &Serve, docker: &Docker, dir: &str) -> Ran {
     command.args(["deploy", dir, "--target", &serve.api]);
     command.env("CLOUDFLARE_ACCOUNT_ID", &serve.account).env("CLOUDFLARE_API_TOKEN", &serve.token);
     docker.put_into(&mut command);
-    run(command)
+    run(&mut command)
 }
 
 /// Podman builds without a daemon, and images from nothing without a network; the registry is a small one of the test's own.
@@ -497,7 +305,7 @@ fn podman_builds_and_pushes_where_it_is_installed() {
         command.env("WRANGLER_DOCKER_BIN", &podman).env("CLOUDFLARE_CONTAINER_REGISTRY", &host);
         command.env("CONTAINERS_REGISTRIES_CONF", &registries);
         command.env("REGISTRY_AUTH_FILE", dir.path().join("auth.json"));
-        run(command)
+        run(&mut command)
     };
     let ran = run_once();
     assert!(ran.success && !ran.text.contains(PASSWORD), "{}", ran.text);
@@ -517,50 +325,5 @@ fn podman_builds_and_pushes_where_it_is_installed() {
         String::from_utf8_lossy(&images.stdout).lines().filter(|line| line.contains("/cont-mycontainer:"))
     {
         Command::new(&podman).args(["rmi", own]).output().unwrap();
-    }
-}
-
-fn sha256(content: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, content);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What a registry needs so that one image can be pushed to it.
-/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push>
-fn registry(contents: &mut std::collections::HashMap<String, Vec<u8>>, request: &Recorded) -> Says {
-    use base64::Engine as _;
-    let login = base64::engine::general_purpose::STANDARD.encode(format!("v1:{PASSWORD}"));
-    if request.header("authorization") != format!("Basic {login}") {
-        return (401, vec![("www-authenticate".into(), "Basic realm=\"images\"".into())], Vec::new());
-    }
-    let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
-    let last = path.rsplit('/').next().unwrap();
-    let told = |digest: &str| vec![("docker-content-digest".to_owned(), digest.to_owned())];
-    match request.method.as_str() {
-        "GET" if path == "/v2/" => (200, Vec::new(), Vec::new()),
-        "GET" | "HEAD" => match contents.get(last) {
-            Some(content) => (200, told(&format!("sha256:{}", sha256(content))), content.clone()),
-            None => (404, Vec::new(), Vec::new()),
-        },
-        "POST" => (202, vec![("location".into(), format!("{path}one"))], Vec::new()),
-        "PATCH" => {
-            contents.insert("sent".into(), request.body.clone());
-            (202, vec![("location".into(), path.to_owned())], Vec::new())
-        }
-        "PUT" if path.contains("/manifests/") => {
-            let digest = format!("sha256:{}", sha256(&request.body));
-            contents.insert(digest.clone(), request.body.clone());
-            contents.insert(last.to_owned(), request.body.clone());
-            (201, told(&digest), Vec::new())
-        }
-        "PUT" => {
-            let digest =
-                query.split('&').find_map(|pair| pair.strip_prefix("digest=")).unwrap().replace("%3A", ":");
-            let content = contents.remove("sent").unwrap_or_default();
-            assert_eq!(format!("sha256:{}", sha256(&content)), digest);
-            contents.insert(digest.clone(), content);
-            (201, told(&digest), Vec::new())
-        }
-        _ => (405, Vec::new(), Vec::new()),
     }
 }

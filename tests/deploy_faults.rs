@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 
 use crate::harness::recorder::{Fault, Recorder, recorder};
-use crate::harness::serve::{Ran, Serve, serve};
+use crate::harness::serve::{FORM, Ran, Serve, form, serve};
 use crate::harness::signal;
 
 const CODE: &str = r#"
@@ -45,9 +45,7 @@ fn command(serve: &Serve, recorder: &Recorder, dir: &Path) -> Command {
 }
 
 fn finish(child: Child) -> Ran {
-    let output = child.wait_with_output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+    child.wait_with_output().unwrap().into()
 }
 
 fn deploy(serve: &Serve, recorder: &Recorder, dir: &Path) -> Ran {
@@ -64,14 +62,10 @@ fn a_class_that_is_there_is_left_out_and_a_moved_tag_is_read_again() {
     let recorder = recorder(&serve.api);
     // Somebody has deployed the first class by hand, without tags: the stored tag is none, and the class is there (10074).
     let dir = app(&serve, "one ");
-    let form = "--B\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n\
-        {\"main_module\":\"m.js\",\"compatibility_date\":\"2026-07-01\",\"migrations\":{\"new_sqlite_classes\":[\"Room\"]}}\r\n\
-        --B\r\nContent-Disposition: form-data; name=\"m.js\"; filename=\"m.js\"\r\nContent-Type: application/javascript+module\r\n\r\n\
-        import { DurableObject } from \"cloudflare:workers\";\nexport class Room extends DurableObject {}\nexport default { fetch() {} };\r\n--B--\r\n";
-    let token = format!("Bearer {}", serve.token);
-    let headers = [("authorization", token.as_str()), ("content-type", "multipart/form-data; boundary=B")];
-    let path = format!("/accounts/{}/workers/scripts/app", serve.account);
-    let put = serve.raw_call("PUT", &path, &headers, Some(form.as_bytes()));
+    let metadata = json!({ "main_module": "m.js", "compatibility_date": "2026-07-01", "migrations": { "new_sqlite_classes": ["Room"] } });
+    let code = "import { DurableObject } from \"cloudflare:workers\";\nexport class Room extends DurableObject {}\nexport default { fetch() {} };";
+    let form = form(&metadata, &[("m.js", code)]);
+    let put = serve.own_call("PUT", "/workers/scripts/app", &[("content-type", FORM)], Some(&form));
     assert_eq!(put.status, 200, "{}", put.text());
     let ran = deploy(&serve, &recorder, &dir);
     assert!(

@@ -5,16 +5,14 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::harness::recorder::{Fault, Recorder, recorder};
-use crate::harness::serve::{Ran, Serve, serve};
+use crate::harness::serve::{Ran, Serve, run, serve};
 
 fn import(from: &Serve, through: &Recorder, to: &Serve, more: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
     command.args(["import", "--from", &through.api, "--data"]).arg(to.dir.path().join("data"));
     command.arg("--state").arg(to.dir.path().join("state.json")).args(more);
     command.env("CLOUDFLARE_ACCOUNT_ID", &from.account).env("CLOUDFLARE_API_TOKEN", &from.token);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+    run(&mut command)
 }
 
 fn namespace(serve: &Serve, title: &str) -> String {
@@ -51,12 +49,10 @@ fn filled() -> Serve {
         200
     );
     serve.call("POST", "/r2/buckets", Some(&json!({ "name": "files" })));
-    let token = format!("Bearer {}", serve.token);
     let put = |key: &str, kind: &str, body: &[u8]| {
-        let headers =
-            [("authorization", token.as_str()), ("content-type", kind), ("cache-control", "max-age=9")];
-        let path = format!("/accounts/{}/r2/buckets/files/objects/{key}", serve.account);
-        assert_eq!(serve.raw_call("PUT", &path, &headers, Some(body)).status, 200);
+        let headers = [("content-type", kind), ("cache-control", "max-age=9")];
+        let path = format!("/r2/buckets/files/objects/{key}");
+        assert_eq!(serve.own_call("PUT", &path, &headers, Some(body)).status, 200);
     };
     put("a/b%20c.txt", "text/plain", b"hello");
     put("large.bin", "application/octet-stream", &vec![7; 5 << 20]);

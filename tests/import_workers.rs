@@ -1,43 +1,43 @@
 //! Workers, queues and their settings come from one account into another, or into a folder.
 
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::harness::eventually;
 use crate::harness::recorder::Recorded;
-use crate::harness::serve::{Ran, Serve, serve};
+use crate::harness::serve::{Ran, Serve, run, serve};
 use crate::harness::standin::{Says, StandIn, refused, result, stand_in};
 
+/// `skep` with the address of an API and what opens it.
 fn skep(args: &[&str], api: &str, account: &str, token: &str) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
     command.args(args).env("CLOUDFLARE_API_BASE_URL", api);
     command.env("CLOUDFLARE_ACCOUNT_ID", account).env("CLOUDFLARE_API_TOKEN", token);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+    run(&mut command)
+}
+
+/// `skep import` into `to`.
+fn import_from(api: &str, account: &str, token: &str, to: &Serve, more: &[&str]) -> Ran {
+    let (data, state) = (to.dir.path().join("data"), to.dir.path().join("state.json"));
+    let to = ["--data", data.to_str().unwrap(), "--state", state.to_str().unwrap()];
+    skep(&[&["import", "--from", "cloudflare"], &to[..], more].concat(), api, account, token)
 }
 
 fn import(from: &Serve, to: &Serve, more: &[&str]) -> Ran {
-    let (data, state) = (to.dir.path().join("data"), to.dir.path().join("state.json"));
-    let args = [
-        "import",
-        "--from",
-        "cloudflare",
-        "--data",
-        data.to_str().unwrap(),
-        "--state",
-        state.to_str().unwrap(),
-    ];
-    skep(&[&args[..], more].concat(), &from.api, &from.account, &from.token)
+    import_from(&from.api, &from.account, &from.token, to, more)
+}
+
+/// `skep deploy` of a folder to `serve`.
+fn try_deploy(serve: &Serve, dir: &Path, more: &[&str]) -> Ran {
+    let data = serve.dir.path().join("data");
+    let to = ["--target", "skep", "--no-smoke", "--data", data.to_str().unwrap()];
+    skep(&[&["deploy", dir.to_str().unwrap()], &to[..], more].concat(), "", "", "")
 }
 
 fn deploy(serve: &Serve, name: &str, files: &[(&str, &str)], more: &[&str]) {
-    let dir = serve.project(name, files);
-    let data = serve.dir.path().join("data");
-    let args =
-        ["deploy", dir.to_str().unwrap(), "--target", "skep", "--no-smoke", "--data", data.to_str().unwrap()];
-    let ran = skep(&[&args[..], more].concat(), "", "", "");
+    let ran = try_deploy(serve, &serve.project(name, files), more);
     assert!(ran.success, "{}\n{}", ran.text, serve.output());
 }
 
@@ -109,8 +109,8 @@ fn filled() -> Serve {
         &[("index.js", code), ("wrangler.jsonc", config)],
         &["--dispatch-namespace", "tenants"],
     );
-    let tags = format!("/accounts/{}/workers/dispatch/namespaces/tenants/scripts/ada/tags", serve.account);
-    assert_eq!(call(&serve, "PUT", &tags, &json!(["plan:pro"])), 200);
+    let tags = "/workers/dispatch/namespaces/tenants/scripts/ada/tags";
+    assert_eq!(serve.call("PUT", tags, Some(&json!(["plan:pro"]))).status, 200);
     let id = serve.call("GET", "/storage/kv/namespaces", None).json()["result"][0]["id"]
         .as_str()
         .unwrap()
@@ -120,16 +120,8 @@ fn filled() -> Serve {
         &format!("/storage/kv/namespaces/{id}/bulk"),
         Some(&json!([{ "key": "kept", "value": "value" }])),
     );
-    let path = format!("/accounts/{}/r2/buckets/files/objects/a.txt", serve.account);
-    let token = format!("Bearer {}", serve.token);
-    assert_eq!(serve.raw_call("PUT", &path, &[("authorization", token.as_str())], Some(b"file")).status, 200);
+    assert_eq!(serve.own_call("PUT", "/r2/buckets/files/objects/a.txt", &[], Some(b"file")).status, 200);
     serve
-}
-
-fn call(serve: &Serve, method: &str, path: &str, body: &Value) -> u16 {
-    let token = format!("Bearer {}", serve.token);
-    let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
-    serve.raw_call(method, path, &headers, Some(body.to_string().as_bytes())).status
 }
 
 #[test]
@@ -227,20 +219,7 @@ fn an_exported_worker_is_a_project_that_both_tools_deploy() {
     let config: Value = serde_json::from_slice(&std::fs::read(app.join("wrangler.json")).unwrap()).unwrap();
     assert_eq!(config["secrets"]["required"], json!(["KEY"]));
     // Skep deploys it, and wrangler sends the same code.
-    let data = to.dir.path().join("data");
-    let deploy = |name: &str, more: &[&str]| {
-        let dir = out.join("worker").join(name);
-        let args = [
-            "deploy",
-            dir.to_str().unwrap(),
-            "--target",
-            "skep",
-            "--no-smoke",
-            "--data",
-            data.to_str().unwrap(),
-        ];
-        skep(&[&args[..], more].concat(), "", "", "")
-    };
+    let deploy = |name: &str, more: &[&str]| try_deploy(&to, &out.join("worker").join(name), more);
     let secrets = from.dir.path().join("app/secrets.env");
     let secrets = ["--secrets-file", secrets.to_str().unwrap()];
     let refused = deploy("api", &[]);
@@ -250,21 +229,9 @@ fn an_exported_worker_is_a_project_that_both_tools_deploy() {
         refused.text
     );
     to.call("POST", "/r2/buckets", Some(&json!({ "name": "files" })));
-    from.project(
-        "api",
-        &[("wrangler.jsonc", r#"{ "name": "api", "main": "index.js", "compatibility_date": "2026-07-01" }"#)],
-    );
-    let first = from.dir.path().join("api");
-    let args = [
-        "deploy",
-        first.to_str().unwrap(),
-        "--target",
-        "skep",
-        "--no-smoke",
-        "--data",
-        data.to_str().unwrap(),
-    ];
-    assert!(skep(&args, "", "", "").success);
+    let config = r#"{ "name": "api", "main": "index.js", "compatibility_date": "2026-07-01" }"#;
+    let first = from.project("api", &[("wrangler.jsonc", config)]);
+    assert!(try_deploy(&to, &first, &[]).success);
     let ran = deploy("app", &secrets);
     assert!(ran.success, "{}\n{}", ran.text, to.output());
     assert!(deploy("api", &[]).success);
@@ -367,19 +334,7 @@ fn cloudflare() -> StandIn {
 #[test]
 fn workers_come_from_cloudflare_and_what_cannot_come_is_named() {
     let (from, to) = (cloudflare(), serve());
-    let (data, state) = (to.dir.path().join("data"), to.dir.path().join("state.json"));
-    let args = [
-        "import",
-        "--from",
-        "cloudflare",
-        "--data",
-        data.to_str().unwrap(),
-        "--state",
-        state.to_str().unwrap(),
-        "--only",
-        "worker",
-    ];
-    let ran = skep(&args, &from.api, "acc0", "t0ken");
+    let ran = import_from(&from.api, "acc0", "t0ken", &to, &["--only", "worker"]);
     assert!(!ran.success, "{}", ran.text);
     for part in [
         "worker/site: is there",

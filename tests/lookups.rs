@@ -67,10 +67,8 @@ fn scripts_are_found_and_seen_in_their_older_and_newer_views() {
 fn a_route_of_a_zone_is_read_by_its_id() {
     let serve = serve();
     upload(&serve, "shop");
-    let token = format!("Bearer {}", serve.token);
-    let call = |method: &str, path: &str, body: Option<&[u8]>| {
-        serve.raw_call(method, path, &[("authorization", token.as_str())], body).json()
-    };
+    let call =
+        |method: &str, path: &str, body: Option<&[u8]>| serve.token_call(method, path, &[], body).json();
     let zones = call("GET", "/zones?name=example.com", None);
     let routes = format!("/zones/{}/workers/routes", zones["result"][0]["id"].as_str().unwrap());
     let made = call("POST", &routes, Some(br#"{ "pattern": "example.com/shop/*", "script": "shop" }"#));
@@ -98,13 +96,12 @@ fn a_deployment_is_forgotten_unless_it_takes_requests() {
 fn many_objects_are_deleted_at_once_and_counted() {
     let serve = serve();
     assert_eq!(serve.call("POST", "/r2/buckets", Some(&json!({ "name": "things" }))).status, 200);
-    let token = format!("Bearer {}", serve.token);
     let objects = "/r2/buckets/things/objects";
     for key in ["a/1", "a/2", "b/1", "b/2", "c"] {
         let class = if key == "c" { "InfrequentAccess" } else { "Standard" };
-        let headers = [("authorization", token.as_str()), ("cf-r2-storage-class", class)];
-        let path = format!("/accounts/{}{objects}/{key}", serve.account);
-        assert_eq!(serve.raw_call("PUT", &path, &headers, Some(b"12345")).status, 200);
+        let headers = [("cf-r2-storage-class", class)];
+        let put = serve.own_call("PUT", &format!("{objects}/{key}"), &headers, Some(b"12345"));
+        assert_eq!(put.status, 200);
     }
     let counted = get(&serve, "/r2/metrics");
     let published = |class: &str| counted[class]["published"].clone();

@@ -35,6 +35,7 @@ mod lookups;
 mod metrics;
 mod objects;
 mod otlp;
+mod outside;
 mod platform;
 mod projects;
 mod pull;

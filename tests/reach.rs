@@ -1,17 +1,15 @@
-//! What hostile tenants reach for: data of others, names that lead inside, more than their share of requests.
+//! What hostile tenants reach for: data of others, files of the machine, more than their share of requests.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::accounts::{Account, two_accounts};
-use crate::harness::serve::{Serve, serve_by, serve_in};
-use crate::hostile::{HOST, NEIGHBOUR, OUTSIDE, Scene, door, scene, scene_on};
+use crate::harness::scene::{HOST, NEIGHBOUR, Scene, door, scene, scene_on};
+use crate::harness::serve::{FORM, Serve, form, serve_in};
 
 const FLOOD: &str = r#"
 export default {
@@ -100,110 +98,22 @@ fn slow_bodies_hold_up_nobody_else() {
     assert_eq!(scene.serve.send("POST", HOST, "/", &[], Some(b"12345")).text(), "got 5");
 }
 
-/// Answers questions for addresses by the first label of the name: a name server.
-fn names(socket: UdpSocket) -> Arc<AtomicUsize> {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
-    std::thread::spawn(move || {
-        let mut question = [0; 512];
-        while let Ok((length, from)) = socket.recv_from(&mut question) {
-            count.fetch_add(1, Ordering::SeqCst);
-            let text = String::from_utf8_lossy(&question[12..length]).into_owned();
-            let end = 12 + question[12..length].iter().position(|byte| *byte == 0).unwrap() + 5;
-            let six = question[end - 3] == 28;
-            let loopback6 = [&[0; 15][..], &[1]].concat();
-            let mapped = [&[0; 10][..], &[255, 255, 127, 0, 0, 1]].concat();
-            let addresses: Vec<Vec<u8>> = match six {
-                true if text.contains("six") => vec![loopback6],
-                true if text.contains("mapped") => vec![mapped],
-                false if text.contains("loop") => vec![vec![127, 0, 0, 1]],
-                false if text.contains("any") => vec![vec![0, 0, 0, 0]],
-                false if text.contains("meta") => vec![vec![169, 254, 169, 254]],
-                false if text.contains("home") => vec![vec![192, 168, 0, 1], vec![10, 0, 0, 1]],
-                // Nobody is there, and then somebody inside.
-                false if text.contains("both") => vec![vec![192, 0, 2, 1], vec![127, 0, 0, 1]],
-                _ => vec![],
-            };
-            let mut answer = question[..end].to_vec();
-            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, addresses.len() as u8, 0, 0, 0, 0]);
-            for address in addresses {
-                answer.extend([
-                    0xc0,
-                    12,
-                    0,
-                    if six { 28 } else { 1 },
-                    0,
-                    1,
-                    0,
-                    0,
-                    0,
-                    0,
-                    0,
-                    address.len() as u8,
-                ]);
-                answer.extend(address);
-            }
-            let _ = socket.send_to(&answer, from);
-        }
-    });
-    asked
-}
-
-#[test]
-fn names_that_resolve_to_private_addresses_lead_nowhere() {
-    let dir = tempfile::tempdir().unwrap();
-    let settings = dir.path().join("resolv.conf");
-    std::fs::write(&settings, "nameserver 127.7.7.7\noptions timeout:1 attempts:1\n").unwrap();
-    // A view of the file system in which that is the machine's resolver.
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""])
-        .arg(&settings);
-    let try_out = Command::new("unshare")
-        .args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf"])
-        .arg(&settings)
-        .status();
-    let (Ok(server), Ok(true)) = (UdpSocket::bind("127.7.7.7:53"), try_out.map(|status| status.success()))
-    else {
-        eprintln!("no name server can be put in the place of this machine's: not tested");
-        return;
-    };
-    let asked = names(server);
-    command.arg(env!("CARGO_BIN_EXE_skep"));
-    let scene = scene_on(serve_by(command, dir, &[]), &json!({}), OUTSIDE);
-    let inside = "HTTP/1.0 200 OK\r\n\r\ninside";
-    let (port, came) = door(TcpListener::bind("0.0.0.0:0").unwrap(), inside.into());
-    let six = TcpListener::bind(("::1", port)).ok().map(|listener| door(listener, inside.into()));
-    scene.meanwhile(|| {
-        for name in ["loop", "any", "meta", "home", "six", "mapped", "both"] {
-            for path in [
-                format!("/fetch?to=http://{name}.example:{port}/"),
-                format!("/connect?to={name}.example:{port}"),
-            ] {
-                let before = asked.load(Ordering::SeqCst);
-                let (status, text) = scene.bad(&path);
-                assert!(status == 200 && text.starts_with("refused: "), "{path}: {status} {text}");
-                assert!(asked.load(Ordering::SeqCst) > before, "{path}: the name was not looked up");
-            }
-        }
-    });
-    assert_eq!(came.load(Ordering::SeqCst), 0);
-    assert_eq!(six.map_or(0, |(_, came)| came.load(Ordering::SeqCst)), 0);
-}
+const SCRIPT: &str = "reaching.main.localhost";
 
 /// Uploads a script of these modules to `account`.
 fn upload(serve: &Serve, account: &Account, metadata: &Value, modules: &[(&str, &str)]) -> (u16, Value) {
-    let mut form = format!("--x\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n");
-    for (name, code) in modules {
-        form.push_str(&format!(
-            "--x\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\n\
-             Content-Type: application/javascript+module\r\n\r\n{code}\r\n"
-        ));
-    }
-    form.push_str("--x--\r\n");
-    let form_type = "multipart/form-data; boundary=x";
-    let answer = account.send(serve, "PUT", "/workers/scripts/reaching", form_type, Some(form.as_bytes()));
+    let form = form(metadata, modules);
+    let answer = account.send(serve, "PUT", "/workers/scripts/reaching", FORM, Some(&form));
     (answer.status, answer.json())
+}
+
+/// The same, for visitors: it has its address at [`SCRIPT`].
+fn publish(serve: &Serve, account: &Account, metadata: &Value, code: &str) {
+    let (status, answer) = upload(serve, account, metadata, &[("index.js", code)]);
+    assert_eq!(status, 200, "{answer}");
+    let address = "/workers/scripts/reaching/subdomain";
+    let answer = account.send(serve, "POST", address, "application/json", Some(b"{\"enabled\":true}"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[test]
@@ -242,31 +152,17 @@ fn bindings_to_what_another_account_has_are_refused() {
     } }";
     let (status, _) = upload(&serve, &own, &plain(json!([flow])), &[("index.js", start)]);
     if status == 200 {
-        let address = "/workers/scripts/reaching/subdomain";
-        own.send(&serve, "POST", address, "application/json", Some(b"{\"enabled\":true}"));
-        assert_eq!(serve.get("reaching.main.localhost", "/").text(), "refused");
+        publish(&serve, &own, &plain(json!([flow])), start);
+        assert_eq!(serve.get(SCRIPT, "/").text(), "refused");
     }
     let instance = format!("/workflows/{}/instances/intruder", other.ids["workflow"]);
     assert_eq!(other.send(&serve, "GET", &instance, "application/json", None).status, 404);
     // The same words mean one's own: each has a queue of this name.
-    let (status, answer) = upload(
-        &serve,
-        &own,
-        &plain(json!([{ "type": "queue", "name": "A", "queue_name": "t" }])),
-        &[(
-            "index.js",
-            "export default { async fetch(_, env) { await env.A.send('mine'); return new Response('sent') } }",
-        )],
-    );
-    assert_eq!(status, 200, "{answer}");
-    own.send(
-        &serve,
-        "POST",
-        "/workers/scripts/reaching/subdomain",
-        "application/json",
-        Some(b"{\"enabled\":true}"),
-    );
-    assert_eq!(serve.get("reaching.main.localhost", "/").text(), "sent");
+    let queue = plain(json!([{ "type": "queue", "name": "A", "queue_name": "t" }]));
+    let code =
+        "export default { async fetch(_, env) { await env.A.send('mine'); return new Response('sent') } }";
+    publish(&serve, &own, &queue, code);
+    assert_eq!(serve.get(SCRIPT, "/").text(), "sent");
     let held = |account: &Account| {
         let path = format!("/queues/{}/metrics", account.ids["queue"]);
         account.send(&serve, "GET", &path, "application/json", None).json()["result"]["backlog_count"].clone()
@@ -285,16 +181,8 @@ fn a_dispatcher_finds_no_script_but_those_of_its_namespace() {
         const name = decodeURIComponent(new URL(request.url).search.slice(1));
         try { return await env.TENANTS.get(name).fetch(request) } catch (error) { return new Response(error.message) }
     } }";
-    let (status, answer) = upload(&serve, &own, &metadata, &[("index.js", code)]);
-    assert_eq!(status, 200, "{answer}");
-    own.send(
-        &serve,
-        "POST",
-        "/workers/scripts/reaching/subdomain",
-        "application/json",
-        Some(b"{\"enabled\":true}"),
-    );
-    let ask = |name: &str| serve.get("reaching.main.localhost", &format!("/?{name}")).text();
+    publish(&serve, &own, &metadata, code);
+    let ask = |name: &str| serve.get(SCRIPT, &format!("/?{name}")).text();
     assert_eq!(ask("own-s"), "ok");
     let namespaces =
         other.send(&serve, "GET", "/workers/dispatch/namespaces", "application/json", None).json();
@@ -342,15 +230,8 @@ fn paths_of_modules_and_assets_lead_to_no_file_of_the_machine() {
         let code = format!("export default {{ async fetch() {{
             try {{ return Response.json(Object.keys(await import({}))) }} catch (error) {{ return new Response('refused') }}
         }} }}", json!(wanted));
-        assert_eq!(upload(&serve, &own, &metadata, &[("index.js", &code)]).0, 200);
-        own.send(
-            &serve,
-            "POST",
-            "/workers/scripts/reaching/subdomain",
-            "application/json",
-            Some(b"{\"enabled\":true}"),
-        );
-        assert_eq!(serve.get("reaching.main.localhost", "/").text(), "refused", "{wanted}");
+        publish(&serve, &own, &metadata, &code);
+        assert_eq!(serve.get(SCRIPT, "/").text(), "refused", "{wanted}");
     }
     // A file of one's own, under names that would lead elsewhere.
     for path in
@@ -370,7 +251,7 @@ fn paths_of_modules_and_assets_lead_to_no_file_of_the_machine() {
         "/..%2f..%2fregistry.sqlite",
         "//etc/passwd",
     ] {
-        let answer = serve.get("reaching.main.localhost", path);
+        let answer = serve.get(SCRIPT, path);
         assert_eq!(answer.text(), "refused", "{path}");
     }
 }

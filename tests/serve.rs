@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use serde_json::{Value, json};
 
 use crate::harness::eventually;
-use crate::harness::serve::{Serve, serve, serve_in};
+use crate::harness::serve::{FORM, Serve, form, serve, serve_in};
 
 const COUNTER: &str = r#"
 import { DurableObject, WorkerEntrypoint } from "cloudflare:workers";
@@ -250,21 +250,10 @@ fn every_kind_of_binding_is_deployed_and_works() {
     assert_eq!(serve.get("kinds.main.localhost", "/").status, 404);
 }
 
-/// A form with metadata and one module.
-fn form(metadata: &Value, name: &str, code: &str) -> Vec<u8> {
-    format!(
-        "--x\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n\
-         --x\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\n\
-         Content-Type: application/javascript+module\r\n\r\n{code}\r\n--x--\r\n"
-    )
-    .into_bytes()
-}
-
 fn put(serve: &Serve, script: &str, metadata: &Value, name: &str, code: &str) -> (u16, Value) {
-    let token = format!("Bearer {}", serve.token);
-    let headers = [("authorization", token.as_str()), ("content-type", "multipart/form-data; boundary=x")];
-    let path = format!("/accounts/{}/workers/scripts/{script}", serve.account);
-    let answer = serve.raw_call("PUT", &path, &headers, Some(&form(metadata, name, code)));
+    let path = format!("/workers/scripts/{script}");
+    let form = form(metadata, &[(name, code)]);
+    let answer = serve.own_call("PUT", &path, &[("content-type", FORM)], Some(&form));
     (answer.status, answer.json())
 }
 

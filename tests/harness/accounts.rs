@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use skep_api::{OPERATIONS, Operation};
 use skep_catalog::{Registry, Terms};
 
-use super::serve::{Serve, serve, serve_in};
+use super::serve::{FORM, Serve, form, serve, serve_in};
 use super::{Answer, eventually};
 
 const WORKER: &str = "import { DurableObject, WorkflowEntrypoint } from 'cloudflare:workers';\n\
@@ -64,12 +64,8 @@ impl Account {
     }
 
     fn upload(&self, serve: &Serve, path: &str, metadata: &Value) {
-        let form = format!(
-            "--x\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n\
-             --x\r\nContent-Disposition: form-data; name=\"index.js\"; filename=\"index.js\"\r\n\
-             Content-Type: application/javascript+module\r\n\r\n{WORKER}\r\n--x--\r\n"
-        );
-        let answer = self.send(serve, "PUT", path, "multipart/form-data; boundary=x", Some(form.as_bytes()));
+        let form = form(metadata, &[("index.js", WORKER)]);
+        let answer = self.send(serve, "PUT", path, FORM, Some(&form));
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 

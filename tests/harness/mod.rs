@@ -6,6 +6,7 @@ pub mod npm;
 pub mod python;
 pub mod random;
 pub mod recorder;
+pub mod scene;
 pub mod serve;
 pub mod standin;
 

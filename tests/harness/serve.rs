@@ -1,11 +1,11 @@
 //! Starts `skep serve`, deploys to it with stock wrangler, and calls what was deployed.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::{Answer, Skep, npm, start};
+use super::{Answer, Skep, npm, repository, start};
 
 /// The wrangler that is driven.
 pub const WRANGLER: &str = "4.164.0";
@@ -26,6 +26,34 @@ pub struct Ran {
     pub success: bool,
     /// Standard output and standard error.
     pub text: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = [output.stdout, output.stderr].concat();
+        Self { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+    }
+}
+
+/// Runs a command to its end, with nothing on its standard input.
+pub fn run(command: &mut Command) -> Ran {
+    command.stdin(Stdio::null()).output().unwrap().into()
+}
+
+/// What [`form`] has to be sent as.
+pub const FORM: &str = "multipart/form-data; boundary=x";
+
+/// The upload of a script: its metadata and its modules.
+pub fn form(metadata: &Value, modules: &[(&str, &str)]) -> Vec<u8> {
+    let mut form = format!("--x\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n");
+    for (name, code) in modules {
+        form.push_str(&format!(
+            "--x\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\n\
+             Content-Type: application/javascript+module\r\n\r\n{code}\r\n"
+        ));
+    }
+    form.push_str("--x--\r\n");
+    form.into_bytes()
 }
 
 /// `skep serve` on a fresh data folder.
@@ -64,10 +92,7 @@ fn tools() -> PathBuf {
 pub fn wrangler_in(dir: &Path, args: &[&str]) -> Ran {
     let home = tempfile::tempdir().unwrap();
     let mut command = node_in(home.path(), dir);
-    command.arg(tools().join("node_modules/wrangler/wrangler-dist/cli.js")).args(args);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+    run(command.arg(tools().join("node_modules/wrangler/wrangler-dist/cli.js")).args(args))
 }
 
 /// Node.js in `dir`, as wrangler runs in tests: it asks nothing and reports nothing.
@@ -79,6 +104,8 @@ fn node_in(home: &Path, dir: &Path) -> Command {
         .current_dir(dir)
         .env("PATH", format!("{}:{}", node.parent().unwrap().display(), std::env::var("PATH").unwrap()))
         .env("HOME", home)
+        // wrangler is one file of megabytes: without this each of its starts compiles it anew.
+        .env("NODE_COMPILE_CACHE", repository().join("target/tools/compiled"))
         .env("WRANGLER_SEND_METRICS", "false")
         .env("WRANGLER_SEND_ERROR_REPORTS", "false")
         .env("CI", "1")
@@ -102,17 +129,14 @@ impl Serve {
         let mut stdin = child.stdin.take().unwrap();
         std::io::Write::write_all(&mut stdin, input.as_bytes()).unwrap();
         drop(stdin);
-        let output = child.wait_with_output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        Ran { success: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+        child.wait_with_output().unwrap().into()
     }
 
     /// Runs a script of Node.js in `dir`, which must succeed, and returns what it printed.
     pub fn node(&self, dir: &Path, args: &[&str]) -> String {
-        let output = self.node_command(dir).args(args).output().unwrap();
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert!(output.status.success(), "node {args:?}:\n{text}\n{}", self.skep.output());
-        text
+        let ran = run(self.node_command(dir).args(args));
+        assert!(ran.success, "node {args:?}:\n{}\n{}", ran.text, self.skep.output());
+        ran.text
     }
 
     /// `wrangler` in `dir`, not yet started.
@@ -193,10 +217,33 @@ impl Serve {
 
     /// A request to the API below the account, with a JSON body.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        let token = format!("Bearer {}", self.token);
-        let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
         let body = body.map(|body| body.to_string().into_bytes());
-        self.raw_call(method, &format!("/accounts/{}{path}", self.account), &headers, body.as_deref())
+        self.own_call(method, path, &[("content-type", "application/json")], body.as_deref())
+    }
+
+    /// A request to the API below the account, with its token and headers and a body of one's own.
+    pub fn own_call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        self.token_call(method, &format!("/accounts/{}{path}", self.account), headers, body)
+    }
+
+    /// A request to the API with the account's token and headers and a body of one's own.
+    pub fn token_call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        let token = format!("Bearer {}", self.token);
+        let mut all = vec![("authorization", token.as_str())];
+        all.extend(headers);
+        self.raw_call(method, path, &all, body)
     }
 
     /// A request to the API with headers and a body of one's own.
@@ -212,16 +259,9 @@ impl Serve {
 
     /// Uploads a script of one module, `index.js`, and gives it its address.
     pub fn upload(&self, script: &str, metadata: &Value, code: &str) -> Answer {
-        let form = format!(
-            "--x\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n\
-             --x\r\nContent-Disposition: form-data; name=\"index.js\"; filename=\"index.js\"\r\n\
-             Content-Type: application/javascript+module\r\n\r\n{code}\r\n--x--\r\n"
-        );
-        let token = format!("Bearer {}", self.token);
-        let headers =
-            [("authorization", token.as_str()), ("content-type", "multipart/form-data; boundary=x")];
-        let path = format!("/accounts/{}/workers/scripts/{script}", self.account);
-        let answer = self.raw_call("PUT", &path, &headers, Some(form.as_bytes()));
+        let path = format!("/workers/scripts/{script}");
+        let form = form(metadata, &[("index.js", code)]);
+        let answer = self.own_call("PUT", &path, &[("content-type", FORM)], Some(&form));
         let address = format!("/workers/scripts/{script}/subdomain");
         self.call("POST", &address, Some(&serde_json::json!({ "enabled": true })));
         answer
