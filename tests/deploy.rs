@@ -246,7 +246,7 @@ fn a_project_says_what_it_needs_and_gets_its_domain_and_templates() {
     std::fs::remove_file(dir.join("templates/b.txt")).unwrap();
     std::fs::write(dir.join("templates/a/index.html"), "<h1>A</h1>").unwrap();
     let done = run(&all[..1], &["--templates"]);
-    assert!(done.success && done.text.contains("1 files sent, 1 deleted"), "{}", done.text);
+    assert!(done.success && done.text.contains("1 file sent, 1 deleted"), "{}", done.text);
     assert!(!file().contains("routes") && file().contains("\"workers_dev\": true"), "{}", file());
     assert_eq!(serve.get("app.main.localhost", "/").json(), json!(["https://api.test", 3, "k3y"]));
     assert_eq!((object("a/index.html").text().as_str(), object("b.txt").status), ("<h1>A</h1>", 404));

@@ -1,13 +1,14 @@
 //! Stock wrangler deploys to `skep serve`.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
 use crate::harness::eventually;
-use crate::harness::serve::{FORM, Serve, form, serve, serve_in};
+use crate::harness::serve::{FORM, Serve, form, run, serve, serve_in};
 
 const COUNTER: &str = r#"
 import { DurableObject, WorkerEntrypoint } from "cloudflare:workers";
@@ -353,6 +354,23 @@ fn a_token_opens_its_own_account_only() {
         Some(b"{"),
     );
     assert_eq!((malformed.status, malformed.json()["success"].clone()), (400, json!(false)));
+}
+
+#[test]
+fn a_node_that_is_started_twice_or_where_another_listens_says_what_to_do() {
+    let node = serve();
+    let start = |data: &Path, api: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+        command.arg("serve").arg("--data").arg(data).args(["--api", api, "--http", "127.0.0.1:0"]);
+        run(&mut command)
+    };
+    let taken = node.api.trim_start_matches("http://").split('/').next().unwrap();
+    let twice = start(&node.dir.path().join("data"), taken);
+    assert!(!twice.success && twice.text.contains("is in use by another Skep"), "{}", twice.text);
+    assert!(twice.text.contains("choose another folder with --data"), "{}", twice.text);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = start(elsewhere.path(), taken);
+    assert!(!other.success && other.text.contains("--api names another address"), "{}", other.text);
 }
 
 #[test]

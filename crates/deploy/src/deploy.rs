@@ -195,9 +195,9 @@ impl<'a> Deploy<'a> {
                 let progress = |done, total| reporter.progress(done, total);
                 let uploaded = assets::upload(client, &path, files, &progress).await?;
                 let detail = format!(
-                    "{} of {} files sent, {}",
+                    "{} of {} sent, {}",
                     uploaded.files,
-                    files.files.len(),
+                    counted(files.files.len() as u64, "file"),
                     size(uploaded.bytes)
                 );
                 self.assets_token = Some(uploaded.token);
@@ -365,6 +365,11 @@ impl<'a> Deploy<'a> {
         urls.extend(routes.iter().filter_map(|route| route["pattern"].as_str().map(str::to_owned)));
         Ok(urls)
     }
+}
+
+/// `1 file`, `2 files`
+pub(crate) fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Bytes for people.

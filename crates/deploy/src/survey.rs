@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 
 use crate::containers::{self, config::Image};
-use crate::deploy::{Deploy, size};
+use crate::deploy::{Deploy, counted, size};
 use crate::error::ApiError;
 use crate::plan::{Action, Step};
 use crate::project::Project;
@@ -176,11 +176,13 @@ fn plan_script(deploy: &mut Deploy<'_>) {
     };
     if let Some(assets) = &project.assets {
         let bytes = assets.files.iter().map(|file| file.size).sum();
-        let detail = format!("{} files, {}", assets.files.len(), size(bytes));
+        let detail = format!("{}, {}", counted(assets.files.len() as u64, "file"), size(bytes));
         deploy.plan.add(Step::Assets, action, "static assets", detail);
     }
     let mut detail = match &project.code {
-        Some(code) => format!("{} modules, {}", code.modules.len(), size(upload::code_size(project))),
+        Some(code) => {
+            format!("{}, {}", counted(code.modules.len() as u64, "module"), size(upload::code_size(project)))
+        }
         None => "assets alone".to_owned(),
     };
     if let Some(own) = migrations {
@@ -188,7 +190,7 @@ fn plan_script(deploy: &mut Deploy<'_>) {
         detail.push_str(&format!(", Durable Object migrations up to {tag}"));
     }
     if !project.secrets.is_empty() {
-        detail.push_str(&format!(", {} secrets", project.secrets.len()));
+        detail.push_str(&format!(", {}", counted(project.secrets.len() as u64, "secret")));
     }
     deploy.plan.add(Step::Script, action, format!("script {}", project.name()), detail);
 }

@@ -8,6 +8,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
+use crate::deploy::counted;
 use crate::error::ApiError;
 use crate::project::{TemplateFile, TemplateFiles};
 use crate::resources::encode;
@@ -99,7 +100,7 @@ pub(crate) async fn publish(
             Err(error) => return Err(error.to_string()),
         }
     }
-    Ok(format!("{} files sent, {} deleted", changed.len(), gone.len()))
+    Ok(format!("{} sent, {} deleted", counted(changed.len() as u64, "file"), gone.len()))
 }
 
 #[cfg(test)]

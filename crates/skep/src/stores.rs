@@ -39,9 +39,10 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens or creates everything in `dir`. `history` says how much is kept of what D1 databases were.
+    /// Opens or creates everything in `dir`, for which there is `flag`. `history` says how much is kept of what D1 databases were.
     pub fn open(
         dir: &Path,
+        flag: &str,
         clock: &Clock,
         jobs: &Jobs,
         shutdown: &Shutdown,
@@ -51,7 +52,7 @@ impl Stores {
             format!("cannot open {what} in {}: {error}", dir.display())
         };
         std::fs::create_dir_all(dir).map_err(|e| in_dir("the state", &e))?;
-        let lock = lock(dir)?;
+        let lock = lock(dir, flag)?;
         let d1 = match history {
             Some(retention) => D1Store::open_with_history(&dir.join("d1"), retention, clock.clone()),
             None => D1Store::open(&dir.join("d1")),
@@ -93,8 +94,8 @@ impl Stores {
     }
 }
 
-/// Takes the folder for this process.
-pub fn lock(dir: &Path) -> Result<File, String> {
+/// Takes the folder for this process; `flag` names another one.
+pub fn lock(dir: &Path, flag: &str) -> Result<File, String> {
     let path = dir.join("lock");
     let unusable = |error: std::io::Error| format!("cannot use {}: {error}", path.display());
     let mut file =
@@ -106,7 +107,7 @@ pub fn lock(dir: &Path) -> Result<File, String> {
             let _ = file.read_to_string(&mut owner);
             return Err(format!(
                 "the state in {} is in use by another Skep (process {}): end that one, or choose another folder \
-                 with --persist-to",
+                 with {flag}",
                 dir.display(),
                 owner.trim()
             ));

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Wanted, d1, files, kv, r2, text};
 use crate::client::Client;
+use crate::deploy::counted;
 use crate::resources::encode;
 
 /// Values at once.
@@ -27,9 +28,9 @@ pub async fn export(
     wanted: &Wanted,
     print: impl Fn(&str),
 ) -> Result<Vec<String>, String> {
-    let told = |name: &str, there: bool, count: u64, what: &str| match there {
+    let told = |name: &str, there: bool, count: u64, one: &str| match there {
         true => print(&format!("{name}: is there already")),
-        false => print(&format!("{name}: {count} {what}")),
+        false => print(&format!("{name}: {}", counted(count, one))),
     };
     if wanted.has_any("kv") {
         for (title, id) in kv::namespaces(from).await.map_err(text)? {
@@ -37,7 +38,7 @@ pub async fn export(
             if wanted.has(&name) {
                 let file = dir.join("kv").join(format!("{}.json", file_name(&title)));
                 let (there, count) = (file.exists(), namespace(from, &id, &file).await);
-                told(&name, there, count.map_err(|e| format!("{name}: {e}"))?, "values");
+                told(&name, there, count.map_err(|e| format!("{name}: {e}"))?, "value");
             }
         }
     }
@@ -48,7 +49,7 @@ pub async fn export(
                 let folder = dir.join("r2").join(file_name(&bucket));
                 let there = folder.join("index.ndjson").exists();
                 let count = objects(from, &bucket, &folder, &print).await;
-                told(&name, there, count.map_err(|e| format!("{name}: {e}"))?, "objects");
+                told(&name, there, count.map_err(|e| format!("{name}: {e}"))?, "object");
             }
         }
     }
@@ -63,7 +64,7 @@ pub async fn export(
                 } else {
                     sql(from, &id, &file).await.map_err(|e| format!("{name}: {e}"))?
                 };
-                told(&name, there, bytes, "bytes");
+                told(&name, there, bytes, "byte");
             }
         }
     }

@@ -10,6 +10,7 @@ use super::export::{Whole, file_name};
 use super::source::{self, Account, Worker};
 use super::{Wanted, text};
 use crate::client::Client;
+use crate::deploy::counted;
 
 /// The file that is written last: where it is, the project is whole.
 const CONFIG: &str = "wrangler.json";
@@ -59,7 +60,7 @@ pub(super) async fn workers(
             notes.push(format!("{label}: its secrets cannot be read: {}", secrets.join(", ")));
         }
         let count = write(&folder, &worker, config).map_err(failed)?;
-        print(&format!("{label}: {count} modules"));
+        print(&format!("{label}: {}", counted(count as u64, "module")));
     }
     Ok(notes)
 }

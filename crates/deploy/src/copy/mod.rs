@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::client::Client;
+use crate::deploy::counted;
 use crate::error::ApiError;
 
 /// What is copied: kinds (`kv`, `r2`, `d1`, `queue`, `worker`, `dispatch`), or things by their names (`kv/settings`,
@@ -106,7 +107,7 @@ impl<'a> Copy<'a> {
                 if wanted.has(&name) && !self.is_done(&name, &print) {
                     let copied = kv::copy(self, &name, &title, &id).await;
                     copied.map_err(|error| format!("{name}: {error}"))?;
-                    self.tell(&name, "values", &print);
+                    self.tell(&name, "value", &print);
                 }
             }
         }
@@ -115,7 +116,7 @@ impl<'a> Copy<'a> {
                 let name = format!("r2/{bucket}");
                 if wanted.has(&name) && !self.is_done(&name, &print) {
                     r2::copy(self, &name, &bucket).await.map_err(|error| format!("{name}: {error}"))?;
-                    self.tell(&name, "objects", &print);
+                    self.tell(&name, "object", &print);
                 }
             }
         }
@@ -125,7 +126,7 @@ impl<'a> Copy<'a> {
                 if wanted.has(&name) && !self.is_done(&name, &print) {
                     let copied = d1::copy(self, &name, &database, &id).await;
                     copied.map_err(|error| format!("{name}: {error}"))?;
-                    self.tell(&name, "statements", &print);
+                    self.tell(&name, "statement", &print);
                 }
             }
         }
@@ -146,8 +147,8 @@ impl<'a> Copy<'a> {
         done
     }
 
-    fn tell(&self, name: &str, what: &str, print: &impl Fn(&str)) {
-        print(&format!("{name}: {} {what}", self.mark(name).copied));
+    fn tell(&self, name: &str, one: &str, print: &impl Fn(&str)) {
+        print(&format!("{name}: {}", counted(self.mark(name).copied, one)));
     }
 
     pub(crate) fn mark(&self, name: &str) -> Mark {

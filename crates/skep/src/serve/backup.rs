@@ -153,7 +153,7 @@ pub fn locks(data: &Path) -> Result<Vec<File>, String> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         accounts => accounts.map_err(|e| format!("cannot list {}: {e}", data.display()))?,
     };
-    accounts.flatten().map(|account| crate::stores::lock(&account.path())).collect()
+    accounts.flatten().map(|account| crate::stores::lock(&account.path(), "--data")).collect()
 }
 
 /// `skep restore`

@@ -79,6 +79,8 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let launcher = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     let sandbox = sandbox(&args, &launcher, &engine).await?;
 
+    // Who starts a node twice hears of that, not of its ports.
+    drop(backup::locks(&data)?);
     let api_listener = bind("--api", args.api).await?;
     let http_listener = bind("--http", args.http).await?;
     let https_listener = match args.https {

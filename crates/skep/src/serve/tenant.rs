@@ -55,7 +55,7 @@ impl Tenant {
         jobs: &Jobs,
         shutdown: &Shutdown,
     ) -> Result<Self, String> {
-        let stores = Stores::open(dir, clock, jobs, shutdown, keeps.d1_history)?;
+        let stores = Stores::open(dir, "--data", clock, jobs, shutdown, keeps.d1_history)?;
         let logs = LogStore::open(&dir.join("logs"), id, keeps.logs, clock.clone(), jobs, shutdown.clone())
             .map_err(|e| format!("cannot open the logs in {}: {e}", dir.display()))?;
         let blobs = Blobs::open(&dir.join("content")).map_err(|e| e.to_string())?;
