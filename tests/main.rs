@@ -17,6 +17,7 @@ mod deploy_containers;
 mod deploy_faults;
 mod deploy_wire;
 mod dev;
+mod dev_dispatch;
 mod disk_full;
 mod dispatch;
 mod edge;

@@ -6,6 +6,7 @@
 //! Entry points: [`find`], [`load`], [`edit`].
 
 mod classes;
+mod d1;
 mod diagnostic;
 pub mod edit;
 mod environment;

@@ -264,6 +264,7 @@ impl WorkerConfig {
         names.extend(self.durable_objects.iter().map(|b| (b.name.as_str(), "Durable Object")));
         names.extend(self.queue_producers.iter().map(|b| (b.binding.as_str(), "Queue")));
         names.extend(self.services.iter().map(|b| (b.binding.as_str(), "Worker")));
+        names.extend(self.dispatch_namespaces.iter().map(|b| (b.binding.as_str(), "Dispatch Namespace")));
         names.extend(self.workflows.iter().map(|b| (b.binding.as_str(), "Workflow")));
         names.extend(
             self.analytics_engine_datasets.iter().map(|b| (b.binding.as_str(), "Analytics Engine Dataset")),

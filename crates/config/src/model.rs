@@ -46,6 +46,10 @@ pub struct WorkerConfig {
     pub crons: Vec<String>,
     /// Service bindings.
     pub services: Vec<ServiceBinding>,
+    /// Dispatch namespaces that this worker calls scripts of.
+    pub dispatch_namespaces: Vec<DispatchNamespace>,
+    /// Workers that hear of this one's events.
+    pub tail_consumers: Vec<String>,
     /// Workflows.
     pub workflows: Vec<WorkflowBinding>,
     /// Analytics Engine datasets.
@@ -97,6 +101,8 @@ pub struct D1Database {
     pub database_name: Option<String>,
     /// The folder of SQL migrations: `migrations` where none is given.
     pub migrations_dir: PathBuf,
+    /// Which files in that folder: `*.sql` where none is given.
+    pub migrations_pattern: String,
     /// The table that says which are applied: `d1_migrations` where none is given.
     pub migrations_table: String,
 }
@@ -187,6 +193,26 @@ pub struct ServiceBinding {
     pub entrypoint: Option<String>,
     /// `ctx.props` of the callee.
     pub props: Option<Json>,
+}
+
+/// `dispatch_namespaces[]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DispatchNamespace {
+    /// The name on `env`.
+    pub binding: String,
+    /// The namespace; the binding's name where none is given.
+    pub namespace: String,
+    /// Who gets what the namespace's scripts ask of the outside.
+    pub outbound: Option<Outbound>,
+}
+
+/// `dispatch_namespaces[].outbound`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbound {
+    /// The worker.
+    pub service: String,
+    /// What a dispatcher may tell it.
+    pub parameters: Vec<String>,
 }
 
 /// `workflows[]`

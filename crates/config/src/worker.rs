@@ -1,6 +1,6 @@
 //! From a tree to a [`WorkerConfig`].
 
-use crate::exports;
+use crate::{d1, exports};
 use crate::model::*;
 use crate::read::{Reader, Table};
 
@@ -23,7 +23,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         secrets: Default::default(),
         kv_namespaces: root.tables("kv_namespaces").iter().map(kv).collect(),
         r2_buckets: root.tables("r2_buckets").iter().map(r2).collect(),
-        d1_databases: root.tables("d1_databases").iter().map(|t| d1(reader, t)).collect(),
+        d1_databases: root.tables("d1_databases").iter().map(d1::read).collect(),
         durable_objects: nested(root, "durable_objects", "bindings").iter().map(durable_object).collect(),
         migrations: root.tables("migrations").iter().map(migration).collect(),
         exports: exports::read(root),
@@ -31,6 +31,8 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         queue_consumers: nested(root, "queues", "consumers").iter().filter_map(consumer).collect(),
         crons: root.table("triggers").map(|t| t.strings("crons")).unwrap_or_default(),
         services: root.tables("services").iter().map(service).collect(),
+        dispatch_namespaces: root.tables("dispatch_namespaces").iter().map(dispatch_namespace).collect(),
+        tail_consumers: root.tables("tail_consumers").iter().map(tail_consumer).collect(),
         workflows: root.tables("workflows").iter().map(workflow).collect(),
         analytics_engine_datasets: root.tables("analytics_engine_datasets").iter().map(dataset).collect(),
         ratelimits: ratelimits(root),
@@ -85,17 +87,6 @@ fn kv(table: &Table<'_>) -> KvNamespace {
 fn r2(table: &Table<'_>) -> R2Bucket {
     let binding = table.required("binding");
     R2Bucket { bucket_name: table.string("bucket_name").unwrap_or_else(|| binding.clone()), binding }
-}
-
-fn d1(reader: &Reader<'_>, table: &Table<'_>) -> D1Database {
-    let binding = table.required("binding");
-    D1Database {
-        database_id: table.string("database_id").unwrap_or_else(|| binding.clone()),
-        database_name: table.string("database_name"),
-        migrations_dir: table.path("migrations_dir").unwrap_or_else(|| reader.dir.join("migrations")),
-        migrations_table: table.string("migrations_table").unwrap_or_else(|| "d1_migrations".into()),
-        binding,
-    }
 }
 
 fn durable_object(table: &Table<'_>) -> DurableObject {
@@ -161,6 +152,19 @@ fn service(table: &Table<'_>) -> ServiceBinding {
         entrypoint: table.string("entrypoint"),
         props: table.json("props"),
     }
+}
+
+fn dispatch_namespace(table: &Table<'_>) -> DispatchNamespace {
+    let binding = table.required("binding");
+    let outbound = table.table("outbound").map(|outbound| Outbound {
+        service: in_environment(&outbound, outbound.required("service")),
+        parameters: outbound.strings("parameters"),
+    });
+    DispatchNamespace { namespace: table.string("namespace").unwrap_or_else(|| binding.clone()), outbound, binding }
+}
+
+fn tail_consumer(table: &Table<'_>) -> String {
+    in_environment(table, table.required("service"))
 }
 
 fn workflow(table: &Table<'_>) -> WorkflowBinding {

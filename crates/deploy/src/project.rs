@@ -146,9 +146,6 @@ impl Project {
                 found.push(format!("{outer}.{inner}"));
             }
         }
-        if self.list(&["d1_databases"]).iter().any(|db| is_set(&db["migrations_pattern"])) {
-            found.push("d1_databases[].migrations_pattern".to_owned());
-        }
         found
     }
 }

@@ -52,6 +52,9 @@ pub struct DevArgs {
     /// The configuration file; several times for several workers, of which the first takes the requests
     #[arg(short, long = "config", value_name = "FILE")]
     pub config: Vec<PathBuf>,
+    /// A worker in a dispatch namespace, by its configuration file or folder; several times for several workers
+    #[arg(long = "dispatch-namespace", value_name = "NAMESPACE=FILE", value_parser = parse_namespaced)]
+    pub namespaced: Vec<(String, PathBuf)>,
     /// The environment of the configuration to use
     #[arg(short, long, value_name = "NAME")]
     pub env: Option<String>,
@@ -214,6 +217,17 @@ pub fn parse_host(text: &str) -> Result<IpAddr, String> {
         "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
         "*" => Ok(Ipv4Addr::UNSPECIFIED.into()),
         _ => text.parse().map_err(|_| "expected an IP address, or localhost".to_owned()),
+    }
+}
+
+/// The characters are those that a namespace's name may have.
+fn parse_namespaced(text: &str) -> Result<(String, PathBuf), String> {
+    let expected = "expected NAMESPACE=FILE, such as tenants=shop/wrangler.jsonc";
+    let (namespace, file) = text.split_once('=').ok_or(expected)?;
+    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    match !namespace.is_empty() && namespace.bytes().all(valid) && !file.is_empty() {
+        true => Ok((namespace.to_owned(), file.into())),
+        false => Err(expected.to_owned()),
     }
 }
 

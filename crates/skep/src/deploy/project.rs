@@ -180,7 +180,11 @@ fn migrations(config: &WorkerConfig) -> Result<BTreeMap<String, Vec<(String, Str
     let mut all = BTreeMap::new();
     for database in config.d1_databases.iter().filter(|own| own.migrations_dir.is_dir()) {
         let inside = Inside::new(config, &database.migrations_dir)?;
-        let names = skep_d1::Migrations::new(&database.migrations_dir).names().map_err(|e| e.to_string())?;
+        let migrations = skep_d1::Migrations {
+            pattern: database.migrations_pattern.clone(),
+            ..skep_d1::Migrations::new(&database.migrations_dir)
+        };
+        let names = migrations.names().map_err(|e| e.to_string())?;
         let mut files = Vec::new();
         for name in names {
             let path = database.migrations_dir.join(&name);

@@ -1,5 +1,7 @@
 //! `skep dev`: runs one or several projects on this machine and follows their files.
 
+mod consumers;
+mod dispatch;
 mod listen;
 mod local;
 mod output;
@@ -24,6 +26,7 @@ use crate::stores::Stores;
 use crate::terminal::{Style, is_interactive, paint, say, table};
 use crate::watch::Watcher;
 use crate::{inspector, terminal};
+use dispatch::Namespaces;
 use local::Local;
 use output::Output;
 use project::Project;
@@ -72,7 +75,9 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
         requests: usize::MAX,
     });
 
-    let mut session = Session { projects, stores, tools, fleet, output, clock, shutdown: shutdown.clone() };
+    let namespaces = Namespaces::open(&state.join("dispatch.key"))?;
+    let mut session =
+        Session { projects, stores, tools, fleet, output, namespaces, clock, shutdown: shutdown.clone() };
     if args.print_config {
         for spec in session.specs().await? {
             say(&print_config(&spec));
@@ -185,28 +190,30 @@ fn print_jobs(jobs: &Jobs) {
 
 /// The projects that the arguments name, the first one first.
 fn load_projects(args: &DevArgs) -> Result<Vec<Project>, String> {
-    let paths: Vec<PathBuf> = match args.config.is_empty() {
-        false => args.config.clone(),
-        true => {
-            let found = skep_config::find(&args.dir);
-            vec![found.ok_or_else(|| {
-                format!(
-                    "there is no wrangler.jsonc, wrangler.json or wrangler.toml in {}: name the project's folder, or \
-                     the file by --config",
-                    args.dir.display()
-                )
-            })?]
-        }
+    let found = |dir: &Path| {
+        skep_config::find(dir).ok_or_else(|| {
+            format!(
+                "there is no wrangler.jsonc, wrangler.json or wrangler.toml in {}: name the project's folder, or \
+                 the file by --config",
+                dir.display()
+            )
+        })
     };
+    let mut paths: Vec<(PathBuf, Option<String>)> = match args.config.is_empty() {
+        false => args.config.iter().map(|path| (path.clone(), None)).collect(),
+        true => vec![(found(&args.dir)?, None)],
+    };
+    for (namespace, path) in &args.namespaced {
+        let path = if path.is_dir() { found(path)? } else { path.clone() };
+        paths.push((path, Some(namespace.clone())));
+    }
     let mut projects: Vec<Project> = Vec::new();
-    for path in paths {
+    for (path, namespace) in paths {
         let path = path.canonicalize().map_err(|e| format!("cannot read {}: {e}", path.display()))?;
         // Variables of the command line are for the first worker, as with wrangler.
         let vars = if projects.is_empty() { args.vars.clone() } else { Vec::new() };
-        let project = Project::load(
-            &path,
-            LoadOptions { environment: args.env.clone(), vars, ..LoadOptions::default() },
-        )?;
+        let options = LoadOptions { environment: args.env.clone(), vars, ..LoadOptions::default() };
+        let project = Project::load(&path, namespace, options)?;
         if let Some(other) = projects.iter().find(|other| other.config.name == project.config.name) {
             return Err(format!(
                 "{} and {} have the same name \"{}\"",
@@ -217,7 +224,22 @@ fn load_projects(args: &DevArgs) -> Result<Vec<Project>, String> {
         }
         projects.push(project);
     }
+    unbound(&projects)?;
     Ok(projects)
+}
+
+/// An error where a worker is in a dispatch namespace that nobody calls: nothing could ever reach it.
+fn unbound(projects: &[Project]) -> Result<(), String> {
+    let bound = |namespace: &String| {
+        projects.iter().flat_map(|p| &p.config.dispatch_namespaces).any(|b| b.namespace == *namespace)
+    };
+    match projects.iter().filter_map(|project| project.namespace.as_ref()).find(|name| !bound(name)) {
+        Some(namespace) => Err(format!(
+            "no worker has the dispatch namespace \"{namespace}\" among its `dispatch_namespaces`: add the dispatcher's \
+             configuration with -c"
+        )),
+        None => Ok(()),
+    }
 }
 
 fn state_folder(args: &DevArgs, projects: &[Project]) -> PathBuf {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use skep_assets::Assets;
 use skep_bundle::{Bundle, Bundler, SourceMapper};
+use skep_catalog::name_within;
 use skep_config::{LoadOptions, Severity, WorkerConfig};
 use skep_cron::{CronHandle, Expression};
 use skep_queues::ConsumerHandle;
@@ -18,8 +19,10 @@ use crate::terminal::{Style, paint, say};
 
 /// A worker's project.
 pub struct Project {
-    /// The configuration as it was last read.
+    /// The configuration as it was last read. In a dispatch namespace the name is that of the two together.
     pub config: WorkerConfig,
+    /// The dispatch namespace that it is in.
+    pub namespace: Option<String>,
     /// Its static assets.
     pub assets: Option<Arc<Assets>>,
     /// What it was last built to.
@@ -35,10 +38,11 @@ pub struct Project {
 }
 
 impl Project {
-    /// Reads the configuration at `path`.
-    pub fn load(path: &Path, options: LoadOptions) -> Result<Self, String> {
+    /// Reads the configuration at `path`; `namespace` is the dispatch namespace that the worker is in.
+    pub fn load(path: &Path, namespace: Option<String>, options: LoadOptions) -> Result<Self, String> {
         let mut project = Self {
             config: WorkerConfig { path: path.to_owned(), ..WorkerConfig::default() },
+            namespace,
             assets: None,
             bundle: None,
             consumers: Vec::new(),
@@ -67,6 +71,9 @@ impl Project {
             cron.parse::<Expression>().map_err(|e| format!("the cron trigger \"{cron}\": {e}"))?;
         }
         self.config = loaded.config;
+        if let Some(namespace) = &self.namespace {
+            enter(namespace, &mut self.config);
+        }
         self.bundler = None;
         if self.config.main.is_some() {
             let asked = self.config.compatibility_date.take();
@@ -168,6 +175,18 @@ impl Project {
         match files.contains(path) || trees.iter().any(|tree| path.starts_with(tree)) {
             true => Affected::Code,
             false => Affected::Nothing,
+        }
+    }
+}
+
+/// Gives a worker the name that it has within a dispatch namespace. What it calls by its own name stays its own.
+fn enter(namespace: &str, config: &mut WorkerConfig) {
+    let name = name_within(namespace, &config.name);
+    let label = std::mem::replace(&mut config.name, name);
+    let scripts = config.durable_objects.iter_mut().map(|binding| &mut binding.script_name);
+    for script in scripts.chain(config.workflows.iter_mut().map(|binding| &mut binding.script_name)) {
+        if script.as_ref() == Some(&label) {
+            *script = None;
         }
     }
 }

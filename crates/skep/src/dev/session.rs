@@ -11,6 +11,8 @@ use skep_fleet::{CellSpec, Fleet, expose};
 use skep_runtime::{Clock, Shutdown};
 use skep_toolchain::Toolchain;
 
+use super::consumers;
+use super::dispatch::Namespaces;
 use super::output::Output;
 use super::project::{Affected, Project};
 use super::{complain, shown};
@@ -28,6 +30,8 @@ pub struct Session {
     pub tools: Toolchain,
     pub fleet: Fleet,
     pub output: Arc<Output>,
+    /// What is in dispatch namespaces.
+    pub namespaces: Arc<Namespaces>,
     pub clock: Clock,
     pub shutdown: Shutdown,
 }
@@ -137,13 +141,20 @@ impl Session {
         let (scripts, sites): (Vec<_>, Vec<_>) =
             self.projects.iter().partition(|project| project.config.main.is_some());
         let running = Running {
-            scripts: scripts.iter().map(|project| project.config.name.clone()).collect(),
+            scripts: scripts
+                .iter()
+                .filter(|project| project.namespace.is_none())
+                .map(|project| project.config.name.clone())
+                .collect(),
             sites: sites.iter().filter_map(|p| Some((p.config.name.clone(), p.assets.clone()?))).collect(),
         };
+        self.namespaces.learn(&self.projects, |name| self.fleet.worker(name));
         for (n, project) in self.projects.iter().enumerate() {
             let Some(bundle) = &project.bundle else { continue };
             match wire(&project.config, bundle, &self.stores, project.assets.as_ref(), &running, None) {
-                Ok(wired) => {
+                Ok(mut wired) => {
+                    self.namespaces.add(project, &mut wired);
+                    consumers::add(project, &running, &self.fleet, &mut wired);
                     specs.push(wired.spec);
                     all.push((n, Ok(wired.table)));
                 }
@@ -151,6 +162,7 @@ impl Session {
             }
         }
         expose(&mut specs);
+        self.namespaces.expose(&mut specs);
         let mut specs = specs.into_iter();
         all.into_iter()
             .filter_map(|(n, table)| match table {
@@ -227,8 +239,11 @@ async fn apply_d1_migrations(project: &Project, stores: &Stores) -> Result<(), S
             continue;
         }
         let server = stores.d1.database(&database.database_id).map_err(|e| e.to_string())?;
-        let mut migrations = Migrations::new(&database.migrations_dir);
-        migrations.table.clone_from(&database.migrations_table);
+        let migrations = Migrations {
+            dir: database.migrations_dir.clone(),
+            pattern: database.migrations_pattern.clone(),
+            table: database.migrations_table.clone(),
+        };
         let applied = server.migrate(&migrations).await;
         let applied = applied.map_err(|e| format!("the migrations of {}: {e}", database.binding))?;
         for name in applied {

@@ -5,7 +5,7 @@ use skep_catalog::Content;
 use skep_fleet::Exposed;
 use skep_queues::ConsumerSettings;
 
-use super::dispatch::Outbound;
+use crate::dispatch::Outbound;
 
 /// Whom a version calls: the script, and what of it. `script` is the version's own script, `name` what the fleet
 /// calls the version.

@@ -7,7 +7,6 @@ mod authority;
 mod backup;
 mod control;
 mod credentials;
-mod dispatch;
 mod export;
 mod hosts;
 mod links;

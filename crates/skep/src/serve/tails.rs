@@ -4,21 +4,19 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::StatusCode;
 use serde_json::{Value as Json, json};
 use skep_api::TailEvents;
 use skep_fleet::{Exceeded, Worker};
 use skep_logs::{LogStore, Observability, events_of};
 use skep_otlp::Exporter;
-use skep_wire::{BoxFuture, Request, Response, Service, empty, read_all, reply};
+use skep_wire::Service;
 use tokio::sync::{broadcast, mpsc};
 
 use super::export::log;
+use crate::reports::{Sink, TakeReports, pass_on, tidy};
 
 /// Events that a slow listener may lag behind.
 const BEHIND: usize = 1024;
-/// The engine cuts the trace of an event at 256 KiB; a report holds few events.
-const MAX_REPORT: usize = 16 << 20;
 
 /// Who wants to hear of scripts' events: tails, scripts that consume them, and what is kept.
 pub struct Tails {
@@ -108,7 +106,9 @@ impl Tails {
 
     /// The server that the cells of a version report to: so much of their events.
     pub fn sink(self: &Arc<Self>, script: &str, version: &str, rate: f64) -> Arc<dyn Service> {
-        Arc::new(Sink { tails: self.clone(), script: script.to_owned(), version: version.to_owned(), rate })
+        let reports =
+            Reports { tails: self.clone(), script: script.to_owned(), version: version.to_owned(), rate };
+        Arc::new(Sink(reports))
     }
 
     /// Says for a cell that it was ended; `name` is the fleet's, of a script or one of its versions, `main` the version of the
@@ -117,13 +117,13 @@ impl Tails {
         let (script, version) = name.split_once('@').unwrap_or((name, main));
         let rate = self.rate(script);
         if rate > 0.0 {
-            let sink = Sink {
+            let reports = Reports {
                 tails: self.clone(),
                 script: script.to_owned(),
                 version: version.to_owned(),
                 rate: 1.0,
             };
-            sink.deliver(vec![json!({
+            reports.take(vec![json!({
                 "outcome": exceeded.outcome(), "eventTimestamp": now_ms, "event": null, "logs": [],
                 "exceptions": [{ "name": "Error", "message": exceeded.message(), "timestamp": now_ms }],
                 "diagnosticsChannelEvents": [], "truncated": false, "executionModel": "stateless",
@@ -184,12 +184,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Names in `shims/entry.js` and of it.
-const OUR_ENTRYPOINT: &str = "skepEdge";
-const OUR_REPORT: &str = "\u{1}skep-exception:";
-const OUR_MODULES: [&str; 4] = ["skep-entry.js", "skep-limits.js", "skep-dispatched.js", "skep-outbound.js"];
-
-struct Sink {
+/// What a version's cells report.
+struct Reports {
     tails: Arc<Tails>,
     script: String,
     version: String,
@@ -197,23 +193,8 @@ struct Sink {
     rate: f64,
 }
 
-impl Service for Sink {
-    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
-        Box::pin(async move {
-            let Ok(body) = read_all(request.into_body(), MAX_REPORT).await else {
-                return reply(StatusCode::PAYLOAD_TOO_LARGE, empty());
-            };
-            let Ok(Json::Array(events)) = serde_json::from_slice(&body) else {
-                return reply(StatusCode::BAD_REQUEST, empty());
-            };
-            self.deliver(events);
-            reply(StatusCode::NO_CONTENT, empty())
-        })
-    }
-}
-
-impl Sink {
-    fn deliver(&self, mut events: Vec<Json>) {
+impl TakeReports for Reports {
+    fn take(&self, mut events: Vec<Json>) {
         let listened = self.tails.is_wanted(&self.script);
         for event in &mut events {
             tidy(event);
@@ -224,62 +205,16 @@ impl Sink {
             }
         }
         self.tails.keep(&self.script, &events, self.rate);
-        let consumers = self.tails.wishes(&self.script).consumers;
         if self.rate > self.tails.rate(&self.script) {
             let _ = self.tails.unwanted.send(self.script.clone());
         }
-        if consumers.is_empty() {
-            return;
-        }
-        let report = json!({ "events": events }).to_string();
-        for consumer in &consumers {
-            let (consumer, report) = (consumer.clone(), report.clone().into_bytes());
-            tokio::spawn(async move {
-                if let Err(error) = consumer.event("/tail", report).await {
-                    tracing::warn!(%error, consumer = consumer.name(), "a tail consumer did not take events");
-                }
-            });
-        }
-    }
-}
-
-/// Takes out what is ours and not the application's: the entrypoint that reports exceptions, its report, its
-/// lines of the stack.
-fn tidy(event: &mut Json) {
-    if event["entrypoint"] == OUR_ENTRYPOINT
-        && let Some(fields) = event.as_object_mut()
-    {
-        fields.remove("entrypoint");
-    }
-    if let Some(logs) = event.get_mut("logs").and_then(Json::as_array_mut) {
-        logs.retain(|log| !log["message"][0].as_str().is_some_and(|text| text.starts_with(OUR_REPORT)));
-    }
-    let exceptions = event.get_mut("exceptions").and_then(Json::as_array_mut);
-    for exception in exceptions.into_iter().flatten() {
-        if let Some(stack) = exception["stack"].as_str() {
-            let ours = |line: &str| OUR_MODULES.iter().any(|module| line.contains(module));
-            let own: Vec<&str> = stack.lines().filter(|line| !ours(line)).collect();
-            exception["stack"] = own.join("\n").into();
-        }
+        pass_on(&events, &self.tails.wishes(&self.script).consumers);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_ours_is_taken_out() {
-        let mut event = json!({
-            "entrypoint": "skepEdge", "logs": [{ "message": ["mine"] }, { "message": ["\u{1}skep-exception:{}"] }],
-            "exceptions": [{ "stack": "    at fetch (a.js:1:2)\n    at call (skep-entry.js:3:4)\n    at invoke (skep-limits.js:3:4)" }],
-        });
-        tidy(&mut event);
-        let tidied = json!({
-            "logs": [{ "message": ["mine"] }], "exceptions": [{ "stack": "    at fetch (a.js:1:2)" }],
-        });
-        assert_eq!(event, tidied);
-    }
 
     fn tails(dir: &std::path::Path) -> (Arc<Tails>, mpsc::UnboundedReceiver<String>, LogStore) {
         let clock = skep_runtime::Clock::system();

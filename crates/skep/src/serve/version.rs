@@ -73,6 +73,7 @@ fn add(config: &mut WorkerConfig, name: String, binding: &Json) -> Result<(), St
             database_id: need("database_id")?,
             database_name: None,
             migrations_dir: PathBuf::new(),
+            migrations_pattern: String::new(),
             migrations_table: String::new(),
         }),
         "queue" => config.queue_producers.push(QueueProducer {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Runner, is_of, lock, variant};
-use crate::serve::dispatch::namespaces_of;
+use crate::dispatch::namespaces_of;
 use crate::serve::links::links_of;
 
 impl Runner {

@@ -1,5 +1,6 @@
 //! What runs of one account, kept in line with its catalog.
 
+mod dispatching;
 mod links;
 mod listening;
 mod live;
@@ -342,11 +343,6 @@ impl Runner {
     /// A script's, by the fleet's name.
     pub fn worker(&self, name: &str) -> Arc<Worker> {
         self.fleet.worker(name)
-    }
-
-    /// What seals secrets.
-    pub fn sealer(&self) -> &Sealer {
-        &self.around.sealer
     }
 
     async fn forget(&self, script: &str) {

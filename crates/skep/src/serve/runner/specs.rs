@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use skep_api::{Candidate, Examined};
-use skep_catalog::{Content, NamedHandlers, Version, split_name};
-use skep_fleet::{Binding, CellSpec, DurableClass, Exposed, Limits};
+use skep_catalog::{Content, NamedHandlers, Version};
+use skep_fleet::{CellSpec, DurableClass, Exposed, Limits};
 
 use super::{Runner, lock};
 use crate::serve::alarms::next_alarm;
-use crate::serve::dispatch::{Dispatch, Gate, namespaces_of};
 use crate::serve::version::{bundle_of, config_of, cpu_of, open_assets, subrequests_of};
 use crate::stand_ins::Running;
 use crate::wiring::{Identity, wire};
@@ -79,33 +78,6 @@ impl Runner {
         self.dispatching(script, content, &mut spec);
         spec.exposed = self.needed_of(name);
         Ok(spec)
-    }
-
-    /// What dispatch namespaces have to do with it.
-    fn dispatching(self: &Arc<Self>, script: &str, content: &Content, spec: &mut CellSpec) {
-        for (n, (name, namespace, outbound)) in namespaces_of(&content.bindings).enumerate() {
-            let service = format!("dispatch{n}");
-            let dispatch =
-                Dispatch { runner: Arc::downgrade(self), namespace: namespace.to_owned(), outbound };
-            spec.services.insert(service.clone(), Arc::new(dispatch));
-            spec.bindings.insert(name.to_owned(), Binding::Dispatch { service });
-        }
-        if split_name(script).0.is_none() {
-            return;
-        }
-        spec.dispatched = true;
-        if self.outbound_of(script).is_some() {
-            let gate = Gate { runner: Arc::downgrade(self), script: script.to_owned() };
-            spec.services.insert("outbound".into(), Arc::new(gate));
-            spec.outbound = Some("outbound".into());
-        }
-    }
-
-    /// The outbound worker of a script's dispatch namespace, if any dispatcher names one.
-    pub fn outbound_of(&self, script: &str) -> Option<String> {
-        let namespace = split_name(script).0?;
-        let outbounds = lock(&self.outbounds);
-        outbounds.values().flatten().find(|(id, _)| id == namespace).map(|(_, worker)| worker.clone())
     }
 
     /// Starts a version once in a cell that is thrown away.

@@ -2,19 +2,17 @@
 //! <https://developers.cloudflare.com/cloudflare-for-platforms/workers-for-platforms/>
 
 use std::collections::BTreeMap;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use skep_catalog::name_within;
-use skep_edge::{CallError, CpuCap, Door};
+use skep_catalog::{Sealer, name_within};
+use skep_edge::{CallError, CpuCap, Door, Site};
 use skep_fleet::{CF_HEADER, CallerFolder, Worker};
 use skep_wire::{BINDING_HEADER, BoxFuture, Request, Response, Service, full, reply};
-
-use super::runner::Runner;
 
 /// To a script of a namespace: how many requests to others the call may make.
 const SUBREQUESTS: HeaderName = HeaderName::from_static("x-skep-subrequests");
@@ -25,6 +23,28 @@ const THROWN: HeaderName = HeaderName::from_static("x-skep-thrown");
 /// To a script of a namespace, and back with its requests to the outside: a sealed [`Said`]. To the outbound worker:
 /// the parameters, as percent-encoded JSON.
 const OUTBOUND: HeaderName = HeaderName::from_static("x-skep-outbound");
+
+/// What is in dispatch namespaces, and what has to do with it.
+pub trait Scripts: Send + Sync {
+    /// The script of this name within its namespace.
+    fn find(&self, script: &str) -> Option<Found>;
+    /// The outbound worker of a script's namespace, if any dispatcher names one.
+    fn outbound_of(&self, script: &str) -> Option<String>;
+    /// A worker outside of namespaces; `None` if nobody knows it.
+    fn worker(&self, name: &str) -> Option<Arc<Worker>>;
+    /// What seals what a script passes on and must not read.
+    fn sealer(&self) -> &Sealer;
+    /// Whose scripts these are.
+    fn account(&self) -> &str;
+}
+
+/// A script of a dispatch namespace.
+pub struct Found {
+    /// What answers for it.
+    pub site: Site,
+    /// Whether its namespace lets it see `request.cf`.
+    pub trusted: bool,
+}
 
 /// The `outbound` of a dispatch namespace binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +110,7 @@ impl CallLimits {
 
 /// A dispatch namespace binding.
 pub struct Dispatch {
-    pub runner: Weak<Runner>,
+    pub scripts: Weak<dyn Scripts>,
     /// The namespace's id.
     pub namespace: String,
     pub outbound: Option<Outbound>,
@@ -108,17 +128,15 @@ type Thrown = (&'static str, String);
 
 impl Dispatch {
     async fn dispatch(&self, mut request: Request) -> Result<Response, Thrown> {
-        let runner = self.runner.upgrade().ok_or_else(|| ("Error", "Skep is stopping.".to_owned()))?;
+        let scripts = self.scripts.upgrade().ok_or_else(|| ("Error", "Skep is stopping.".to_owned()))?;
         let wanted: Wanted =
             request.headers_mut().remove(&WANTED).and_then(|value| decoded(&value)).ok_or_else(|| {
                 ("TypeError", "The arguments of `get` cannot be written as JSON.".to_owned())
             })?;
         let script = name_within(&self.namespace, &wanted.name);
         let not_found = || ("Error", "Worker not found.".to_owned());
-        let live = runner.live(&script).ok_or_else(not_found)?;
-        let share = live.shares.first().ok_or_else(not_found)?;
-        let token = self.token(&runner, &script, wanted.outbound.unwrap_or_default())?;
-        let site = runner.site(share);
+        let Found { site, trusted } = scripts.find(&script).ok_or_else(not_found)?;
+        let token = self.token(&*scripts, &script, wanted.outbound.unwrap_or_default())?;
         let cap = wanted.limits.as_ref().and_then(CallLimits::cpu);
         let subrequests = wanted.limits.as_ref().and_then(CallLimits::subrequests);
         if wanted.rpc {
@@ -129,7 +147,7 @@ impl Dispatch {
         }
         let headers = request.headers_mut();
         headers.remove(BINDING_HEADER);
-        if !live.trusted {
+        if !trusted {
             headers.remove(CF_HEADER);
         }
         headers.remove(&OUTBOUND);
@@ -150,7 +168,7 @@ impl Dispatch {
     /// What goes with a call where there is an outbound worker.
     fn token(
         &self,
-        runner: &Runner,
+        scripts: &dyn Scripts,
         script: &str,
         params: BTreeMap<String, Json>,
     ) -> Result<Option<HeaderValue>, Thrown> {
@@ -162,7 +180,7 @@ impl Dispatch {
             return Err(("Error", text));
         }
         let said = Said { worker: outbound.worker.clone(), params };
-        runner.seal(&said, script).map(Some).map_err(|text| ("Error", text))
+        seal(scripts, &said, script).map(Some).map_err(|text| ("Error", text))
     }
 }
 
@@ -197,7 +215,7 @@ async fn way(
 
 /// The outside of a script whose namespace has an outbound worker: that worker.
 pub struct Gate {
-    pub runner: Weak<Runner>,
+    pub scripts: Weak<dyn Scripts>,
     /// The script's name.
     pub script: String,
 }
@@ -210,18 +228,18 @@ impl Service for Gate {
 
 impl Gate {
     async fn pass(&self, mut request: Request) -> Result<Response, String> {
-        let runner = self.runner.upgrade().ok_or("Skep is stopping.")?;
+        let scripts = self.scripts.upgrade().ok_or("Skep is stopping.")?;
         let headers = request.headers_mut();
         // A script cannot make one, only leave it out: what it does outside of a dispatched request has none either.
-        let said = headers.remove(&OUTBOUND).and_then(|value| runner.unseal::<Said>(&value, &self.script));
+        let said = headers.remove(&OUTBOUND).and_then(|value| unseal::<Said>(&*scripts, &value, &self.script));
         let (worker, params) = match said {
             Some(said) => (said.worker, said.params),
-            None => (runner.outbound_of(&self.script).ok_or("the outbound worker is gone")?, BTreeMap::new()),
+            None => (scripts.outbound_of(&self.script).ok_or("the outbound worker is gone")?, BTreeMap::new()),
         };
         headers.remove(CF_HEADER);
         headers.remove(BINDING_HEADER);
         headers.insert(OUTBOUND, encoded(&params)?);
-        let worker = runner.worker(&worker);
+        let worker = scripts.worker(&worker).ok_or_else(|| format!("the outbound worker {worker} does not run"))?;
         skep_edge::call_worker(&worker, Door::Outbound, request).await.map_err(|error| error.to_string())
     }
 }
@@ -252,18 +270,17 @@ fn decoded<T: for<'a> Deserialize<'a>>(value: &HeaderValue) -> Option<T> {
     serde_json::from_str(&text).ok()
 }
 
-impl Runner {
-    fn seal(&self, said: &Said, script: &str) -> Result<HeaderValue, String> {
-        let text = serde_json::to_vec(said).map_err(|e| e.to_string())?;
-        let sealed =
-            self.sealer().seal(&text, &context(&self.tenant.id, script)).map_err(|e| e.to_string())?;
-        HeaderValue::try_from(sealed).map_err(|e| e.to_string())
-    }
+fn seal(scripts: &dyn Scripts, said: &Said, script: &str) -> Result<HeaderValue, String> {
+    let text = serde_json::to_vec(said).map_err(|e| e.to_string())?;
+    let context = context(scripts.account(), script);
+    let sealed = scripts.sealer().seal(&text, &context).map_err(|e| e.to_string())?;
+    HeaderValue::try_from(sealed).map_err(|e| e.to_string())
+}
 
-    fn unseal<T: for<'a> Deserialize<'a>>(&self, value: &HeaderValue, script: &str) -> Option<T> {
-        let text = self.sealer().open_sealed(value.to_str().ok()?, &context(&self.tenant.id, script)).ok()?;
-        serde_json::from_slice(&text).ok()
-    }
+fn unseal<T: for<'a> Deserialize<'a>>(scripts: &dyn Scripts, value: &HeaderValue, script: &str) -> Option<T> {
+    let context = context(scripts.account(), script);
+    let text = scripts.sealer().open_sealed(value.to_str().ok()?, &context).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 fn context(account: &str, script: &str) -> String {
