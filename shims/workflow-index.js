@@ -40,9 +40,9 @@ export class Index {
     return this.#sql.exec(text, ...values).toArray();
   }
 
-  /** An instance is about to be made. @param {string} id */
-  entered(id) {
-    this.#run("INSERT OR REPLACE INTO instances (id, created, source) VALUES (?, ?, 'binding')", id, Date.now());
+  /** An instance is about to be made. @param {string} id @param {string} source who makes it */
+  entered(id, source) {
+    this.#run("INSERT OR REPLACE INTO instances (id, created, source) VALUES (?, ?, ?)", id, Date.now(), source);
   }
 
   /** Who made it. @param {string[]} ids */

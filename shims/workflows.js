@@ -1,13 +1,15 @@
 // The Workflows of a cell: the engine's own implementation, which instances there are, and how the API reaches them.
 //
 // `Engine` is the engine's class with what the API shows of an instance. The object that is named `:index`, which no
-// instance can be, keeps the list of the others. `Control` takes the API's calls from the events worker.
+// instance can be, keeps the list of the others, and says which of them may run where `concurrency` bounds that. `Control`
+// takes the API's calls from the events worker.
 //
-// Bindings: `workflow:<name>` is the namespace of a Workflow's instances, `api:<name>` is what a Workflow's binding is to
+// Bindings: `WORKFLOWS` is what holds for all instances of each Workflow; `workflow:<name>` is the namespace of a Workflow's instances, `api:<name>` is what a Workflow's binding is to
 // an application.
 
 import { WorkerEntrypoint, env } from "cloudflare:workers";
 import { Index } from "./workflow-index.js";
+import { Slots } from "./workflow-slots.js";
 import { jsonOf, rollbackOf, stepsOf, time, toJson } from "./workflow-steps.js";
 import { Engine as Instance, WorkflowBinding } from "./workflows.js";
 
@@ -20,8 +22,35 @@ const MAX_BATCH = 100;
 /** @param {string} workflow @returns {any} */
 const namespace = (workflow) => /** @type {any} */ (env)[`workflow:${workflow}`];
 
+/** What stands in the place of a moment in `dormant` of an instance that waits for a slot. */
+const HELD = Infinity;
+
 export class Engine extends Instance {
   #index = new Index(this.ctx.storage.sql, (id) => namespace(this.ctx.props.workflowName).getByName(id));
+  #slots = new Slots(
+    this.ctx.storage,
+    (id) => namespace(this.ctx.props.workflowName).getByName(id),
+    this.#limit ?? Infinity,
+  );
+  /** Who makes it. */
+  #source = "binding";
+  /** Calls of `run()` that only say how to roll back. */
+  #replays = 0;
+  /** Called when it is known whether it runs at once. @type {(() => void) | undefined} */
+  #decided;
+
+  /** @param {any} ctx @param {any} env */
+  constructor(ctx, env) {
+    const { workflowClass } = ctx.props;
+    const run = (/** @type {any} */ event, /** @type {any} */ step) => this.#go(workflowClass, event, step);
+    Object.defineProperty(ctx, "props", { value: { ...ctx.props, workflowClass: { run } } });
+    super(ctx, env);
+  }
+
+  /** Instances that may run at once. @returns {number | undefined} */
+  get #limit() {
+    return /** @type {any} */ (env).WORKFLOWS?.[this.ctx.props.workflowName]?.concurrency;
+  }
 
   /** The index, from any instance. */
   get #all() {
@@ -30,8 +59,98 @@ export class Engine extends Instance {
 
   /** @param {unknown} params @param {object} [retention] */
   async create(params, retention) {
-    if (!this.exists()) await this.#all.indexed("entered", this.ctx.id.name);
-    return super.create(params, retention);
+    if (!this.exists()) await this.#all.indexed("entered", this.ctx.id.name, this.#source);
+    const decided = this.#limit && new Promise((/** @type {any} */ tell) => (this.#decided = tell));
+    const created = super.create(params, retention);
+    await decided;
+    return created;
+  }
+
+  /** Makes it because its time has come. @param {{ cron: string, scheduledTime: number }} schedule */
+  createScheduled(schedule) {
+    this.ctx.storage.kv.put("schedule", schedule);
+    this.#source = "cron";
+    return this.create({});
+  }
+
+  /** Calls the application's `run()`, once it may. @param {any} workflow @param {any} event @param {any} step */
+  async #go(workflow, event, step) {
+    const schedule = this.ctx.storage.kv.get("schedule");
+    const said = schedule ? { ...event, schedule } : event;
+    const { generation, status } = this.#meta();
+    if (!this.#limit || this.#replays > 0 || status === "rollingBack") return workflow.run(said, step);
+    const id = this.ctx.id.name;
+    const admitted = await this.#all.slot("admit", id);
+    const now = this.#meta();
+    const over = now === undefined || FINAL.has(now.status);
+    if (!over && now.generation === generation && !admitted) this.#hold();
+    this.#decided?.();
+    if (over) return void (await this.#all.slot("leave", id));
+    if (now.generation !== generation) return undefined;
+    if (!admitted) {
+      // Its turn may have come before it waited.
+      if (await this.#all.slot("has", id)) this.admitted();
+      return undefined;
+    }
+    this.ctx.storage.kv.put("ran", true);
+    try {
+      return await workflow.run(said, step);
+    } finally {
+      // Restarted meanwhile, its slot is that of the other call.
+      const after = this.#meta();
+      if (after === undefined || after.generation === generation || FINAL.has(after.status)) {
+        await this.#all.slot("leave", id);
+      }
+    }
+  }
+
+  /** Lets it wait for a slot: as one that rests, and that no moment wakes. */
+  #hold() {
+    const { kv } = this.ctx.storage;
+    const { started, ...meta } = this.#meta();
+    const held = { ...meta, status: "queued", generation: crypto.randomUUID(), dormant: HELD };
+    if (kv.get("ran")) return kv.put("meta", { ...held, started });
+    kv.put("meta", held);
+    // It has not started.
+    for (const [key, { type }] of [...kv.list({ prefix: "l:" })]) if (type !== "workflow_queued") kv.delete(key);
+  }
+
+  /** It has a slot; false if it does not need one now. */
+  admitted() {
+    const meta = this.#meta();
+    if (meta === undefined || FINAL.has(meta.status) || meta.status === "paused") return false;
+    if (meta.dormant !== HELD) return !(meta.dormant > Date.now());
+    this.ctx.storage.kv.put("meta", { ...meta, status: "queued", dormant: undefined });
+    return this.exists();
+  }
+
+  resume() {
+    super.resume();
+    // Paused while it waited for a slot: it asks for one again.
+    if (this.#meta().dormant === HELD) this.admitted();
+  }
+
+  /** @param {{ rollback?: boolean }} [options] */
+  async terminate(options) {
+    this.#replays += 1;
+    try {
+      return await super.terminate(options);
+    } finally {
+      this.#replays -= 1;
+    }
+  }
+
+  alarm() {
+    return this.ctx.id.name === INDEX ? this.#slots.look() : super.alarm();
+  }
+
+  /** A call of the slots, which are where the index is. @param {"admit" | "has" | "leave"} method @param {string} id */
+  slot(method, id) {
+    return this.#slots[method](id);
+  }
+
+  noSlots() {
+    this.#slots.clear();
   }
 
   /** @param {object} [options] */
@@ -134,6 +253,11 @@ const operations = {
     await index.indexed("fromApi", created);
     return { created };
   },
+  async scheduled({ cron, time }, _api, instances) {
+    const id = crypto.randomUUID();
+    await instances.getByName(id).createScheduled({ cron, scheduledTime: time });
+    return { id };
+  },
   async describe({ id, ...how }, api, instances, index) {
     await api.getInstance(id);
     const found = await instances.getByName(id).describe(how);
@@ -169,6 +293,7 @@ const operations = {
       await api.deleteBatch({ instances: ids.slice(start, start + MAX_BATCH) });
     }
     await index.indexed("clear");
+    await index.noSlots();
     return {};
   },
 };

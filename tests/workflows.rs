@@ -228,6 +228,181 @@ fn what_cannot_be_done_says_why_and_changes_nothing() {
     versions(&serve, &dir);
 }
 
+const SCHEDULED: &str = r#"
+import { WorkflowEntrypoint } from "cloudflare:workers";
+export class Nightly extends WorkflowEntrypoint {
+  async run(event, step) {
+    const seen = await step.do("seen", async () => event.schedule ?? null);
+    for (let n = 0; n < (event.payload.steps ?? 0); n += 1) await step.do(`step ${n}`, async () => n);
+    return seen;
+  }
+}
+export default { fetch: () => new Response("fine") };
+"#;
+
+#[test]
+fn what_is_said_of_a_workflow_holds_for_its_instances() {
+    let serve = serve();
+    let workflow = |more: &str| {
+        let config = format!(
+            r#"{{ "name": "shop", "main": "index.js", "compatibility_date": "2026-07-01",
+                "workflows": [{{ "name": "orders", "binding": "NIGHTLY", "class_name": "Nightly" {more} }}] }}"#
+        );
+        serve.project("shop", &[("index.js", SCHEDULED), ("wrangler.jsonc", &config)])
+    };
+    let settings = r#", "schedules": "* * * * *", "limits": { "steps": 3 },
+        "default_retention": { "success_retention": "2 days", "error_retention": 5000000 }"#;
+    let began =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    serve.wrangler(&workflow(settings), &["deploy"]);
+    let shown = serve.call("GET", "/workflows/orders", None).json()["result"].clone();
+    assert_eq!(shown["schedules"][0]["cron"], "* * * * *");
+    assert!(shown["schedules"][0]["next_instance"].as_str().unwrap().ends_with(":00.000000Z"), "{shown}");
+    let versions = serve.call("GET", "/workflows/orders/versions", None).json()["result"].clone();
+    assert_eq!(versions[0]["limits"], json!({ "steps": 3 }));
+    assert_eq!(
+        versions[0]["default_retention"],
+        json!({ "success_retention": 172_800_000, "error_retention": 5_000_000 })
+    );
+    let id = versions[0]["id"].as_str().unwrap();
+    for what in ["dag", "graph"] {
+        let drawn = serve.call("GET", &format!("/workflows/orders/versions/{id}/{what}"), None).json();
+        assert_eq!((&drawn["success"], &drawn["result"][what]), (&json!(true), &Value::Null), "{drawn}");
+    }
+
+    create(&serve, &json!({ "instance_id": "few", "params": { "steps": 2 } }));
+    reaches(&serve, "few", "complete");
+    create(&serve, &json!({ "instance_id": "many", "params": { "steps": 3 } }));
+    let many = reaches(&serve, "many", "errored");
+    assert!(
+        many["error"]["message"].as_str().unwrap().contains("The limit of 3 steps has been reached"),
+        "{many}"
+    );
+
+    // The schedule makes one within a minute, and says so.
+    let start = std::time::Instant::now();
+    let one = loop {
+        let all = instances(&serve, "")["result"].clone();
+        let found = all.as_array().unwrap().iter().find(|one| one["trigger_source"] == "cron").cloned();
+        if let Some(found) = found {
+            break found;
+        }
+        assert!(start.elapsed() < std::time::Duration::from_secs(150), "{all}");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    };
+    let done = reaches(&serve, one["id"].as_str().unwrap(), "complete");
+    let said: Value = serde_json::from_str(done["output"].as_str().unwrap()).unwrap();
+    assert_eq!((&said["cron"], &done["trigger"]["source"]), (&json!("* * * * *"), &json!("cron")));
+    let at = said["scheduledTime"].as_u64().unwrap();
+    assert!(at.is_multiple_of(60_000) && at > began, "{said}");
+
+    // Without the settings, nothing of them is left.
+    serve.wrangler(&workflow(""), &["deploy"]);
+    let shown = serve.call("GET", "/workflows/orders", None).json()["result"].clone();
+    assert_eq!(shown["schedules"], Value::Null);
+    create(&serve, &json!({ "instance_id": "more", "params": { "steps": 3 } }));
+    reaches(&serve, "more", "complete");
+    settings_of_the_account(&serve);
+}
+
+fn settings_of_the_account(serve: &Serve) {
+    let settings = |body: Option<&Value>| {
+        let method = if body.is_some() { "PATCH" } else { "GET" };
+        serve.call(method, "/workflows/settings", body).json()["result"]["default_retention"].clone()
+    };
+    let month = 30 * 24 * 3_600_000_u64;
+    assert_eq!(settings(None), json!({ "success_retention": month, "error_retention": month }));
+    let changed = settings(Some(&json!({ "default_retention": { "success_retention": "1 second" } })));
+    assert_eq!(changed, json!({ "success_retention": 1000, "error_retention": month }));
+    assert_eq!(settings(None), changed);
+    create(serve, &json!({ "instance_id": "short", "params": {} }));
+    eventually("the end of what is kept for a second", || {
+        (serve.call("GET", "/workflows/orders/instances/short", None).status == 404).then_some(())
+    });
+    let wrong = json!({ "default_retention": { "error_retention": "soon" } });
+    assert_eq!(code(serve, "PATCH", "/settings", Some(&wrong)), (400, 10001));
+    let put = |more: Value| {
+        let mut body = json!({ "script_name": "shop", "class_name": "Nightly" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        code(serve, "PUT", "/orders", Some(&body))
+    };
+    assert_eq!(put(json!({ "schedules": [{ "cron": "now and then" }] })), (400, 10001));
+    assert_eq!(put(json!({ "limits": { "steps": 25_001 } })), (400, 10001));
+    assert_eq!(put(json!({ "concurrency": { "limit": 0 } })), (400, 10001));
+}
+
+const QUEUED: &str = r#"
+import { WorkflowEntrypoint } from "cloudflare:workers";
+export class Nightly extends WorkflowEntrypoint {
+  async run({ payload }, step) {
+    if (payload.rests) await step.sleep("long", "2 minutes");
+    if (payload.fails) throw new Error("on purpose");
+    await step.waitForEvent("go", { type: "go", timeout: "60 seconds" });
+    return "done";
+  }
+}
+export default { fetch: () => new Response("fine") };
+"#;
+
+#[test]
+fn no_more_instances_run_at_once_than_a_workflow_lets_run() {
+    let serve = serve();
+    let config = r#"{ "name": "shop", "main": "index.js", "compatibility_date": "2026-07-01",
+        "workflows": [{ "name": "orders", "binding": "W", "class_name": "Nightly", "concurrency": { "limit": 2 } }] }"#;
+    let dir = serve.project("shop", &[("index.js", QUEUED), ("wrangler.jsonc", config)]);
+    serve.wrangler(&dir, &["deploy"]);
+    let make = |serve: &Serve, id: &str, params: Value| {
+        create(serve, &json!({ "instance_id": id, "params": params }));
+        describe(serve, id)["status"].as_str().unwrap().to_owned()
+    };
+    let act = |serve: &Serve, id: &str, status: &str| {
+        let body = json!({ "status": status });
+        let answer =
+            serve.call("PATCH", &format!("/workflows/orders/instances/{id}/status"), Some(&body)).json();
+        assert_eq!(answer["success"], true, "{answer}");
+    };
+    let go = |serve: &Serve, id: &str| {
+        let path = format!("/workflows/orders/instances/{id}/events/go");
+        assert_eq!(serve.call("POST", &path, Some(&json!({}))).status, 200);
+    };
+    for id in ["a", "b"] {
+        assert_ne!(make(&serve, id, json!({})), "queued");
+    }
+    for id in ["c", "d", "e", "f"] {
+        assert_eq!(make(&serve, id, json!({})), "queued");
+    }
+    assert_eq!(describe(&serve, "c")["start"], Value::Null, "it has not started");
+    // Those that wait go on in the order in which they came; who is ended, or paused, is left out.
+    act(&serve, "c", "terminate");
+    act(&serve, "d", "pause");
+    go(&serve, "a");
+    reaches(&serve, "a", "complete");
+    reaches(&serve, "e", "waiting");
+    assert_eq!(describe(&serve, "f")["status"], "queued");
+    act(&serve, "d", "resume");
+    assert_eq!(describe(&serve, "d")["status"], "queued");
+    // What fails frees its place, too; and a crash loses neither who runs nor who waits.
+    go(&serve, "b");
+    reaches(&serve, "f", "waiting");
+    let serve = serve_in(serve.stop("KILL"), &[]);
+    assert_eq!(describe(&serve, "d")["status"], "queued");
+    assert_eq!(make(&serve, "g", json!({ "fails": true })), "queued");
+    assert_eq!(make(&serve, "h", json!({ "rests": true })), "queued");
+    for id in ["e", "f"] {
+        go(&serve, id);
+        reaches(&serve, id, "complete");
+    }
+    reaches(&serve, "d", "waiting");
+    reaches(&serve, "g", "errored");
+    // A long wait takes no place.
+    reaches(&serve, "h", "waiting");
+    assert_ne!(make(&serve, "i", json!({})), "queued");
+    go(&serve, "d");
+    go(&serve, "i");
+    reaches(&serve, "d", "complete");
+    reaches(&serve, "i", "complete");
+}
+
 /// A Workflow has a version for each deploy; an instance keeps the one that it was made with.
 fn versions(serve: &Serve, dir: &Path) {
     let old = describe(serve, "twice")["versionId"].clone();

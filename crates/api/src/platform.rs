@@ -124,6 +124,8 @@ pub trait Platform: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<serde_json::Value, InstanceError>>;
     /// Whether a cron expression can be followed; the error says why not.
     fn check_cron(&self, cron: &str) -> Result<(), String>;
+    /// When a cron expression is due next after a moment, both in milliseconds since 1970; `None` if never.
+    fn next_run(&self, cron: &str, after_ms: i64) -> Option<i64>;
     /// Where scripts answer.
     fn addresses(&self) -> &Addresses;
 }

@@ -9,6 +9,7 @@
 //! Entry points: [`Catalog`], [`Registry`].
 
 mod content;
+mod durations;
 mod exports;
 mod migrations;
 mod publish;
@@ -28,6 +29,7 @@ use rusqlite::{Connection, Transaction};
 use skep_store::{Database, Schema, StoreError};
 
 pub use content::Stored;
+pub use durations::duration_ms;
 pub use exports::{Declared, Reconciled, Remark, Standing, reconcile};
 pub use migrations::{Change, Migration};
 use migrations::{apply, current_tag};

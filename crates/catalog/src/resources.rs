@@ -20,6 +20,8 @@ pub enum Kind {
     Workflow,
     /// Dispatch namespaces.
     Dispatch,
+    /// Settings of the account for all it has of something; the id says of what.
+    Defaults,
 }
 
 impl Kind {
@@ -31,6 +33,7 @@ impl Kind {
             Self::Queue => "queue",
             Self::Workflow => "workflow",
             Self::Dispatch => "dispatch",
+            Self::Defaults => "defaults",
         }
     }
 }

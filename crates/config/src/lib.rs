@@ -21,6 +21,7 @@ mod node;
 mod read;
 mod variables;
 mod worker;
+mod workflow;
 
 pub use classes::{KeyClass, classify};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};

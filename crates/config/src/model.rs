@@ -226,6 +226,23 @@ pub struct WorkflowBinding {
     pub class_name: String,
     /// The script that exports it, if another.
     pub script_name: Option<String>,
+    /// What holds for its instances.
+    pub settings: WorkflowSettings,
+}
+
+/// What holds for all instances of a Workflow.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkflowSettings {
+    /// Cron expressions: each makes an instance.
+    pub schedules: Vec<String>,
+    /// Steps that an instance may take.
+    pub steps: Option<u32>,
+    /// Instances that may run at once.
+    pub concurrency: Option<u32>,
+    /// How long one that completed or was terminated is kept: milliseconds, or a text like `3 days`.
+    pub success_retention: Option<Json>,
+    /// How long one that failed is kept.
+    pub error_retention: Option<Json>,
 }
 
 /// `analytics_engine_datasets[]`

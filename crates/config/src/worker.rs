@@ -1,13 +1,14 @@
 //! From a tree to a [`WorkerConfig`].
 
-use crate::{d1, exports};
 use crate::model::*;
 use crate::read::{Reader, Table};
+use crate::{d1, exports, workflow};
 
 /// The longest delay that queues know: 24 hours.
 const DAY: u32 = 86_400;
 
 pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
+    let own = root.string("name").unwrap_or_default();
     WorkerConfig {
         path: reader.source.path.clone(),
         dir: reader.dir.to_owned(),
@@ -33,7 +34,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         services: root.tables("services").iter().map(service).collect(),
         dispatch_namespaces: root.tables("dispatch_namespaces").iter().map(dispatch_namespace).collect(),
         tail_consumers: root.tables("tail_consumers").iter().map(tail_consumer).collect(),
-        workflows: root.tables("workflows").iter().map(workflow).collect(),
+        workflows: root.tables("workflows").iter().map(|t| workflow::read(t, &own)).collect(),
         analytics_engine_datasets: root.tables("analytics_engine_datasets").iter().map(dataset).collect(),
         ratelimits: ratelimits(root),
         version_metadata: root.table("version_metadata").map(|t| t.required("binding")),
@@ -160,28 +161,15 @@ fn dispatch_namespace(table: &Table<'_>) -> DispatchNamespace {
         service: in_environment(&outbound, outbound.required("service")),
         parameters: outbound.strings("parameters"),
     });
-    DispatchNamespace { namespace: table.string("namespace").unwrap_or_else(|| binding.clone()), outbound, binding }
+    DispatchNamespace {
+        namespace: table.string("namespace").unwrap_or_else(|| binding.clone()),
+        outbound,
+        binding,
+    }
 }
 
 fn tail_consumer(table: &Table<'_>) -> String {
     in_environment(table, table.required("service"))
-}
-
-fn workflow(table: &Table<'_>) -> WorkflowBinding {
-    let name = table.required("name");
-    if name.chars().count() > 64 {
-        table.error(
-            "name",
-            format!("\"{}\" has more than 64 characters", table.name("name")),
-            "expected at most 64",
-        );
-    }
-    WorkflowBinding {
-        binding: table.required("binding"),
-        name,
-        class_name: table.required("class_name"),
-        script_name: table.string("script_name"),
-    }
 }
 
 fn dataset(table: &Table<'_>) -> AnalyticsDataset {

@@ -173,6 +173,9 @@ pub struct Workflow {
     pub name: String,
     /// The exported class.
     pub class: String,
+    /// What holds for its instances, as JSON: what the engine's implementation reads (`steps`, `retention`), and what
+    /// `shims/workflows.js` does (`concurrency`).
+    pub settings: String,
 }
 
 /// Something of a cell that another cell may call.

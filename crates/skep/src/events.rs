@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_api::InstanceError;
-use skep_cron::{Fire, Fired};
+use skep_cron::{Cron, CronHandle, Expression, Fire, Fired};
 use skep_fleet::{EventError, Worker};
 use skep_queues::{Batch, ConsumerSettings, Deliver, DeliveryOutcome};
+use skep_runtime::{Clock, Shutdown};
 use skep_wire::BoxFuture;
 
 /// What `scheduled()` came to.
@@ -66,6 +67,9 @@ async fn in_time(
     }
 }
 
+/// Says to people what came of an event.
+pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Counts what an event came to.
 pub type Note = Box<dyn Fn(Noted<'_>) + Send + Sync>;
 
@@ -112,7 +116,7 @@ pub struct CronTrigger {
     /// The worker.
     pub worker: Arc<Worker>,
     /// Says what came of it.
-    pub report: Box<dyn Fn(&str) + Send + Sync>,
+    pub report: Report,
     /// Counts runs.
     pub note: Note,
 }
@@ -130,6 +134,76 @@ impl Fire for CronTrigger {
                 Err(error) => (self.report)(&format!("scheduled \"{}\" failed: {error}", fired.cron)),
             }
         })
+    }
+}
+
+/// Makes an instance of a Workflow whenever its schedule says so.
+pub struct WorkflowTrigger {
+    /// The worker that has it.
+    pub worker: Arc<Worker>,
+    /// The Workflow.
+    pub workflow: String,
+    /// Says what came of it.
+    pub report: Report,
+}
+
+fn why(error: InstanceError) -> String {
+    match error {
+        InstanceError::Refused(why) | InstanceError::NotRunning(why) => why,
+        InstanceError::NotDeployed => "the worker does not have it".to_owned(),
+    }
+}
+
+impl Fire for WorkflowTrigger {
+    fn fire(&self, fired: Fired) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Fired { cron, scheduled_time_ms } = fired;
+            let call = json!({
+                "workflow": self.workflow, "op": "scheduled", "cron": cron, "time": scheduled_time_ms,
+            });
+            match ask_instances(&self.worker, &call).await {
+                Ok(made) => {
+                    let id = made["id"].as_str().unwrap_or_default();
+                    (self.report)(&format!("Workflow {} \"{cron}\": started {id}", self.workflow));
+                }
+                Err(error) => {
+                    (self.report)(&format!("Workflow {} \"{cron}\" failed: {}", self.workflow, why(error)));
+                }
+            }
+        })
+    }
+}
+
+/// What a worker does at certain times.
+pub struct AtTimes<'a> {
+    /// The worker.
+    pub worker: &'a Arc<Worker>,
+    /// Says what came of it.
+    pub report: &'a Report,
+    /// The time.
+    pub clock: &'a Clock,
+    /// Ends it.
+    pub shutdown: &'a Shutdown,
+}
+
+impl AtTimes<'_> {
+    /// Runs its `scheduled()` handler; nothing without a cron expression. `note` counts runs.
+    pub fn handler(&self, crons: &[String], note: Note) -> Option<CronHandle> {
+        let (worker, report) = (self.worker.clone(), self.report.clone());
+        self.start(crons, CronTrigger { worker, report, note })
+    }
+
+    /// Makes instances of one of its Workflows.
+    pub fn workflow(&self, name: &str, schedules: &[String]) -> Option<CronHandle> {
+        let (worker, report) = (self.worker.clone(), self.report.clone());
+        self.start(schedules, WorkflowTrigger { worker, workflow: name.to_owned(), report })
+    }
+
+    /// Expressions are checked where they come in.
+    fn start(&self, crons: &[String], trigger: impl Fire) -> Option<CronHandle> {
+        let all: Vec<Expression> = crons.iter().filter_map(|cron| cron.parse().ok()).collect();
+        (!all.is_empty())
+            .then(|| Cron::start(all, self.clock.clone(), self.shutdown.clone(), Arc::new(trigger)))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use skep_assets::{Assets, AssetsBinding};
 use skep_bundle::{Bundle, Format};
 use skep_catalog::{Change, Declared, Migration, Standing};
-use skep_config::{ObjectExport, WorkerConfig};
+use skep_config::{ObjectExport, WorkerConfig, WorkflowBinding, WorkflowSettings};
 use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, Workflow};
 use skep_ratelimit::Limits;
 use skep_wire::Service;
@@ -167,7 +167,7 @@ pub fn wire(
             .into_iter()
             .map(|(name, n)| DurableClass { name, unique_key: n.unique_key, sqlite: n.sqlite })
             .collect(),
-        workflows: own_workflows(config),
+        workflows: own_workflows(config)?,
         object_storage: stores.objects(),
         front: wiring.services.contains_key("front").then(|| "front".into()),
         services: wiring.services,
@@ -186,14 +186,47 @@ pub fn wire(
     Ok(Wired { spec, table: wiring.table })
 }
 
-fn own_workflows(config: &WorkerConfig) -> Vec<Workflow> {
-    let mut workflows: Vec<Workflow> = Vec::new();
+/// The Workflows that are of this worker; of several bindings to one, the first counts.
+pub fn workflows_of(config: &WorkerConfig) -> Vec<&WorkflowBinding> {
+    let mut workflows: Vec<&WorkflowBinding> = Vec::new();
     for binding in config.workflows.iter().filter(|w| is_own(config, w.script_name.as_ref())) {
         if !workflows.iter().any(|w| w.name == binding.name) {
-            workflows.push(Workflow { name: binding.name.clone(), class: binding.class_name.clone() });
+            workflows.push(binding);
         }
     }
     workflows
+}
+
+fn own_workflows(config: &WorkerConfig) -> Result<Vec<Workflow>, String> {
+    let workflow = |binding: &WorkflowBinding| {
+        let settings = engine_settings(&binding.settings);
+        let settings = settings.map_err(|e| format!("the Workflow \"{}\": {e}", binding.name))?;
+        Ok(Workflow {
+            name: binding.name.clone(),
+            class: binding.class_name.clone(),
+            settings: settings.to_string(),
+        })
+    };
+    workflows_of(config).into_iter().map(workflow).collect()
+}
+
+/// As the engine reads them, and our shims.
+fn engine_settings(settings: &WorkflowSettings) -> Result<serde_json::Value, String> {
+    let mut said = serde_json::Map::new();
+    said.extend(settings.steps.map(|steps| ("steps".to_owned(), steps.into())));
+    said.extend(settings.concurrency.map(|limit| ("concurrency".to_owned(), limit.into())));
+    let mut retention = serde_json::Map::new();
+    for (name, value) in [("success", &settings.success_retention), ("error", &settings.error_retention)] {
+        let Some(value) = value else { continue };
+        let ms = skep_catalog::duration_ms(value).ok_or_else(|| {
+            format!("{value} is no duration: a number of milliseconds, or a text such as \"3 days\"")
+        })?;
+        retention.insert(name.to_owned(), ms.into());
+    }
+    if !retention.is_empty() {
+        said.insert("retention".to_owned(), retention.into());
+    }
+    Ok(said.into())
 }
 
 /// The text is wrangler's.

@@ -19,6 +19,7 @@ const TAIL: &str = include_str!("../../../../shims/tail.js");
 const REMOTE_OBJECT: &str = include_str!("../../../../shims/remote-object.js");
 const WORKFLOWS: &str = include_str!("../../../../shims/workflows.js");
 const WORKFLOW_INDEX: &str = include_str!("../../../../shims/workflow-index.js");
+const WORKFLOW_SLOTS: &str = include_str!("../../../../shims/workflow-slots.js");
 const WORKFLOW_STEPS: &str = include_str!("../../../../shims/workflow-steps.js");
 
 impl Render<'_> {
@@ -32,13 +33,14 @@ impl Render<'_> {
         let apis = workflows
             .iter()
             .map(|w| fields([("name", text(format!("api:{}", w.name))), ("service", workflow_api(&w.name))]));
-        let limits = workflows.iter().map(|w| format!("{}:{{}}", js_string(&w.name)));
+        let limits = workflows.iter().map(|w| format!("{}:{}", js_string(&w.name), w.settings));
         let limits = format!("{{{}}}", limits.collect::<Vec<_>>().join(","));
         let limits = fields([("name", text("WORKFLOWS")), ("json", text(limits))]);
         let engine = fields([("name", text("workflows.js")), ("bundled", text("/workerd/workflows.js"))]);
         let files = [
             ("skep-workflows.js", WORKFLOWS),
             ("workflow-index.js", WORKFLOW_INDEX),
+            ("workflow-slots.js", WORKFLOW_SLOTS),
             ("workflow-steps.js", WORKFLOW_STEPS),
         ];
         self.files.extend(files.iter().map(|(name, content)| ((*name).into(), (*content).into())));

@@ -9,13 +9,17 @@ use skep_bundle::{Bundle, Bundler, SourceMapper};
 use skep_catalog::name_within;
 use skep_config::{LoadOptions, Severity, WorkerConfig};
 use skep_cron::{CronHandle, Expression};
+use skep_fleet::Worker;
 use skep_queues::ConsumerHandle;
+use skep_runtime::{Clock, Shutdown};
 use skep_toolchain::Toolchain;
 
 use crate::assets::assets_config;
 use crate::bundling::bundler;
 use crate::dates;
+use crate::events::{AtTimes, Report};
 use crate::terminal::{Style, paint, say};
+use crate::wiring::workflows_of;
 
 /// A worker's project.
 pub struct Project {
@@ -29,8 +33,8 @@ pub struct Project {
     pub bundle: Option<Bundle>,
     /// Feeds its `queue()` handler while it lives.
     pub consumers: Vec<ConsumerHandle>,
-    /// Fires its `scheduled()` handler while it lives.
-    pub cron: Option<CronHandle>,
+    /// Fire its `scheduled()` handler and make instances of its Workflows while they live.
+    pub crons: Vec<CronHandle>,
     bundler: Option<Bundler>,
     options: LoadOptions,
     /// Notes that have been printed: each is said once.
@@ -46,7 +50,7 @@ impl Project {
             assets: None,
             bundle: None,
             consumers: Vec::new(),
-            cron: None,
+            crons: Vec::new(),
             bundler: None,
             options,
             said: BTreeSet::new(),
@@ -70,6 +74,12 @@ impl Project {
         for cron in &loaded.config.crons {
             cron.parse::<Expression>().map_err(|e| format!("the cron trigger \"{cron}\": {e}"))?;
         }
+        for workflow in &loaded.config.workflows {
+            for cron in &workflow.settings.schedules {
+                let wrong = |e| format!("the schedule \"{cron}\" of the Workflow \"{}\": {e}", workflow.name);
+                cron.parse::<Expression>().map_err(wrong)?;
+            }
+        }
         self.config = loaded.config;
         if let Some(namespace) = &self.namespace {
             enter(namespace, &mut self.config);
@@ -88,9 +98,15 @@ impl Project {
         Ok(())
     }
 
-    /// The schedules of the configuration.
-    pub fn schedules(&self) -> Vec<Expression> {
-        self.config.crons.iter().filter_map(|cron| cron.parse().ok()).collect()
+    /// Starts what happens at certain times; `worker` runs it, `report` says what came of it.
+    pub fn schedule(&mut self, worker: &Arc<Worker>, report: &Report, clock: &Clock, shutdown: &Shutdown) {
+        let at_times = AtTimes { worker, report, clock, shutdown };
+        let workflows = workflows_of(&self.config).into_iter();
+        let mut crons: Vec<CronHandle> = workflows
+            .filter_map(|workflow| at_times.workflow(&workflow.name, &workflow.settings.schedules))
+            .collect();
+        crons.extend(at_times.handler(&self.config.crons, Box::new(|_| {})));
+        self.crons = crons;
     }
 
     /// Builds the code; `None` for a project of assets alone.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use skep_cron::Cron;
 use skep_d1::Migrations;
 use skep_fleet::{CellSpec, Fleet, expose};
 use skep_runtime::{Clock, Shutdown};
@@ -16,7 +15,7 @@ use super::dispatch::Namespaces;
 use super::output::Output;
 use super::project::{Affected, Project};
 use super::{complain, shown};
-use crate::events::{CronTrigger, QueueConsumer, consumer_settings};
+use crate::events::{QueueConsumer, Report, consumer_settings};
 use crate::stand_ins::Running;
 use crate::stores::Stores;
 use crate::terminal::{Style, paint, say};
@@ -196,11 +195,9 @@ impl Session {
             })
             .collect();
         let name = project.config.name.clone();
-        let report =
-            Box::new(move |text: &str| say(&format!("{} {text}", paint(Style::Dim, &format!("[{name}]")))));
-        let trigger = Arc::new(CronTrigger { worker, report, note: Box::new(|_| {}) });
-        project.cron =
-            Some(Cron::start(project.schedules(), self.clock.clone(), self.shutdown.clone(), trigger));
+        let report: Report =
+            Arc::new(move |text: &str| say(&format!("{} {text}", paint(Style::Dim, &format!("[{name}]")))));
+        project.schedule(&worker, &report, &self.clock, &self.shutdown);
         Ok(())
     }
 
@@ -226,7 +223,7 @@ impl Session {
     pub async fn stop(&mut self) {
         for project in &mut self.projects {
             project.consumers.clear();
-            project.cron = None;
+            project.crons.clear();
         }
         self.fleet.stop().await;
     }

@@ -11,7 +11,7 @@ use skep_bundle::{Bundle, Format, Module, ModuleKind};
 use skep_catalog::{Content, Sealer};
 use skep_config::{
     AnalyticsDataset, D1Database, DurableObject, KvNamespace, QueueProducer, R2Bucket, RateLimit,
-    RunWorkerFirst, ServiceBinding, WorkerConfig, WorkflowBinding,
+    RunWorkerFirst, ServiceBinding, WorkerConfig, WorkflowBinding, WorkflowSettings,
 };
 use skep_store::BlobId;
 
@@ -97,6 +97,7 @@ fn add(config: &mut WorkerConfig, name: String, binding: &Json) -> Result<(), St
             name: need("workflow_name")?,
             class_name: need("class_name")?,
             script_name: text("script_name"),
+            settings: WorkflowSettings::default(),
         }),
         "analytics_engine" => config
             .analytics_engine_datasets

@@ -73,6 +73,7 @@ impl Runner {
     /// The settings of `script` that are not of a version are others.
     pub async fn settings_changed(self: &Arc<Self>, script: &str) -> Result<(), String> {
         self.wish(script)?;
+        self.schedule(script)?;
         self.live.write().unwrap_or_else(PoisonError::into_inner).remove(script);
         self.start_all_changed(script).await
     }

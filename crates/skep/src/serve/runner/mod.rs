@@ -87,7 +87,7 @@ pub struct Runner {
     running: Arc<Mutex<HashMap<String, Deployed>>>,
     /// One deploy at a time of each script.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    crons: Mutex<HashMap<String, CronHandle>>,
+    crons: Mutex<HashMap<String, Vec<CronHandle>>>,
     tails: Arc<Tails>,
     /// By dispatcher: namespaces and the outbound workers that it names for them.
     outbounds: Mutex<BTreeMap<String, Vec<(String, String)>>>,

@@ -10,6 +10,7 @@ use skep_fleet::{CellSpec, DurableClass, Exposed, Limits};
 use super::{Runner, lock};
 use crate::serve::alarms::next_alarm;
 use crate::serve::version::{bundle_of, config_of, cpu_of, open_assets, subrequests_of};
+use crate::serve::workflows::fill;
 use crate::stand_ins::Running;
 use crate::wiring::{Identity, wire};
 
@@ -30,6 +31,7 @@ impl Runner {
     ) -> Result<CellSpec, String> {
         let stores = &self.tenant.stores;
         let mut config = config_of(&self.tenant.id, script, content, &self.around.sealer)?;
+        fill(&mut config, &stores.catalog)?;
         if name != script {
             // The objects of a script live in its main version's cell; others call them there.
             name.clone_into(&mut config.name);

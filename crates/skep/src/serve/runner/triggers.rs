@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skep_catalog::Kind;
-use skep_cron::Cron;
 use skep_edge::Traced;
 
 use super::{Runner, Surroundings, lock};
-use crate::events::{CronTrigger, Note, QueueConsumer};
+use crate::events::{AtTimes, Note, QueueConsumer, Report};
 use crate::serve::alarms::next_alarm;
 use crate::serve::export;
 use crate::serve::links::consumer_settings;
 use crate::serve::metrics::EventKind;
+use crate::serve::workflows::settings_of;
 
 impl Runner {
     /// Starts scripts when the alarms are due that were set before this start.
@@ -48,23 +48,31 @@ impl Runner {
         Ok(())
     }
 
+    /// Starts what the script does at certain times: its cron triggers, the schedules of its Workflows.
     pub(super) fn schedule(&self, script: &str) -> Result<(), String> {
-        let row = self.tenant.stores.catalog.script(script).map_err(|e| e.to_string())?;
-        let schedules = row.map(|row| row.settings.schedules).unwrap_or_default();
-        let expressions: Vec<_> =
-            schedules.iter().filter_map(|schedule| schedule.cron.parse().ok()).collect();
+        let catalog = &self.tenant.stores.catalog;
+        let Some(row) = catalog.script(script).map_err(|e| e.to_string())? else {
+            lock(&self.crons).remove(script);
+            return Ok(());
+        };
+        let schedules: Vec<String> =
+            row.settings.schedules.into_iter().map(|schedule| schedule.cron).collect();
+        let mut workflows = catalog.resources(Kind::Workflow).map_err(|e| e.to_string())?;
+        workflows.retain(|workflow| workflow.settings["script_name"] == script);
+        let name = script.to_owned();
+        let report: Report = Arc::new(move |text: &str| tracing::info!(script = name, text));
+        let worker = self.fleet.worker(script);
+        let Surroundings { clock, shutdown, .. } = &self.around;
+        let at_times = AtTimes { worker: &worker, report: &report, clock, shutdown };
+        let mut started: Vec<_> = workflows
+            .iter()
+            .filter_map(|row| at_times.workflow(&row.name, &settings_of(&row.settings).schedules))
+            .collect();
+        started.extend(at_times.handler(&schedules, self.note(script, EventKind::Scheduled)));
         let mut crons = lock(&self.crons);
-        crons.remove(script);
-        if !expressions.is_empty() {
-            let name = script.to_owned();
-            let report = Box::new(move |text: &str| tracing::info!(script = name, text));
-            let note = self.note(script, EventKind::Scheduled);
-            let trigger = Arc::new(CronTrigger { worker: self.fleet.worker(script), report, note });
-            let Surroundings { clock, shutdown, .. } = &self.around;
-            crons.insert(
-                script.to_owned(),
-                Cron::start(expressions, clock.clone(), shutdown.clone(), trigger),
-            );
+        match started.is_empty() {
+            true => drop(crons.remove(script)),
+            false => drop(crons.insert(script.to_owned(), started)),
         }
         Ok(())
     }
