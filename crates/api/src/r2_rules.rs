@@ -30,10 +30,6 @@ pub(crate) async fn managed_domain(call: Call) -> Answer {
     ok(json!({ "bucketId": id, "domain": "", "enabled": false }))
 }
 
-pub(crate) async fn notifications(call: Call) -> Answer {
-    ok(json!({ "bucketName": row(&call)?.name, "queues": [] }))
-}
-
 pub(crate) async fn no_domain(call: Call) -> Answer {
     row(&call)?;
     Err(ApiError::not_found(10070, "The specified custom domain does not exist on this bucket."))
@@ -43,6 +39,6 @@ pub(crate) async fn no_domain(call: Call) -> Answer {
 pub(crate) async fn refused(call: Call) -> Answer {
     row(&call)?;
     let parts = call.head.uri.path().split('/');
-    let what = parts.skip_while(|part| *part != "buckets").nth(2).unwrap_or("event notifications").to_owned();
+    let what = parts.skip_while(|part| *part != "buckets").nth(2).unwrap_or_default().to_owned();
     Err(ApiError::bad(10058, format!("Skep does not have \"{what}\" for buckets.")))
 }

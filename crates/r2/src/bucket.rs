@@ -9,6 +9,7 @@ use rusqlite::Transaction;
 use skep_runtime::Clock;
 use skep_store::{BlobId, Blobs, Database, StoreError};
 
+use crate::change::{Action, Change, Listener};
 use crate::model::Object;
 use crate::rows::{self, Garbage};
 use crate::{R2Error, limits};
@@ -24,6 +25,8 @@ pub(crate) struct Core {
     pub db: Database,
     pub blobs: Blobs,
     pub clock: Clock,
+    name: String,
+    listener: Listener,
     readers: Mutex<HashMap<String, Readers>>,
 }
 
@@ -43,14 +46,15 @@ pub(crate) struct ReadLease {
 }
 
 impl Bucket {
-    pub(crate) fn open(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
+    pub(crate) fn open(dir: &Path, name: &str, listener: Listener, clock: Clock) -> Result<Self, StoreError> {
         let db = Database::open(&dir.join("bucket.sqlite"), rows::SCHEMA)?;
         let blobs = Blobs::open(&dir.join("blobs"))?;
         let orphans = blobs.sweep(&db.read(rows::all_blobs)?)?;
         if orphans > 0 {
             tracing::info!(orphans, dir = %dir.display(), "removed files of unfinished writes");
         }
-        Ok(Self { core: Arc::new(Core { db, blobs, clock, readers: Mutex::default() }) })
+        let core = Core { db, blobs, clock, name: name.to_owned(), listener, readers: Mutex::default() };
+        Ok(Self { core: Arc::new(core) })
     }
 
     /// What is known of an object; 10007 if there is none.
@@ -65,14 +69,17 @@ impl Bucket {
             return Err(R2Error::invalid_argument("Delete is limited to 1000 keys."));
         }
         keys.iter().try_for_each(|key| limits::key(key))?;
+        let at_ms = self.core.clock.now_ms();
         let remove = move |t: &Transaction<'_>| -> Result<_, StoreError> {
-            let mut garbage = Vec::new();
-            for key in &keys {
-                garbage.extend(rows::remove(t, key)?);
+            let (mut garbage, mut changes) = (Vec::new(), Vec::new());
+            for key in keys {
+                let Some(removed) = rows::remove(t, &key)? else { continue };
+                garbage.push(removed);
+                changes.push(Change { action: Action::Delete, key, state: None, at_ms });
             }
-            Ok(Ok(((), garbage)))
+            Ok(Ok(((), garbage, changes)))
         };
-        self.core.commit(Vec::new(), remove).await
+        self.core.commit_change(Vec::new(), remove).await
     }
 }
 
@@ -90,12 +97,30 @@ impl Core {
             + Send
             + 'static,
     {
+        self.commit_change(new, move |t| Ok(job(t)?.map(|(result, garbage)| (result, garbage, Vec::new()))))
+    }
+
+    /// As [`Self::commit`], for a job that makes or removes objects: who listens has heard of it when this resolves.
+    pub fn commit_change<T, F>(
+        self: &Arc<Self>,
+        new: Vec<BlobId>,
+        job: F,
+    ) -> impl Future<Output = Result<T, R2Error>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<Result<(T, Vec<Garbage>, Vec<Change>), R2Error>, StoreError>
+            + Send
+            + 'static,
+    {
         let core = self.clone();
         let task = tokio::spawn(async move {
             let outcome = core.db.write(job).await.map_err(R2Error::from).flatten();
             match outcome {
-                Ok((result, garbage)) => {
+                Ok((result, garbage, changes)) => {
                     core.discard(garbage);
+                    if let Some(listener) = core.listener.get().filter(|_| !changes.is_empty()) {
+                        listener.changed(&core.name, changes).await;
+                    }
                     Ok(result)
                 }
                 Err(error) => {

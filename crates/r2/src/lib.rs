@@ -7,6 +7,7 @@
 //! of buckets; [`Bucket`] has the operations as methods and is the `Service` that the engine's R2 binding calls.
 
 mod bucket;
+mod change;
 mod checksum;
 mod condition;
 mod cursor;
@@ -29,6 +30,7 @@ mod write;
 mod tests;
 
 pub use bucket::Bucket;
+pub use change::{Action, Change, Listen};
 pub use checksum::{Algorithm, Expected};
 pub use condition::{Conditional, Etag};
 pub use error::R2Error;

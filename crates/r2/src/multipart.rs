@@ -12,6 +12,7 @@ use skep_wire::BoxError;
 
 use crate::R2Error;
 use crate::bucket::Bucket;
+use crate::change::{Action, Change};
 use crate::limits::{self, MAX_OBJECT_BYTES, MAX_PARTS, MIN_PART_BYTES};
 use crate::model::{Object, ObjectOptions, SsecInfo};
 use crate::rows::{self, Content, Garbage, Part};
@@ -133,9 +134,10 @@ impl Bucket {
             left.extend(rows::remove(t, &object.name)?);
             rows::insert(t, &object, &Content::Parts(upload.clone()))?;
             set_state(t, &upload, COMPLETED)?;
-            Ok(Ok((object, left)))
+            let change = Change::made(Action::CompleteMultipart, &object);
+            Ok(Ok((object, left, vec![change])))
         };
-        self.core.commit(Vec::new(), write).await
+        self.core.commit_change(Vec::new(), write).await
     }
 
     /// Ends an upload and drops its parts. One that has ended already is left as it is.

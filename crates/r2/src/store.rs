@@ -8,6 +8,7 @@ use skep_runtime::{Clock, Jobs};
 use skep_store::{Folders, StoreError, Upkeep};
 
 use crate::Bucket;
+use crate::change::{Listen, Listener};
 
 /// How often multipart uploads that are too old are looked for.
 const SWEEP: Duration = Duration::from_secs(600);
@@ -17,6 +18,7 @@ const SWEEP: Duration = Duration::from_secs(600);
 pub struct R2Store {
     clock: Clock,
     buckets: Arc<Folders<Bucket>>,
+    listener: Listener,
 }
 
 impl R2Store {
@@ -25,12 +27,22 @@ impl R2Store {
         let buckets = Arc::new(Folders::open(dir)?);
         let swept = buckets.clone();
         jobs.every("r2: abort expired uploads", SWEEP, move || expire(swept.clone()));
-        Ok(Self { clock, buckets })
+        Ok(Self { clock, buckets, listener: Listener::default() })
     }
 
     /// The bucket of this name, created when it is first asked for. The same name gives the same `Arc`.
     pub fn bucket(&self, name: &str) -> Result<Arc<Bucket>, StoreError> {
-        self.buckets.get(name, |folder| Bucket::open(folder, self.clock.clone()))
+        let open = |folder: &Path| {
+            Bucket::open(folder, name, self.listener.clone(), self.clock.clone())
+        };
+        self.buckets.get(name, open)
+    }
+
+    /// Lets `listener` hear of objects that are made and removed from now on, in all buckets. The first one stays.
+    pub fn listen(&self, listener: Arc<dyn Listen>) {
+        if self.listener.set(listener).is_err() {
+            tracing::warn!("somebody listens to the buckets already");
+        }
     }
 
     /// Removes a bucket with all that is in it; one that is not there is no error. Blocking. Who still holds it

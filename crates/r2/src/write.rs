@@ -9,6 +9,7 @@ use skep_wire::BoxError;
 
 use crate::R2Error;
 use crate::bucket::{Bucket, Core};
+use crate::change::{Action, Change};
 use crate::checksum::{Expected, Hasher};
 use crate::condition::Conditional;
 use crate::limits::{self, MAX_PUT_BYTES};
@@ -86,9 +87,10 @@ impl Bucket {
             let object = Object { uploaded: clock.now_ms() as i64, ..object };
             let garbage = rows::remove(t, &object.name)?;
             rows::insert(t, &object, &Content::One(received.place))?;
-            Ok(Ok((object, garbage.into_iter().collect())))
+            let change = Change::made(Action::Put, &object);
+            Ok(Ok((object, garbage.into_iter().collect(), vec![change])))
         };
-        self.core.commit(new, write).await
+        self.core.commit_change(new, write).await
     }
 }
 

@@ -29,11 +29,6 @@ pub fn managed_domain() -> About {
     ]))
 }
 
-pub fn notifications() -> About {
-    here("List event notifications: there are none")
-        .gives(object([must("bucketName", text()), must("queues", list(any()))]))
-}
-
 pub fn no_domain() -> About {
     here("Refused: a bucket has no custom domains")
 }
