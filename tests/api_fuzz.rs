@@ -149,7 +149,9 @@ fn what_makes_no_sense_is_refused_in_the_envelope_and_changes_nothing() {
             format!("{} {} with {id:?} and {body:?}", operation.method, operation.path)
         };
         // What is not there, or can be nowhere.
-        for id in IDS {
+        // What is removed without being named is always there.
+        let nameless = operation.method == "DELETE" && operation.path.ends_with("/workers/subdomain");
+        for id in IDS.iter().filter(|_| !nameless) {
             let unknown = path(operation, &serve.account, &BTreeMap::new(), id);
             check(
                 &send(&serve, &serve.token, operation, &unknown, "application/json", "{}"),

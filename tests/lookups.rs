@@ -144,10 +144,43 @@ fn nothing_is_pretended(serve: &Serve) {
     assert_eq!(refused(serve, "PUT", &format!("{bucket}/local-uploads"), Some(&on)), 10058);
     assert_eq!(
         refused(serve, "PUT", &format!("{notifications}/queues/q"), Some(&json!({ "rules": [] }))),
-        10058
+        11000
     );
     assert_eq!(refused(serve, "GET", "/r2/buckets/none/sippy", None), 10006);
     let dir = serve.project("bucket", &[("wrangler.jsonc", "{}")]);
     assert!(serve.wrangler(&dir, &["r2", "bucket", "dev-url", "get", "things"]).contains("disabled"));
     serve.wrangler(&dir, &["r2", "bucket", "notification", "list", "things"]);
+}
+
+#[test]
+fn an_account_without_a_subdomain_has_no_addresses_until_it_has_one() {
+    let serve = serve();
+    upload(&serve, "shop");
+    assert_eq!(serve.get("shop.main.localhost", "/").text(), "hello");
+    let subdomain = "/workers/subdomain";
+    assert_eq!(get(&serve, subdomain), json!({ "subdomain": "main" }));
+    assert_eq!(serve.call("DELETE", subdomain, None).status, 204);
+    assert_eq!(serve.get("shop.main.localhost", "/").status, 404);
+    assert_eq!(refused(&serve, "GET", subdomain, None), 10007);
+    assert_eq!(refused(&serve, "DELETE", subdomain, None), 10007);
+    let worker = get(&serve, "/workers/workers/shop");
+    assert_eq!((&worker["subdomain"]["enabled"], &worker["subdomain"]["url"]), (&json!(true), &Value::Null));
+    // Wrangler says what is missing.
+    let dir = serve.project(
+        "shop",
+        &[
+            ("index.js", CODE),
+            (
+                "wrangler.jsonc",
+                r#"{ "name": "shop", "main": "index.js", "compatibility_date": "2026-07-01" }"#,
+            ),
+        ],
+    );
+    let ran = serve.try_wrangler(&dir, &["deploy"], "");
+    assert!(!ran.success && ran.text.contains("workers.dev subdomain"), "{}", ran.text);
+    let named = json!({ "subdomain": "anew" });
+    assert_eq!(serve.call("PUT", subdomain, Some(&named)).json()["result"], named);
+    assert_eq!(serve.get("shop.anew.localhost", "/").text(), "hello");
+    assert_eq!(serve.get("shop.main.localhost", "/").status, 404);
+    serve.wrangler(&dir, &["deploy"]);
 }

@@ -34,6 +34,7 @@ mod limits;
 mod logs;
 mod lookups;
 mod metrics;
+mod notifications;
 mod objects;
 mod otlp;
 mod outside;

@@ -29,7 +29,7 @@ pub(crate) async fn user(call: Call) -> Answer {
     let account = call.account()?;
     ok(json!({
         "id": call.token.id,
-        "email": format!("{}@{}.localhost", call.token.terms.name.replace(' ', "-"), account.subdomain),
+        "email": format!("{}@{}.localhost", call.token.terms.name.replace(' ', "-"), account.subdomain.unwrap_or(account.id)),
         "first_name": null, "last_name": null, "username": call.token.terms.name,
         "two_factor_authentication_enabled": false, "suspended": false,
     }))

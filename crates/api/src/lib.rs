@@ -33,6 +33,7 @@ mod limits;
 mod messages;
 mod migrations;
 mod modules;
+mod notifications;
 mod objects;
 mod observability;
 mod openapi;

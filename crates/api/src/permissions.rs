@@ -47,16 +47,15 @@ pub(crate) const GROUPS: &[Group] = &[
     group("e086da7e2179491d91ee5f35b3ca210a", "Workers Scripts Write", Area::Scripts, true, ACCOUNT),
     group("1a71c399035b4950a1bd1466bbe4f420", "Workers Scripts Read", Area::Scripts, false, ACCOUNT),
     group("05880cd1bdc24d8bae0be2136972816b", "Workers Tail Read", Area::Tails, false, ACCOUNT),
-    // Cloudflare publishes no ids of these two: they are found by their names.
     group(
-        "6e1d4c6e0d1f4a7a9a3c5b2f7d80e1a4",
+        "82c075da3f4647a2a03becd0fe240f8a",
         "Workers Observability Write",
         Area::Observability,
         true,
         ACCOUNT,
     ),
     group(
-        "b0c5a3d29f7e4e0c8d6b1a4f2e93c7d5",
+        "66c1ed49f4ed46098b75696a6d4ee3c9",
         "Workers Observability Read",
         Area::Observability,
         false,

@@ -9,9 +9,9 @@ use crate::description::About;
 use crate::reply::{Answer, ApiError};
 use crate::{
     account, assets, consumers, d1, d1_time_travel, deployments, description, dispatch, identity, instances,
-    kv, messages, objects, observability, openapi, queues, r2, r2_bulk, r2_rules, routes, scripts, secrets,
-    services, settings, subdomain, tails, tokens, versions, worker_objects, worker_versions, workers,
-    workflows,
+    kv, messages, notifications, objects, observability, openapi, queues, r2, r2_bulk, r2_rules, routes,
+    scripts, secrets, services, settings, subdomain, tails, tokens, versions, worker_objects,
+    worker_versions, workers, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -112,6 +112,7 @@ pub const OPERATIONS: &[Operation] = operations! {
 
     GET "/accounts/:account/workers/subdomain" => subdomain::account;
     PUT "/accounts/:account/workers/subdomain" => subdomain::set_account;
+    DELETE "/accounts/:account/workers/subdomain" => subdomain::delete_account;
     GET "/accounts/:account/workers/subdomains/:name" => subdomain::is_free;
     GET "/accounts/:account/workers/scripts/:script/subdomain" => subdomain::get;
     POST "/accounts/:account/workers/scripts/:script/subdomain" => subdomain::set;
@@ -207,8 +208,10 @@ pub const OPERATIONS: &[Operation] = operations! {
     DELETE "/accounts/:account/r2/buckets/:bucket/sippy" => r2_rules::disabled;
     GET "/accounts/:account/r2/buckets/:bucket/local-uploads" => r2_rules::disabled;
     PUT "/accounts/:account/r2/buckets/:bucket/local-uploads" => r2_rules::refused;
-    GET "/accounts/:account/event_notifications/r2/:bucket/configuration" => r2_rules::notifications;
-    PUT "/accounts/:account/event_notifications/r2/:bucket/configuration/queues/:queue" => r2_rules::refused;
+    GET "/accounts/:account/event_notifications/r2/:bucket/configuration" => notifications::list_all;
+    GET "/accounts/:account/event_notifications/r2/:bucket/configuration/queues/:queue" => notifications::get;
+    PUT "/accounts/:account/event_notifications/r2/:bucket/configuration/queues/:queue" => notifications::put;
+    DELETE "/accounts/:account/event_notifications/r2/:bucket/configuration/queues/:queue" => notifications::delete;
     GET "/accounts/:account/r2/metrics" => r2_bulk::metrics;
     PUT "/accounts/:account/r2/buckets/:bucket/sippy" => r2_rules::refused;
 
@@ -237,11 +240,15 @@ pub const OPERATIONS: &[Operation] = operations! {
     POST "/accounts/:account/queues/:queue/messages/preview/ack" => messages::ack_previewed;
 
     GET "/accounts/:account/workflows" => workflows::list;
+    GET "/accounts/:account/workflows/settings" => workflows::settings;
+    PATCH "/accounts/:account/workflows/settings" => workflows::change_settings;
     GET "/accounts/:account/workflows/:workflow" => workflows::get;
     PUT "/accounts/:account/workflows/:workflow" => workflows::put;
     DELETE "/accounts/:account/workflows/:workflow" => workflows::delete;
     GET "/accounts/:account/workflows/:workflow/versions" => workflows::versions;
     GET "/accounts/:account/workflows/:workflow/versions/:version" => workflows::get_version;
+    GET "/accounts/:account/workflows/:workflow/versions/:version/dag" => workflows::dag;
+    GET "/accounts/:account/workflows/:workflow/versions/:version/graph" => workflows::graph;
     GET "/accounts/:account/workflows/:workflow/instances" => instances::list;
     POST "/accounts/:account/workflows/:workflow/instances" => instances::create;
     POST "/accounts/:account/workflows/:workflow/instances/batch" => instances::create_batch;

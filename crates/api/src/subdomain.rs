@@ -1,6 +1,7 @@
 //! Addresses below the account's subdomain.
 //! <https://developers.cloudflare.com/workers/configuration/routing/workers-dev/>
 
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_catalog::{CatalogError, Script};
@@ -9,8 +10,13 @@ use crate::call::{Call, script_of};
 use crate::reply::{Answer, ApiError, ok};
 use crate::upload;
 
+/// Cloudflare's code for an account without one, at which wrangler offers to register it.
+fn none() -> ApiError {
+    ApiError::not_found(10007, "You do not have a workers.dev subdomain")
+}
+
 pub(crate) async fn account(call: Call) -> Answer {
-    ok(json!({ "subdomain": call.account()?.subdomain }))
+    ok(json!({ "subdomain": call.account()?.subdomain.ok_or_else(none)? }))
 }
 
 #[derive(Deserialize)]
@@ -32,24 +38,38 @@ pub(crate) async fn set_account(mut call: Call) -> Answer {
     if !is_label(&subdomain) {
         return Err(ApiError::bad(10029, format!("'{subdomain}' is not a valid subdomain.")));
     }
-    let set = call.api.registry.set_subdomain(&call.token.account, &subdomain).await;
+    let set = call.api.registry.set_subdomain(&call.token.account, Some(&subdomain)).await;
     set.map_err(|error| match error {
         CatalogError::Exists(_) => {
             ApiError::bad(10031, format!("The subdomain '{subdomain}' is unavailable."))
         }
         other => other.into(),
     })?;
-    let tenant = call.tenant()?;
-    for script in tenant.catalog().scripts()? {
-        upload::apply(&call, &script.name).await?;
-    }
+    apply(&call).await?;
     ok(json!({ "subdomain": subdomain }))
+}
+
+/// Brings all addresses in line.
+async fn apply(call: &Call) -> Result<(), ApiError> {
+    for script in call.tenant()?.catalog().scripts()? {
+        upload::apply(call, &script.name).await?;
+    }
+    Ok(())
+}
+
+/// Takes the addresses from all Workers. What each of them wants stays, for the next subdomain.
+pub(crate) async fn delete_account(call: Call) -> Answer {
+    call.account()?.subdomain.ok_or_else(none)?;
+    call.api.registry.set_subdomain(&call.token.account, None).await?;
+    apply(&call).await?;
+    Ok(skep_wire::reply(StatusCode::NO_CONTENT, skep_wire::empty()))
 }
 
 /// Says by its error whether a subdomain is free.
 pub(crate) async fn is_free(call: Call) -> Answer {
     let name = call.param(0);
-    let taken = call.api.registry.accounts()?.iter().any(|account| account.subdomain == name);
+    let taken =
+        call.api.registry.accounts()?.iter().any(|account| account.subdomain.as_deref() == Some(name));
     Err(match taken {
         true => ApiError::bad(10031, format!("The subdomain '{name}' is unavailable.")),
         false => ApiError::not_found(10032, format!("The subdomain '{name}' is available.")),

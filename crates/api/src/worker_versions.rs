@@ -12,6 +12,7 @@ use crate::reply::{Answer, ApiError, no_version, ok, page_info, time, with_info}
 use crate::subdomain::enabled;
 use crate::upload::{self, Plan, Upload};
 use crate::workers::find;
+use crate::workers::host;
 use crate::{bindings, modules};
 
 /// A version's document at most: all modules, in base64.
@@ -21,19 +22,11 @@ const PREFIX: usize = 8;
 
 fn shown(call: &Call, script: &Script, version: &Version) -> Result<Json, ApiError> {
     let content = &version.content;
-    let at = call.api.platform.addresses();
-    let account = call.account()?;
     let (_, previews) = enabled(script);
-    let preview = format!(
-        "{}://{}-{}.{}.{}{}",
-        at.scheme,
-        version.id.get(..PREFIX).unwrap_or_default(),
-        script.name,
-        account.subdomain,
-        at.domain,
-        at.port
-    );
-    let urls = if previews && !content.modules.is_empty() { vec![preview] } else { Vec::new() };
+    let label = format!("{}-{}", version.id.get(..PREFIX).unwrap_or_default(), script.name);
+    let host = host(call, &call.account()?, &label).filter(|_| previews && !content.modules.is_empty());
+    let scheme = call.api.platform.addresses().scheme;
+    let urls: Vec<String> = host.into_iter().map(|host| format!("{scheme}://{host}")).collect();
     let mut shown = json!({
         "id": version.id,
         "number": version.number,

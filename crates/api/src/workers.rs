@@ -12,10 +12,10 @@ use crate::subdomain::enabled;
 /// What a list can be ordered by.
 pub(crate) const ORDERS: [&str; 4] = ["deployed_on", "updated_on", "created_on", "name"];
 
-/// `https://script.account.domain`
-fn url(call: &Call, account: &Account, script: &str) -> String {
+/// `script.account.domain`; `None` where the account has no subdomain.
+pub(crate) fn host(call: &Call, account: &Account, script: &str) -> Option<String> {
     let at = call.api.platform.addresses();
-    format!("{}://{script}.{}.{}{}", at.scheme, account.subdomain, at.domain, at.port)
+    account.subdomain.as_ref().map(|subdomain| format!("{script}.{subdomain}.{}{}", at.domain, at.port))
 }
 
 /// By its id or name.
@@ -27,8 +27,8 @@ pub(crate) fn find(call: &Call) -> Result<Script, ApiError> {
 
 pub(crate) fn shown(call: &Call, account: &Account, script: &Script) -> Result<Json, ApiError> {
     let (enabled, previews) = enabled(script);
-    let at = call.api.platform.addresses();
-    let suffix = format!("-{}.{}.{}{}", script.name, account.subdomain, at.domain, at.port);
+    let host = host(call, account, &script.name);
+    let scheme = call.api.platform.addresses().scheme;
     let active = call.tenant()?.catalog().active_deployment(&script.tag)?;
     let consumers = script.settings.tail_consumers.iter();
     let consumers: Vec<Json> = consumers.map(|consumer| json!({ "name": consumer["service"] })).collect();
@@ -44,8 +44,8 @@ pub(crate) fn shown(call: &Call, account: &Account, script: &Script) -> Result<J
         "subdomain": {
             "enabled": enabled,
             "previews_enabled": previews,
-            "url": url(call, account, &script.name),
-            "preview_url_suffix": suffix,
+            "url": host.as_ref().map(|host| format!("{scheme}://{host}")),
+            "preview_url_suffix": host.map(|host| format!("-{host}")),
         },
         "tail_consumers": consumers,
         "references": {

@@ -44,8 +44,8 @@ pub struct Account {
     pub id: String,
     /// For people.
     pub name: String,
-    /// `<script>.<subdomain>.<domain>`
-    pub subdomain: String,
+    /// `<script>.<subdomain>.<domain>`; without one, no script has such an address.
+    pub subdomain: Option<String>,
     /// Milliseconds since 1970.
     pub created_ms: i64,
 }
@@ -109,8 +109,13 @@ pub struct AuditEntry {
     pub outcome: u16,
 }
 
+/// Stands before the account's id where it has no subdomain: no name begins like that.
+const NO_SUBDOMAIN: char = ':';
+
 fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
-    Ok(Account { id: row.get(0)?, name: row.get(1)?, subdomain: row.get(2)?, created_ms: row.get(3)? })
+    let subdomain: String = row.get(2)?;
+    let subdomain = Some(subdomain).filter(|name| !name.starts_with(NO_SUBDOMAIN));
+    Ok(Account { id: row.get(0)?, name: row.get(1)?, subdomain, created_ms: row.get(3)? })
 }
 
 fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
@@ -161,7 +166,7 @@ impl Registry {
         let account = Account {
             id: uuid::Uuid::new_v4().simple().to_string(),
             name: name.to_owned(),
-            subdomain: subdomain.to_owned(),
+            subdomain: Some(subdomain.to_owned()),
             created_ms: now_ms,
         };
         let row = account.clone();
@@ -178,9 +183,10 @@ impl Registry {
         }
     }
 
-    /// Gives an account another subdomain. [`CatalogError::Exists`] if it is taken.
-    pub async fn set_subdomain(&self, account: &str, subdomain: &str) -> Result<(), CatalogError> {
-        let (id, wanted) = (account.to_owned(), subdomain.to_owned());
+    /// Gives an account another subdomain, or none. [`CatalogError::Exists`] if it is taken.
+    pub async fn set_subdomain(&self, account: &str, subdomain: Option<&str>) -> Result<(), CatalogError> {
+        let wanted = subdomain.map_or_else(|| format!("{NO_SUBDOMAIN}{account}"), str::to_owned);
+        let (id, taken) = (account.to_owned(), wanted.clone());
         let changed = self
             .db
             .write(move |t| {
@@ -188,7 +194,7 @@ impl Registry {
             })
             .await?;
         match changed {
-            0 => Err(CatalogError::Exists(subdomain.to_owned())),
+            0 => Err(CatalogError::Exists(taken)),
             _ => Ok(()),
         }
     }
@@ -393,8 +399,10 @@ mod tests {
         let a = registry.add_account("A", "a", 1).await.unwrap();
         registry.add_account("B", "b", 2).await.unwrap();
         assert!(registry.add_account("C", "b", 2).await.is_err());
-        assert!(registry.set_subdomain(&a.id, "b").await.is_err());
-        registry.set_subdomain(&a.id, "c").await.unwrap();
-        assert_eq!(registry.accounts().unwrap()[0].subdomain, "c");
+        assert!(registry.set_subdomain(&a.id, Some("b")).await.is_err());
+        registry.set_subdomain(&a.id, Some("c")).await.unwrap();
+        assert_eq!(registry.accounts().unwrap()[0].subdomain.as_deref(), Some("c"));
+        registry.set_subdomain(&a.id, None).await.unwrap();
+        assert_eq!(registry.accounts().unwrap()[0].subdomain, None);
     }
 }

@@ -32,9 +32,7 @@ impl R2Store {
 
     /// The bucket of this name, created when it is first asked for. The same name gives the same `Arc`.
     pub fn bucket(&self, name: &str) -> Result<Arc<Bucket>, StoreError> {
-        let open = |folder: &Path| {
-            Bucket::open(folder, name, self.listener.clone(), self.clock.clone())
-        };
+        let open = |folder: &Path| Bucket::open(folder, name, self.listener.clone(), self.clock.clone());
         self.buckets.get(name, open)
     }
 

@@ -231,15 +231,19 @@ impl Gate {
         let scripts = self.scripts.upgrade().ok_or("Skep is stopping.")?;
         let headers = request.headers_mut();
         // A script cannot make one, only leave it out: what it does outside of a dispatched request has none either.
-        let said = headers.remove(&OUTBOUND).and_then(|value| unseal::<Said>(&*scripts, &value, &self.script));
+        let said =
+            headers.remove(&OUTBOUND).and_then(|value| unseal::<Said>(&*scripts, &value, &self.script));
         let (worker, params) = match said {
             Some(said) => (said.worker, said.params),
-            None => (scripts.outbound_of(&self.script).ok_or("the outbound worker is gone")?, BTreeMap::new()),
+            None => {
+                (scripts.outbound_of(&self.script).ok_or("the outbound worker is gone")?, BTreeMap::new())
+            }
         };
         headers.remove(CF_HEADER);
         headers.remove(BINDING_HEADER);
         headers.insert(OUTBOUND, encoded(&params)?);
-        let worker = scripts.worker(&worker).ok_or_else(|| format!("the outbound worker {worker} does not run"))?;
+        let worker =
+            scripts.worker(&worker).ok_or_else(|| format!("the outbound worker {worker} does not run"))?;
         skep_edge::call_worker(&worker, Door::Outbound, request).await.map_err(|error| error.to_string())
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod identity;
 pub(crate) mod instances;
 pub(crate) mod kv;
 pub(crate) mod messages;
+pub(crate) mod notifications;
 pub(crate) mod objects;
 pub(crate) mod observability;
 pub(crate) mod queues;

@@ -178,8 +178,8 @@ fn worker() -> Json {
     let subdomain = object([
         must("enabled", flag()),
         must("previews_enabled", flag()),
-        must("url", text()),
-        must("preview_url_suffix", text()),
+        must("url", or_null(text())),
+        must("preview_url_suffix", or_null(text())),
     ]);
     object([
         must("id", text()),
@@ -453,6 +453,7 @@ fn workflow() -> Json {
         must("modified_on", time()),
         must("triggered_on", null()),
         must("instances", fields()),
+        may("schedules", list(object([must("cron", text()), must("next_instance", time())]))),
         may("version_id", text()),
     ])
 }

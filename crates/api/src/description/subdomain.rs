@@ -1,5 +1,7 @@
 //! Addresses.
 
+use http::StatusCode;
+
 use super::schema::{flag, must, object, opt, pattern, text};
 use super::{About, about};
 
@@ -18,6 +20,10 @@ pub fn account() -> About {
 pub fn set_account() -> About {
     let label = pattern("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$");
     about("Set the subdomain of the account").takes_json(object([must("subdomain", label)])).gives(name())
+}
+
+pub fn delete_account() -> About {
+    about("Delete the subdomain of the account").answers(StatusCode::NO_CONTENT, None)
 }
 
 pub fn is_free() -> About {

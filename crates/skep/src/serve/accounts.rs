@@ -15,6 +15,7 @@ use skep_runtime::Jobs;
 use skep_wire::BoxFuture;
 
 use super::hosts::Hosts;
+use super::notifications::Notifications;
 use super::runner::{Runner, Surroundings};
 use super::tenant::Tenant;
 use crate::events::ask_instances;
@@ -84,6 +85,7 @@ impl Accounts {
         let Surroundings { clock, shutdown, keeps, .. } = &self.around;
         let tenant = Tenant::open(account, &dir, self.assets.clone(), *keeps, clock, &self.jobs, shutdown)?;
         let tenant = Arc::new(tenant);
+        tenant.stores.r2.listen(Arc::new(Notifications(Arc::downgrade(&tenant))));
         if keeps.d1_history.is_some() {
             let tidied = tenant.clone();
             self.jobs.every(
@@ -190,6 +192,11 @@ impl Platform for Accounts {
 
     fn check_cron(&self, cron: &str) -> Result<(), String> {
         cron.parse::<Expression>().map(|_| ()).map_err(|e| e.to_string())
+    }
+
+    fn next_run(&self, cron: &str, after_ms: i64) -> Option<i64> {
+        let after = u64::try_from(after_ms).ok()?;
+        i64::try_from(cron.parse::<Expression>().ok()?.next_after(after)?).ok()
     }
 
     fn addresses(&self) -> &Addresses {

@@ -100,8 +100,8 @@ impl Hosts {
         Self { domains, table: RwLock::default(), version: AtomicU64::new(0), challenges: OnceLock::new() }
     }
 
-    /// Reads all addresses anew: the accounts by subdomain.
-    pub fn set(&self, accounts: Vec<(String, Arc<Runner>)>) -> Result<(), String> {
+    /// Reads all addresses anew: the accounts with their subdomains.
+    pub fn set(&self, accounts: Vec<(Option<String>, Arc<Runner>)>) -> Result<(), String> {
         let mut table = Table::default();
         for (subdomain, runner) in accounts {
             let catalog = &runner.tenant.stores.catalog;
@@ -113,7 +113,7 @@ impl Hosts {
                 let target = Target { runner: runner.clone(), script: route.script };
                 table.patterns.push(Pattern::new(&route.pattern, target));
             }
-            table.accounts.insert(subdomain, runner);
+            table.accounts.extend(subdomain.map(|subdomain| (subdomain, runner)));
         }
         table.patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.weight()));
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);

@@ -11,6 +11,7 @@ mod export;
 mod hosts;
 mod links;
 mod metrics;
+mod notifications;
 mod rotate;
 mod runner;
 mod stored;
@@ -18,6 +19,7 @@ mod tails;
 mod tenant;
 mod tls;
 mod version;
+mod workflows;
 
 use std::path::Path;
 use std::sync::Arc;
