@@ -7,13 +7,14 @@
 //! ones, and no more. What is returned is always whole: small bodies are in the row, large ones in files that
 //! are flushed before a row names them.
 //!
-//! Entry point: [`CacheStore`] hands out a worker's [`WorkerCache`], which is a [`skep_wire::Service`]. The engine
+//! Entry point: [`CacheStore`] hands out a worker's [`WorkerCache`], at once or later, which is a [`skep_wire::Service`]. The engine
 //! must be told to send the scheme in [`PROTO_HEADER`] and the request's `cf` in [`CF_HEADER`].
 
 mod directives;
 mod freshness;
 mod head;
 mod key;
+mod later;
 mod rows;
 mod select;
 mod service;
@@ -26,5 +27,6 @@ mod model;
 mod tests;
 
 pub use key::{CF_HEADER, PROTO_HEADER};
+pub use later::LaterCache;
 pub use store::CacheStore;
 pub use worker::{Limits, WorkerCache};

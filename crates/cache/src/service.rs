@@ -20,7 +20,7 @@ const STATUS: HeaderName = HeaderName::from_static("cf-cache-status");
 const MAX_DRAIN: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
-enum CacheError {
+pub(crate) enum CacheError {
     #[error("Method Not Allowed")]
     Method,
     #[error("The cf object is not valid JSON")]
@@ -60,18 +60,21 @@ impl Service for WorkerCache {
             let (head, mut body) = request.into_parts();
             match self.answer(&head, &mut body).await {
                 Ok(response) => response,
-                Err(error) => {
-                    if let CacheError::Store(inner) = &error
-                        && !matches!(inner, StoreError::DiskFull)
-                    {
-                        tracing::error!(error = %inner, "a cache operation failed");
-                    }
-                    drain(&mut body).await;
-                    skep_wire::reason(error.status(), &error.to_string())
-                }
+                Err(error) => refused(error, &mut body).await,
             }
         })
     }
+}
+
+/// The answer to a request that came to nothing.
+pub(crate) async fn refused(error: CacheError, body: &mut Body) -> Response {
+    if let CacheError::Store(inner) = &error
+        && !matches!(inner, StoreError::DiskFull)
+    {
+        tracing::error!(error = %inner, "a cache operation failed");
+    }
+    drain(body).await;
+    skep_wire::reason(error.status(), &error.to_string())
 }
 
 impl WorkerCache {

@@ -7,13 +7,14 @@ use std::time::Duration;
 use skep_runtime::{Clock, Jobs};
 use skep_store::{Folders, StoreError, Upkeep};
 
+use crate::later::LaterCache;
 use crate::worker::{Limits, WorkerCache};
 
 /// How often stale entries are removed and uses are noted.
 const TIDY: Duration = Duration::from_secs(10);
 
 /// The caches in one folder. No two processes may have the same folder open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CacheStore {
     clock: Clock,
     limits: Limits,
@@ -32,6 +33,11 @@ impl CacheStore {
         let tidied = caches.clone();
         jobs.every("cache: remove stale entries", TIDY, move || tidy(tidied.clone()));
         Ok(Self { clock, limits, caches })
+    }
+
+    /// The caches of one worker, opened or created when it is first called.
+    pub fn later(&self, id: &str) -> LaterCache {
+        LaterCache::new(self.clone(), id)
     }
 
     /// The caches of one worker, created when first asked for. The same id gives the same `Arc`.

@@ -266,3 +266,27 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn caches_are_opened_by_the_first_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let time = ManualClock::at(NOW * 1000);
+    let (_trigger, shutdown) = Shutdown::new();
+    let jobs = Jobs::new(time.clock(), shutdown);
+    let store = CacheStore::open(dir.path(), time.clock(), &jobs).unwrap();
+    let later = store.later("worker");
+    let files = || std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(files(), 0);
+    for _ in 0..2 {
+        let request = http::Request::get("/x").header("host", "ex.com").body(empty()).unwrap();
+        assert_eq!(later.call(request).await.headers()["cf-cache-status"], "MISS");
+    }
+    assert_eq!(files(), 1);
+    drop(later);
+
+    // Where it cannot be opened, that is the answer, as of an operation that fails.
+    std::fs::write(dir.path().join("other"), "a file in the way").unwrap();
+    let request =
+        http::Request::put("/x").header("host", "ex.com").body(full("HTTP/1.1 200 OK\r\n\r\n")).unwrap();
+    assert_eq!(store.later("other").call(request).await.status(), 500);
+}

@@ -7,10 +7,14 @@ use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, getpid, getppid};
+use rustix::thread::disable_transparent_huge_pages;
 use skep_sandbox::Jail;
 
 /// The hidden subcommand under which the binary must call [`become_cell`].
 pub const LAUNCHER_COMMAND: &str = "__cell";
+
+/// For our allocator: the launcher uses a few kilobytes, and the kernel would clear some huge pages for them.
+pub(crate) const ALLOCATOR: [(&str, &str); 1] = [("MIMALLOC_ALLOW_THP", "0")];
 
 /// Puts this process into its jail, which ties it to its parent's life, and replaces it by the engine. `args`: the
 /// parent's process id, the jail as JSON, the engine's path, the engine's arguments. Or
@@ -29,6 +33,10 @@ pub fn become_cell(args: &[OsString]) -> std::io::Error {
     let parent = parent.to_str().and_then(|p| p.parse().ok()).and_then(Pid::from_raw);
     let jail = jail.to_str().and_then(|jail| serde_json::from_str::<Jail>(jail).ok());
     let Some(jail) = jail else { return invalid("the jail is not understood") };
+    // The allocator turns huge pages off for the process, and so for what it becomes.
+    if let Err(error) = disable_transparent_huge_pages(false) {
+        return error.into();
+    }
     if let Err(error) = jail.enter() {
         return std::io::Error::other(format!("the sandbox cannot be set up: {error}"));
     }
@@ -41,7 +49,11 @@ pub fn become_cell(args: &[OsString]) -> std::io::Error {
     if orphaned {
         return invalid("the parent is gone");
     }
-    Command::new(engine).args(args).exec()
+    let mut engine = Command::new(engine);
+    for (name, _) in ALLOCATOR {
+        engine.env_remove(name);
+    }
+    engine.args(args).exec()
 }
 
 /// Whether nobody has the other end of standard input any more.

@@ -154,8 +154,7 @@ pub fn wire(
     if let Some(assets) = assets {
         wiring.assets(assets);
     }
-    let cache = stores.cache.worker(&config.name).map_err(|e| e.to_string())?;
-    wiring.services.insert("cache".into(), cache);
+    wiring.services.insert("cache".into(), Arc::new(stores.cache.later(&config.name)));
     let namespaces = stores.catalog.namespaces(&config.name).map_err(|e| e.to_string())?;
     let spec = CellSpec {
         name: config.name.clone(),
