@@ -6,7 +6,10 @@
 // its place. Which invocation a call belongs to is known by the asynchronous context. An application can step out of
 // that, or pretend that an invocation begins: what is not of an invocation that the engine began has a bound in time.
 //
-// `0` and `1` are replaced by the script's own limit and by the length of that time.
+// It also has `waitUntil` of an invocation that a visitor began end a while after the response, as it does at Cloudflare.
+// https://developers.cloudflare.com/workers/runtime-apis/context/#waituntil
+//
+// `0`, `1` and `2` are replaced by the script's own limit, by the length of that time, and by how long that while is.
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { DurableObject, WorkerEntrypoint, WorkflowEntrypoint, env } from "cloudflare:workers";
@@ -15,6 +18,13 @@ const LIMIT = 0;
 /** In so many milliseconds, what is of no invocation may use `AROUND`: what objects do, and what is called back. */
 const TIME = 1;
 const AROUND = 10_000;
+/** So many milliseconds after the end of its response an invocation may go on. */
+const AFTER = 2;
+/** How often to ask whether a response has ended, where somebody waits for that. */
+const [ASK_FIRST, ASK_AGAIN] = [1_000, 5_000];
+const CANCELLED =
+  "waitUntil() tasks did not complete within the allowed time after invocation end and have been cancelled. " +
+  "See: https://developers.cloudflare.com/workers/runtime-apis/context/#waituntil";
 const SEE = "To configure this limit, refer to https://developers.cloudflare.com/workers/wrangler/configuration/#limits";
 const OUTSIDE = `Too many subrequests by single Worker invocation. ${SEE}`;
 const OWN = `Too many API requests by single Worker invocation. ${SEE}`;
@@ -23,10 +33,14 @@ const AT_ONCE = 6;
 const HANDLERS = ["fetch", "queue", "scheduled", "tail", "tailStream", "trace", "email"];
 /** The name of the binding by which the class of all fetchers is found; the application does not see it. */
 const FETCHER = "__skep_fetcher";
+/** The name of the binding that says which responses have not ended; the application does not see it either. */
+const RESPONSES = "__skep_responses";
 
 /**
  * What an invocation may still use, and the engine's context of it; whether that is genuine is found out when it matters.
- * @typedef {{ left: number, ctx: any, genuine: boolean | undefined, open: number, waiting: (() => void)[] | undefined }} Scope
+ * `request` began it, if a visitor's did; `over` resolves when it may do no more.
+ * @typedef {{ left: number, ctx: any, genuine: boolean | undefined, open: number, waiting: (() => void)[] | undefined,
+ *             request: Request | undefined, over: Promise<void> | undefined }} Scope
  */
 
 const { apply, construct, defineProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
@@ -37,6 +51,11 @@ const { bind } = AsyncLocalStorage;
 const { toString } = Function.prototype;
 const [PlainError, PlainPromise] = [Error, Promise];
 const refuse = Promise.reject.bind(Promise);
+const race = Promise.race.bind(Promise);
+const later = setTimeout.bind(globalThis);
+const warn = console.warn.bind(console);
+const header = Headers.prototype.get;
+const headers = /** @type {() => Headers} */ (getOwnPropertyDescriptor(Request.prototype, "headers")?.get);
 /** @type {AsyncLocalStorage<Scope>} */
 const storage = new AsyncLocalStorage();
 const current = storage.getStore.bind(storage);
@@ -69,14 +88,24 @@ const take = (message) => {
 let genuine;
 /** @type {any} */
 let waitUntil;
+/** The engine's own, and ours that is in its place. @type {[Function | undefined, Function | undefined]} */
+let [plainWait, boundedWait] = [undefined, undefined];
+
+/** The engine's `waitUntil` of contexts of that class, if it is the engine's. @param {object} own */
+const wait = (own) => {
+  const method = getOwnPropertyDescriptor(own, "waitUntil")?.value;
+  if (typeof method !== "function") return undefined;
+  if (method === boundedWait) return plainWait;
+  return apply(toString, method, []) === "function waitUntil() { [native code] }" ? method : undefined;
+};
 
 /** Whether the engine made this context, and it has not been here. @param {any} ctx */
 const isGenuine = (ctx) => {
   try {
     if (genuine === undefined) {
       const own = getPrototypeOf(ctx);
-      const method = getOwnPropertyDescriptor(own, "waitUntil")?.value;
-      if (apply(toString, method, []) !== "function waitUntil() { [native code] }") return false;
+      const method = wait(own);
+      if (method === undefined) return false;
       [genuine, waitUntil] = [own, method];
     }
     if (getPrototypeOf(ctx) !== genuine || known(ctx)) return false;
@@ -89,8 +118,54 @@ const isGenuine = (ctx) => {
   }
 };
 
-/** @param {any} ctx @param {number} limit @returns {Scope} */
-const scope = (ctx, limit) => ({ left: limit, ctx, genuine: undefined, open: 0, waiting: undefined });
+/** @param {any} ctx @param {number} limit @param {Request | undefined} request @returns {Scope} */
+const scope = (ctx, limit, request) =>
+  ({ left: limit, ctx, genuine: undefined, open: 0, waiting: undefined, request, over: undefined });
+
+/** @param {number} ms @returns {Promise<void>} */
+const sleep = (ms) => new PlainPromise((resolve) => void later(resolve, ms));
+
+/** Whether Skep still answers a request. @param {string} ray */
+const answers = async (ray) => {
+  try {
+    const response = await apply(/** @type {Function} */ (ask), responses, [`http://skep/${ray}`]);
+    return response.status === 202;
+  } catch {
+    return false;
+  }
+};
+
+/** Waits until the invocation of a request may do no more; for ever where Skep does not know the request. @param {Request} request */
+const over = async (request) => {
+  const ray = apply(header, apply(headers, request, []), ["cf-ray"]);
+  if (ray === null || ask === undefined) return new PlainPromise(() => {});
+  let pause = ASK_FIRST;
+  do {
+    await sleep(pause < AFTER ? pause : AFTER);
+    pause = ASK_AGAIN;
+  } while (await answers(ray));
+  await sleep(AFTER);
+  warn(CANCELLED);
+};
+
+/** @param {Function} plain */
+const bounded = (plain) =>
+  function (/** @type {any} */ promise) {
+    const scope = current();
+    const self = /** @type {any} */ (this);
+    if (scope?.request === undefined) return apply(plain, self, [promise]);
+    scope.over ??= over(scope.request);
+    return apply(plain, self, [race([promise, scope.over])]);
+  };
+
+/** Puts our `waitUntil` in the place of the engine's, the first time that there is one. @param {any} ctx */
+const bound = (ctx) => {
+  const own = getPrototypeOf(ctx);
+  plainWait = wait(own);
+  if (plainWait === undefined) return;
+  replace(own, "waitUntil", bounded);
+  boundedWait = getOwnPropertyDescriptor(own, "waitUntil")?.value;
+};
 
 /** Starts a call when it is its turn. @param {Scope} scope @param {() => any} start @returns {any} */
 const inTurn = (scope, start) => {
@@ -123,12 +198,13 @@ const inTurn = (scope, start) => {
 /**
  * Calls `method` as an invocation that may use `limit`, unless it is called by one.
  * @param {any} ctx @param {number} limit @param {Function} method @param {any} self @param {any[]} args
+ * @param {Request} [request] the visitor's that begins it
  */
-const invoke = (ctx, limit, method, self, args) => {
+const invoke = (ctx, limit, method, self, args, request) => {
   if (depth > 0 || current() !== undefined) return apply(method, self, args);
   depth += 1;
   try {
-    return run(scope(ctx, limit), apply, method, self, args);
+    return run(scope(ctx, limit, request), apply, method, self, args);
   } finally {
     depth -= 1;
   }
@@ -201,6 +277,10 @@ const METHODS = {
   WorkerQueue: ["send", "sendBatch", "metrics"],
 };
 const bindings = /** @type {Record<PropertyKey, any>} */ (env);
+const responses = bindings[RESPONSES];
+/** @type {Function | undefined} */
+const ask = responses?.fetch;
+delete bindings[RESPONSES];
 const done = new Set();
 for (const name of ownKeys(bindings)) {
   for (let object = getPrototypeOf(Object(bindings[name])); object && !done.has(object); object = getPrototypeOf(object)) {
@@ -248,3 +328,15 @@ export const handled = (app) => {
  * @param {any} ctx @param {number} limit @param {() => any} then
  */
 export const within = (ctx, limit, then) => invoke(ctx, Math.min(limit, LIMIT), then, undefined, []);
+
+/**
+ * Calls `then` as the invocation that a visitor's request begins: it ends a while after its response.
+ * @template T @param {Request} request @param {any} ctx @param {() => T} then @returns {T}
+ */
+export const visited = (request, ctx, then) => {
+  if (boundedWait === undefined) bound(ctx);
+  const scope = current();
+  if (scope === undefined) return invoke(ctx, LIMIT, then, undefined, [], request);
+  scope.request ??= request;
+  return then();
+};

@@ -56,6 +56,7 @@ mod templates;
 mod tls;
 mod tokens;
 mod types;
+mod wait_until;
 mod waiting;
 mod worker_objects;
 mod workflows;

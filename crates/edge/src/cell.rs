@@ -13,7 +13,7 @@ use crate::body::EdgeBody;
 use crate::decode::{self, Decoded};
 use crate::error_page::{ErrorCode, error_page};
 use crate::guard::{CutOff, EdgeLimits, Guarded, refusal};
-use crate::headers::{Visitor, normalise_http2, strip_response};
+use crate::headers::{RAY, Visitor, normalise_http2, strip_response};
 use crate::trace::RequestSpan;
 use crate::upgrade;
 
@@ -128,6 +128,9 @@ pub(crate) async fn send(
         }
         if let Some(cpu) = cpu {
             lease.cap_cpu(cpu);
+        }
+        if let Some(ray) = request.headers().get(RAY) {
+            lease.name(ray);
         }
         let client = match door {
             Door::Main => lease.generation().http().clone(),

@@ -10,7 +10,7 @@ use skep_wire::{Request, Response};
 
 use crate::cell::{Door, Failure, LOST, NO_UPGRADE, is_uncaught, send};
 use crate::handler::Site;
-use crate::headers::strip_response;
+use crate::headers::{RAY, new_ray, strip_response};
 use crate::meter::{Outcome, Timing};
 use crate::upgrade;
 
@@ -90,6 +90,8 @@ pub async fn call_worker(worker: &Worker, door: Door, request: Request) -> Resul
         parts.headers.remove(header::UPGRADE);
         parts.headers.remove(header::CONNECTION);
     }
+    // The code is told by it when its response has ended.
+    parts.headers.entry(RAY).or_insert_with(new_ray);
     let cpu = parts.extensions.remove::<CpuCap>().map(|CpuCap(cpu)| cpu);
     parts.extensions = http::Extensions::new();
     let (mut response, lease) = match send(worker, door, Request::from_parts(parts, body), cpu, None).await {

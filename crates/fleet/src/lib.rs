@@ -26,6 +26,7 @@ mod policy;
 mod process;
 mod relay;
 mod render;
+mod responses;
 mod room;
 mod rundir;
 mod scale;

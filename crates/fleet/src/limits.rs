@@ -22,6 +22,8 @@ pub struct Limits {
     pub cpu: Duration,
     /// Requests to others that an invocation may make.
     pub subrequests: u32,
+    /// How long an invocation of a visitor may go on after its response with what `waitUntil` got.
+    pub after: Duration,
 }
 
 impl Limits {
@@ -226,7 +228,8 @@ impl Watch {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { memory: 128 << 20, cpu: Duration::from_secs(1), subrequests: 50 };
+    const LIMITS: Limits =
+        Limits { memory: 128 << 20, cpu: Duration::from_secs(1), subrequests: 50, after: Duration::ZERO };
 
     fn sample(ms: u64) -> Sample {
         Sample { cpu: Duration::from_millis(ms), memory: 20 << 20, inside: Inside::default() }

@@ -147,6 +147,9 @@ pub struct ServeArgs {
     /// The memory that a script's process may use, heap and buffers together, in MiB
     #[arg(long, value_name = "MIB", default_value = "128", value_parser = clap::value_parser!(u32).range(16..))]
     pub cell_memory: u32,
+    /// What a request goes on with after its response (`waitUntil`) is ended after so long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub wait_until: Duration,
     /// The requests that may be in a script's process at once; as many more may wait while it starts
     #[arg(long, value_name = "N", default_value = "4096")]
     pub cell_requests: usize,

@@ -15,6 +15,7 @@ use crate::limits::Limits;
 use crate::message::message;
 use crate::relay::relay;
 use crate::render::{BINDINGS_SOCKET, Link, PULSE_FOLDER, Storage, object_folder, object_keys, render};
+use crate::responses::{RESPONSES, Responses};
 use crate::spec::{Binding, CellSpec};
 use crate::stock::Kind;
 
@@ -27,6 +28,7 @@ pub(super) async fn launch(
     shared: &Arc<Shared>,
     spec: &CellSpec,
     storage: Storage,
+    responses: Option<&Arc<Responses>>,
     stop: &Shutdown,
 ) -> Result<(Engine, Vec<String>), StartError> {
     let machine = &shared.machine;
@@ -47,7 +49,7 @@ pub(super) async fn launch(
         },
     };
     if let Some((mut engine, rendered, message)) = waiting {
-        surround(shared, spec, storage, &engine.folder.0, rendered.links, stop)?;
+        surround(shared, spec, storage, &engine.folder.0, rendered.links, responses, stop)?;
         if let (Some(group), Some(limits)) = (&engine.group, &spec.limits) {
             group.limit(&group_limits(limits))?;
         }
@@ -68,7 +70,7 @@ pub(super) async fn launch(
             Some(file)
         }
     };
-    surround(shared, spec, storage, &folder.0, rendered.links, stop)?;
+    surround(shared, spec, storage, &folder.0, rendered.links, responses, stop)?;
     let group = match &spec.limits {
         None => None,
         Some(limits) => {
@@ -93,6 +95,7 @@ fn surround(
     storage: Storage,
     folder: &Path,
     links: Vec<Link>,
+    responses: Option<&Arc<Responses>>,
     stop: &Shutdown,
 ) -> Result<(), StartError> {
     let objects = object_folder(spec, folder, storage);
@@ -102,7 +105,7 @@ fn surround(
     if !spec.takes_events() {
         std::fs::create_dir(folder.join(PULSE_FOLDER))?;
     }
-    serve_bindings(spec, folder, stop)?;
+    serve_bindings(spec, folder, responses, stop)?;
     for link in links {
         let listener = bind_unix(&folder.join(&link.socket))?;
         tokio::spawn(relay(listener, link, shared.clone(), stop.clone()));
@@ -134,7 +137,12 @@ fn group_limits(limits: &Limits) -> GroupLimits {
     GroupLimits { memory: limits.group_memory(), threads: MAX_THREADS, cores }
 }
 
-fn serve_bindings(spec: &CellSpec, folder: &Path, stop: &Shutdown) -> Result<(), StartError> {
+fn serve_bindings(
+    spec: &CellSpec,
+    folder: &Path,
+    responses: Option<&Arc<Responses>>,
+    stop: &Shutdown,
+) -> Result<(), StartError> {
     let mut table = BindingTable::default();
     let dispatches = |id: &str| {
         spec.bindings.values().any(|b| matches!(b, Binding::Dispatch { service } if service == id))
@@ -145,6 +153,9 @@ fn serve_bindings(spec: &CellSpec, folder: &Path, stop: &Shutdown) -> Result<(),
             service = Arc::new(Named { service, folder: CallerFolder(folder.into()) });
         }
         table.insert(id, service);
+    }
+    if let Some(responses) = responses {
+        table.insert(RESPONSES, responses.clone());
     }
     let listener = bind_unix(&folder.join(BINDINGS_SOCKET))?;
     tokio::spawn(serve_unix(listener, Arc::new(table), stop.clone()));

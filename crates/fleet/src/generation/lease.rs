@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use super::Generation;
 
 /// A connection that keeps a generation from being stopped for want of work.
@@ -46,12 +48,22 @@ pub struct Lease {
     pub(super) generation: Arc<Generation>,
     /// The CPU time that the request may use, where that is less than others may.
     pub(super) cap: Option<Duration>,
+    /// The `CF-Ray` of the request.
+    pub(super) ray: Option<HeaderValue>,
 }
 
 impl Lease {
     /// The generation.
     pub fn generation(&self) -> &Arc<Generation> {
         &self.generation
+    }
+
+    /// Says by which `CF-Ray` the code knows the request, so that it can be told when the response has ended.
+    pub fn name(&mut self, ray: &HeaderValue) {
+        if let (Some(responses), None) = (&self.generation.responses, &self.ray) {
+            responses.begin(ray.clone());
+            self.ray = Some(ray.clone());
+        }
     }
 
     /// Gives the request less CPU time than the script's own limit. Which request in a process uses it cannot be seen:
@@ -74,6 +86,9 @@ impl Drop for Lease {
                     more => *count.get_mut() = more - 1,
                 }
             }
+        }
+        if let (Some(responses), Some(ray)) = (&self.generation.responses, &self.ray) {
+            responses.end(ray);
         }
         if self.generation.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.generation.idle.notify_waiters();

@@ -18,6 +18,7 @@ use crate::engine::Folder;
 use crate::idle::{Seen, cpu_ticks};
 use crate::limits::Exceeded;
 use crate::process::Killer;
+use crate::responses::Responses;
 use crate::watch::Offence;
 pub use launch::CallerFolder;
 use lease::Counted;
@@ -49,6 +50,8 @@ pub struct Generation {
     idle: Notify,
     /// Something has come in.
     busy: Arc<Notify>,
+    /// Which requests it answers, where its code is told.
+    responses: Option<Arc<Responses>>,
     offence: Offence,
     retired: watch::Sender<bool>,
     killer: Killer,
@@ -106,7 +109,7 @@ impl Generation {
     /// Counts a request in until the lease is dropped, if there are fewer than `most`.
     pub(crate) fn lease(self: &Arc<Self>, most: usize) -> Option<Lease> {
         let before = self.in_flight.fetch_add(1, Ordering::SeqCst);
-        let lease = Lease { generation: self.clone(), cap: None };
+        let lease = Lease { generation: self.clone(), cap: None, ray: None };
         if before >= most {
             return None;
         }

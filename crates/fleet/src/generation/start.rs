@@ -22,6 +22,7 @@ use crate::limits::{Exceeded, Inside, Pace};
 use crate::log::{CellLog, LogEvent, LogSink, is_out_of_memory, parse, start_failure};
 use crate::process::{Started, each_line};
 use crate::render::{EVENTS_SOCKET, HTTP_SOCKET, PULSE_SOCKET, Storage};
+use crate::responses::Responses;
 use crate::spec::{CellSpec, Exposed};
 use crate::usage::Usage;
 use crate::watch::{Offence, Watched};
@@ -68,6 +69,7 @@ struct Coming {
     servers: ShutdownTrigger,
     counted: Option<Counted>,
     usage: Option<Arc<Usage>>,
+    responses: Option<Arc<Responses>>,
 }
 
 impl Generation {
@@ -84,7 +86,8 @@ impl Generation {
         let machine = &shared.machine;
         let _turn = machine.starts.turn(shared.account).await;
         let (servers, stop) = Shutdown::new();
-        let (mut engine, sockets) = launch(shared, spec, storage, &stop).await?;
+        let responses = spec.limits.map(|_| Arc::<Responses>::default());
+        let (mut engine, sockets) = launch(shared, spec, storage, responses.as_ref(), &stop).await?;
         if let Some(listener) = engine.started.connections.take() {
             let (process, pid) = (engine.started.process.handle()?, engine.started.process.id());
             let guard = Guard {
@@ -104,11 +107,11 @@ impl Generation {
         };
         let counted = (storage == Storage::Real).then(|| Counted::new(&shared.cells, &machine.cells));
         let usage = counted.is_some().then(|| spec.usage.clone());
-        Self::come_up(spec, Coming { log, engine, sockets, servers, counted, usage }).await
+        Self::come_up(spec, Coming { log, engine, sockets, servers, counted, usage, responses }).await
     }
 
     async fn come_up(spec: &CellSpec, coming: Coming) -> Result<Arc<Self>, StartError> {
-        let Coming { log, engine, sockets, servers, counted, usage } = coming;
+        let Coming { log, engine, sockets, servers, counted, usage, responses } = coming;
         let Engine { folder, started, group, .. } = engine;
         let group = group.map(Arc::new);
         let Started { process, mut control, stdout, stderr, .. } = started;
@@ -196,6 +199,7 @@ impl Generation {
             _counted: counted,
             idle: Notify::new(),
             busy: busy.clone(),
+            responses,
             offence,
             retired: watch::Sender::new(false),
             killer,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use skep_wire::BINDING_HEADER;
 
 use crate::capnp::{Value, fields, list, text};
+use crate::responses::RESPONSES;
 use crate::spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind};
 use shims::workflow_api;
 
@@ -140,7 +141,7 @@ impl Render<'_> {
             worker.push(("compatibilityFlags", list(flags.into_iter().map(text))));
         }
         let mut bindings: Vec<Value> = spec.bindings.iter().map(|(name, b)| self.binding(name, b)).collect();
-        bindings.extend(self.fetcher());
+        bindings.extend(self.own_bindings());
         worker.push(("bindings", Value::List(bindings)));
         let outbound = spec.outbound.as_deref().map_or_else(|| "internet".to_owned(), external_name);
         worker.push(("globalOutbound", text(outbound)));
@@ -278,7 +279,8 @@ impl Render<'_> {
 
     fn externals(&mut self) {
         let bindings = self.address(BINDINGS_SOCKET);
-        for id in self.spec.services.keys() {
+        let told = self.spec.limits.map(|_| RESPONSES);
+        for id in self.spec.services.keys().map(String::as_str).chain(told) {
             let header = fields([("name", text(BINDING_HEADER)), ("value", text(id))]);
             let http = fields([
                 ("cfBlobHeader", text(CF_HEADER)),

@@ -6,6 +6,7 @@ use super::{
     EVENTS_SOCKET, Render, SHIM_DATE, class, designator, es_module, external_name, js_string, workflow_class,
 };
 use crate::capnp::{Value, fields, list, text};
+use crate::responses::RESPONSES;
 use crate::spec::{Binding, Code, DurableClass, Exposed, Tail};
 
 const EVENTS: &str = include_str!("../../../../shims/events.js");
@@ -67,8 +68,8 @@ impl Render<'_> {
     pub(super) fn dispatched(&mut self, entry: String) -> (String, Vec<Value>) {
         // What is imported first is evaluated first: all of ours before the application.
         let (counts, handled) = match self.spec.limits {
-            Some(_) => ("import { handled, within } from \"skep-limits.js\";\n", "handled(app);\n"),
-            None => ("", ""),
+            Some(_) => ("import { handled, visited, within } from \"skep-limits.js\";\n", "handled(app);\n"),
+            None => ("const visited = (_, __, then) => then();\n", ""),
         };
         if !self.spec.dispatched {
             return (format!("{counts}{entry}\n{handled}"), Vec::new());
@@ -82,7 +83,7 @@ impl Render<'_> {
             None => "const within = (_, __, then) => then();\n",
         };
         let last = "import { called, dispatched } from \"skep-dispatched.js\";\n\
-             export const skepDispatched = dispatched(call, report, carry, within);\n\
+             export const skepDispatched = dispatched(visit, report, carry, within);\n\
              export const skepCalled = typeof main === \"function\" ? called(main, carry, within) : main ?? {};\n";
         let (first, last) = (format!("{counts}{marks}"), format!("{handled}{uncounted}{last}"));
         let mut shims = vec![("skep-dispatched.js", "dispatched.js", DISPATCHED)];
@@ -98,21 +99,28 @@ impl Render<'_> {
 
     /// The module that counts what an invocation asks of others.
     pub(super) fn counted(&mut self) -> Option<Value> {
-        let limit = format!("const LIMIT = {};", self.spec.limits?.subrequests);
+        let limits = self.spec.limits?;
+        let limit = format!("const LIMIT = {};", limits.subrequests);
+        let after = format!("const AFTER = {};", limits.after.as_millis());
         let time = format!("const TIME = {};", if self.spec.is_exclusive() { 1_000 } else { 10_000 });
         let counts = LIMITS.replace("const LIMIT = 0;", &limit).replace("const TIME = 1;", &time);
+        let counts = counts.replace("const AFTER = 2;", &after);
         self.files.push(("limits.js".into(), counts.into()));
         Some(fields([("name", text("skep-limits.js")), ("esModule", Value::Embed("limits.js".into()))]))
     }
 
-    /// The binding by which that module finds the class of all fetchers; it takes it away before the application is there.
-    pub(super) fn fetcher(&self) -> Option<Value> {
+    /// The bindings by which that module finds the class of all fetchers, and asks which responses have ended; it takes
+    /// them away before the application is there.
+    pub(super) fn own_bindings(&self) -> Vec<Value> {
         let flags = &self.spec.compatibility_flags;
         let reachable =
             self.spec.limits.is_some() && !flags.iter().any(|flag| flag == "disallow_importable_env");
         let modules = matches!(self.spec.code, Code::Modules(_));
-        (reachable && modules)
-            .then(|| fields([("name", text("__skep_fetcher")), ("service", text("internet"))]))
+        if !reachable || !modules {
+            return Vec::new();
+        }
+        let binding = |name, service: &str| fields([("name", text(name)), ("service", text(service))]);
+        vec![binding("__skep_fetcher", "internet"), binding("__skep_responses", &external_name(RESPONSES))]
     }
 
     /// The worker through which a dispatcher calls methods of its namespace's scripts.

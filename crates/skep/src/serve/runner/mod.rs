@@ -46,6 +46,8 @@ pub struct Surroundings {
     pub rest: skep_fleet::Rest,
     /// Requests that may be in a cell at once; as many may wait for one.
     pub cell_requests: usize,
+    /// How long an invocation may go on after its response.
+    pub wait_until: std::time::Duration,
     /// Bytes of memory that a cell may use beside what the engine needs.
     pub cell_memory: u64,
     /// What of the past is kept.

@@ -73,6 +73,7 @@ impl Runner {
             memory: self.around.cell_memory,
             cpu: cpu_of(content),
             subrequests: subrequests_of(content),
+            after: self.around.wait_until,
         });
         if version.is_some() {
             spec.usage = self.around.meters.of(&self.tenant.id, script).usage.clone();
