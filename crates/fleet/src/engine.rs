@@ -91,3 +91,67 @@ pub(crate) fn options(spec: &CellSpec, folder: &Path) -> Vec<OsString> {
     let inspector = spec.inspector.then(|| "--inspector-addr=127.0.0.1:0".into());
     inspector.into_iter().chain(kind.options(folder)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::spec::{Code, DurableClass};
+
+    fn spec() -> CellSpec {
+        let limits = Limits { memory: 1, cpu: Duration::ZERO, subrequests: 1, after: Duration::ZERO };
+        CellSpec {
+            name: "s".into(),
+            code: Code::Modules(Vec::new()),
+            compatibility_date: String::new(),
+            compatibility_flags: Vec::new(),
+            bindings: BTreeMap::new(),
+            classes: Vec::new(),
+            workflows: Vec::new(),
+            object_storage: "/objects".into(),
+            services: BTreeMap::new(),
+            cache: None,
+            front: None,
+            events: false,
+            dispatched: false,
+            outbound: None,
+            egress: Vec::new(),
+            next_alarm: None,
+            exposed: BTreeSet::new(),
+            tail: None,
+            limits: Some(limits),
+            usage: Arc::default(),
+            inspector: false,
+        }
+    }
+
+    #[test]
+    fn who_gets_a_waiting_engine_may_do_what_he_could_in_one_of_his_own() {
+        let certificates = Certificates { variables: Vec::new(), files: vec!["/certificates".into()] };
+        let folder = Path::new("/run/7");
+        for (network, dispatched) in [(true, true), (true, false), (false, true), (false, false)] {
+            let outbound = (!network).then(|| "outbound".to_owned());
+            let spec = CellSpec { outbound, dispatched, ..spec() };
+            let kind = Kind::of(&spec, Storage::Real).unwrap();
+            assert_eq!(kind, Kind { network, dispatched });
+            let own = permissions(&spec, folder, Storage::Real, &certificates);
+            assert_eq!(kind.permissions(folder, &certificates), own);
+            assert_eq!(kind.options(folder), options(&spec, folder));
+        }
+    }
+
+    #[test]
+    fn what_a_jail_must_know_before_is_not_for_waiting_engines() {
+        let class = DurableClass { name: "C".into(), unique_key: "k".into(), sqlite: true };
+        let with_objects = CellSpec { classes: vec![class], ..spec() };
+        assert_eq!(Kind::of(&with_objects, Storage::Real), None);
+        // A trial keeps its objects in its own folder.
+        assert!(Kind::of(&with_objects, Storage::Throwaway).is_some());
+        assert_eq!(Kind::of(&CellSpec { inspector: true, ..spec() }, Storage::Real), None);
+        assert_eq!(Kind::of(&CellSpec { limits: None, ..spec() }, Storage::Real), None);
+    }
+}

@@ -50,7 +50,7 @@ pub struct Sandbox {
 }
 
 /// What one process needs beyond the engine's files.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permissions {
     /// More files and folders to read.
     pub read: Vec<PathBuf>,
