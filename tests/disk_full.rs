@@ -116,8 +116,8 @@ fn check_stores(lanes: &mut [Lane], skep: &Skep) {
 }
 
 /// Keeps the writer's objects in memory until dropped. The engine takes an object out of memory 10 s after its last
-/// request, which a busy machine needs for less than this test, and to open it again takes room: 32 KiB, for the
-/// index of its log.
+/// request, which a busy machine needs for less than this test. When it is opened again, SQLite cuts the index of its
+/// log short and lets it grow to 32 KiB: that fails if somebody else has written meanwhile.
 fn hold_objects(skep: &Skep) -> [TcpStream; 2] {
     ["kv%200", "sql%200"].map(|object| {
         let mut stream = TcpStream::connect(skep.url.strip_prefix("http://").unwrap()).unwrap();
