@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use crate::harness::accounts::add;
 use crate::harness::eventually;
-use crate::harness::serve::serve_in;
+use crate::harness::serve::{serve, serve_in};
 
 const WORKER: &str = r#"
 import { DurableObject } from "cloudflare:workers";
@@ -97,4 +98,28 @@ fn there_are_no_more_processes_than_allowed() {
         }
         eventually("no more than two processes", || (serve.cells().len() <= 2).then_some(()));
     }
+}
+
+#[test]
+fn an_account_that_starts_many_leaves_others_theirs() {
+    let dir = serve().stop("TERM");
+    let (other, token) = add(&dir.path().join("data/registry.sqlite"));
+    let mut serve = serve_in(dir, &["--max-cells", "4"]);
+    let metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    let code = |name: &str| format!("export default {{ fetch() {{ return new Response('{name}') }} }}");
+
+    let own = (std::mem::replace(&mut serve.account, other), std::mem::replace(&mut serve.token, token));
+    assert_eq!(serve.upload("small", &metadata, &code("small")).status, 200);
+    (serve.account, serve.token) = own;
+    assert_eq!(serve.get("small.other.localhost", "/").text(), "small");
+    let [small] = serve.cells()[..] else { panic!("{:?}", serve.cells()) };
+
+    for n in 0..7 {
+        let name = format!("many{n}");
+        assert_eq!(serve.upload(&name, &metadata, &code(&name)).status, 200);
+        assert_eq!(serve.get(&format!("{name}.main.localhost"), "/").text(), name);
+    }
+    // All together, and not the one that was used longest ago of all.
+    eventually("no more processes than may be", || (serve.cells().len() <= 4).then_some(()));
+    assert!(serve.cells().contains(&small));
 }

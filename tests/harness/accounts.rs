@@ -35,7 +35,8 @@ pub fn two_accounts() -> (Serve, Account, Account) {
     (serve, own, other)
 }
 
-fn add(registry: &Path) -> (String, String) {
+/// Adds an account, `other`, to the registry of a node that does not run; its id and a token.
+pub fn add(registry: &Path) -> (String, String) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let registry = Registry::open(registry).unwrap();
     let late = 4_000_000_000_000;
