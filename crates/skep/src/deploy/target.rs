@@ -46,22 +46,25 @@ impl Target {
             return Self::skep(args);
         }
         let profile = settings.targets.get(&name);
+        let (kind, base) = match (profile, name.as_str()) {
+            (Some(own), _) => (Kind::Url, with_path(&own.api)),
+            (None, "cloudflare") => (Kind::Cloudflare, base.unwrap_or_else(|| CLOUDFLARE.to_owned())),
+            (None, url) if url.starts_with("http://") || url.starts_with("https://") => {
+                (Kind::Url, with_path(url))
+            }
+            (None, other) => {
+                let own: String = settings.targets.keys().map(|name| format!("{name}, ")).collect();
+                return Err(format!(
+                    "there is no target \"{other}\": expected {own}skep, cloudflare or a URL"
+                ));
+            }
+        };
         let variable = profile.and_then(|own| own.token_env.as_deref()).unwrap_or("CLOUDFLARE_API_TOKEN");
         let token = set(variable)
             .ok_or_else(|| format!("{variable} is not set: it has to hold a token of the API"))?;
-        if let Some(own) = profile {
-            let account = own.account.clone().or_else(|| set("CLOUDFLARE_ACCOUNT_ID"));
-            return Ok(Self { kind: Kind::Url, base: with_path(&own.api), token, account });
-        }
-        let own = config["account_id"].as_str().map(str::to_owned);
-        let account = set("CLOUDFLARE_ACCOUNT_ID").or(own);
-        let (kind, base) = match name.as_str() {
-            "cloudflare" => (Kind::Cloudflare, base.unwrap_or_else(|| CLOUDFLARE.to_owned())),
-            url if url.starts_with("http://") || url.starts_with("https://") => (Kind::Url, with_path(url)),
-            other => {
-                return Err(format!("there is no target \"{other}\": expected skep, cloudflare or a URL"));
-            }
-        };
+        let own = profile.and_then(|own| own.account.clone());
+        let configured = config["account_id"].as_str().filter(|_| profile.is_none()).map(str::to_owned);
+        let account = own.or_else(|| set("CLOUDFLARE_ACCOUNT_ID")).or(configured);
         Ok(Self { kind, base, token, account })
     }
 
@@ -180,7 +183,8 @@ mod tests {
         let there = find(&["--target", "staging"], &[("STAGING_TOKEN", "st"), token]).unwrap();
         assert_eq!((there.base.as_str(), there.token.as_str()), ("https://staging.test/client/v4", "st"));
         assert!(find(&["--target", "staging"], &[token]).unwrap_err().contains("STAGING_TOKEN is not set"));
-        assert!(find(&["--target", "moon"], &[token]).unwrap_err().contains("\"moon\""));
+        let unknown = find(&["--target", "moon"], &[]).unwrap_err();
+        assert!(unknown.contains("\"moon\": expected staging, skep, cloudflare"), "{unknown}");
         assert!(find(&["--data", "/nowhere"], &[]).unwrap_err().contains("/nowhere/credentials.json"));
     }
 
