@@ -34,6 +34,7 @@ mod limits;
 mod logs;
 mod lookups;
 mod metrics;
+mod moved;
 mod notifications;
 mod objects;
 mod otlp;

@@ -149,7 +149,10 @@ fn entry_of(name: &str, entry: &Json) -> Result<Option<Declared>, String> {
 }
 
 /// Other scripts whose bindings name classes of `script`.
-fn users(tenant: &Arc<dyn Tenant>, script: &str) -> Result<BTreeMap<String, Vec<String>>, ApiError> {
+pub(crate) fn users(
+    tenant: &Arc<dyn Tenant>,
+    script: &str,
+) -> Result<BTreeMap<String, Vec<String>>, ApiError> {
     let catalog = tenant.catalog();
     let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for other in catalog.scripts()?.iter().filter(|other| other.name != script) {

@@ -1,14 +1,15 @@
 //! A version from an upload: read, resolved, tried out, published.
 //! <https://developers.cloudflare.com/workers/configuration/multipart-upload-metadata/>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use skep_catalog::{
-    AssetsRef, Content, MigrationSet, Module, Namespace, Publish, Published, Script, Settings, Version,
+    AssetsRef, Catalog, Change, Content, MigrationSet, Module, Namespace, Publish, Published, Script,
+    Settings, Version,
 };
 
 use crate::bindings::Resolver;
@@ -233,6 +234,7 @@ pub(crate) async fn publish(
             None
         }
     };
+    let elsewhere = elsewhere(catalog, name, migrations.as_ref())?;
     let published = catalog
         .publish(Publish {
             script: name.to_owned(),
@@ -250,6 +252,9 @@ pub(crate) async fn publish(
         .await?;
     if plan.deploy {
         apply(call, name).await?;
+        for script in elsewhere {
+            apply_moved(call, tenant, &script).await?;
+        }
     }
     let Published { script, version } = published;
     Ok(Made { script, version, reconciliation })
@@ -269,6 +274,36 @@ fn reconciliation(
         reconciled.removable.clear();
     }
     Ok(exports::summary(&reconciled))
+}
+
+/// The scripts whose classes are elsewhere once `migrations` of `script` are applied: those that it takes classes from,
+/// and itself, if it makes one anew that was taken from it.
+fn elsewhere(
+    catalog: &Catalog,
+    script: &str,
+    migrations: Option<&MigrationSet>,
+) -> Result<BTreeSet<String>, ApiError> {
+    let mut elsewhere = BTreeSet::new();
+    for change in migrations.iter().flat_map(|set| &set.changes) {
+        match change {
+            Change::Transfer { from_script, .. } => drop(elsewhere.insert(from_script.clone())),
+            Change::New { class, .. } if catalog.home_of(script, class)?.is_some() => {
+                elsewhere.insert(script.to_owned());
+            }
+            _ => {}
+        }
+    }
+    Ok(elsewhere)
+}
+
+/// Leads a script, and all that are bound to its classes, to where these are now.
+async fn apply_moved(call: &Call, tenant: &Arc<dyn Tenant>, script: &str) -> Result<(), ApiError> {
+    let users = exports::users(tenant, script)?;
+    let concerned: BTreeSet<String> = users.into_values().flatten().chain([script.to_owned()]).collect();
+    for script in concerned {
+        apply(call, &script).await?;
+    }
+    Ok(())
 }
 
 /// Brings what runs in line with what was just written.

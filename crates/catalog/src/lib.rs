@@ -25,7 +25,7 @@ mod upgrades;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 use skep_store::{Database, Schema, StoreError};
 
 pub use content::Stored;
@@ -77,6 +77,12 @@ const SCHEMA: Schema = Schema(&[
     CREATE TABLE resource(
         kind TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, created INTEGER NOT NULL,
         settings TEXT NOT NULL, PRIMARY KEY(kind, id), UNIQUE(kind, name)) STRICT, WITHOUT ROWID;
+    ",
+    // Where a class was whose namespace another script has now: bindings to it lead there.
+    "
+    CREATE TABLE moved(
+        script TEXT NOT NULL, class TEXT NOT NULL, unique_key TEXT NOT NULL,
+        PRIMARY KEY(script, class)) STRICT, WITHOUT ROWID;
     ",
 ]);
 
@@ -177,6 +183,27 @@ impl Catalog {
     /// The namespaces of `script`, by class.
     pub fn namespaces(&self, script: &str) -> Result<BTreeMap<String, Namespace>, CatalogError> {
         self.db.read(|c| namespaces_of(c, script))
+    }
+
+    /// Where the objects are that `class` of `script` stands for: of which script and class, if that is another one by
+    /// now, and the namespace. `None` if there are none.
+    pub fn home_of(
+        &self,
+        script: &str,
+        class: &str,
+    ) -> Result<Option<(String, String, Namespace)>, CatalogError> {
+        self.db.read(|c| {
+            let sql =
+                "SELECT script, class, unique_key, sqlite FROM namespace WHERE script = ?1 AND class = ?2
+                UNION ALL SELECT n.script, n.class, n.unique_key, n.sqlite FROM moved
+                JOIN namespace n USING(unique_key) WHERE moved.script = ?1 AND moved.class = ?2 LIMIT 1";
+            let mut query = c.prepare_cached(sql)?;
+            let home = query.query_row([script, class], |row| {
+                let namespace = Namespace { unique_key: row.get(2)?, sqlite: row.get(3)? };
+                Ok((row.get(0)?, row.get(1)?, namespace))
+            });
+            Ok(home.optional()?)
+        })
     }
 
     /// All namespaces: script, class, namespace.
@@ -381,8 +408,20 @@ mod tests {
         let transfer = Change::Transfer { from: "A".into(), from_script: "s".into(), to: "C".into() };
         catalog.migrate("t", vec![step("v1", vec![transfer])]).await.unwrap();
         assert_eq!(catalog.namespaces("t").unwrap()["C"].unique_key, "s-A");
+        let home = |script: &str, class: &str| {
+            let home = catalog.home_of(script, class).unwrap();
+            home.map(|(script, class, _)| format!("{script}.{class}"))
+        };
+        assert_eq!(home("s", "A").as_deref(), Some("t.C"), "who is bound to it finds it");
+        catalog.migrate("s", vec![step("v2", vec![new("A")])]).await.unwrap();
+        assert_eq!(home("s", "A").as_deref(), Some("s.A"), "unless there is another one");
+        assert_eq!(catalog.namespaces("s").unwrap()["A"].unique_key, "s-A-2");
+        let undone = Change::Delete { class: "A".into() };
+        catalog.migrate("s", vec![step("v3", vec![undone])]).await.unwrap();
+        assert_eq!(home("s", "A"), None);
+        catalog.buried("s-A-2").await.unwrap();
         let delete = Change::Delete { class: "B".into() };
-        catalog.migrate("s", vec![step("v2", vec![delete])]).await.unwrap();
+        catalog.migrate("s", vec![step("v4", vec![delete])]).await.unwrap();
         assert_eq!(catalog.doomed().unwrap(), ["s-B"]);
         catalog.buried("s-B").await.unwrap();
         assert!(catalog.doomed().unwrap().is_empty());

@@ -68,21 +68,26 @@ fn apply_change(t: &Transaction<'_>, script: &str, change: &Change) -> Result<()
             must_be_free(t, script, class, if *sqlite { "new-sqlite-class" } else { "new-class" })?;
             let key = free_key(t, script, class)?;
             t.execute("INSERT INTO namespace VALUES (?, ?, ?, ?)", params![key, script, class, sqlite])?;
+            t.execute("DELETE FROM moved WHERE script = ? AND class = ?", [script, class])?;
         }
         Change::Rename { from, to } => {
             let key = key_of(t, script, from)?;
             must_be_free(t, script, to, "renamed-class")?;
             t.execute("UPDATE namespace SET class = ? WHERE unique_key = ?", [to, &key])?;
+            t.execute("DELETE FROM moved WHERE script = ? AND class = ?", [script, to])?;
         }
         Change::Delete { class } => {
             let key = key_of(t, script, class)?;
             t.execute("DELETE FROM namespace WHERE unique_key = ?", [&key])?;
             t.execute("INSERT INTO doomed VALUES (?)", [&key])?;
+            t.execute("DELETE FROM moved WHERE unique_key = ?", [&key])?;
         }
         Change::Transfer { from, from_script, to } => {
             let key = key_of(t, from_script, from)?;
             must_be_free(t, script, to, "transferred-class")?;
             t.execute("UPDATE namespace SET script = ?, class = ? WHERE unique_key = ?", [script, to, &key])?;
+            t.execute("DELETE FROM moved WHERE script = ? AND class = ?", [script, to])?;
+            t.execute("INSERT OR REPLACE INTO moved VALUES (?, ?, ?)", [from_script, from, &key])?;
         }
     }
     Ok(())

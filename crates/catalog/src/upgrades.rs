@@ -33,6 +33,7 @@ fn a_catalog_of_any_earlier_format_is_opened_with_what_is_in_it() {
             "INSERT INTO doomed VALUES ('old-Thing')",
         ],
         &[],
+        &["INSERT INTO moved VALUES ('till', 'Cart', 'shop-Cart')"],
     ];
     assert_eq!(rows.len(), crate::SCHEMA.0.len() + 1, "a format without sample rows");
     for steps in 0..crate::SCHEMA.0.len() {
@@ -45,6 +46,9 @@ fn a_catalog_of_any_earlier_format_is_opened_with_what_is_in_it() {
             let known = catalog.namespaces("shop").unwrap();
             let cart = Namespace { unique_key: "shop-Cart".into(), sqlite: true };
             assert_eq!(known.get("Cart"), Some(&cart));
+            let home = catalog.home_of("shop", "Cart").unwrap();
+            assert_eq!(home, Some(("shop".into(), "Cart".into(), cart)));
+            assert_eq!(catalog.home_of("till", "Cart").unwrap().is_some(), steps >= 3);
         }
         drop(catalog);
         assert_eq!(shape(&path), shape(&fresh), "format {steps}");

@@ -1,10 +1,10 @@
 //! All cells of an account.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use skep_runtime::{Shutdown, ShutdownTrigger};
@@ -13,7 +13,7 @@ use crate::capnp::document;
 use crate::generation::StartError;
 use crate::log::LogSink;
 use crate::machine::Machine;
-use crate::render::{Rendered, Storage, render};
+use crate::render::{Rendered, Storage, object_keys, render};
 use crate::spec::{CellSpec, Exposed};
 use crate::still::Still;
 use crate::tried::{self, Tried};
@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     /// Processes that serve.
     pub cells: Arc<AtomicUsize>,
     workers: RwLock<BTreeMap<String, Arc<Worker>>>,
+    /// By the key of a class's objects: the script that has had them last.
+    holders: Mutex<HashMap<String, String>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -87,6 +89,14 @@ impl Shared {
         }
         let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
         workers.entry(script.to_owned()).or_insert_with(|| Worker::start(script, self.clone())).clone()
+    }
+
+    /// Notes that the objects of `spec` are its script's. Returns the scripts that had some of them before: their
+    /// processes have to end first, as the files have no lock.
+    fn take_keys(&self, spec: &CellSpec) -> BTreeSet<String> {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = object_keys(spec).filter_map(|key| holders.insert(key, spec.name.clone()));
+        before.filter(|holder| *holder != spec.name).collect()
     }
 
     /// How many processes a script may have that has `cells` now.
@@ -128,6 +138,7 @@ impl Fleet {
             wanted: options.wanted,
             cells: Arc::default(),
             workers: RwLock::default(),
+            holders: Mutex::default(),
         });
         shared.machine.add(&shared);
         Self { shared, stop }
@@ -141,6 +152,9 @@ impl Fleet {
     /// Puts `spec` in the place of what runs under its name, without dropping a request. On an error, what
     /// ran runs on.
     pub async fn deploy(&self, spec: CellSpec) -> Result<(), StartError> {
+        for before in self.shared.take_keys(&spec) {
+            self.worker(&before).give_up().await;
+        }
         self.worker(&spec.name).deploy(spec).await
     }
 
@@ -191,6 +205,10 @@ pub fn print_config(spec: &CellSpec) -> String {
 pub fn config_hash(spec: &CellSpec) -> u64 {
     let mut hasher = DefaultHasher::new();
     shown(spec).config.hash(&mut hasher);
+    // The configuration names sockets of ours; whom these lead to is not in it.
+    for (script, exposed) in spec.bindings.values().filter_map(|binding| binding.remote()) {
+        (script, exposed).hash(&mut hasher);
+    }
     hasher.finish()
 }
 

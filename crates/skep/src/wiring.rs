@@ -76,8 +76,13 @@ pub async fn migrate(config: &WorkerConfig, stores: &Stores) -> Result<(), Strin
     follow_exports(config, stores).await?;
     let known = catalog.namespaces(&config.name).map_err(|e| e.to_string())?;
     let own = config.durable_objects.iter().filter(|b| is_own(config, b.script_name.as_ref()));
-    let missing: BTreeSet<&String> =
-        own.map(|b| &b.class_name).filter(|class| !known.contains_key(*class)).collect();
+    let mut missing = BTreeSet::new();
+    for class in own.map(|b| &b.class_name).filter(|class| !known.contains_key(*class)) {
+        // One that was moved to another worker is found there.
+        if catalog.home_of(&config.name, class).map_err(|e| e.to_string())?.is_none() {
+            missing.insert(class);
+        }
+    }
     let changes =
         missing.into_iter().map(|class| Change::New { class: class.clone(), sqlite: false }).collect();
     catalog.migrate(&config.name, vec![Migration { tag: None, changes }]).await.map_err(|e| e.to_string())?;
@@ -398,19 +403,23 @@ impl Wiring<'_> {
     fn scripts(&mut self) -> Result<(), String> {
         let config = self.config;
         for b in &config.durable_objects {
-            let class = b.class_name.clone();
-            if is_own(config, b.script_name.as_ref()) {
+            let named = b.script_name.clone().unwrap_or_else(|| config.name.clone());
+            // A class may have been moved to another script since.
+            let home = self.stores.catalog.home_of(&named, &b.class_name).map_err(|e| e.to_string())?;
+            let (script, class) = match home {
+                Some((script, name, n)) => {
+                    (script, DurableClass { name, unique_key: n.unique_key, sqlite: n.sqlite })
+                }
+                None => {
+                    let (name, unique_key) = (b.class_name.clone(), format!("{named}-{}", b.class_name));
+                    (named, DurableClass { name, unique_key, sqlite: false })
+                }
+            };
+            if script == config.name {
+                let class = class.name;
                 self.add(&b.name, "Durable Object", format!("do/ {class}"), Binding::DurableObject { class });
                 continue;
             }
-            let script = b.script_name.clone().unwrap_or_default();
-            let known = self.stores.catalog.namespaces(&script).map_err(|e| e.to_string())?;
-            let namespace = known.get(&class);
-            let class = DurableClass {
-                unique_key: namespace.map_or_else(|| format!("{script}-{class}"), |n| n.unique_key.clone()),
-                sqlite: namespace.is_some_and(|n| n.sqlite),
-                name: class,
-            };
             let backing = match self.running.scripts.contains(&script) {
                 true => format!("{} of {script}", class.name),
                 false => format!("{} of {script} (not running: add its configuration with -c)", class.name),

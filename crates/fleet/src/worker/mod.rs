@@ -78,6 +78,7 @@ enum Command {
     TakeEvents(oneshot::Sender<Result<(), StartError>>),
     Break(String, oneshot::Sender<()>),
     Rest(Answered),
+    GiveUp(oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -230,6 +231,15 @@ impl Worker {
     pub(crate) async fn set_broken(&self, why: String) {
         let (tx, rx) = oneshot::channel();
         if self.commands.send(Command::Break(why, tx)).is_ok() {
+            let _ = rx.await;
+        }
+    }
+
+    /// Ends the processes, whose objects another script has from now on. The next request starts one, of what is
+    /// deployed then.
+    pub(crate) async fn give_up(&self) {
+        let (tx, rx) = oneshot::channel();
+        if self.commands.send(Command::GiveUp(tx)).is_ok() {
             let _ = rx.await;
         }
     }

@@ -134,6 +134,11 @@ impl Supervisor {
                         drop(current);
                         self.rest().await;
                     }
+                    Some(Command::GiveUp(reply)) => {
+                        drop(current);
+                        self.give_up().await;
+                        let _ = reply.send(());
+                    }
                     Some(Command::Stop(reply)) => {
                         drop(current);
                         self.stop().await;
@@ -262,6 +267,24 @@ impl Supervisor {
         self.state.send_replace(State::Asleep);
     }
 
+    fn is_exclusive(&self) -> bool {
+        self.spec.as_ref().is_some_and(|spec| spec.is_exclusive())
+    }
+
+    /// Ends what runs, running requests within the time that a deploy gives them.
+    async fn give_up(&mut self) {
+        let last = self.current();
+        self.state.send_replace(State::Starting);
+        if let Some(last) = last {
+            last.all().iter().for_each(|cell| cell.retire());
+            join_all(last.all().iter().map(|cell| cell.drained(DRAIN_EXCLUSIVE))).await;
+            join_all(last.all().iter().map(|cell| cell.kill())).await;
+        }
+        self.spec = None;
+        self.restart_at = None;
+        self.state.send_replace(State::Asleep);
+    }
+
     /// Replaces what runs by the same with what delivers events, unless it has that.
     async fn take_events(&mut self) -> Result<(), StartError> {
         let lacks = |cells: &Cells| cells.all().iter().any(|cell| cell.events().is_none());
@@ -281,7 +304,10 @@ impl Supervisor {
         }
         let old = self.current().filter(|cells| cells.all().iter().any(|cell| cell.is_running()));
         let result = match old {
-            Some(old) if spec.is_exclusive() => self.replace_exclusive(old, &spec).await,
+            // Also where the new one has no objects any more: they may be another script's.
+            Some(old) if spec.is_exclusive() || self.is_exclusive() => {
+                self.replace_exclusive(old, &spec).await
+            }
             old => self.replace_shared(old, &spec).await,
         };
         match &result {

@@ -7,13 +7,16 @@ use skep_queues::ConsumerSettings;
 
 use crate::dispatch::Outbound;
 
+/// Says of which script and class the objects are that a class of a script stands for.
+pub type Home<'a> = &'a dyn Fn(&str, &str) -> Option<(String, String)>;
+
 /// Whom a version calls: the script, and what of it. `script` is the version's own script, `name` what the fleet
-/// calls the version.
-pub fn links_of(script: &str, name: &str, content: &Content) -> Vec<(String, Exposed)> {
-    content.bindings.iter().filter_map(|binding| link_of(script, name, binding)).collect()
+/// calls the version, `home` says where a class of a script is by now.
+pub fn links_of(script: &str, name: &str, content: &Content, home: Home<'_>) -> Vec<(String, Exposed)> {
+    content.bindings.iter().filter_map(|binding| link_of(script, name, binding, home)).collect()
 }
 
-fn link_of(script: &str, name: &str, binding: &Json) -> Option<(String, Exposed)> {
+fn link_of(script: &str, name: &str, binding: &Json, home: Home<'_>) -> Option<(String, Exposed)> {
     if binding["type"] == "dispatch_namespace" {
         let outbound = Outbound::of(binding).filter(|outbound| outbound.worker != name)?;
         return Some((outbound.worker, Exposed::Outbound));
@@ -23,6 +26,11 @@ fn link_of(script: &str, name: &str, binding: &Json) -> Option<(String, Exposed)
         "service" => text("service")?,
         _ => text("script_name").unwrap_or_else(|| script.to_owned()),
     };
+    if binding["type"] == "durable_object_namespace" {
+        let class = text("class_name")?;
+        let (target, class) = home(&target, &class).unwrap_or((target, class));
+        return (target != name).then_some((target, Exposed::Objects { class }));
+    }
     if target == name {
         return None;
     }
@@ -31,7 +39,6 @@ fn link_of(script: &str, name: &str, binding: &Json) -> Option<(String, Exposed)
             entrypoint: text("entrypoint"),
             props: Some(&binding["props"]).filter(|props| !props.is_null()).map(Json::to_string),
         },
-        "durable_object_namespace" => Exposed::Objects { class: text("class_name")? },
         "workflow" => Exposed::Workflow { name: text("workflow_name")? },
         _ => return None,
     };
@@ -76,11 +83,14 @@ mod tests {
             ],
             ..Content::default()
         };
-        let main = links_of("a", "a", &content);
+        let main = links_of("a", "a", &content, &|_, _| None);
         let admin = Exposed::Entrypoint { entrypoint: Some("Admin".into()), props: Some("{\"x\":1}".into()) };
         let room = Exposed::Objects { class: "Room".into() };
         assert_eq!(main, [("b".into(), admin), ("c".into(), room.clone())]);
-        let other = links_of("a", "a@1", &content);
+        let moved = |script: &str, _: &str| (script == "c").then(|| ("d".to_owned(), "Hall".to_owned()));
+        let hall = ("d".to_owned(), Exposed::Objects { class: "Hall".into() });
+        assert!(links_of("a", "a", &content, &moved).contains(&hall), "a class is called where it is now");
+        let other = links_of("a", "a@1", &content, &|_, _| None);
         assert!(other.contains(&("a".into(), room)), "another version finds its objects in the main one");
     }
 }

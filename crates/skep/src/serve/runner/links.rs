@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use skep_catalog::Content;
+use skep_fleet::Exposed;
+
 use super::{Runner, is_of, lock, variant};
 use crate::dispatch::namespaces_of;
 use crate::serve::links::links_of;
@@ -15,7 +18,7 @@ impl Runner {
         let mut outbounds = Vec::new();
         for (n, (version, _)) in self.active(script)?.unwrap_or_default().iter().enumerate() {
             let name = if n == 0 { script.to_owned() } else { variant(script, &version.id) };
-            found.insert(name.clone(), links_of(script, &name, &version.content));
+            found.insert(name.clone(), self.links_of(script, &name, &version.content));
             let named = namespaces_of(&version.content.bindings);
             outbounds.extend(named.filter_map(|(_, id, outbound)| Some((id.to_owned(), outbound?.worker))));
         }
@@ -35,6 +38,15 @@ impl Runner {
             false => drop(all.insert(script.to_owned(), outbounds)),
         }
         Ok(&before ^ &with_outbound(&all))
+    }
+
+    /// Whom a version calls, as things are now.
+    pub(super) fn links_of(&self, script: &str, name: &str, content: &Content) -> Vec<(String, Exposed)> {
+        let home = |script: &str, class: &str| {
+            let home = self.tenant.stores.catalog.home_of(script, class);
+            home.ok().flatten().map(|(script, class, _)| (script, class))
+        };
+        links_of(script, name, content, &home)
     }
 
     /// Starts anew those that `caller`, a script or one version of it, calls and that do not let themselves be

@@ -20,7 +20,6 @@ use skep_runtime::{Clock, Shutdown};
 use skep_wire::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::links::links_of;
 use super::metrics::Meters;
 use super::tails::Tails;
 use super::tenant::{Keeps, Tenant};
@@ -293,7 +292,8 @@ impl Runner {
             };
             let version = version.ok_or_else(|| format!("the script {script} is not deployed"))?;
             if id.is_some() || split_name(script).0.is_some() {
-                lock(&self.links).insert(name.to_owned(), links_of(script, name, &version.content));
+                let links = self.links_of(script, name, &version.content);
+                lock(&self.links).insert(name.to_owned(), links);
                 self.expose_callees(name).await?;
             }
             let turn = self.turn(script);
