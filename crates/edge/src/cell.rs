@@ -45,15 +45,15 @@ pub(crate) async fn forward(
     context: &Context<'_>,
     worker: &Worker,
     mut parts: Parts,
-    body: Incoming,
+    body: Option<Incoming>,
 ) -> Response<EdgeBody> {
     // What is asked once the request is gone.
     let accept = Accept::of(&parts.headers);
     let upgrade = upgrade::take(&mut parts);
     prepare(context, &mut parts, upgrade.is_some());
-    let (body, cut_off) = match http_body::Body::is_end_stream(&body) {
-        true => (empty(), None),
-        false => {
+    let (body, cut_off) = match body.filter(|body| !http_body::Body::is_end_stream(body)) {
+        None => (empty(), None),
+        Some(body) => {
             let cut_off = CutOff::default();
             (Guarded::new(body, context.limits, cut_off.clone()).boxed_unsync(), Some(cut_off))
         }

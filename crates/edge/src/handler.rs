@@ -54,7 +54,7 @@ pub(crate) async fn handle(
     router: &dyn Router,
     visitor: &Visitor,
     options: &EdgeOptions,
-    request: Request<Incoming>,
+    request: Request<Option<Incoming>>,
 ) -> Response<EdgeBody> {
     let ray = new_ray();
     let context =
@@ -110,7 +110,12 @@ fn outcome(response: &Response<EdgeBody>) -> Outcome {
     }
 }
 
-async fn answer(site: &Site, context: &Context<'_>, parts: Parts, body: Incoming) -> Response<EdgeBody> {
+async fn answer(
+    site: &Site,
+    context: &Context<'_>,
+    parts: Parts,
+    body: Option<Incoming>,
+) -> Response<EdgeBody> {
     if let Some(local) = &site.local
         && local.handles(parts.uri.path())
     {

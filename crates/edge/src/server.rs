@@ -1,22 +1,18 @@
 //! Accepting visitors.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use skep_runtime::Shutdown;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 
-use crate::activity::{Activity, Heard};
-use crate::guard::{Answer, EdgeLimits};
-use crate::handler::{Router, handle};
+use crate::connection::http;
+use crate::guard::EdgeLimits;
+use crate::handler::Router;
 use crate::headers::{Secured, Visitor};
 use crate::traffic::{Open, Traffic};
 
@@ -25,7 +21,7 @@ const TLS_LIMIT: Duration = Duration::from_secs(10);
 /// The protocol of ACME's TLS-ALPN-01; no request comes over it.
 const ACME_TLS: &[u8] = b"acme-tls/1";
 /// How long responses may take after shutdown was asked for.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// How the edge behaves.
 #[derive(Clone, Debug)]
@@ -116,75 +112,3 @@ fn secured(connection: &ServerConnection) -> Secured {
     // As OpenSSL writes it, which is how Cloudflare does.
     Secured { version, cipher: cipher.replace("TLS13_", "").replace('_', "-").replace("-WITH", "") }
 }
-
-async fn http(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    visitor: Visitor,
-    router: Arc<dyn Router>,
-    options: Arc<EdgeOptions>,
-    shutdown: Shutdown,
-) {
-    let visitor = Arc::new(visitor);
-    let limits = options.limits;
-    let activity = Arc::new(Activity::new());
-    let service = {
-        let activity = activity.clone();
-        service_fn(move |request| {
-            let (router, visitor, options) = (router.clone(), visitor.clone(), options.clone());
-            let active = activity.begin();
-            async move {
-                let response = handle(&*router, &visitor, &options, request).await;
-                Ok::<_, Infallible>(response.map(|body| Answer::new(body, active)))
-            }
-        })
-    };
-    let builder = builder(&limits);
-    let stream = Heard::new(stream, activity.clone());
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        biased;
-        result = connection.as_mut() => result,
-        () = shutdown.requested() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = activity.over(limits.idle_time, limits.head_time) => {
-            connection.as_mut().graceful_shutdown();
-            // A visitor that does not even take the good-bye.
-            tokio::time::timeout(SHUTDOWN_GRACE, connection).await.unwrap_or(Ok(()))
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(error, "a visitor's connection ended early");
-    }
-}
-
-fn builder(limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // The whole head has to fit; hyper wants at least 8 KiB.
-    let head = (limits.headers + limits.url + LINE).max(8 << 10);
-    // hyper's own time for a head begins when the connection begins to rest.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head);
-    if limits.header_count != HYPERS_HEADERS {
-        builder.http1().max_headers(limits.header_count);
-    }
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
-        // Streams that a visitor begins and takes back at once (CVE-2023-44487): after so many it is cut off.
-        .max_pending_accept_reset_streams(MAX_TAKEN_BACK)
-        .max_local_error_reset_streams(MAX_ERRORS);
-    builder
-}
-
-/// A request's line without the URL.
-const LINE: usize = 1 << 10;
-/// As many headers as hyper reads without a buffer of their own.
-const HYPERS_HEADERS: usize = 100;
-/// Streams of a connection that were taken back before they were looked at.
-const MAX_TAKEN_BACK: usize = 20;
-/// Streams of a connection that were in error.
-const MAX_ERRORS: usize = 100;

@@ -6,23 +6,18 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
-use hyper::ext::ReasonPhrase;
+use http::{Method, Response, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::Socket;
 use crate::framing::Framing;
+use crate::head::{read_response, write_headers};
 
-/// Bytes of a response's head.
-const MAX_HEAD: usize = 512 << 10;
-/// Headers of a response: most have fewer than the first number.
-const HEADERS: [usize; 2] = [64, 2048];
 /// Read at once.
 const PIECE: usize = 128 << 10;
 /// What a head and a small body fit into.
@@ -75,7 +70,7 @@ impl Exchange {
             }
         }
         loop {
-            match read_head(&mut self.buffer) {
+            match read_response(&mut self.buffer) {
                 Ok(Some((response, _))) if is_interim(response.status()) => {}
                 Ok(Some((response, keeps))) => {
                     self.framing = Framing::of(&request.method, response.status(), response.headers())
@@ -155,108 +150,11 @@ fn written(request: &Parts) -> Vec<u8> {
     let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
     head.extend_from_slice(if path.is_empty() { b"/" } else { path.as_bytes() });
     head.extend_from_slice(b" HTTP/1.1\r\n");
-    for (name, value) in &request.headers {
-        // There is no body, whatever was said of it.
-        let says_length = name == header::CONTENT_LENGTH && value != "0";
-        if says_length || name == header::TRANSFER_ENCODING {
-            continue;
-        }
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
-    head.extend_from_slice(b"\r\n");
+    // There is no body, whatever was said of it.
+    write_headers(&mut head, &request.headers, |name, value| {
+        name == header::CONTENT_LENGTH && value != "0" || name == header::TRANSFER_ENCODING
+    });
     head
-}
-
-fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-/// Takes a response's head off `buffer` once all of it is there, and whether the connection stays open.
-fn read_head(buffer: &mut BytesMut) -> io::Result<Option<(Response<()>, bool)>> {
-    let mut few = [const { MaybeUninit::uninit() }; HEADERS[0]];
-    match parse_head(buffer, &mut few) {
-        Err(httparse::Error::TooManyHeaders) => {
-            let mut many = vec![MaybeUninit::uninit(); HEADERS[1]];
-            parse_head(buffer, &mut many)
-        }
-        done => done,
-    }
-    .map_err(invalid)
-    .and_then(|parsed| match parsed {
-        None if buffer.len() > MAX_HEAD => Err(invalid("the response's head is too long")),
-        None => Ok(None),
-        Some(parsed) => parsed.take(buffer).map(Some),
-    })
-}
-
-/// Where everything is in a head.
-struct Parsed {
-    length: usize,
-    is_1_1: bool,
-    status: u16,
-    reason: Option<Vec<u8>>,
-    /// Names and values: from, length.
-    headers: Vec<[(usize, usize); 2]>,
-}
-
-fn parse_head<'a>(
-    buffer: &'a [u8],
-    headers: &'a mut [MaybeUninit<httparse::Header<'a>>],
-) -> Result<Option<Parsed>, httparse::Error> {
-    let mut response = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    let httparse::Status::Complete(length) =
-        config.parse_response_with_uninit_headers(&mut response, buffer, headers)?
-    else {
-        return Ok(None);
-    };
-    let start = buffer.as_ptr().addr();
-    let place = |bytes: &[u8]| (bytes.as_ptr().addr() - start, bytes.len());
-    let status = response.code.unwrap_or_default();
-    let usual = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    let reason = response.reason.filter(|reason| Some(*reason) != usual && !reason.is_empty());
-    Ok(Some(Parsed {
-        length,
-        is_1_1: response.version == Some(1),
-        status,
-        reason: reason.map(|reason| reason.as_bytes().to_vec()),
-        headers: response.headers.iter().map(|h| [place(h.name.as_bytes()), place(h.value)]).collect(),
-    }))
-}
-
-impl Parsed {
-    fn take(self, buffer: &mut BytesMut) -> io::Result<(Response<()>, bool)> {
-        let head = Bytes::copy_from_slice(buffer.get(..self.length).unwrap_or_default());
-        buffer.advance(self.length);
-        if buffer.is_empty() {
-            // Its memory serves the next response.
-            buffer.clear();
-        }
-        let mut headers = HeaderMap::with_capacity(self.headers.len());
-        for [name, value] in self.headers {
-            let name = head.get(name.0..name.0 + name.1).unwrap_or_default();
-            let name = HeaderName::from_bytes(name).map_err(invalid)?;
-            let value = HeaderValue::from_maybe_shared(head.slice(value.0..value.0 + value.1));
-            headers.append(name, value.map_err(invalid)?);
-        }
-        let keeps = match headers.get(header::CONNECTION) {
-            None => self.is_1_1,
-            Some(said) => {
-                self.is_1_1 && !said.to_str().unwrap_or("close").to_ascii_lowercase().contains("close")
-            }
-        };
-        let mut response = Response::new(());
-        *response.status_mut() = StatusCode::from_u16(self.status).map_err(invalid)?;
-        *response.version_mut() = if self.is_1_1 { Version::HTTP_11 } else { Version::HTTP_10 };
-        *response.headers_mut() = headers;
-        if let Some(reason) = self.reason.and_then(|reason| ReasonPhrase::try_from(reason).ok()) {
-            response.extensions_mut().insert(reason);
-        }
-        Ok((response, keeps))
-    }
 }
 
 /// Whether a request can go this way.
@@ -266,6 +164,8 @@ pub(crate) fn is_plain(request: &Parts) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hyper::ext::ReasonPhrase;
+
     use super::*;
     use tokio::io::AsyncWriteExt;
     use tokio::net::UnixStream;

@@ -10,8 +10,11 @@ mod body;
 mod client;
 mod exchange;
 mod framing;
+mod head;
+mod rewound;
 mod server;
 mod service;
+mod serving;
 mod socket;
 
 pub use body::{
@@ -19,6 +22,8 @@ pub use body::{
     stream,
 };
 pub use client::{ClientBody, SendError, UnixClient};
+pub use rewound::Rewound;
 pub use server::{ServeError, bind_unix, serve_tcp, serve_unix};
 pub use service::{BINDING_HEADER, BindingTable, BoxFuture, Service};
+pub use serving::{Asked, Next, Serving};
 pub use socket::{Socket, together};

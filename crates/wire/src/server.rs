@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use skep_runtime::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::time::{Instant, Sleep};
 
-use crate::{BoxError, Service, Socket};
+use crate::{Asked, BoxError, Next, Service, Serving, Socket, empty, full};
 
 /// How long an idle connection is kept: longer than the engine keeps its own (about 10 s), so that it
 /// is never us who closes a connection that a call is about to use.
 const IDLE: Duration = Duration::from_secs(60);
+/// Bodies of calls that are read whole before the call is looked at.
+const SMALL: usize = 64 << 10;
 
 /// Why a socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +89,67 @@ pub async fn serve_tcp(listener: TcpListener, service: Arc<dyn Service>, shutdow
     }
 }
 
-async fn connection(
+async fn connection<S>(stream: S, peer: Option<SocketAddr>, service: Arc<dyn Service>, shutdown: Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut serving = Serving::new(stream, SMALL);
+    match plain(&mut serving, peer, &*service, &shutdown).await {
+        Ok(true) => general(serving.into_rest(), peer, service, shutdown).await,
+        Ok(false) => serving.close().await,
+        Err(error) => tracing::debug!(%error, "a connection ended early"),
+    }
+}
+
+/// Answers plain requests; returns whether something else has come.
+async fn plain<S: AsyncRead + AsyncWrite + Unpin>(
+    serving: &mut Serving<S>,
+    peer: Option<SocketAddr>,
+    service: &dyn Service,
+    shutdown: &Shutdown,
+) -> std::io::Result<bool> {
+    let mut stop = pin!(shutdown.requested());
+    let mut timer = pin!(tokio::time::sleep(IDLE));
+    let mut rests = Instant::now();
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = serving.next() => next?,
+            () = &mut stop => return Ok(false),
+            () = rested(timer.as_mut(), rests) => return Ok(false),
+        };
+        let request = match next {
+            Next::Request(request) => request,
+            Next::Other => return Ok(true),
+            Next::Over => return Ok(false),
+        };
+        let asked = Asked::by(&request);
+        let mut request = request.map(|body| if body.is_empty() { empty() } else { full(body) });
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        let mut call = service.call(request);
+        let Some(mut response) = serving.unless_gone(Pin::new(&mut call)).await else { return Ok(false) };
+        let asked = if shutdown.is_requested() { asked.last() } else { asked };
+        if !serving.answer(asked, &mut response).await? {
+            return Ok(false);
+        }
+        rests = Instant::now();
+    }
+}
+
+/// Resolves once a connection has rested for [`IDLE`]. The timer fires early rather than being set anew for each request.
+async fn rested(mut timer: Pin<&mut Sleep>, since: Instant) {
+    loop {
+        timer.as_mut().await;
+        if since.elapsed() >= IDLE {
+            return;
+        }
+        timer.as_mut().reset(since + IDLE);
+    }
+}
+
+async fn general(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Option<SocketAddr>,
     service: Arc<dyn Service>,

@@ -1,0 +1,171 @@
+//! One connection of a visitor: plain requests as they come, all else through hyper.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{HeaderValue, header};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use skep_runtime::Shutdown;
+use skep_wire::{Asked, Next, Serving};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::activity::{Activity, Heard};
+use crate::guard::{Answer, EdgeLimits};
+use crate::handler::{Router, handle};
+use crate::headers::Visitor;
+use crate::server::{EdgeOptions, SHUTDOWN_GRACE};
+
+/// What all requests of a connection share.
+struct Connection {
+    visitor: Visitor,
+    router: Arc<dyn Router>,
+    options: Arc<EdgeOptions>,
+    activity: Arc<Activity>,
+}
+
+/// Serves a visitor's connection to its end.
+pub(crate) async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    visitor: Visitor,
+    router: Arc<dyn Router>,
+    options: Arc<EdgeOptions>,
+    shutdown: Shutdown,
+) {
+    let activity = Arc::new(Activity::new());
+    let stream = Heard::new(stream, activity.clone());
+    let connection = Arc::new(Connection { visitor, router, options, activity });
+    // Bodies of visitors come as slowly as they like: hyper's.
+    let mut serving = Serving::new(stream, 0);
+    match connection.plain(&mut serving, &shutdown).await {
+        Ok(true) => connection.general(serving.into_rest(), shutdown).await,
+        Ok(false) => {
+            // A visitor that does not even take the good-bye.
+            let _ = tokio::time::timeout(SHUTDOWN_GRACE, serving.close()).await;
+        }
+        Err(error) => tracing::debug!(%error, "a visitor's connection ended early"),
+    }
+}
+
+impl Connection {
+    /// Answers requests without a body; returns whether something else has come.
+    async fn plain<S>(&self, serving: &mut Serving<S>, shutdown: &Shutdown) -> std::io::Result<bool>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let limits = &self.options.limits;
+        let mut stop = pin!(shutdown.requested());
+        let mut over = pin!(self.activity.over(limits.idle_time, limits.head_time));
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = serving.next() => next?,
+                () = &mut stop => return Ok(false),
+                () = &mut over => return Ok(false),
+            };
+            let request = match next {
+                Next::Request(request) => request.map(|_| None),
+                Next::Other => return Ok(true),
+                Next::Over => return Ok(false),
+            };
+            let asked = Asked::by(&request);
+            let active = self.activity.begin();
+            let work = pin!(handle(&*self.router, &self.visitor, &self.options, request));
+            let Some(response) = serving.unless_gone(work).await else { return Ok(false) };
+            let mut response = response.map(|body| Answer::new(body, active));
+            response.headers_mut().entry(header::DATE).or_insert_with(date);
+            let asked = if shutdown.is_requested() { asked.last() } else { asked };
+            if !serving.answer(asked, &mut response).await? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Serves whatever comes.
+    async fn general<S>(self: Arc<Self>, stream: S, shutdown: Shutdown)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = self.options.limits;
+        let activity = self.activity.clone();
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let this = self.clone();
+            let active = this.activity.begin();
+            async move {
+                let response = handle(&*this.router, &this.visitor, &this.options, request.map(Some)).await;
+                Ok::<_, Infallible>(response.map(|body| Answer::new(body, active)))
+            }
+        });
+        let builder = builder(&limits);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let result = tokio::select! {
+            biased;
+            result = connection.as_mut() => result,
+            () = shutdown.requested() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = activity.over(limits.idle_time, limits.head_time) => {
+                connection.as_mut().graceful_shutdown();
+                // A visitor that does not even take the good-bye.
+                tokio::time::timeout(SHUTDOWN_GRACE, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(error, "a visitor's connection ended early");
+        }
+    }
+}
+
+thread_local! {
+    /// The second that [`date`] was asked for last, and its text.
+    static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
+}
+
+/// The time of day, as `Date` has it (RFC 9110 §6.6.1).
+fn date() -> HeaderValue {
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DATE.with_borrow_mut(|(last, text)| {
+        if *last != second
+            && let Ok(new) = HeaderValue::try_from(httpdate::fmt_http_date(now))
+        {
+            (*last, *text) = (second, new);
+        }
+        text.clone()
+    })
+}
+
+fn builder(limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // The whole head has to fit; hyper wants at least 8 KiB.
+    let head = (limits.headers + limits.url + LINE).max(8 << 10);
+    // hyper's own time for a head begins when the connection begins to rest.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head);
+    if limits.header_count != HYPERS_HEADERS {
+        builder.http1().max_headers(limits.header_count);
+    }
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+        // Streams that a visitor begins and takes back at once (CVE-2023-44487): after so many it is cut off.
+        .max_pending_accept_reset_streams(MAX_TAKEN_BACK)
+        .max_local_error_reset_streams(MAX_ERRORS);
+    builder
+}
+
+/// A request's line without the URL.
+const LINE: usize = 1 << 10;
+/// As many headers as hyper reads without a buffer of their own.
+const HYPERS_HEADERS: usize = 100;
+/// Streams of a connection that were taken back before they were looked at.
+const MAX_TAKEN_BACK: usize = 20;
+/// Streams of a connection that were in error.
+const MAX_ERRORS: usize = 100;
