@@ -41,6 +41,19 @@ export const skepEdge = {
   },
 };
 
+/**
+ * Collects garbage, which is an answer to being asked. The engine has no function for it, but before it says that there is no
+ * room for a buffer it looks for room everywhere. There is none of this size on any machine.
+ */
+export const skepCollect = {
+  fetch() {
+    try {
+      new ArrayBuffer(2 ** 52);
+    } catch {}
+    return new Response(null, { status: 204 });
+  },
+};
+
 /** An outbound worker as Skep calls it: what the dispatcher said is on `env`. */
 export const skepOutbound = {
   async fetch(/** @type {Request} */ request, /** @type {any} */ env, /** @type {any} */ ctx) {

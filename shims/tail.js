@@ -55,6 +55,8 @@ export default {
   /** @param {any[]} items @param {any} env */
   async tail(items, env) {
     for (const item of items) {
+      // Ours, and no event of the application.
+      if (item.entrypoint === "skepCollect") continue;
       if (env.RATE < 1 && Math.random() >= env.RATE) continue;
       if (waiting.length < MOST_WAITING) waiting.push(JSON.stringify(plain(item), sayable));
     }

@@ -19,6 +19,7 @@ mod launcher;
 mod limits;
 mod log;
 mod machine;
+mod memory;
 mod message;
 mod passage;
 mod pids;

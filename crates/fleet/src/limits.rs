@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::memory::{Memory, SLACK, Step};
+
 /// What the engine takes for itself, before any code of an application has run, with room for what it generates
 /// (9 to 15 MB were measured).
 const ENGINE_MEMORY: u64 = 32 << 20;
@@ -27,14 +29,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The memory of the process at which it is ended.
+    /// The memory of the process at which it is ended, if it has no garbage.
     pub(crate) fn process_memory(&self) -> u64 {
         self.memory.saturating_add(ENGINE_MEMORY)
     }
 
     /// The memory at which the kernel ends it.
     pub(crate) fn group_memory(&self) -> u64 {
-        self.process_memory().saturating_add(HEADROOM)
+        self.process_memory().saturating_add(SLACK + HEADROOM)
     }
 
     /// The heap at which V8 ends it, in MiB: without this it would rather take more memory than collect garbage.
@@ -139,6 +141,8 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Watch {
     limits: Limits,
+    memory: Memory,
+    collect: bool,
     /// The CPU time when it was last known to give others their turn.
     free: Duration,
     asked: bool,
@@ -155,9 +159,12 @@ const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(250);
 
 impl Watch {
-    pub fn new(limits: Limits) -> Self {
+    /// Of a process that can be asked to collect its garbage, or cannot.
+    pub fn new(limits: Limits, collects: bool) -> Self {
         Self {
             limits,
+            memory: Memory::new(limits.process_memory(), collects),
+            collect: false,
             free: Duration::ZERO,
             asked: false,
             last: Duration::ZERO,
@@ -183,8 +190,10 @@ impl Watch {
         let before = std::mem::replace(&mut self.last, sample.cpu);
         let rests = sample.cpu <= before;
         self.pause = if rests { (self.pause * 2).min(LONGEST) } else { SHORTEST };
-        if sample.memory > self.limits.process_memory() {
-            return Verdict::End(Exceeded::Memory);
+        match self.memory.note(sample.memory, sample.cpu) {
+            Step::Fine => {}
+            Step::Collect => self.collect = true,
+            Step::End => return Verdict::End(Exceeded::Memory),
         }
         let one = sample.inside.one;
         let limit = sample.inside.cap.map_or(self.limits.cpu, |cap| cap.min(self.limits.cpu)).max(LEAST_CPU);
@@ -206,6 +215,16 @@ impl Watch {
             true => Verdict::End(Exceeded::Cpu),
             false => Verdict::Fine,
         }
+    }
+
+    /// Whether it is to collect its garbage; says so once.
+    pub fn wants_collection(&mut self) -> bool {
+        std::mem::take(&mut self.collect)
+    }
+
+    /// It has collected its garbage.
+    pub fn collected(&mut self) {
+        self.memory.collected();
     }
 
     /// Whether its code does not give others their turn: it has no claim to the CPU before those that do.
@@ -237,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_loop_is_found_when_it_has_had_its_time() {
-        let mut watch = Watch::new(LIMITS);
+        let mut watch = Watch::new(LIMITS, true);
         assert_eq!(watch.note(sample(30)), Verdict::Ask);
         watch.answered();
         assert_eq!(watch.note(sample(30)), Verdict::Fine);
@@ -251,7 +270,7 @@ mod tests {
 
     #[test]
     fn work_in_turns_may_go_on_for_ever() {
-        let mut watch = Watch::new(LIMITS);
+        let mut watch = Watch::new(LIMITS, true);
         for turn in 1..100 {
             let verdict = watch.note(sample(turn * 900));
             assert_eq!(verdict, Verdict::Ask, "{turn}");
@@ -261,7 +280,7 @@ mod tests {
 
     #[test]
     fn what_one_invocation_uses_with_pauses_is_counted_while_it_is_the_only_one() {
-        let mut watch = Watch::new(LIMITS);
+        let mut watch = Watch::new(LIMITS, true);
         let mut cpu = 0;
         let mut look = |one| {
             cpu += 400;
@@ -277,7 +296,7 @@ mod tests {
 
     #[test]
     fn waiting_is_not_work() {
-        let mut watch = Watch::new(LIMITS);
+        let mut watch = Watch::new(LIMITS, true);
         assert_eq!(watch.note(sample(30)), Verdict::Ask);
         // It does not answer, but does nothing either: the machine is busy with others.
         for _ in 0..1000 {
@@ -304,17 +323,28 @@ mod tests {
 
     #[test]
     fn memory_counts_without_what_the_engine_needs() {
-        let mut watch = Watch::new(LIMITS);
+        let mut watch = Watch::new(LIMITS, false);
         let with = |memory| Sample { memory, ..Sample::default() };
         assert_eq!(watch.note(with(160 << 20)), Verdict::Fine);
         assert_eq!(watch.note(with((160 << 20) + 1)), Verdict::End(Exceeded::Memory));
-        assert!(LIMITS.group_memory() > LIMITS.process_memory());
+        assert!(LIMITS.group_memory() > LIMITS.process_memory() + SLACK);
+    }
+
+    #[test]
+    fn garbage_is_collected_before_memory_counts() {
+        let mut watch = Watch::new(LIMITS, true);
+        let with = |memory| Sample { memory, ..Sample::default() };
+        assert_eq!((watch.note(with(20 << 20)), watch.wants_collection()), (Verdict::Fine, false));
+        assert_eq!((watch.note(with(161 << 20)), watch.wants_collection()), (Verdict::Fine, true));
+        assert!(!watch.wants_collection());
+        watch.collected();
+        assert_eq!((watch.note(with(100 << 20)), watch.wants_collection()), (Verdict::Fine, false));
     }
 
     #[test]
     fn a_request_with_less_time_lowers_the_limit_while_it_is_there() {
         let limits = Limits { cpu: Duration::from_secs(30), ..LIMITS };
-        let mut watch = Watch::new(limits);
+        let mut watch = Watch::new(limits, true);
         let inside = Inside { one: Some(1), cap: Some(Duration::from_millis(100)) };
         assert_eq!(watch.note(Sample { inside, ..sample(0) }), Verdict::Fine);
         assert_ne!(watch.note(Sample { inside, ..sample(60) }), Verdict::End(Exceeded::Cpu));

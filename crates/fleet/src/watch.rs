@@ -23,6 +23,8 @@ pub(crate) struct Watched {
     pub limits: Limits,
     pub offence: Offence,
     pub group: Option<Arc<Group>>,
+    /// Where it collects its garbage when it is called, if it does.
+    pub collector: Option<Arc<UnixClient>>,
 }
 
 impl Watched {
@@ -56,8 +58,9 @@ impl Watched {
         busy: Arc<Notify>,
         inside: impl Fn() -> Inside,
     ) {
-        let mut watch = Watch::new(self.limits);
+        let mut watch = Watch::new(self.limits, self.collector.is_some());
         let mut asked: Option<tokio::task::JoinHandle<bool>> = None;
+        let mut collecting: Option<tokio::task::JoinHandle<bool>> = None;
         let mut last = false;
         loop {
             if tokio::time::timeout(watch.pause(), busy.notified()).await.is_ok() {
@@ -71,10 +74,17 @@ impl Watched {
                     _ => watch.not_asked(),
                 }
             }
+            // One that failed is one that was of no use.
+            if collecting.take_if(|collection| collection.is_finished()).is_some() {
+                watch.collected();
+            }
             match watch.note(Sample { inside: inside(), ..sample(self.pid) }) {
                 Verdict::Fine => {}
-                Verdict::Ask => asked = Some(tokio::spawn(is_alive(pulse.clone()))),
+                Verdict::Ask => asked = Some(tokio::spawn(answers(pulse.clone()))),
                 Verdict::End(exceeded) => return self.end(exceeded),
+            }
+            if let Some(collector) = self.collector.as_ref().filter(|_| watch.wants_collection()) {
+                collecting = Some(tokio::spawn(answers(collector.clone())));
             }
             if let Some(group) = self.group.as_ref().filter(|_| last != watch.is_stuck()) {
                 last = watch.is_stuck();
@@ -85,11 +95,11 @@ impl Watched {
 }
 
 /// Whether the process answers; takes as long as its code takes to give others their turn.
-async fn is_alive(pulse: Arc<UnixClient>) -> bool {
+async fn answers(socket: Arc<UnixClient>) -> bool {
     let mut request = http::Request::new(empty());
     *request.uri_mut() = http::Uri::from_static("/health");
     request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("skep"));
-    match pulse.send(request).await {
+    match socket.send(request).await {
         Ok(response) => read_all(response.into_body(), 1 << 10).await.is_ok(),
         Err(_) => false,
     }

@@ -21,7 +21,7 @@ use crate::guard::Guard;
 use crate::limits::{Exceeded, Inside, Pace};
 use crate::log::{CellLog, LogEvent, LogSink, is_out_of_memory, parse, start_failure};
 use crate::process::{Started, each_line};
-use crate::render::{EVENTS_SOCKET, HTTP_SOCKET, PULSE_SOCKET, Storage};
+use crate::render::{COLLECT_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, PULSE_SOCKET, Storage, collects};
 use crate::responses::Responses;
 use crate::spec::{CellSpec, Exposed};
 use crate::usage::Usage;
@@ -151,7 +151,9 @@ impl Generation {
 
         let watched = match spec.limits {
             Some(limits) => {
-                Some(Watched { pid, killer: killer.try_clone()?, limits, offence: offence.clone(), group })
+                let collector = collects(spec).then(|| UnixClient::new(folder.0.join(COLLECT_SOCKET)));
+                let (killer, offence) = (killer.try_clone()?, offence.clone());
+                Some(Watched { pid, killer, limits, offence, group, collector })
             }
             None => None,
         };
