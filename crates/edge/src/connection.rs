@@ -1,12 +1,9 @@
 //! One connection of a visitor: plain requests as they come, all else through hyper.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{HeaderValue, header};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -77,7 +74,6 @@ impl Connection {
             let work = pin!(handle(&*self.router, &self.visitor, &self.options, request));
             let Some(response) = serving.unless_gone(work).await else { return Ok(false) };
             let mut response = response.map(|body| Answer::new(body, active));
-            response.headers_mut().entry(header::DATE).or_insert_with(date);
             let asked = if shutdown.is_requested() { asked.last() } else { asked };
             if !serving.answer(asked, &mut response).await? {
                 return Ok(false);
@@ -120,25 +116,6 @@ impl Connection {
             tracing::debug!(error, "a visitor's connection ended early");
         }
     }
-}
-
-thread_local! {
-    /// The second that [`date`] was asked for last, and its text.
-    static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
-}
-
-/// The time of day, as `Date` has it (RFC 9110 §6.6.1).
-fn date() -> HeaderValue {
-    let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    DATE.with_borrow_mut(|(last, text)| {
-        if *last != second
-            && let Ok(new) = HeaderValue::try_from(httpdate::fmt_http_date(now))
-        {
-            (*last, *text) = (second, new);
-        }
-        text.clone()
-    })
 }
 
 fn builder(limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {

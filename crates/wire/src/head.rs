@@ -1,7 +1,9 @@
 //! Heads of requests and responses (RFC 9112 §2 to §5), as they are read and written.
 
+use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header};
@@ -78,6 +80,25 @@ pub(crate) fn write_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+thread_local! {
+    /// The second that [`date`] was asked for last, and its text.
+    static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
+}
+
+/// The time of day, as `Date` has it (RFC 9110 §6.6.1).
+pub(crate) fn date() -> HeaderValue {
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DATE.with_borrow_mut(|(last, text)| {
+        if *last != second
+            && let Ok(new) = HeaderValue::try_from(httpdate::fmt_http_date(now))
+        {
+            (*last, *text) = (second, new);
+        }
+        text.clone()
+    })
 }
 
 /// Takes a response's head off `buffer` once all of it is there, and whether the connection stays open.

@@ -16,7 +16,7 @@ use http_body::Body;
 use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::head::{Begun, invalid, keeps_open, read_request, write_header, write_headers};
+use crate::head::{Begun, date, invalid, keeps_open, read_request, write_header, write_headers};
 use crate::{BoxError, Rewound};
 
 /// A head that takes more is left to the general server, which bounds it.
@@ -242,6 +242,9 @@ fn begin<B: Body>(answer: &Response<B>, is_head: bool, keeps: bool) -> io::Resul
             write_header(&mut out, b"content-length", length.to_string().as_bytes());
         }
         _ => {}
+    }
+    if !headers.contains_key(header::DATE) {
+        write_header(&mut out, b"date", date().as_bytes());
     }
     if !keeps && keeps_open(headers) {
         write_header(&mut out, b"connection", b"close");
