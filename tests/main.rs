@@ -24,6 +24,7 @@ mod edge;
 mod errors;
 mod exports;
 mod frames;
+mod garbage;
 mod hive;
 mod hostile;
 mod import;

@@ -207,12 +207,17 @@ impl Serve {
         std::thread::spawn(move || drop(super::request(&url, "GET", &[("host", host)], None)))
     }
 
-    /// A visitor's WebSocket to `host`.
-    pub fn websocket(&self, host: &str, path: &str) -> tungstenite::WebSocket<std::net::TcpStream> {
+    /// A visitor's connection.
+    pub fn connect(&self) -> std::net::TcpStream {
         let address = self.skep.url.strip_prefix("http://").unwrap();
         let stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
-        tungstenite::client(format!("ws://{host}{path}"), stream).unwrap().0
+        stream
+    }
+
+    /// A visitor's WebSocket to `host`.
+    pub fn websocket(&self, host: &str, path: &str) -> tungstenite::WebSocket<std::net::TcpStream> {
+        tungstenite::client(format!("ws://{host}{path}"), self.connect()).unwrap().0
     }
 
     /// A request to the API below the account, with a JSON body.
