@@ -370,8 +370,9 @@ impl Render<'_> {
         // Short collections of the young generation; without it the p99 is four times as long.
         let mut flags = vec!["--max-semi-space-size=1".to_owned()];
         flags.extend(self.spec.limits.map(|l| format!("--max-old-space-size={}", l.heap_mib())));
-        // Who cannot be asked for a collection has its first one early, and others at the size that this leaves.
-        if self.spec.limits.is_some() && !collects(self.spec) {
+        // V8 would wait for long with its first collection, which then takes long: until then 200 MB of requests that are over
+        // hang on a small heap. Who can be asked for a collection is, and keeps the code that the engine has compiled ahead.
+        if !collects(self.spec) {
             flags.push("--initial-old-space-size=4".to_owned());
         }
         flags
