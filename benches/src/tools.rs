@@ -28,7 +28,18 @@ impl Tools {
         let repository = repository.canonicalize().map_err(|e| e.to_string())?;
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or(repository.join("target"), PathBuf::from);
         let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-        run(Command::new(cargo).args(["build", "--release", "-p", "skep"]).current_dir(&repository))?;
+        let mut build = Command::new(cargo);
+        build.args(["build", "--release", "-p", "skep"]).current_dir(&repository);
+        // What Cargo says of this package would make it build some of Skep's dependencies, and so Skep, anew.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CARGO_")
+                && name != "CARGO_HOME"
+                && name != "CARGO_TARGET_DIR"
+            {
+                build.env_remove(name);
+            }
+        }
+        run(&mut build)?;
         let npm = target.join("tools/bench");
         let modules = npm.join("node_modules");
         let done = modules.join(".complete");

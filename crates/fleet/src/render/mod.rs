@@ -371,8 +371,9 @@ impl Render<'_> {
         let mut flags = vec!["--max-semi-space-size=1".to_owned()];
         flags.extend(self.spec.limits.map(|l| format!("--max-old-space-size={}", l.heap_mib())));
         // V8 would wait for long with its first collection, which then takes long: until then 200 MB of requests that are over
-        // hang on a small heap. Who can be asked for a collection is, and keeps the code that the engine has compiled ahead.
-        if !collects(self.spec) {
+        // hang on a small heap. Who can be asked for a collection is, and keeps the code that the engine has compiled ahead;
+        // workers of ours beside the application cannot.
+        if !collects(self.spec) || self.services.iter().filter(|service| is_worker(service)).count() > 1 {
             flags.push("--initial-old-space-size=4".to_owned());
         }
         flags
@@ -381,6 +382,11 @@ impl Render<'_> {
     fn address(&self, socket: &str) -> Value {
         text(format!("unix:{}", self.folder.join(socket).display()))
     }
+}
+
+/// Whether a service has code.
+fn is_worker(service: &Value) -> bool {
+    matches!(service, Value::Struct(fields) if fields.iter().any(|(name, _)| *name == "worker"))
 }
 
 /// Whether a cell of `spec` can be asked to collect its garbage: where memory is limited, and there is a module of ours beside
