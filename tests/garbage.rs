@@ -55,8 +55,8 @@ fn ask(serve: &Serve, times: usize) -> u32 {
 
 #[test]
 fn a_script_that_only_serves_requests_is_never_ended_for_its_memory() {
-    // What is left of 20,000 requests are about 60 MB, of which a collection leaves nothing.
-    let serve = serve_in(tempfile::tempdir().unwrap(), &["--cell-memory", "8", "--cells-per-script", "1"]);
+    // What is left of 20,000 requests are about 80 MB, of which a collection leaves nothing.
+    let serve = serve_in(tempfile::tempdir().unwrap(), &["--cell-memory", "16", "--cells-per-script", "1"]);
     assert_eq!(
         serve
             .upload(
