@@ -2,8 +2,9 @@
 //!
 //! V8 counts its own heap. What hangs on it outside (requests, streams, buffers) is freed when the objects that hold it are
 //! collected, and while the heap is small that is rarely: a hello world under load came to 200 MB, of which 50 MB were
-//! in use. So memory is looked at after a collection. What is freed stays with the process, and serves what comes next: it is
-//! growth that says whether a collection was of use.
+//! in use. So a process is asked for a collection when it has grown. What is freed stays with it, in pieces that serve what comes
+//! next more or less well, so that nobody can see from outside how much of its memory is in use: who comes above the limit in small
+//! steps, with a collection after each, is left alone for longer than who jumps.
 
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ const STEP: u64 = 16 << 20;
 const FIRST: u64 = 48 << 20;
 /// Code that does not give others their turn for so much CPU time, with too much memory, has its collections from V8 itself.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// So much beyond the limit there is no time for a collection.
+/// So much beyond the limit a process is ended whatever its memory is.
 pub(crate) const SLACK: u64 = 64 << 20;
-/// After so many collections in a row that left too much, the process is ended.
-const USELESS: u32 = 2;
+/// So much beyond the limit it is ended if a collection does not help, or is not to be had.
+const TOLERATED: u64 = 32 << 20;
+/// Growth from one collection to the end of the next that is not made of small steps.
+const JUMP: u64 = 32 << 20;
 
 /// What to do about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,27 +44,30 @@ pub(crate) struct Memory {
     asked: Option<Duration>,
     /// A collection has ended, and nobody has looked since.
     fresh: bool,
-    useless: u32,
 }
 
 impl Memory {
     /// Of a process that may have `limit` bytes.
     pub fn new(limit: u64, collects: bool) -> Self {
-        Self { limit, collects, settled: FIRST - STEP, asked: None, fresh: false, useless: 0 }
+        Self { limit, collects, settled: FIRST - STEP, asked: None, fresh: false }
     }
 
     /// Takes note of the bytes that it has, after `cpu` of CPU time.
     pub fn note(&mut self, bytes: u64, cpu: Duration) -> Step {
-        let over = bytes > self.limit;
-        if std::mem::take(&mut self.fresh) {
-            self.settled = bytes.max(FIRST - STEP);
-            self.useless = if over { self.useless + 1 } else { 0 };
-        }
-        if over && (!self.collects || self.useless >= USELESS) || bytes > self.limit.saturating_add(SLACK) {
+        let over = |by: u64| bytes > self.limit.saturating_add(by);
+        if over(SLACK) || over(0) && !self.collects {
             return Step::End;
         }
+        let is_far = over(TOLERATED);
+        if std::mem::take(&mut self.fresh) {
+            let jumped = bytes.saturating_sub(self.settled) >= JUMP;
+            self.settled = bytes.max(FIRST - STEP);
+            if is_far && jumped {
+                return Step::End;
+            }
+        }
         match self.asked {
-            Some(since) if over && cpu.saturating_sub(since) >= PATIENCE => Step::End,
+            Some(since) if is_far && cpu.saturating_sub(since) >= PATIENCE => Step::End,
             Some(_) => Step::Fine,
             None if self.collects && bytes >= self.settled.saturating_add(STEP) => {
                 self.asked = Some(cpu);
@@ -106,30 +112,41 @@ mod tests {
     }
 
     #[test]
-    fn what_collections_leave_is_its_own() {
+    fn who_jumps_above_the_limit_and_stays_there_is_ended() {
         let mut memory = of(160);
-        assert_eq!(memory.note(162 * MB, Duration::ZERO), Step::Collect);
+        let mut at = |mb| memory.note(mb * MB, Duration::ZERO);
+        assert_eq!([30, 215].map(&mut at), [Step::Fine, Step::Collect]);
         memory.collected();
-        assert_eq!([162, 177].map(|mb| memory.note(mb * MB, Duration::ZERO)), [Step::Fine; 2]);
-        assert_eq!(memory.note(178 * MB, Duration::ZERO), Step::Collect);
-        memory.collected();
-        assert_eq!(memory.note(178 * MB, Duration::ZERO), Step::End);
-        // One that helped makes up for one that did not.
+        assert_eq!(memory.note(200 * MB, Duration::ZERO), Step::End);
+        // It was garbage.
         let mut memory = of(160);
-        for mb in [162, 100, 170, 120, 180] {
-            assert_ne!(memory.note(mb * MB, Duration::ZERO), Step::End);
+        assert_eq!(memory.note(215 * MB, Duration::ZERO), Step::Collect);
+        memory.collected();
+        assert_eq!(memory.note(190 * MB, Duration::ZERO), Step::Fine);
+        // More than anybody may have.
+        assert_eq!(memory.note(225 * MB, Duration::ZERO), Step::End);
+    }
+
+    #[test]
+    fn who_comes_there_in_small_steps_is_left_alone_for_longer() {
+        let mut memory = of(160);
+        for mb in (48..=224).step_by(16) {
+            assert_eq!(memory.note(mb * MB, Duration::ZERO), Step::Collect, "{mb}");
             memory.collected();
+            assert_eq!(memory.note(mb * MB, Duration::ZERO), Step::Fine, "{mb}");
         }
+        assert_eq!(memory.note(225 * MB, Duration::ZERO), Step::End);
     }
 
     #[test]
     fn who_has_no_time_for_a_collection_is_not_waited_for() {
         let mut memory = of(160);
         assert_eq!(memory.note(150 * MB, Duration::from_secs(1)), Step::Collect);
-        assert_eq!(memory.note(159 * MB, Duration::from_secs(9)), Step::Fine);
-        assert_eq!(memory.note(161 * MB, Duration::from_millis(1249)), Step::Fine);
-        assert_eq!(memory.note(161 * MB, Duration::from_millis(1250)), Step::End);
-        assert_eq!(of(160).note(225 * MB, Duration::ZERO), Step::End);
+        assert_eq!(memory.note(192 * MB, Duration::from_secs(9)), Step::Fine);
+        let mut memory = of(160);
+        assert_eq!(memory.note(150 * MB, Duration::from_secs(1)), Step::Collect);
+        assert_eq!(memory.note(193 * MB, Duration::from_millis(1249)), Step::Fine);
+        assert_eq!(memory.note(193 * MB, Duration::from_millis(1250)), Step::End);
     }
 
     #[test]
