@@ -41,7 +41,7 @@ pub struct Serving<S> {
 #[derive(Debug)]
 pub enum Next {
     /// A request, with its whole body.
-    Request(http::Request<Bytes>),
+    Request(Box<http::Request<Bytes>>),
     /// Something for a general server; see [`Serving::into_rest`].
     Other,
     /// Nothing more.
@@ -89,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
                     0 => Bytes::new(),
                     body => self.buffer.split_to(body).freeze(),
                 };
-                return Ok(Next::Request(request.map(|()| body)));
+                return Ok(Next::Request(Box::new(request.map(|()| body))));
             }
             if poll_fn(|cx| self.poll_more(cx)).await? == 0 {
                 return match self.buffer.is_empty() && self.begun.is_none() {
