@@ -47,22 +47,24 @@ fn a_class_that_is_transferred_while_it_is_used_goes_on_in_the_other_script() {
     );
     let bound = json!({ "durable_objects": {
         "bindings": [{ "name": "COUNTER", "class_name": "Old", "script_name": "old" }] } });
-    deploy(&serve, "caller", CALLER, "Old", bound);
-    assert_eq!((up(&serve, "old"), up(&serve, "caller")), (json!([1, "Old"]), json!([2, "Old"])));
+    deploy(&serve, "a-caller", CALLER, "Old", bound.clone());
+    deploy(&serve, "z-caller", CALLER, "Old", bound);
+    assert_eq!(up(&serve, "a-caller"), json!([1, "Old"]));
+    assert_eq!((up(&serve, "old"), up(&serve, "z-caller")), (json!([2, "Old"]), json!([3, "Old"])));
     // The old script's process has the objects' files open.
     let moved = json!({ "migrations": [
         { "tag": "v1", "transferred_classes": [{ "from": "Old", "from_script": "old", "to": "New" }] }] });
     deploy(&serve, "new", &COUNTER.replace("NAME", "New"), "New", moved);
-    assert_eq!(up(&serve, "new"), json!([3, "New"]));
+    assert_eq!(up(&serve, "new"), json!([4, "New"]));
     // Bindings lead to where the objects are, those of the script that had them, too.
-    assert_eq!((up(&serve, "old"), up(&serve, "caller")), (json!([4, "New"]), json!([5, "New"])));
-    assert_eq!(up(&serve, "new"), json!([6, "New"]));
+    assert_eq!((up(&serve, "old"), up(&serve, "z-caller")), (json!([5, "New"]), json!([6, "New"])));
+    assert_eq!((up(&serve, "new"), up(&serve, "a-caller")), (json!([7, "New"]), json!([8, "New"])));
     let serve = serve_in(serve.stop("KILL"), &[]);
-    assert_eq!((up(&serve, "old"), up(&serve, "new")), (json!([7, "New"]), json!([8, "New"])));
+    assert_eq!((up(&serve, "old"), up(&serve, "new")), (json!([9, "New"]), json!([10, "New"])));
     // Under the old name a class can be made anew: it begins with nothing.
     let again = json!({ "migrations": [{ "tag": "v1" },
         { "tag": "v2", "new_sqlite_classes": ["Old"] }] });
     deploy(&serve, "old", &old, "Old", again);
-    assert_eq!((up(&serve, "old"), up(&serve, "caller")), (json!([1, "Old"]), json!([2, "Old"])));
-    assert_eq!(up(&serve, "new"), json!([9, "New"]));
+    assert_eq!((up(&serve, "old"), up(&serve, "z-caller")), (json!([1, "Old"]), json!([2, "Old"])));
+    assert_eq!(up(&serve, "new"), json!([11, "New"]));
 }

@@ -80,6 +80,7 @@ impl Runner {
         }
         self.dispatching(script, content, &mut spec);
         spec.exposed = self.needed_of(name);
+        hide_gone(&mut spec);
         Ok(spec)
     }
 
@@ -98,6 +99,7 @@ impl Runner {
                 sqlite: namespace.sqlite,
             })
             .collect();
+        hide_gone(&mut spec);
         let tried = self.fleet.try_out(&spec).await.map_err(|e| e.to_string())?;
         let named = tried.named.into_iter().map(|named| NamedHandlers {
             handlers: match named.is_class && named.handlers.is_empty() {
@@ -112,4 +114,13 @@ impl Runner {
             startup_time_ms: tried.took.as_millis() as u64,
         })
     }
+}
+
+/// Others may call a class still that has gone or been moved since: until they are led to where it is.
+fn hide_gone(spec: &mut CellSpec) {
+    let classes = &spec.classes;
+    spec.exposed.retain(|exposed| match exposed {
+        Exposed::Objects { class } => classes.iter().any(|own| own.name == *class),
+        _ => true,
+    });
 }
