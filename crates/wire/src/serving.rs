@@ -5,8 +5,10 @@
 //! while an answer goes. All else (larger bodies, upgrades, HTTP/1.0 and HTTP/2, heads that are wrong) is left, as it came, to
 //! a general server, [`Rewound`]: a request is only taken here if there is one way to read it.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::io::IoSlice;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -25,6 +27,8 @@ const MAX_HEAD: usize = 16 << 10;
 const PIECE: usize = 4 << 10;
 /// Pieces of an answer up to this size are joined before they are written.
 const JOINED: usize = 16 << 10;
+/// Written at once, if there is as much: a reader that is behind need not be woken for each piece.
+const FULL: usize = 256 << 10;
 
 /// A connection, between two requests or in one.
 #[derive(Debug)]
@@ -128,30 +132,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
         B::Error: Into<BoxError>,
     {
         let keeps = asked.keeps && keeps_open(response.headers());
-        let (mut out, mut framing) = begin(response, asked.is_head, keeps)?;
+        let (text, mut framing) = begin(response, asked.is_head, keeps)?;
+        let mut out = Outgoing { text, ..Outgoing::default() };
         let mut body = Pin::new(response.body_mut());
         while !framing.is_over() {
             // What is there at once goes with the head.
             match poll_fn(|cx| self.poll_body(cx, body.as_mut(), out.is_empty())).await {
-                Step::Wait => self.write(&mut out, Bytes::new()).await?,
+                Step::Wait => self.write(&mut out).await?,
                 Step::Gone => return Err(io::ErrorKind::ConnectionReset.into()),
-                Step::Piece(None) => framing.end(&mut out)?,
+                Step::Piece(None) => framing.end(&mut out.text)?,
                 Step::Piece(Some(Err(error))) => return Err(io::Error::other(error)),
                 Step::Piece(Some(Ok(piece))) if piece.is_empty() => {}
                 Step::Piece(Some(Ok(piece))) => {
-                    framing.begin(&mut out, piece.len())?;
-                    match out.len() + piece.len() <= JOINED {
-                        true => out.extend_from_slice(&piece),
-                        false => self.write(&mut out, piece).await?,
-                    }
-                    framing.after(&mut out);
+                    framing.begin(&mut out.text, piece.len())?;
+                    out.push(piece);
+                    framing.after(&mut out.text);
                     if body.is_end_stream() && !framing.is_over() {
-                        framing.end(&mut out)?;
+                        framing.end(&mut out.text)?;
+                    }
+                    if out.is_full() {
+                        self.write(&mut out).await?;
                     }
                 }
             }
         }
-        self.write(&mut out, Bytes::new()).await?;
+        self.write(&mut out).await?;
         Ok(keeps)
     }
 
@@ -171,15 +176,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
         })
     }
 
-    /// Writes all of `out`, which is empty afterwards, and of `piece`.
-    async fn write(&mut self, out: &mut Vec<u8>, piece: Bytes) -> io::Result<()> {
-        let mut both = Buf::chain(&out[..], piece);
-        if both.has_remaining() {
-            self.stream.write_all_buf(&mut both).await?;
-            self.stream.flush().await?;
+    /// Writes all of `out`, which is empty afterwards.
+    async fn write(&mut self, out: &mut Outgoing) -> io::Result<()> {
+        if out.queue.is_empty() {
+            self.stream.write_all(&out.text).await?;
+            out.text.clear();
+        } else {
+            out.seal();
+            self.stream.write_all_buf(out).await?;
         }
-        out.clear();
-        Ok(())
+        self.stream.flush().await
     }
 
     /// The connection for a general server, which reads first what was not taken here.
@@ -190,6 +196,73 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
     /// Says that nothing more will come.
     pub async fn close(&mut self) {
         let _ = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
+    }
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+struct Outgoing {
+    /// Large pieces, and what came before them.
+    queue: VecDeque<Bytes>,
+    /// Bytes in the queue.
+    queued: usize,
+    /// What comes after them.
+    text: Vec<u8>,
+}
+
+impl Outgoing {
+    fn push(&mut self, piece: Bytes) {
+        if self.text.len() + piece.len() <= JOINED {
+            self.text.extend_from_slice(&piece);
+            return;
+        }
+        self.seal();
+        self.queued += piece.len();
+        self.queue.push_back(piece);
+    }
+
+    /// Puts the text into the queue.
+    fn seal(&mut self) {
+        if !self.text.is_empty() {
+            self.queued += self.text.len();
+            self.queue.push_back(std::mem::take(&mut self.text).into());
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.text.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.queued + self.text.len() >= FULL
+    }
+}
+
+/// The queue.
+impl Buf for Outgoing {
+    fn remaining(&self) -> usize {
+        self.queued
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.queue.front().map_or(&[], |first| first)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let pairs = slices.iter_mut().zip(&self.queue);
+        pairs.map(|(slice, piece)| *slice = IoSlice::new(piece)).count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.queued -= count;
+        while let Some(first) = self.queue.front_mut().filter(|_| count > 0) {
+            let size = first.len().min(count);
+            first.advance(size);
+            count -= size;
+            if first.is_empty() {
+                self.queue.pop_front();
+            }
+        }
     }
 }
 

@@ -373,7 +373,9 @@ impl Render<'_> {
         // V8 would wait for long with its first collection, which then takes long: until then 200 MB of requests that are over
         // hang on a small heap. Who can be asked for a collection is, and keeps the code that the engine has compiled ahead;
         // workers of ours beside the application cannot.
-        if !collects(self.spec) || self.services.iter().filter(|service| is_worker(service)).count() > 1 {
+        let others = self.services.iter().filter(|service| is_worker(service)).count() > 1;
+        // A trial ends too soon for any.
+        if self.storage == Storage::Real && (others || !collects(self.spec)) {
             flags.push("--initial-old-space-size=4".to_owned());
         }
         flags
