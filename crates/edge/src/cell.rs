@@ -126,6 +126,12 @@ pub(crate) async fn send(
         if let Some((span, began)) = span.zip(began) {
             span.note_cell(began);
         }
+        // Ended for what it used, which not everybody knows yet.
+        if lease.generation().exceeded().is_some() && tries < MAX_TRIES {
+            tries += 1;
+            replaced(worker, lease).await;
+            continue;
+        }
         if let Some(cpu) = cpu {
             lease.cap_cpu(cpu);
         }
@@ -140,9 +146,8 @@ pub(crate) async fn send(
             Ok(response) => return Ok((response, lease)),
             // The process ended before it saw the request: the next one may have it.
             Err(SendError::Connect { unsent, .. }) if tries < MAX_TRIES => {
-                drop(lease);
                 tries += 1;
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                replaced(worker, lease).await;
                 request = *unsent;
             }
             Err(error) => {
@@ -153,8 +158,17 @@ pub(crate) async fn send(
     }
 }
 
+/// Waits until no more requests are given to a process that is gone, or nearly so.
+async fn replaced(worker: &Worker, lease: Lease) {
+    let generation = lease.generation().clone();
+    drop(lease);
+    let _ = tokio::time::timeout(GOING, worker.replaced(&generation)).await;
+}
+
 /// How often a request that found no process behind its socket is given to the next one.
 const MAX_TRIES: u32 = 2;
+/// A process that was ended is known to be gone after so long, also on a machine that has much to do.
+const GOING: Duration = Duration::from_secs(2);
 const SEE_LOG: &str = "The exception and its stack are in the log.";
 pub(crate) const LOST: &str = "The cell ended while it worked on this request.";
 pub(crate) const NO_UPGRADE: &str =

@@ -178,7 +178,7 @@ impl Worker {
     }
 
     /// Resolves when `generation` no longer takes requests.
-    pub(crate) async fn replaced(&self, generation: &Arc<Generation>) {
+    pub async fn replaced(&self, generation: &Arc<Generation>) {
         let mut state = self.state.clone();
         let same = |state: &State| matches!(state, State::Ready(cells) if cells.has(generation));
         let _ = state.wait_for(|state| !same(state)).await;
