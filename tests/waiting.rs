@@ -92,12 +92,13 @@ fn the_limits_of_a_script_hold_in_an_engine_that_waited() {
     assert_eq!(serve.get(host, "/").text(), "fine");
     let cell = serve.cells()[0];
     assert!(waiting.contains(&cell));
-    // The group that it entered without limits has got the script's.
+    // The group that it entered without limits has got what the kernel ends the script at: 32 MiB, 32 for the engine, 64 for
+    // garbage that cannot be told from the rest, 32 because looking takes time.
     let groups = std::fs::read_to_string(format!("/proc/{cell}/cgroup")).unwrap();
     let memory = groups.lines().find_map(|line| line.split_once(":memory:")).map(|(_, path)| path);
     match memory.map(|path| format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes")) {
         Some(file) if std::path::Path::new(&file).exists() => {
-            assert_eq!(std::fs::read_to_string(file).unwrap().trim(), (96_u64 << 20).to_string());
+            assert_eq!(std::fs::read_to_string(file).unwrap().trim(), (160_u64 << 20).to_string());
         }
         _ => eprintln!("this machine has no version 1 of control groups for memory: not looked at"),
     }
