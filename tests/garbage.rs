@@ -24,9 +24,9 @@ export default {
   fetch() { return Response.json(seen); },
 };";
 
-fn metadata(script: &str) -> Value {
+fn metadata(is_watched: bool) -> Value {
     let mut metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
-    if script == "plain" {
+    if is_watched {
         metadata["tail_consumers"] = json!([{ "service": "watcher" }]);
     }
     metadata
@@ -57,16 +57,7 @@ fn ask(serve: &Serve, times: usize) -> u32 {
 fn a_script_that_only_serves_requests_is_never_ended_for_its_memory() {
     // What is left of 20,000 requests are about 80 MB, of which a collection leaves nothing.
     let serve = serve_in(tempfile::tempdir().unwrap(), &["--cell-memory", "16", "--cells-per-script", "1"]);
-    assert_eq!(
-        serve
-            .upload(
-                "plain",
-                &json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" }),
-                COUNTING
-            )
-            .status,
-        200
-    );
+    assert_eq!(serve.upload("plain", &metadata(false), COUNTING).status, 200);
     let counts = std::thread::scope(|scope| {
         let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| ask(&serve, 5_000))).collect();
         asking.into_iter().map(|asking| asking.join().unwrap()).collect::<Vec<_>>()
@@ -77,8 +68,8 @@ fn a_script_that_only_serves_requests_is_never_ended_for_its_memory() {
 #[test]
 fn a_collection_of_garbage_is_no_event_of_the_script() {
     let serve = serve_in(tempfile::tempdir().unwrap(), &[]);
-    for (script, code) in [("watcher", WATCHER), ("plain", HOLDING)] {
-        assert_eq!(serve.upload(script, &metadata(script), code).status, 200);
+    for (script, code, is_watched) in [("watcher", WATCHER, false), ("plain", HOLDING, true)] {
+        assert_eq!(serve.upload(script, &metadata(is_watched), code).status, 200);
     }
     let held = (70 << 20).to_string();
     assert_eq!(serve.get(HOST, "/hold").text(), held);

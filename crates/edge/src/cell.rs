@@ -126,12 +126,6 @@ pub(crate) async fn send(
         if let Some((span, began)) = span.zip(began) {
             span.note_cell(began);
         }
-        // Ended for what it used, which not everybody knows yet.
-        if lease.generation().exceeded().is_some() && tries < MAX_TRIES {
-            tries += 1;
-            replaced(worker, lease).await;
-            continue;
-        }
         if let Some(cpu) = cpu {
             lease.cap_cpu(cpu);
         }

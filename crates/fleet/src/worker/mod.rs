@@ -39,6 +39,15 @@ enum State {
     Stopped,
 }
 
+impl State {
+    /// A lease of a process that lives, if there is one to ask.
+    fn lease(&self, most: usize) -> Option<Result<Lease, Unavailable>> {
+        let Self::Ready(cells) = self else { return None };
+        let cell = cells.least_busy();
+        cell.exceeded().is_none().then(|| cell.lease(most).ok_or(Unavailable::Crowded))
+    }
+}
+
 /// Why a request was not taken.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unavailable {
@@ -122,10 +131,11 @@ impl Worker {
         &self.name
     }
 
-    /// A cell for one request; waits while the script is being started or replaced.
+    /// A cell for one request; waits while the script is being started or replaced, or was ended for what it used and that is
+    /// not known to all yet.
     pub async fn acquire(&self) -> Result<Lease, Unavailable> {
-        if let State::Ready(cells) = &*self.state.borrow() {
-            return cells.least_busy().lease(self.most).ok_or(Unavailable::Crowded);
+        if let Some(leased) = self.state.borrow().lease(self.most) {
+            return leased;
         }
         let _waits = Waits::count(&self.waiting, self.most).ok_or(Unavailable::Crowded)?;
         tokio::time::timeout(WAIT, self.awake()).await.unwrap_or(Err(Unavailable::Timeout))
@@ -134,14 +144,15 @@ impl Worker {
     async fn awake(&self) -> Result<Lease, Unavailable> {
         let mut state = self.state.clone();
         loop {
-            match &*state.borrow_and_update() {
-                State::Ready(cells) => {
-                    return cells.least_busy().lease(self.most).ok_or(Unavailable::Crowded);
-                }
-                State::Broken(why) => return Err(Unavailable::Broken(why.clone())),
+            let now = state.borrow_and_update().clone();
+            if let Some(leased) = now.lease(self.most) {
+                return leased;
+            }
+            match now {
+                State::Broken(why) => return Err(Unavailable::Broken(why)),
                 State::Stopped => return Err(Unavailable::Stopped),
                 State::Resting => return Err(Unavailable::Exceeded),
-                State::Starting => {}
+                State::Starting | State::Ready(_) => {}
                 State::Asleep => {
                     if let Some(wanted) = &self.wanted {
                         wanted(&self.name);
