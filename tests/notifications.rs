@@ -140,3 +140,28 @@ fn rules(serve: &Serve, dir: &std::path::Path) {
     assert_eq!(code("GET", &own, None), (404, 11015));
     assert_eq!(serve.call("GET", configuration, None).json()["result"]["queues"], json!([]));
 }
+
+#[test]
+fn rules_that_are_made_at_the_same_time_are_all_there() {
+    let serve = serve();
+    let dir = deployed(&serve);
+    serve.wrangler(&dir, &["queues", "create", "others"]);
+    let queues = serve.call("GET", "/queues", None).json()["result"].clone();
+    let configuration = "/event_notifications/r2/files/configuration";
+    let own = |queue: &Value| format!("{configuration}/queues/{}", queue["queue_id"].as_str().unwrap());
+    let all: Vec<String> = queues.as_array().unwrap().iter().map(own).collect();
+    std::thread::scope(|scope| {
+        for n in 0..24 {
+            let (serve, own) = (&serve, &all[n % all.len()]);
+            scope.spawn(move || {
+                let rule = json!({ "rules": [{ "actions": ["PutObject"], "prefix": format!("{n}/") }] });
+                assert_eq!(serve.call("PUT", own, Some(&rule)).status, 200);
+            });
+        }
+    });
+    let made = serve.call("GET", configuration, None).json()["result"]["queues"].clone();
+    let rules = made.as_array().unwrap().iter().flat_map(|queue| queue["rules"].as_array().unwrap());
+    let mut prefixes: Vec<&str> = rules.map(|rule| rule["prefix"].as_str().unwrap()).collect();
+    prefixes.sort_by_key(|prefix| prefix.trim_end_matches('/').parse::<u32>().unwrap());
+    assert_eq!(prefixes, (0..24).map(|n| format!("{n}/")).collect::<Vec<_>>());
+}

@@ -40,6 +40,7 @@ mod openapi;
 mod permissions;
 mod queues;
 mod r2;
+mod r2_absent;
 mod r2_bulk;
 mod r2_rules;
 mod routes;

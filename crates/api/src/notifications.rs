@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use skep_catalog::{Kind, Resource};
 
 use crate::call::Call;
-use crate::r2::row;
+use crate::r2::{edit, row};
 use crate::reply::{Answer, ApiError, ok, time};
 
 /// Rules of a bucket, at most.
@@ -96,14 +96,20 @@ impl Rule {
 /// Adds rules: those that are there stay.
 pub(crate) async fn put(mut call: Call) -> Answer {
     let Put { rules } = call.json().await?;
-    let (mut row, queue) = (row(&call)?, queue(&call)?);
+    row(&call)?;
+    let queue = queue(&call)?;
     if rules.is_empty() {
         return Err(ApiError::bad(10001, "'rules' must have at least one rule"));
     }
     let now = call.now_ms();
     let new = rules.into_iter().map(|rule| rule.read(now)).collect::<Result<Vec<_>, _>>()?;
-    let mut all = kept(&row);
-    let rules = match all.iter().position(|target| target["queue_id"] == queue.id.as_str()) {
+    edit(&call, move |row| add(row, &queue.id, new)).await?;
+    ok(json!({}))
+}
+
+fn add(row: &mut Resource, queue: &str, new: Vec<Json>) -> Result<(), ApiError> {
+    let mut all = kept(row);
+    let rules = match all.iter().position(|target| target["queue_id"] == queue) {
         Some(at) => {
             let mut rules = rules_of(&all.remove(at));
             rules.extend(new);
@@ -111,7 +117,7 @@ pub(crate) async fn put(mut call: Call) -> Answer {
         }
         None => new,
     };
-    all.push(json!({ "queue_id": queue.id, "rules": rules }));
+    all.push(json!({ "queue_id": queue, "rules": rules }));
     if all.iter().map(|target| rules_of(target).len()).sum::<usize>() > MAX_RULES {
         return Err(ApiError::bad(
             10001,
@@ -119,8 +125,7 @@ pub(crate) async fn put(mut call: Call) -> Answer {
         ));
     }
     row.settings["notifications"] = all.into();
-    call.tenant()?.catalog().change_resource(Kind::R2, row).await?;
-    ok(json!({}))
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -134,9 +139,15 @@ pub(crate) async fn delete(mut call: Call) -> Answer {
     let asked: Option<Delete> = serde_json::from_value(call.any_json().await?)
         .map_err(|error| ApiError::bad(10040, format!("Could not parse the request body: {error}")))?;
     let rule_ids = asked.and_then(|asked| asked.rule_ids);
-    let (mut row, queue) = (row(&call)?, queue(&call)?);
-    let mut all = kept(&row);
-    let at = all.iter().position(|target| target["queue_id"] == queue.id.as_str()).ok_or_else(no_rules)?;
+    row(&call)?;
+    let queue = queue(&call)?;
+    edit(&call, move |row| remove(row, &queue.id, rule_ids)).await?;
+    ok(json!({}))
+}
+
+fn remove(row: &mut Resource, queue: &str, rule_ids: Option<Vec<String>>) -> Result<(), ApiError> {
+    let mut all = kept(row);
+    let at = all.iter().position(|target| target["queue_id"] == queue).ok_or_else(no_rules)?;
     let mut rules = rules_of(&all.remove(at));
     match rule_ids.filter(|ids| !ids.is_empty()) {
         None => rules.clear(),
@@ -150,9 +161,8 @@ pub(crate) async fn delete(mut call: Call) -> Answer {
         }
     }
     if !rules.is_empty() {
-        all.push(json!({ "queue_id": queue.id, "rules": rules }));
+        all.push(json!({ "queue_id": queue, "rules": rules }));
     }
     row.settings["notifications"] = all.into();
-    call.tenant()?.catalog().change_resource(Kind::R2, row).await?;
-    ok(json!({}))
+    Ok(())
 }

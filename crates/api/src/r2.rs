@@ -38,8 +38,20 @@ pub(crate) fn check_jurisdiction(call: &Call) -> Result<(), ApiError> {
 
 pub(crate) fn row(call: &Call) -> Result<Resource, ApiError> {
     check_jurisdiction(call)?;
-    let found = call.tenant()?.catalog().resource(Kind::R2, call.param(0))?;
-    found.ok_or_else(|| ApiError::not_found(10006, "The specified bucket does not exist."))
+    call.tenant()?.catalog().resource(Kind::R2, call.param(0))?.ok_or_else(no_bucket)
+}
+
+fn no_bucket() -> ApiError {
+    ApiError::not_found(10006, "The specified bucket does not exist.")
+}
+
+/// Changes what is said of a bucket, by what it is then: two such calls at once do not undo each other.
+pub(crate) async fn edit<T: Send + 'static>(
+    call: &Call,
+    change: impl FnOnce(&mut Resource) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let id = row(call)?.id;
+    call.tenant()?.catalog().edit_resource(Kind::R2, &id, change).await?.ok_or_else(no_bucket)?
 }
 
 pub(crate) fn bucket(call: &Call) -> Result<Arc<Bucket>, ApiError> {
@@ -143,13 +155,13 @@ pub(crate) async fn get(call: Call) -> Answer {
 }
 
 pub(crate) async fn patch(call: Call) -> Answer {
-    let mut row = row(&call)?;
-    if let Some(class) = call.header(STORAGE_CLASS) {
-        check_class(class)?;
+    let Some(class) = call.header(STORAGE_CLASS).map(str::to_owned) else { return ok(shown(&row(&call)?)) };
+    check_class(&class)?;
+    let changed = edit(&call, move |row| {
         row.settings["storage_class"] = class.into();
-        call.tenant()?.catalog().change_resource(Kind::R2, row.clone()).await?;
-    }
-    ok(shown(&row))
+        Ok(row.clone())
+    });
+    ok(shown(&changed.await?))
 }
 
 pub(crate) async fn delete(call: Call) -> Answer {

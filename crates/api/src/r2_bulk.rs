@@ -1,8 +1,9 @@
 //! Many objects at once, and how much all buckets hold. <https://developers.cloudflare.com/api/resources/r2/>
 
+use http::StatusCode;
 use serde_json::{Value as Json, json};
 use skep_catalog::Kind;
-use skep_r2::{ListOptions, MAX_DELETE_KEYS, StorageClass, Usage};
+use skep_r2::{Bucket, ListOptions, MAX_DELETE_KEYS, OBJECT_LOCKED, StorageClass, Usage};
 
 use crate::call::{Call, R2_MALFORMED, malformed};
 use crate::r2::{bucket, check_jurisdiction, r2_error, row};
@@ -31,9 +32,17 @@ async fn delete_listed(call: &Call, keys: Vec<Json>) -> Answer {
     ok(keys.iter().map(|key| json!({ "key": key })).collect())
 }
 
-/// What was there when it began. It has ended when it answers.
+/// What was there when it began and is not locked. It has ended when it answers.
 async fn delete_prefix(call: &Call, prefix: String) -> Answer {
     let (bucket, start) = (bucket(call)?, call.now_ms());
+    if prefix.is_empty() && !bucket.rules().locks.is_empty() {
+        // <https://developers.cloudflare.com/r2/buckets/bucket-locks/#notes>
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            OBJECT_LOCKED,
+            "A bucket cannot be emptied while any bucket lock rules are configured.",
+        ));
+    }
     let mut options = ListOptions {
         prefix: prefix.clone(),
         limit: i64::try_from(MAX_DELETE_KEYS).ok(),
@@ -44,8 +53,7 @@ async fn delete_prefix(call: &Call, prefix: String) -> Answer {
         let page = bucket.list(&options).map_err(r2_error)?;
         let old = page.objects.into_iter().filter(|object| object.uploaded <= start);
         let keys: Vec<String> = old.map(|object| object.name).collect();
-        deleted += keys.len();
-        bucket.delete(keys).await.map_err(r2_error)?;
+        deleted += delete_unlocked(&bucket, keys).await?;
         options.cursor = page.cursor;
         if options.cursor.is_none() {
             break;
@@ -59,6 +67,26 @@ async fn delete_prefix(call: &Call, prefix: String) -> Answer {
         "endTime": time(call.now_ms()),
         "prefixDelete": { "prefix": prefix, "deletedObjects": deleted, "isBucketClear": prefix.is_empty() },
     }))
+}
+
+/// How many were deleted.
+async fn delete_unlocked(bucket: &Bucket, keys: Vec<String>) -> Result<usize, ApiError> {
+    let count = keys.len();
+    match bucket.delete(keys.clone()).await {
+        Ok(()) => return Ok(count),
+        Err(error) if error.code() != OBJECT_LOCKED => return Err(r2_error(error)),
+        Err(_) => {}
+    }
+    // One of them is locked: one by one, then.
+    let mut deleted = 0;
+    for key in keys {
+        match bucket.delete(vec![key]).await {
+            Ok(()) => deleted += 1,
+            Err(error) if error.code() == OBJECT_LOCKED => {}
+            Err(error) => return Err(r2_error(error)),
+        }
+    }
+    Ok(deleted)
 }
 
 /// Parts of uploads that are under way are not counted.

@@ -1,44 +1,38 @@
-//! What buckets have on Cloudflare and not here: that there is none is the truth, and nothing can be set.
+//! The rules of a bucket: what must stay. <https://developers.cloudflare.com/api/resources/r2/>
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
-use sha2::{Digest, Sha256};
+use skep_r2::{LockRule, RulesError};
 
-use crate::call::Call;
-use crate::r2::row;
+use crate::call::{Call, R2_MALFORMED, malformed};
+use crate::r2::{bucket, r2_error};
 use crate::reply::{Answer, ApiError, ok};
 
-pub(crate) async fn none(call: Call) -> Answer {
-    row(&call)?;
-    ok(json!({ "rules": [], "domains": [] }))
+#[derive(Deserialize)]
+struct Put<T> {
+    rules: Option<Vec<T>>,
 }
 
-pub(crate) async fn disabled(call: Call) -> Answer {
-    row(&call)?;
-    ok(json!({ "enabled": false }))
+/// The body's rules; none at all are no rules.
+async fn rules_of<T: DeserializeOwned>(call: &mut Call) -> Result<Vec<T>, ApiError> {
+    let Put { rules } = call.json().await?;
+    Ok(rules.unwrap_or_default())
 }
 
-/// Removes rules: there are none.
-pub(crate) async fn remove(call: Call) -> Answer {
-    row(&call)?;
+fn refused(error: RulesError) -> ApiError {
+    match error {
+        RulesError::Unfit(why) => malformed(R2_MALFORMED, &why.to_string()),
+        RulesError::Store(error) => r2_error(error),
+    }
+}
+
+pub(crate) async fn locks(call: Call) -> Answer {
+    ok(json!({ "rules": bucket(&call)?.rules().locks }))
+}
+
+pub(crate) async fn put_locks(mut call: Call) -> Answer {
+    let rules: Vec<LockRule> = rules_of(&mut call).await?;
+    bucket(&call)?.set_locks(rules).await.map_err(refused)?;
     ok(json!({}))
-}
-
-/// The public address of a bucket: it has none.
-pub(crate) async fn managed_domain(call: Call) -> Answer {
-    let row = row(&call)?;
-    let id = hex::encode(&Sha256::digest(row.name.as_bytes())[..16]);
-    ok(json!({ "bucketId": id, "domain": "", "enabled": false }))
-}
-
-pub(crate) async fn no_domain(call: Call) -> Answer {
-    row(&call)?;
-    Err(ApiError::not_found(10070, "The specified custom domain does not exist on this bucket."))
-}
-
-/// What Skep cannot do is said, not pretended.
-pub(crate) async fn refused(call: Call) -> Answer {
-    row(&call)?;
-    let parts = call.head.uri.path().split('/');
-    let what = parts.skip_while(|part| *part != "buckets").nth(2).unwrap_or_default().to_owned();
-    Err(ApiError::bad(10058, format!("Skep does not have \"{what}\" for buckets.")))
 }

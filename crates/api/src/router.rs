@@ -9,8 +9,8 @@ use crate::description::About;
 use crate::reply::{Answer, ApiError};
 use crate::{
     account, assets, consumers, d1, d1_time_travel, deployments, description, dispatch, identity, instances,
-    kv, messages, notifications, objects, observability, openapi, queues, r2, r2_bulk, r2_rules, routes,
-    scripts, secrets, services, settings, subdomain, tails, tokens, versions, worker_objects,
+    kv, messages, notifications, objects, observability, openapi, queues, r2, r2_absent, r2_bulk, r2_rules,
+    routes, scripts, secrets, services, settings, subdomain, tails, tokens, versions, worker_objects,
     worker_versions, workers, workflows,
 };
 
@@ -27,6 +27,13 @@ pub struct Operation {
     pub(crate) handler: Handler,
     /// What it takes and gives.
     pub(crate) about: fn() -> About,
+}
+
+impl Operation {
+    /// Whether it only says that Skep does not have what it is about.
+    pub fn is_refused(&self) -> bool {
+        (self.about)().refused
+    }
 }
 
 macro_rules! operations {
@@ -190,30 +197,30 @@ pub const OPERATIONS: &[Operation] = operations! {
     GET "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::get_object;
     PUT "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::put_object;
     DELETE "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::delete_object;
-    GET "/accounts/:account/r2/buckets/:bucket/cors" => r2_rules::none;
-    PUT "/accounts/:account/r2/buckets/:bucket/cors" => r2_rules::refused;
-    GET "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2_rules::none;
-    PUT "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2_rules::refused;
-    GET "/accounts/:account/r2/buckets/:bucket/lock" => r2_rules::none;
-    PUT "/accounts/:account/r2/buckets/:bucket/lock" => r2_rules::refused;
-    GET "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2_rules::none;
-    POST "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2_rules::refused;
-    PUT "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2_rules::refused;
-    GET "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2_rules::managed_domain;
-    GET "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_rules::no_domain;
-    PUT "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_rules::no_domain;
-    DELETE "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_rules::no_domain;
-    DELETE "/accounts/:account/r2/buckets/:bucket/cors" => r2_rules::remove;
-    GET "/accounts/:account/r2/buckets/:bucket/sippy" => r2_rules::disabled;
-    DELETE "/accounts/:account/r2/buckets/:bucket/sippy" => r2_rules::disabled;
-    GET "/accounts/:account/r2/buckets/:bucket/local-uploads" => r2_rules::disabled;
-    PUT "/accounts/:account/r2/buckets/:bucket/local-uploads" => r2_rules::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/cors" => r2_absent::none;
+    PUT "/accounts/:account/r2/buckets/:bucket/cors" => r2_absent::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2_absent::none;
+    PUT "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2_absent::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/lock" => r2_rules::locks;
+    PUT "/accounts/:account/r2/buckets/:bucket/lock" => r2_rules::put_locks;
+    GET "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2_absent::none;
+    POST "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2_absent::refused;
+    PUT "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2_absent::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2_absent::managed_domain;
+    GET "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_absent::no_domain;
+    PUT "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_absent::no_domain;
+    DELETE "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_absent::no_domain;
+    DELETE "/accounts/:account/r2/buckets/:bucket/cors" => r2_absent::remove;
+    GET "/accounts/:account/r2/buckets/:bucket/sippy" => r2_absent::disabled;
+    DELETE "/accounts/:account/r2/buckets/:bucket/sippy" => r2_absent::disabled;
+    GET "/accounts/:account/r2/buckets/:bucket/local-uploads" => r2_absent::disabled;
+    PUT "/accounts/:account/r2/buckets/:bucket/local-uploads" => r2_absent::refused;
     GET "/accounts/:account/event_notifications/r2/:bucket/configuration" => notifications::list_all;
     GET "/accounts/:account/event_notifications/r2/:bucket/configuration/queues/:queue" => notifications::get;
     PUT "/accounts/:account/event_notifications/r2/:bucket/configuration/queues/:queue" => notifications::put;
     DELETE "/accounts/:account/event_notifications/r2/:bucket/configuration/queues/:queue" => notifications::delete;
     GET "/accounts/:account/r2/metrics" => r2_bulk::metrics;
-    PUT "/accounts/:account/r2/buckets/:bucket/sippy" => r2_rules::refused;
+    PUT "/accounts/:account/r2/buckets/:bucket/sippy" => r2_absent::refused;
 
     GET "/accounts/:account/queues" => queues::list;
     POST "/accounts/:account/queues" => queues::create;

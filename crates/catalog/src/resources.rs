@@ -120,6 +120,35 @@ impl Catalog {
         .await
     }
 
+    /// Changes the settings of one by what they are then, so that changes at the same time do not undo each other;
+    /// `None` if it is not there. What `change` refuses is not kept.
+    pub async fn edit_resource<T, E, F>(
+        &self,
+        kind: Kind,
+        id: &str,
+        change: F,
+    ) -> Result<Option<Result<T, E>>, CatalogError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(&mut Resource) -> Result<T, E> + Send + 'static,
+    {
+        let id = id.to_owned();
+        self.change(move |t| {
+            let mut query = t.prepare_cached(&format!("{RESOURCE} AND id = ?"))?;
+            let found = query.query_row([kind.key(), &id], resource).optional()?;
+            let Some(mut found) = found else { return Ok(None) };
+            let changed = change(&mut found);
+            if changed.is_ok() {
+                let settings = crate::script::text(&found.settings)?;
+                let sql = "UPDATE resource SET settings = ? WHERE kind = ? AND id = ?";
+                t.execute(sql, params![settings, kind.key(), id])?;
+            }
+            Ok(Some(changed))
+        })
+        .await
+    }
+
     /// Forgets one; false if it is not there.
     pub async fn remove_resource(&self, kind: Kind, id: &str) -> Result<bool, CatalogError> {
         let id = id.to_owned();
@@ -155,5 +184,29 @@ mod tests {
         assert!(catalog.remove_resource(Kind::Kv, "2").await.unwrap());
         assert!(!catalog.remove_resource(Kind::Kv, "2").await.unwrap());
         assert_eq!(catalog.resources(Kind::Kv).unwrap(), [made("1", "a")]);
+    }
+
+    #[tokio::test]
+    async fn edits_at_the_same_time_do_not_undo_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("c.sqlite")).unwrap();
+        let made =
+            Resource { id: "b".into(), name: "b".into(), created_ms: 1, settings: serde_json::json!([]) };
+        catalog.add_resource(Kind::R2, made).await.unwrap();
+        let add = |n: u64| {
+            catalog.edit_resource(Kind::R2, "b", move |row| {
+                let all = row.settings.as_array_mut().ok_or("no list")?;
+                all.push(n.into());
+                if n == 3 { Err("not this one") } else { Ok(all.len()) }
+            })
+        };
+        let (a, b, c) = tokio::join!(add(1), add(2), add(3));
+        assert_eq!(
+            [a.unwrap(), b.unwrap(), c.unwrap()],
+            [Some(Ok(1)), Some(Ok(2)), Some(Err("not this one"))]
+        );
+        assert_eq!(catalog.resource(Kind::R2, "b").unwrap().unwrap().settings, serde_json::json!([1, 2]));
+        let none = catalog.edit_resource(Kind::R2, "none", |_| Ok::<_, ()>(())).await;
+        assert_eq!(none.unwrap(), None);
     }
 }

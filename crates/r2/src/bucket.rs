@@ -12,6 +12,7 @@ use skep_store::{BlobId, Blobs, Database, StoreError};
 use crate::change::{Action, Change, Listener};
 use crate::model::Object;
 use crate::rows::{self, Garbage};
+use crate::rules::InEffect;
 use crate::{R2Error, limits};
 
 /// A bucket. Its operations are methods; as a `Service` it speaks the engine's R2 protocol.
@@ -25,6 +26,7 @@ pub(crate) struct Core {
     pub db: Database,
     pub blobs: Blobs,
     pub clock: Clock,
+    pub rules: InEffect,
     name: String,
     listener: Listener,
     readers: Mutex<HashMap<String, Readers>>,
@@ -53,7 +55,9 @@ impl Bucket {
         if orphans > 0 {
             tracing::info!(orphans, dir = %dir.display(), "removed files of unfinished writes");
         }
-        let core = Core { db, blobs, clock, name: name.to_owned(), listener, readers: Mutex::default() };
+        let rules = InEffect::open(&db)?;
+        let name = name.to_owned();
+        let core = Core { db, blobs, clock, rules, name, listener, readers: Mutex::default() };
         Ok(Self { core: Arc::new(core) })
     }
 
@@ -63,14 +67,20 @@ impl Bucket {
         self.core.db.read(|c| rows::head(c, key))?.ok_or_else(R2Error::no_such_key)
     }
 
-    /// Removes objects; keys that there are not do no harm. All or none.
+    /// Removes objects; keys that there are not do no harm. All or none: 10069 if one is locked.
     pub async fn delete(&self, keys: Vec<String>) -> Result<(), R2Error> {
         if keys.len() > limits::MAX_DELETE_KEYS {
             return Err(R2Error::invalid_argument("Delete is limited to 1000 keys."));
         }
         keys.iter().try_for_each(|key| limits::key(key))?;
-        let at_ms = self.core.clock.now_ms();
+        let (at_ms, rules) = (self.core.clock.now_ms(), self.core.rules.clone());
         let remove = move |t: &Transaction<'_>| -> Result<_, StoreError> {
+            let rules = rules.get();
+            for key in &keys {
+                if rows::locked(t, &rules, key, at_ms as i64)? {
+                    return Ok(Err(R2Error::object_locked()));
+                }
+            }
             let (mut garbage, mut changes) = (Vec::new(), Vec::new());
             for key in keys {
                 let Some(removed) = rows::remove(t, &key)? else { continue };
@@ -85,7 +95,7 @@ impl Bucket {
 
 impl Core {
     /// Runs `job` in a transaction. If it is not kept, `new` files go; if it is, what it replaced goes. Done to the
-    /// end even when the caller is gone.
+    /// end even when the caller is gone. A job that refuses must not have written anything.
     pub fn commit<T, F>(
         self: &Arc<Self>,
         new: Vec<BlobId>,

@@ -6,6 +6,9 @@ use skep_store::StoreError;
 
 use crate::model::Object;
 
+/// The code of what a lock rule forbids.
+pub const OBJECT_LOCKED: u32 = 10069;
+
 /// A refused operation. Nothing was stored.
 #[derive(Debug, thiserror::Error)]
 #[error("{message} ({code})")]
@@ -107,6 +110,11 @@ impl R2Error {
             10031,
             "At least one of the pre-conditions you specified did not hold.",
         )
+    }
+
+    /// Documented with status 403, seen with 409; the text as the engine's callers see it.
+    pub(crate) fn object_locked() -> Self {
+        Self::new(StatusCode::FORBIDDEN, OBJECT_LOCKED, "The object is locked by the bucket policy.")
     }
 
     pub(crate) fn bad_digest(algorithm: &str, provided: &[u8], computed: &[u8]) -> Self {

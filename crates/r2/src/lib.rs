@@ -14,12 +14,15 @@ mod cursor;
 mod error;
 mod limits;
 mod list;
+mod lock;
 mod model;
+mod moment;
 mod multipart;
 mod ranges;
 mod read;
 mod request;
 mod rows;
+mod rules;
 mod service;
 mod ssec;
 mod store;
@@ -33,16 +36,19 @@ pub use bucket::Bucket;
 pub use change::{Action, Change, Listen};
 pub use checksum::{Algorithm, Expected};
 pub use condition::{Conditional, Etag};
-pub use error::R2Error;
+pub use error::{OBJECT_LOCKED, R2Error};
 pub use limits::{
     MAX_DELETE_KEYS, MAX_KEY_BYTES, MAX_LIST, MAX_METADATA_BYTES, MAX_OBJECT_BYTES, MAX_PARTS, MAX_PUT_BYTES,
     MIN_PART_BYTES,
 };
 pub use list::{ListOptions, ListOutcome};
+pub use lock::{LockCondition, LockRule};
 pub use model::{CustomField, HttpFields, Object, ObjectOptions, StorageClass};
+pub use moment::Moment;
 pub use multipart::PublishedPart;
 pub use ranges::{Range, Span};
 pub use read::{GetBody, GetOptions, GetOutcome};
+pub use rules::{MAX_RULES, Rules, RulesError, Unfit};
 pub use ssec::SsecKey;
 pub use store::R2Store;
 pub use usage::Usage;

@@ -118,8 +118,10 @@ impl Bucket {
         parts: Vec<PublishedPart>,
     ) -> Result<Object, R2Error> {
         limits::key(key)?;
-        let (key, upload, clock) = (key.to_owned(), upload.to_owned(), self.core.clock.clone());
+        let (key, upload) = (key.to_owned(), upload.to_owned());
+        let (clock, rules) = (self.core.clock.clone(), self.core.rules.clone());
         let write = move |t: &Transaction<'_>| -> Result<_, StoreError> {
+            let now = clock.now_ms() as i64;
             let found = match find(t, &key, &upload)? {
                 None => return Ok(Err(R2Error::internal())),
                 Some(found) if found.state != RUNNING => return Ok(Err(R2Error::no_such_upload())),
@@ -129,7 +131,10 @@ impl Bucket {
                 Ok(chosen) => chosen,
                 Err(error) => return Ok(Err(error)),
             };
-            let object = assemble(key, &chosen, found.meta, clock.now_ms() as i64);
+            if rows::locked(t, &rules.get(), &key, now)? {
+                return Ok(Err(R2Error::object_locked()));
+            }
+            let object = assemble(key, &chosen, found.meta, now);
             let mut left = drop_unlisted(t, &upload, &chosen)?;
             left.extend(rows::remove(t, &object.name)?);
             rows::insert(t, &object, &Content::Parts(upload.clone()))?;

@@ -5,11 +5,13 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use skep_store::{BlobId, Schema, StoreError};
 
 use crate::model::{Meta, Object};
+use crate::rules::Rules;
 
 /// Keys are blobs so that any bound is a valid key: they sort by their UTF-8 bytes either way. `inline` is last,
 /// so that reading the rest of a row does not touch its pages. The parts of a multipart object stay under their
 /// upload's id, which the object names.
-pub(crate) const SCHEMA: Schema = Schema(&["
+pub(crate) const SCHEMA: Schema = Schema(&[
+    "
     CREATE TABLE objects(
         key BLOB PRIMARY KEY, version TEXT NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
         uploaded INTEGER NOT NULL, meta TEXT NOT NULL, upload TEXT, blob TEXT, inline BLOB
@@ -22,7 +24,9 @@ pub(crate) const SCHEMA: Schema = Schema(&["
         upload TEXT NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL, md5 BLOB NOT NULL, blob TEXT,
         inline BLOB, PRIMARY KEY(upload, number)
     ) STRICT;
-"]);
+",
+    "CREATE TABLE rules(kind TEXT PRIMARY KEY, rules TEXT NOT NULL) STRICT, WITHOUT ROWID;",
+]);
 
 /// Where bytes are. Encrypted ones are larger than what they stand for.
 #[derive(Clone, Debug)]
@@ -78,6 +82,14 @@ pub(crate) fn find(c: &Connection, key: &str) -> Result<Option<(Object, Content)
 pub(crate) fn state(c: &Connection, key: &str) -> Result<Option<(String, i64)>, StoreError> {
     let mut statement = c.prepare_cached("SELECT etag, uploaded FROM objects WHERE key = ?1")?;
     Ok(statement.query_row([key.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+}
+
+/// Whether there is an object that must not be changed.
+pub(crate) fn locked(c: &Connection, rules: &Rules, key: &str, now: i64) -> Result<bool, StoreError> {
+    if rules.locks.is_empty() {
+        return Ok(false);
+    }
+    Ok(state(c, key)?.is_some_and(|(_, uploaded)| rules.locked(key, uploaded, now)))
 }
 
 /// Calls `each` with the objects from key `from` on and before key `to`, and the size of their metadata, until it

@@ -56,7 +56,8 @@ impl Received {
 }
 
 impl Bucket {
-    /// Stores an object, durable when this resolves. 10031 if its conditions do not hold.
+    /// Stores an object, durable when this resolves. 10031 if its conditions do not hold,
+    /// 10069 if the object that is there is locked.
     pub async fn put<S>(&self, key: &str, options: PutOptions, content: &mut S) -> Result<Object, R2Error>
     where
         S: Stream<Item = Result<Bytes, BoxError>> + Send + Unpin,
@@ -78,13 +79,18 @@ impl Bucket {
             storage_class: object.storage_class,
             ssec: ssec.map(|key| key.info()),
         };
-        let (new, clock) = (received.blobs(), self.core.clock.clone());
+        let (new, clock, rules) = (received.blobs(), self.core.clock.clone(), self.core.rules.clone());
         let write = move |t: &rusqlite::Transaction<'_>| {
+            let at = clock.now_ms() as i64;
             let now = rows::state(t, &object.name)?;
+            // Before the conditions, as R2 does: a put that must not replace anything is told so, too.
+            if now.as_ref().is_some_and(|(_, uploaded)| rules.get().locked(&object.name, *uploaded, at)) {
+                return Ok(Err(R2Error::object_locked()));
+            }
             if !only_if.holds(now.as_ref().map(|(etag, uploaded)| (etag.as_str(), *uploaded))) {
                 return Ok(Err(R2Error::precondition_failed()));
             }
-            let object = Object { uploaded: clock.now_ms() as i64, ..object };
+            let object = Object { uploaded: at, ..object };
             let garbage = rows::remove(t, &object.name)?;
             rows::insert(t, &object, &Content::One(received.place))?;
             let change = Change::made(Action::Put, &object);

@@ -22,6 +22,7 @@ pub(crate) mod objects;
 pub(crate) mod observability;
 pub(crate) mod queues;
 pub(crate) mod r2;
+pub(crate) mod r2_absent;
 pub(crate) mod r2_bulk;
 pub(crate) mod r2_rules;
 pub(crate) mod routes;
@@ -78,6 +79,8 @@ pub(crate) struct About {
     /// Good answers, each with its media type and schema.
     pub answers: Vec<(StatusCode, Option<(&'static str, Json)>)>,
     pub security: Security,
+    /// Whether all that it says is that Skep does not have this.
+    pub refused: bool,
 }
 
 pub(crate) fn about(summary: &'static str) -> About {
@@ -88,6 +91,7 @@ pub(crate) fn about(summary: &'static str) -> About {
         needs_body: true,
         answers: Vec::new(),
         security: Security::Token,
+        refused: false,
     }
 }
 
@@ -148,6 +152,10 @@ impl About {
     /// Something without an envelope.
     fn gives_raw(self, kind: &'static str) -> Self {
         self.answers(StatusCode::OK, Some((kind, schema::any())))
+    }
+
+    fn refused(self) -> Self {
+        Self { refused: true, ..self }
     }
 
     fn open(self) -> Self {

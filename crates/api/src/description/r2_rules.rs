@@ -1,38 +1,36 @@
-//! What buckets have on Cloudflare and not here.
+//! The rules of a bucket.
+
+use serde_json::Value as Json;
 
 use super::r2::place;
-use super::schema::{any, fields, flag, list, must, object, text};
+use super::schema::{at_least, either, fields, flag, list, must, object, one_of, opt, text, time};
 use super::{About, about};
 
-fn here(summary: &'static str) -> About {
-    about(summary).headers([place()])
+fn rules(rule: Json) -> Json {
+    object([opt("rules", list(rule))])
 }
 
-pub fn none() -> About {
-    here("Say that a bucket has none of these")
-        .gives(object(["rules", "domains"].map(|name| must(name, list(any())))))
+fn read(summary: &'static str, rule: Json) -> About {
+    about(summary).headers([place()]).gives(object([must("rules", list(rule))]))
 }
 
-pub fn disabled() -> About {
-    here("Say that a bucket does not have this").gives(object([must("enabled", flag())]))
+fn write(summary: &'static str, rule: Json) -> About {
+    about(summary).headers([place()]).takes_json(rules(rule)).gives(fields())
 }
 
-pub fn remove() -> About {
-    here("Remove rules: there are none").gives(fields())
+fn lock() -> Json {
+    let condition = either([
+        object([must("type", one_of(&["Age"])), must("maxAgeSeconds", at_least(1))]),
+        object([must("type", one_of(&["Date"])), must("date", time())]),
+        object([must("type", one_of(&["Indefinite"]))]),
+    ]);
+    object([must("id", text()), must("enabled", flag()), opt("prefix", text()), must("condition", condition)])
 }
 
-pub fn managed_domain() -> About {
-    here("Say that a bucket has no public address").gives(object([
-        must("bucketId", text()),
-        must("domain", text()),
-        must("enabled", flag()),
-    ]))
+pub fn locks() -> About {
+    read("Show the lock rules of a bucket", lock())
 }
 
-pub fn no_domain() -> About {
-    here("Refused: a bucket has no custom domains")
-}
-
-pub fn refused() -> About {
-    here("Refused: Skep does not have it")
+pub fn put_locks() -> About {
+    write("Replace the lock rules of a bucket", lock())
 }

@@ -4,6 +4,7 @@ mod hostile;
 mod lists;
 mod multipart;
 mod objects;
+mod rules;
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-async fn upload(f: &Fixture, ssec: bool) -> String {
+pub(super) async fn upload(f: &Fixture, ssec: bool) -> String {
     let mut create =
         json!({"method": "createMultipartUpload", "object": "m", "customFields": [{"k": "q", "v": "1"}]});
     if ssec {
@@ -11,7 +11,7 @@ async fn upload(f: &Fixture, ssec: bool) -> String {
     f.write(create, b"").await.unwrap()["uploadId"].as_str().unwrap().to_owned()
 }
 
-async fn part(
+pub(super) async fn part(
     f: &Fixture,
     id: &str,
     number: u32,
@@ -26,7 +26,7 @@ async fn part(
     Ok(json!({"etag": etag, "part": number}))
 }
 
-async fn complete(f: &Fixture, id: &str, parts: &[Value]) -> Result<Value, (u64, String)> {
+pub(super) async fn complete(f: &Fixture, id: &str, parts: &[Value]) -> Result<Value, (u64, String)> {
     f.write(json!({"method": "completeMultipartUpload", "object": "m", "uploadId": id, "parts": parts}), b"")
         .await
 }
