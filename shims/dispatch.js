@@ -12,6 +12,9 @@
  * @typedef {{ name: string, message: string, stack?: string }} Thrown
  */
 
+import { withSpan } from "cloudflare-internal:tracing-helpers";
+import free from "skep-internal:free";
+
 const WANTED = "x-skep-dispatch";
 const THROWN = "x-skep-thrown";
 
@@ -39,7 +42,7 @@ class Script {
   /** @param {Request} request @param {object} how */
   async #send(request, how) {
     request.headers.set(WANTED, encodeURIComponent(JSON.stringify({ ...this.#said, ...how })));
-    const response = await this.#env.fetcher.fetch(request);
+    const response = await withSpan("wfp_get", () => this.#env.fetcher.fetch(request));
     const thrown = response.headers.get(THROWN);
     if (thrown !== null) throw revive(thrown);
     return response;
@@ -124,4 +127,8 @@ class DispatchNamespace {
 }
 
 /** @param {Env} env */
-export default (env) => new DispatchNamespace(env);
+export default (env) => {
+  // The way that a call needs was counted.
+  free.add(env.passage);
+  return new DispatchNamespace(env);
+};

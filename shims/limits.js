@@ -6,13 +6,20 @@
 // its place. Which invocation a call belongs to is known by the asynchronous context. An application can step out of
 // that, or pretend that an invocation begins: what is not of an invocation that the engine began has a bound in time.
 //
-// It also has `waitUntil` of an invocation that a visitor began end a while after the response, as it does at Cloudflare.
-// https://developers.cloudflare.com/workers/runtime-apis/context/#waituntil
+// An extension, behind a wrapped binding that exists for nothing else: the engine makes the bindings before it evaluates the
+// application, in either syntax. Inner bindings: `responses` says which responses have not ended; `kv`, `bucket` and `queue` are
+// never called, their classes are what is replaced. It imports the inside of the engine: a module of the application with the
+// name of one of the engine's would go before that.
 //
-// `0`, `1` and `2` are replaced by the script's own limit, by the length of that time, and by how long that while is.
+// `0`, `1`, `2` and `false` are replaced by the script's own limit, by the length of that time, by how long an invocation may go
+// on after its response (`after.js`), and by whether the script is in service worker syntax.
 
-import { AsyncLocalStorage } from "node:async_hooks";
-import { DurableObject, WorkerEntrypoint, WorkflowEntrypoint, env } from "cloudflare:workers";
+import asyncHooks from "node-internal:async_hooks";
+import entrypoints from "cloudflare-internal:workers";
+import sockets from "cloudflare-internal:sockets";
+import innerEnv from "cloudflare-internal:env";
+import { bounding, plainOf, visit } from "skep-internal:after";
+import { countStubs } from "skep-internal:stubs";
 
 const LIMIT = 0;
 /** In so many milliseconds, what is of no invocation may use `AROUND`: what objects do, and what is called back. */
@@ -20,21 +27,16 @@ const TIME = 1;
 const AROUND = 10_000;
 /** So many milliseconds after the end of its response an invocation may go on. */
 const AFTER = 2;
-/** How often to ask whether a response has ended, where somebody waits for that. */
-const [ASK_FIRST, ASK_AGAIN] = [1_000, 5_000];
-const CANCELLED =
-  "waitUntil() tasks did not complete within the allowed time after invocation end and have been cancelled. " +
-  "See: https://developers.cloudflare.com/workers/runtime-apis/context/#waituntil";
+/** Whether events come to listeners, not to exports. */
+const LISTENS = false;
 const SEE = "To configure this limit, refer to https://developers.cloudflare.com/workers/wrangler/configuration/#limits";
 const OUTSIDE = `Too many subrequests by single Worker invocation. ${SEE}`;
 const OWN = `Too many API requests by single Worker invocation. ${SEE}`;
 /** Calls of an invocation that may wait for their answer's head at once; others wait for their turn, as at Cloudflare. */
 const AT_ONCE = 6;
 const HANDLERS = ["fetch", "queue", "scheduled", "tail", "tailStream", "trace", "email"];
-/** The name of the binding by which the class of all fetchers is found; the application does not see it. */
-const FETCHER = "__skep_fetcher";
-/** The name of the binding that says which responses have not ended; the application does not see it either. */
-const RESPONSES = "__skep_responses";
+/** The name of the binding behind which this is, and of what the main module takes over; the application sees neither. */
+const NAME = "__skep";
 
 /**
  * What an invocation may still use, and the engine's context of it; whether that is genuine is found out when it matters.
@@ -43,20 +45,15 @@ const RESPONSES = "__skep_responses";
  *             request: Request | undefined, over: Promise<void> | undefined }} Scope
  */
 
-const { apply, construct, defineProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
+const { AsyncLocalStorage } = asyncHooks;
+const { apply, construct, defineProperty, deleteProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
 const { now } = Date;
 const { then } = Promise.prototype;
-const { push, shift } = Array.prototype;
+const { push, shift, includes } = Array.prototype;
 const { bind } = AsyncLocalStorage;
 const { toString } = Function.prototype;
 const [PlainError, PlainPromise] = [Error, Promise];
 const refuse = Promise.reject.bind(Promise);
-const race = Promise.race.bind(Promise);
-const later = setTimeout.bind(globalThis);
-const warn = console.warn.bind(console);
-const header = Headers.prototype.get;
-const headers = /** @type {() => Headers} */ (getOwnPropertyDescriptor(Request.prototype, "headers")?.get);
-/** @type {AsyncLocalStorage<Scope>} */
 const storage = new AsyncLocalStorage();
 const current = storage.getStore.bind(storage);
 const run = storage.run.bind(storage);
@@ -84,33 +81,35 @@ const take = (message) => {
   around -= 1;
 };
 
-/** The class of such contexts. @type {object | undefined} */
-let genuine;
-/** @type {any} */
-let waitUntil;
-/** The engine's own, and ours that is in its place. @type {[Function | undefined, Function | undefined]} */
-let [plainWait, boundedWait] = [undefined, undefined];
+/** Classes of such contexts, and the engine's `waitUntil` of each. @type {[object, Function][]} */
+const classes = [];
 
-/** The engine's `waitUntil` of contexts of that class, if it is the engine's. @param {object} own */
+/** The engine's `waitUntil` of contexts of that class, if it is the engine's. @param {object | null} own */
 const wait = (own) => {
-  const method = getOwnPropertyDescriptor(own, "waitUntil")?.value;
-  if (typeof method !== "function") return undefined;
-  if (method === boundedWait) return plainWait;
-  return apply(toString, method, []) === "function waitUntil() { [native code] }" ? method : undefined;
+  for (; own; own = getPrototypeOf(own)) {
+    const method = getOwnPropertyDescriptor(own, "waitUntil")?.value;
+    if (typeof method !== "function") continue;
+    const plain = plainOf(method) ?? method;
+    return apply(toString, plain, []) === "function waitUntil() { [native code] }" ? plain : undefined;
+  }
+  return undefined;
+};
+
+/** @param {object} own @returns {Function | undefined} */
+const waitOf = (own) => {
+  for (let n = 0; n < classes.length; n++) if (classes[n][0] === own) return classes[n][1];
+  const method = wait(own);
+  if (method !== undefined && classes.length < 16) apply(push, classes, [[own, method]]);
+  return method;
 };
 
 /** Whether the engine made this context, and it has not been here. @param {any} ctx */
 const isGenuine = (ctx) => {
   try {
-    if (genuine === undefined) {
-      const own = getPrototypeOf(ctx);
-      const method = wait(own);
-      if (method === undefined) return false;
-      [genuine, waitUntil] = [own, method];
-    }
-    if (getPrototypeOf(ctx) !== genuine || known(ctx)) return false;
+    const method = waitOf(getPrototypeOf(ctx));
+    if (method === undefined || known(ctx)) return false;
     // Throws for what only looks like one.
-    apply(waitUntil, ctx, [undefined]);
+    apply(method, ctx, [undefined]);
     remember(ctx);
     return true;
   } catch {
@@ -119,53 +118,8 @@ const isGenuine = (ctx) => {
 };
 
 /** @param {any} ctx @param {number} limit @param {Request | undefined} request @returns {Scope} */
-const scope = (ctx, limit, request) =>
+const makeScope = (ctx, limit, request) =>
   ({ left: limit, ctx, genuine: undefined, open: 0, waiting: undefined, request, over: undefined });
-
-/** @param {number} ms @returns {Promise<void>} */
-const sleep = (ms) => new PlainPromise((resolve) => void later(resolve, ms));
-
-/** Whether Skep still answers a request. @param {string} ray */
-const answers = async (ray) => {
-  try {
-    const response = await apply(/** @type {Function} */ (ask), responses, [`http://skep/${ray}`]);
-    return response.status === 202;
-  } catch {
-    return false;
-  }
-};
-
-/** Waits until the invocation of a request may do no more; for ever where Skep does not know the request. @param {Request} request */
-const over = async (request) => {
-  const ray = apply(header, apply(headers, request, []), ["cf-ray"]);
-  if (ray === null || ask === undefined) return new PlainPromise(() => {});
-  let pause = ASK_FIRST;
-  do {
-    await sleep(pause < AFTER ? pause : AFTER);
-    pause = ASK_AGAIN;
-  } while (await answers(ray));
-  await sleep(AFTER);
-  warn(CANCELLED);
-};
-
-/** @param {Function} plain */
-const bounded = (plain) =>
-  function (/** @type {any} */ promise) {
-    const scope = current();
-    const self = /** @type {any} */ (this);
-    if (scope?.request === undefined) return apply(plain, self, [promise]);
-    scope.over ??= over(scope.request);
-    return apply(plain, self, [race([promise, scope.over])]);
-  };
-
-/** Puts our `waitUntil` in the place of the engine's, the first time that there is one. @param {any} ctx */
-const bound = (ctx) => {
-  const own = getPrototypeOf(ctx);
-  plainWait = wait(own);
-  if (plainWait === undefined) return;
-  replace(own, "waitUntil", bounded);
-  boundedWait = getOwnPropertyDescriptor(own, "waitUntil")?.value;
-};
 
 /** Starts a call when it is its turn. @param {Scope} scope @param {() => any} start @returns {any} */
 const inTurn = (scope, start) => {
@@ -195,20 +149,22 @@ const inTurn = (scope, start) => {
   return apply(then, result, [(/** @type {any} */ value) => (done(), value), failed]);
 };
 
-/**
- * Calls `method` as an invocation that may use `limit`, unless it is called by one.
- * @param {any} ctx @param {number} limit @param {Function} method @param {any} self @param {any[]} args
- * @param {Request} [request] the visitor's that begins it
- */
-const invoke = (ctx, limit, method, self, args, request) => {
-  if (depth > 0 || current() !== undefined) return apply(method, self, args);
+/** Calls `method` as an invocation. @param {Scope} scope @param {Function} method @param {any} self @param {any[]} args */
+const enter = (scope, method, self, args) => {
   depth += 1;
   try {
-    return run(scope(ctx, limit, request), apply, method, self, args);
+    return run(scope, apply, method, self, args);
   } finally {
     depth -= 1;
   }
 };
+
+/**
+ * Calls `method` as an invocation that may use `limit`, unless it is called by one.
+ * @param {any} ctx @param {number} limit @param {Function} method @param {any} self @param {any[]} args
+ */
+const invoke = (ctx, limit, method, self, args) =>
+  depth > 0 || current() !== undefined ? apply(method, self, args) : enter(makeScope(ctx, limit, undefined), method, self, args);
 
 /** Puts `make(value)` in the place of a method. @param {any} object @param {PropertyKey} name @param {(value: any) => any} make */
 const replace = (object, name, make) => {
@@ -249,6 +205,7 @@ const redirected = (response) => {
 /** @param {any} constructor */
 const countedClass = (constructor) => {
   const counting = new Proxy(constructor, {
+    __proto__: /** @type {any} */ (null),
     construct(target, args, newTarget) {
       take(OUTSIDE);
       return construct(target, args, newTarget);
@@ -262,60 +219,83 @@ const globals = getPrototypeOf(globalThis);
 replace(globals, "fetch", counted(OUTSIDE, { inTurn: true, follows: true }));
 replace(globals, "WebSocket", countedClass);
 replace(globals, "EventSource", countedClass);
-replace(Navigator.prototype, "sendBeacon", (plain) => function (/** @type {any[]} */ ...args) {
-  take(OUTSIDE);
-  return apply(plain, /** @type {any} */ (this), args);
-});
-for (const name of ["match", "put", "delete"]) replace(Cache.prototype, name, counted(OUTSIDE, { inTurn: true }));
+/** A method that does not return a promise, counted. @param {string} message */
+const countedPlainly = (message) => (/** @type {Function} */ plain) =>
+  function (/** @type {any[]} */ ...args) {
+    take(message);
+    return apply(plain, /** @type {any} */ (this), args);
+  };
 
-/** By the name of a binding's class, what of it asks others. @type {Record<string, string[]>} */
+// Old compatibility dates have less.
+const { Navigator, Cache, ExtendableEvent } = /** @type {any} */ (globalThis);
+replace(Navigator?.prototype, "sendBeacon", countedPlainly(OUTSIDE));
+replace(getPrototypeOf(sockets), "connect", countedPlainly(OUTSIDE));
+for (const name of ["match", "put", "delete"]) replace(Cache?.prototype, name, counted(OUTSIDE, { inTurn: true }));
+
+/** What asks others, of the classes of bindings. @type {Record<string, string[]>} */
 const METHODS = {
-  __proto__: /** @type {any} */ (null),
-  Fetcher: ["fetch"],
-  KvNamespace: ["get", "getWithMetadata", "list", "put", "delete", "deleteBulk"],
-  R2Bucket: ["head", "get", "put", "delete", "list", "createMultipartUpload"],
-  WorkerQueue: ["send", "sendBatch", "metrics"],
+  kv: ["get", "getWithMetadata", "list", "put", "delete", "deleteBulk"],
+  bucket: ["head", "get", "put", "delete", "list", "createMultipartUpload"],
+  queue: ["send", "sendBatch", "metrics"],
 };
-const bindings = /** @type {Record<PropertyKey, any>} */ (env);
-const responses = bindings[RESPONSES];
-/** @type {Function | undefined} */
-const ask = responses?.fetch;
-delete bindings[RESPONSES];
-const done = new Set();
-for (const name of ownKeys(bindings)) {
-  for (let object = getPrototypeOf(Object(bindings[name])); object && !done.has(object); object = getPrototypeOf(object)) {
-    done.add(object);
-    const { name } = object.constructor;
-    // Of other scripts and objects any number may be waited for.
-    const how = { inTurn: name !== "Fetcher" };
-    for (const method of METHODS[name] ?? []) replace(object, method, counted(OWN, how));
-  }
-}
-delete bindings[FETCHER];
 
+const { WorkerEntrypoint, DurableObject, WorkflowEntrypoint, ServiceStub } = entrypoints;
 const BASES = [WorkerEntrypoint, DurableObject, WorkflowEntrypoint].map((base) => base.prototype);
 
 /** Makes each call of a class's methods an invocation. @param {any} prototype */
 const methods = (prototype) => {
   const plain = !BASES.some((base) => base.isPrototypeOf(prototype));
+  const isObject = DurableObject.prototype.isPrototypeOf(prototype);
   for (; prototype && prototype !== Object.prototype && !BASES.includes(prototype); prototype = getPrototypeOf(prototype)) {
     for (const name of plain ? HANDLERS : ownKeys(prototype)) {
       if (name === "constructor") continue;
       replace(prototype, name, (method) => function (/** @type {any[]} */ ...args) {
         const self = /** @type {any} */ (this);
-        return invoke(plain ? args[2] : self.ctx, LIMIT, method, self, args);
+        const [env, ctx] = plain ? [args[1], args[2]] : [self.env, self.ctx];
+        // What an object waits for ends with the object.
+        begin(env, isObject ? undefined : ctx);
+        return invoke(ctx, LIMIT, method, self, args);
       });
     }
   }
 };
 
+/** How `waitUntil` is bounded, and the class of contexts that was last found to have ours. @type {[(plain: Function) => Function, unknown]} */
+let [bounded, bound] = [(plain) => plain, undefined];
+
+/** Puts our `waitUntil` in the place of the engine's, before the application has a context of that class. @param {any} ctx */
+const bindTo = (ctx) => {
+  if (typeof ctx !== "object" || ctx === null) return;
+  const own = getPrototypeOf(ctx);
+  if (own === bound || own === null) return;
+  const method = getOwnPropertyDescriptor(own, "waitUntil")?.value;
+  if (typeof method !== "function" || waitOf(own) === undefined) return;
+  if (plainOf(method) === undefined) replace(own, "waitUntil", bounded);
+  bound = own;
+};
+
+/** Whether the application cannot see our binding any more: at once, but with `disallow_importable_env`. */
+let hidden = false;
+
+/** @param {any} env */
+const hide = (env) => {
+  if (!hidden && typeof env === "object" && env !== null) hidden = deleteProperty(env, NAME);
+};
+
+/** Sees to what has to be done once, where the application is first called. @param {any} env @param {any} ctx */
+const begin = (env, ctx) => {
+  if (!hidden) hide(env);
+  bindTo(ctx);
+};
+
 /** Makes each event that an export of the application handles an invocation. @param {Record<string, any>} app */
-export const handled = (app) => {
+const handled = (app) => {
   for (const value of Object.values(app)) {
     if (typeof value === "function") methods(value.prototype);
     else if (typeof value === "object" && value !== null) {
       for (const name of HANDLERS) {
         replace(value, name, (handler) => function (/** @type {any[]} */ ...args) {
+          begin(args[1], args[2]);
           return invoke(args[2], LIMIT, handler, this, args);
         });
       }
@@ -327,16 +307,89 @@ export const handled = (app) => {
  * Calls `then` as an invocation that may use `limit` and no more than the script's own.
  * @param {any} ctx @param {number} limit @param {() => any} then
  */
-export const within = (ctx, limit, then) => invoke(ctx, Math.min(limit, LIMIT), then, undefined, []);
+const within = (ctx, limit, then) => invoke(ctx, Math.min(limit, LIMIT), then, undefined, []);
 
 /**
  * Calls `then` as the invocation that a visitor's request begins: it ends a while after its response.
  * @template T @param {Request} request @param {any} ctx @param {() => T} then @returns {T}
  */
-export const visited = (request, ctx, then) => {
-  if (boundedWait === undefined) bound(ctx);
+const visited = (request, ctx, then) => {
+  bindTo(ctx);
   const scope = current();
-  if (scope === undefined) return invoke(ctx, LIMIT, then, undefined, [], request);
-  scope.request ??= request;
-  return then();
+  if (scope !== undefined) {
+    scope.request ??= request;
+    visit(ctx, scope);
+    return then();
+  }
+  if (depth > 0) return then();
+  const own = makeScope(ctx, LIMIT, request);
+  visit(ctx, own);
+  return enter(own, then, undefined, []);
+};
+
+/** Events that a script in service worker syntax listens to, each of which is an invocation. */
+const EVENTS = ["fetch", ...HANDLERS, "alarm"];
+
+/** Listeners of the application, and ours in the place of each. @type {WeakMap<object, Function>} */
+const listeners = new WeakMap();
+const [listenerOf, keepListener] = [listeners.get.bind(listeners), listeners.set.bind(listeners)];
+
+/** @param {any} listener */
+const listening = (listener) => {
+  if ((typeof listener !== "object" && typeof listener !== "function") || listener === null) return listener;
+  let ours = listenerOf(listener);
+  if (ours === undefined) {
+    ours = function (/** @type {any} */ event) {
+      const self = /** @type {any} */ (this);
+      const call = () =>
+        typeof listener === "function" ? apply(listener, self, [event]) : apply(listener.handleEvent, listener, [event]);
+      return event.type === "fetch" ? visited(event.request, event, call) : invoke(event, LIMIT, call, undefined, []);
+    };
+    keepListener(listener, ours);
+  }
+  return ours;
+};
+
+/** @param {Function} plain */
+const listens = (plain) =>
+  function (/** @type {any[]} */ ...args) {
+    const self = /** @type {any} */ (this);
+    // Read once: it may be an object that says something else the next time.
+    if (args.length > 0) args[0] = `${args[0]}`;
+    const ours = (self === undefined || self === globalThis) && apply(includes, EVENTS, [args[0]]);
+    if (!ours) return apply(plain, self, args);
+    deleteProperty(globalThis, NAME);
+    return apply(plain, self, [args[0], listening(args[1]), args[2]]);
+  };
+
+/**
+ * Replaces what is to be counted, and lets the main module take over what it needs.
+ * @param {{ responses: any, kv: any, bucket: any, queue: any }} inner
+ */
+export default (inner) => {
+  bounded = bounding(current, isGenuine, AFTER, inner.responses);
+  replace(getPrototypeOf(entrypoints), "waitUntil", bounded);
+  replace(ExtendableEvent?.prototype, "waitUntil", bounded);
+  for (const [name, names] of Object.entries(METHODS)) {
+    const own = getPrototypeOf(/** @type {any} */ (inner)[name]);
+    for (const method of names) replace(own, method, counted(OWN, { inTurn: true }));
+  }
+  // Of other scripts and objects any number may be waited for.
+  replace(ServiceStub.prototype, "fetch", counted(OWN, { inTurn: false }));
+  replace(ServiceStub.prototype, "connect", countedPlainly(OWN));
+  // Where stubs have no methods, names on them mean nothing.
+  if (/** @type {any} */ (globalThis).Cloudflare?.compatibilityFlags?.rpc !== false) countStubs(take, OWN);
+  if (LISTENS) {
+    // The global scope has an `EventTarget` of its own, whose functions no other has.
+    for (let object = globalThis; object; object = getPrototypeOf(object)) {
+      for (const name of ["addEventListener", "removeEventListener"]) replace(object, name, listens);
+    }
+    return undefined;
+  }
+  /** @type {any} */ (globalThis)[NAME] = () => {
+    deleteProperty(globalThis, NAME);
+    hide(innerEnv.getCurrentEnv());
+    return { handled, visited, within };
+  };
+  return undefined;
 };

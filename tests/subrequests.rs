@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::harness::serve::{Serve, serve_in};
+use crate::harness::serve::{FORM, Serve, form, serve_in};
 
 const SEE: &str = "To configure this limit, refer to https://developers.cloudflare.com/workers/wrangler/configuration/#limits";
 
@@ -61,7 +61,8 @@ fn kv(serve: &Serve) -> Value {
 }
 
 const COUNTS: &str = r#"
-import { DurableObject, WorkerEntrypoint } from "cloudflare:workers";
+import { DurableObject, RpcTarget, WorkerEntrypoint } from "cloudflare:workers";
+import { connect } from "cloudflare:sockets";
 
 /** How often `what` works, of 20 times, and how it fails. */
 const often = async (what) => {
@@ -75,12 +76,19 @@ const often = async (what) => {
 export class Room extends DurableObject {
   async work(url) { return often(() => fetch(url)); }
   async fetch(request) { return Response.json(await often(() => fetch(new URL(request.url).searchParams.get("to")))); }
+  nothing() {}
 }
+class Deep extends RpcTarget { er() { return 2; } }
 export class Named extends WorkerEntrypoint {
+  nothing() { return { further: 1 }; }
+  get one() { return 1; }
+  get deep() { return new Deep(); }
+  later() { return (n) => n + 1; }
   async work(url) { return often(() => fetch(url)); }
   async fetch(request) { return Response.json(await this.work(new URL(request.url).searchParams.get("to"))); }
 }
 export default {
+  nothing() {},
   async fetch(request, env, ctx) {
     const url = new URL(request.url);
     const to = url.searchParams.get("to");
@@ -95,8 +103,23 @@ export default {
       "/service": () => env.SELF.fetch("http://self/nothing"),
       "/socket": () => new WebSocket(to.replace("http", "ws")).addEventListener("error", () => {}),
       "/redirects": () => fetch(to + "/redirect"),
+      "/methods": () => env.SELF.nothing(1),
+      "/property": () => env.NAMED.one,
+      "/deep": () => env.NAMED.deep.er(),
+      "/exports": () => ctx.exports.Named.nothing(),
+      "/objects": () => env.ROOM.get(env.ROOM.idFromName("b")).nothing(),
+      "/held": (() => { const { nothing } = env.NAMED; return () => nothing(); })(),
+      "/connect": () => connect(new URL(to).host).close(),
+      "/connect-service": () => env.SELF.connect("x:1").close(),
+      "/awaited": async () => { try { await env.NAMED.nothing().further; } catch (error) { if (error.message.includes("limit")) throw error; } },
     }[url.pathname];
     if (work) return Response.json(await often(work));
+    if (url.pathname === "/stub") {
+      // A call on what came back is no request of its own.
+      const add = await env.NAMED.later();
+      return Response.json({ ...await often(add), kind: typeof env.NAMED.nothing, is: env.NAMED instanceof Object,
+        has: ["fetch", "any", "then"].map((name) => name in env.NAMED), keys: Object.keys(env.NAMED) });
+    }
     if (url.pathname === "/later") {
       ctx.waitUntil(scheduler.wait(20).then(() => often(() => fetch(to))).then((was) => env.KV.put("later", JSON.stringify(was))));
       return Response.json(await often((n) => n < 2 ? fetch(to) : Promise.reject(new Error("enough"))));
@@ -147,6 +170,15 @@ fn each_invocation_may_make_so_many_requests_and_no_more() {
     for path in ["/kv", "/queue", "/bucket", "/service"] {
         assert_eq!(ask(path), error(7, own()), "{path}");
     }
+    // Methods, too, however they are called; and connections.
+    for path in
+        ["/methods", "/property", "/deep", "/exports", "/objects", "/held", "/awaited", "/connect-service"]
+    {
+        assert_eq!(ask(path), error(7, own()), "{path}");
+    }
+    assert_eq!(ask("/connect"), error(7, outside()));
+    let stub = json!({ "times": 20, "kind": "function", "is": true, "has": [true, true, false], "keys": [] });
+    assert_eq!(ask("/stub"), stub);
     let d1 = ask("/d1");
     assert_eq!(d1["times"], 7);
     assert!(d1["message"].as_str().unwrap().contains(&own()), "{d1}");
@@ -165,7 +197,7 @@ fn each_invocation_may_make_so_many_requests_and_no_more() {
     // The write of the result is over the limit, too: it never comes.
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(serve.call("GET", &key, None).status, 404);
-    assert_eq!(serve.output().matches("skep-limits.js").count(), 0, "{}", serve.output());
+    assert_eq!(serve.output().matches("skep-internal:").count(), 0, "{}", serve.output());
 }
 
 const PARALLEL: &str = r#"
@@ -274,6 +306,152 @@ fn who_hides_his_requests_is_bounded_too() {
     assert!(sent <= 10_005 * windows, "{said}, {sent} in {:?}", start.elapsed());
     // Last, as it does not repair what it breaks.
     assert_eq!(ask("/patched"), 5);
+}
+
+const HIDES_METHODS: &str = r#"
+import { RpcProperty, ServiceStub, WorkerEntrypoint, waitUntil } from "cloudflare:workers";
+import { connect } from "cloudflare:sockets";
+export class Named extends WorkerEntrypoint { nothing() {} }
+/** How many calls of 30 work. */
+const count = async (call) => {
+  for (let n = 0; n < 30; n++) { try { await call(); } catch { return n; } }
+  return "all";
+};
+const stubs = ServiceStub.prototype;
+/** Ways to a method that are not the one that is there. */
+const ways = {
+  plain: (env) => () => env.NAMED.nothing(),
+  prototype(env) {
+    const attempts = [
+      () => Object.setPrototypeOf(stubs, Object.prototype), () => Reflect.setPrototypeOf(stubs, null),
+      () => { stubs.__proto__ = Object.prototype; }, () => Object.setPrototypeOf(Object.getPrototypeOf(stubs), null),
+      () => Object.prototype.__lookupSetter__("__proto__").call(stubs, null),
+    ];
+    for (const attempt of attempts) { try { attempt(); } catch {} }
+    return () => env.NAMED.nothing();
+  },
+  // Whoever is asked for the name while ours is out of the way would get the engine's own.
+  receiver(env) {
+    let got;
+    const grab = () => { got ??= env.NAMED.nothing; };
+    for (const receiver of [
+      new Proxy(env.NAMED, { get() { grab(); }, getOwnPropertyDescriptor() { grab(); }, getPrototypeOf() { grab(); return stubs; } }),
+      { __proto__: stubs, get evil() { grab(); return 1; } },
+    ]) {
+      for (const from of [stubs, Object.getPrototypeOf(stubs), env.NAMED]) { try { Reflect.get(from, "evil", receiver); } catch {} }
+    }
+    Object.defineProperty(stubs, "evil", { get: grab, configurable: true });
+    try { Reflect.get(Object.getPrototypeOf(stubs), "evil", env.NAMED); } catch {}
+    delete stubs.evil;
+    return () => (got ?? env.NAMED.nothing)();
+  },
+  // What is behind the proxy.
+  property(env) {
+    let got;
+    for (const trap of ["has", "getOwnPropertyDescriptor", "ownKeys", "isExtensible", "getPrototypeOf", "construct", "deleteProperty", "set"]) {
+      Object.defineProperty(Object.prototype, trap, { configurable: true, get() { return (target) => { if (typeof target === "function") got ??= target; return undefined; }; } });
+      for (const use of [() => "x" in env.NAMED.nothing, () => Object.keys(env.NAMED.nothing), () => Object.getPrototypeOf(env.NAMED.nothing), () => delete env.NAMED.nothing.x]) { try { use(); } catch {} }
+      delete Object.prototype[trap];
+    }
+    Object.defineProperty(RpcProperty.prototype, "self", { configurable: true, get() { return this; } });
+    const plain = RpcProperty.prototype.then;
+    RpcProperty.prototype.then = function (...args) { got ??= this; return plain.apply(this, args); };
+    const self = env.NAMED.nothing.self;
+    try { env.NAMED.nothing.then(() => {}, () => {}); } catch {}
+    RpcProperty.prototype.then = plain;
+    return () => (got ?? self ?? env.NAMED.nothing)();
+  },
+  super(env) {
+    class Sub { static get() { return super.nothing; } }
+    Object.setPrototypeOf(Sub, env.NAMED);
+    return () => (Sub.get() ?? env.NAMED.nothing)();
+  },
+  apply: (env) => () => Function.prototype.call.call(env.NAMED.nothing, env.NAMED),
+};
+export default {
+  async fetch(request, env) {
+    const { pathname } = new URL(request.url);
+    return Response.json(await count(ways[pathname.slice(1)](env)));
+  },
+};
+"#;
+
+#[test]
+fn who_hides_his_calls_of_methods_is_counted_as_well() {
+    let serve = node();
+    let metadata = json!({
+        "main_module": "index.js", "compatibility_date": "2026-07-01", "limits": { "subrequests": 9 },
+        "bindings": [{ "type": "service", "name": "NAMED", "service": "hides", "entrypoint": "Named" }],
+    });
+    let answer = serve.upload("hides", &metadata, HIDES_METHODS);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // Twice, as attempts may have broken something.
+    for path in ["plain", "prototype", "receiver", "property", "super", "apply", "plain"] {
+        let said = serve.get("hides.main.localhost", &format!("/{path}")).json();
+        let few = said.as_u64().is_some_and(|times| times <= 9);
+        assert!(few, "{path}: {said}");
+    }
+}
+
+#[test]
+fn no_module_takes_the_place_of_one_that_counts() {
+    let serve = node();
+    let metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    let code = "export default { fetch: () => new Response() };";
+    for name in
+        ["cloudflare:workers", "node:async_hooks", "skep-limits.js", "skep-entry.js", "skep-internal:limits"]
+    {
+        let form = form(&metadata, &[("index.js", code), (name, "export const visited = 1;")]);
+        let answer = serve.own_call("PUT", "/workers/scripts/takes", &[("content-type", FORM)], Some(&form));
+        assert_eq!((answer.status, &answer.json()["errors"][0]["code"]), (400, &json!(10021)), "{name}");
+    }
+}
+
+const LISTENS: &str = r#"
+const often = async (what) => {
+  let times = 0;
+  for (; times < 20; times++) {
+    try { await what(times); } catch ({ name, message }) { return { times, name, message }; }
+  }
+  return { times };
+};
+// A name that is no text yet, and no other the first time.
+let asked = 0;
+addEventListener({ toString: () => (asked++ === 0 ? "fetch" : "none") }, (event) => event.respondWith((async () => {
+  const url = new URL(event.request.url);
+  const to = url.searchParams.get("to");
+  const work = {
+    "/fetch": () => fetch(to), "/service": () => SELF.fetch("http://self/nothing"), "/kv": () => KV.get("k"),
+    "/cache": (n) => caches.default.match("http://cached.example/" + n), "/socket": () => new WebSocket(to.replace("http", "ws")).addEventListener("error", () => {}),
+  }[url.pathname];
+  return new Response(JSON.stringify(work ? await often(work) : Object.keys(globalThis).filter((name) => name.includes("skep"))));
+})()));
+"#;
+
+#[test]
+fn scripts_in_service_worker_syntax_are_counted_as_others_are() {
+    let serve = node();
+    let (to, _) = counting();
+    let metadata = json!({
+        "body_part": "index.js", "compatibility_date": "2026-07-01", "limits": { "subrequests": 7 },
+        "bindings": [kv(&serve), { "type": "service", "name": "SELF", "service": "listens" }],
+    });
+    let form = String::from_utf8(form(&metadata, &[("index.js", LISTENS)])).unwrap();
+    let form = form.replace("application/javascript+module", "application/javascript");
+    let path = "/workers/scripts/listens";
+    let answer = serve.own_call("PUT", path, &[("content-type", FORM)], Some(form.as_bytes()));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    serve.call("POST", &format!("{path}/subdomain"), Some(&json!({ "enabled": true })));
+    let ask = |path: &str| serve.get("listens.main.localhost", &format!("{path}?to={to}")).json();
+    for _ in 0..2 {
+        for path in ["/fetch", "/cache", "/socket"] {
+            assert_eq!(ask(path), json!({ "times": 7, "name": "Error", "message": outside() }), "{path}");
+        }
+        for path in ["/service", "/kv"] {
+            assert_eq!(ask(path), json!({ "times": 7, "name": "Error", "message": own() }), "{path}");
+        }
+    }
+    assert_eq!(ask("/"), json!([]), "what we count by is not to be seen");
 }
 
 #[test]

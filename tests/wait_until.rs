@@ -5,9 +5,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::harness::eventually;
-use crate::harness::serve::{Serve, serve_in};
+use crate::harness::serve::{FORM, Serve, form, serve_in};
 
 const WORKER: &str = r#"
+import { AsyncLocalStorage } from "node:async_hooks";
+import { waitUntil } from "cloudflare:workers";
+const elsewhere = AsyncLocalStorage.snapshot();
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export default {
   async fetch(request, env, ctx) {
@@ -32,7 +35,14 @@ export default {
       })());
       return new Response(readable);
     }
-    ctx.waitUntil(note(searchParams.get("name")));
+    const wait = {
+      "/": (work) => ctx.waitUntil(work),
+      "/imported": (work) => waitUntil(work),
+      // An application can step out of its asynchronous context.
+      "/hidden": (work) => elsewhere(() => ctx.waitUntil(work)),
+      "/hidden-imported": (work) => elsewhere(() => waitUntil(work)),
+    };
+    wait[pathname](note(searchParams.get("name")));
     return new Response("answered");
   },
 };
@@ -43,7 +53,7 @@ fn node() -> Serve {
     let kv = serve.call("POST", "/storage/kv/namespaces", Some(&json!({ "title": "kv" }))).json();
     let id = kv["result"]["id"].as_str().unwrap().to_owned();
     let metadata = json!({
-        "main_module": "index.js", "compatibility_date": "2026-07-01",
+        "main_module": "index.js", "compatibility_date": "2026-07-01", "compatibility_flags": ["nodejs_als"],
         "bindings": [{ "type": "kv_namespace", "name": "KV", "namespace_id": id }],
     });
     assert_eq!(serve.upload("after", &metadata, WORKER).status, 200);
@@ -59,10 +69,45 @@ fn seen(serve: &Serve) -> Vec<String> {
 #[test]
 fn what_takes_longer_than_it_may_is_cancelled() {
     let serve = node();
-    assert_eq!(serve.get(HOST, "/?name=slow&ms=8000").text(), "answered");
-    assert_eq!(serve.get(HOST, "/?name=quick&ms=100").text(), "answered");
+    for path in ["/", "/imported", "/hidden", "/hidden-imported"] {
+        let name = path.trim_start_matches('/');
+        assert_eq!(serve.get(HOST, &format!("{path}?name=slow-{name}&ms=8000")).text(), "answered");
+        assert_eq!(serve.get(HOST, &format!("{path}?name=quick-{name}&ms=100")).text(), "answered");
+    }
+    let quick = ["quick-", "quick-hidden", "quick-hidden-imported", "quick-imported"];
+    eventually("the quick ones", || (seen(&serve).len() == quick.len()).then_some(()));
+    // Far longer than the others would have needed.
+    std::thread::sleep(Duration::from_secs(10));
+    assert_eq!(seen(&serve), quick);
+}
+
+const LISTENS: &str = r#"
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+addEventListener("fetch", (event) => {
+  const { searchParams } = new URL(event.request.url);
+  event.waitUntil(sleep(Number(searchParams.get("ms"))).then(() => KV.put(searchParams.get("name"), "done")));
+  event.respondWith(new Response("answered"));
+});
+"#;
+
+#[test]
+fn it_is_cancelled_in_service_worker_syntax_too() {
+    let serve = node();
+    let id = serve.call("GET", "/storage/kv/namespaces", None).json()["result"][0]["id"].clone();
+    let metadata = json!({
+        "body_part": "index.js", "compatibility_date": "2021-01-01",
+        "bindings": [{ "type": "kv_namespace", "name": "KV", "namespace_id": id }],
+    });
+    let form = String::from_utf8(form(&metadata, &[("index.js", LISTENS)])).unwrap();
+    let form = form.replace("application/javascript+module", "application/javascript");
+    let path = "/workers/scripts/listens";
+    let answer = serve.own_call("PUT", path, &[("content-type", FORM)], Some(form.as_bytes()));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    serve.call("POST", &format!("{path}/subdomain"), Some(&json!({ "enabled": true })));
+    for query in ["name=slow&ms=8000", "name=quick&ms=100"] {
+        assert_eq!(serve.get("listens.main.localhost", &format!("/?{query}")).text(), "answered");
+    }
     eventually("the quick one", || seen(&serve).contains(&"quick".to_owned()).then_some(()));
-    // Far longer than it would have needed.
     std::thread::sleep(Duration::from_secs(10));
     assert_eq!(seen(&serve), ["quick"]);
 }

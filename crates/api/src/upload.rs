@@ -143,6 +143,12 @@ impl Upload {
     }
 }
 
+/// How names of the engine's modules begin.
+const RESERVED_SCHEMES: [&str; 6] =
+    ["node:", "cloudflare:", "workerd:", "node-internal:", "cloudflare-internal:", "skep-internal:"];
+/// Names of modules of ours beside a script's (`shims/`).
+const RESERVED: [&str; 4] = ["skep-entry.js", "skep-limits.js", "skep-dispatched.js", "skep-outbound.js"];
+
 fn no_entry() -> ApiError {
     ApiError::bad(10021, "The metadata names neither main_module nor body_part")
 }
@@ -152,6 +158,10 @@ fn check_module(name: &str, kind: &str) -> Result<(), ApiError> {
     if name.is_empty() || name.len() > 1024 || name.starts_with('/') || leaves || name.contains(['\0', '\\'])
     {
         return Err(ApiError::bad(10021, format!("\"{name}\" is not the name of a module")));
+    }
+    // Such a name would go before the engine's own module, or one of ours, for all that import that.
+    if RESERVED_SCHEMES.iter().any(|scheme| name.starts_with(scheme)) || RESERVED.contains(&name) {
+        return Err(ApiError::bad(10021, format!("module \"{name}\": the name is reserved")));
     }
     if !MODULE_TYPES.contains(&kind) {
         return Err(ApiError::bad(

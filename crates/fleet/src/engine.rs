@@ -123,6 +123,7 @@ mod tests {
             next_alarm: None,
             exposed: BTreeSet::new(),
             tail: None,
+            trace: None,
             limits: Some(limits),
             usage: Arc::default(),
             inspector: false,

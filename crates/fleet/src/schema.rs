@@ -119,6 +119,7 @@ static WORKER: Layout = Layout {
             ]),
         ),
         field("tails", List(10, &DESIGNATOR)),
+        field("streamingTails", List(11, &DESIGNATOR)),
     ],
 };
 

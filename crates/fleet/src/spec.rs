@@ -56,6 +56,9 @@ pub struct CellSpec {
     /// Who hears of events: what came of them, what was logged. It costs about half of the requests per second of a
     /// worker that does nothing else.
     pub tail: Option<Tail>,
+    /// Who hears of the spans of traced invocations: what they called, and how long it took. `rate` is the share of those that
+    /// nobody else decides on. It costs more than `tail`.
+    pub trace: Option<Tail>,
     /// What the cell may use; `None` sets no limits.
     pub limits: Option<Limits>,
     /// Where to count what its processes use.
@@ -254,7 +257,7 @@ impl CellSpec {
         });
         used.chain(&self.cache)
             .chain(&self.front)
-            .chain(self.tail.as_ref().map(|tail| &tail.service))
+            .chain(self.tail.iter().chain(&self.trace).map(|tail| &tail.service))
             .chain(&self.outbound)
             .filter(|id| !self.services.contains_key(*id))
             .cloned()

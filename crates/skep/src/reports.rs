@@ -10,10 +10,10 @@ use skep_wire::{BoxFuture, Request, Response, Service, empty, read_all, reply};
 /// The engine cuts the trace of an event at 256 KiB; a report holds few events.
 const MAX_REPORT: usize = 16 << 20;
 
-/// Names in `shims/entry.js` and of it.
-const OUR_ENTRYPOINTS: [&str; 4] = ["skepEdge", "skepDispatched", "skepCalled", "skepOutbound"];
+/// Names in `shims/entry.js` and of it that the application knows nothing of.
+pub const OUR_ENTRYPOINTS: [&str; 4] = ["skepEdge", "skepDispatched", "skepCalled", "skepOutbound"];
 const OUR_REPORT: &str = "\u{1}skep-exception:";
-const OUR_MODULES: [&str; 4] = ["skep-entry.js", "skep-limits.js", "skep-dispatched.js", "skep-outbound.js"];
+const OUR_MODULES: [&str; 4] = ["skep-entry.js", "skep-internal:", "skep-dispatched.js", "skep-outbound.js"];
 
 /// Takes what cells report.
 pub trait TakeReports: Send + Sync {
@@ -84,7 +84,7 @@ mod tests {
     fn what_is_ours_is_taken_out() {
         let mut event = json!({
             "entrypoint": "skepEdge", "logs": [{ "message": ["mine"] }, { "message": ["\u{1}skep-exception:{}"] }],
-            "exceptions": [{ "stack": "    at fetch (a.js:1:2)\n    at call (skep-entry.js:3:4)\n    at invoke (skep-limits.js:3:4)" }],
+            "exceptions": [{ "stack": "    at fetch (a.js:1:2)\n    at call (skep-entry.js:3:4)\n    at invoke (skep-internal:limits:3:4)" }],
         });
         tidy(&mut event);
         let tidied = json!({

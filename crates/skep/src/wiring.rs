@@ -183,6 +183,7 @@ pub fn wire(
         egress: vec!["public".into(), "private".into()],
         exposed: BTreeSet::new(),
         tail: None,
+        trace: None,
         limits: None,
         usage: Arc::default(),
         inspector: true,

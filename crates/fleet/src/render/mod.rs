@@ -42,11 +42,15 @@ const SHIM_DATE: &str = "2026-11-01";
 /// Shows a script `node:async_hooks`, which marks its requests to the outside and says which invocation they are of.
 const ALS_FLAG: &str = "nodejs_als";
 const NO_ALS_FLAG: &str = "no_nodejs_als";
+/// The engine's later way to keep modules, and the earlier one.
+const MODULES_FLAG: &str = "new_module_registry";
+const NO_MODULES_FLAG: &str = "legacy_module_registry";
 const RPC_HOST: &str = "skep";
 
 const ENTRY: &str = include_str!("../../../../shims/entry.js");
 const RATELIMIT: &str = include_str!("../../../../shims/ratelimit.js");
 const DISPATCH: &str = include_str!("../../../../shims/dispatch.js");
+const FREE: &str = include_str!("../../../../shims/free.js");
 const EMAIL: &str = include_str!("../../../../shims/email.js");
 
 /// A cell's files and what has to be around them.
@@ -106,6 +110,7 @@ struct Render<'a> {
     services: Vec<Value>,
     sockets: Vec<(String, Value)>,
     links: Vec<Link>,
+    extensions: Vec<Value>,
 }
 
 /// Renders `spec` for a process whose sockets and files live in `folder`.
@@ -118,6 +123,7 @@ pub(crate) fn render(spec: &CellSpec, folder: &Path, storage: Storage) -> Render
         services: Vec::new(),
         sockets: Vec::new(),
         links: Vec::new(),
+        extensions: Vec::new(),
     };
     render.user();
     match spec.takes_events() {
@@ -139,16 +145,24 @@ impl Render<'_> {
             flags.retain(|flag| *flag != NO_ALS_FLAG);
             flags.push(ALS_FLAG);
         }
+        // Without it there are no modules at all beside such a script, and so nothing that could come before it.
+        if spec.limits.is_some() && matches!(spec.code, Code::ServiceWorker(_)) {
+            flags.retain(|flag| ![MODULES_FLAG, NO_MODULES_FLAG].contains(flag));
+            flags.push(MODULES_FLAG);
+        }
         if !flags.is_empty() {
             worker.push(("compatibilityFlags", list(flags.into_iter().map(text))));
         }
         let mut bindings: Vec<Value> = spec.bindings.iter().map(|(name, b)| self.binding(name, b)).collect();
-        bindings.extend(self.own_bindings());
+        bindings.extend(self.counting());
         worker.push(("bindings", Value::List(bindings)));
         let outbound = spec.outbound.as_deref().map_or_else(|| "internet".to_owned(), external_name);
         worker.push(("globalOutbound", text(outbound)));
         if let Some(tail) = &spec.tail {
             worker.push(("tails", list([text(self.tail(tail))])));
+        }
+        if let Some(trace) = &spec.trace {
+            worker.push(("streamingTails", list([text(self.trace(trace))])));
         }
         if let Some(cache) = &spec.cache {
             worker.push(("cacheApiOutbound", text(external_name(cache))));
@@ -323,21 +337,15 @@ impl Render<'_> {
     }
 
     fn finish(mut self) -> Rendered {
-        let extension = |name: &str, file: &str| {
-            fields([
-                ("name", text(name)),
-                ("internal", Value::Bare("true")),
-                ("esModule", Value::Embed(file.to_owned())),
-            ])
-        };
-        self.files.push(("ratelimit.js".into(), RATELIMIT.into()));
-        self.files.push(("email.js".into(), EMAIL.into()));
-        self.files.push(("dispatch.js".into(), DISPATCH.into()));
-        let modules = list([
-            extension("skep-internal:ratelimit", "ratelimit.js"),
-            extension("cloudflare-internal:email", "email.js"),
-            extension("skep-internal:dispatch", "dispatch.js"),
-        ]);
+        for (name, file, content) in [
+            ("skep-internal:ratelimit", "ratelimit.js", RATELIMIT),
+            ("cloudflare-internal:email", "email.js", EMAIL),
+            ("skep-internal:dispatch", "dispatch.js", DISPATCH),
+            ("skep-internal:free", "free.js", FREE),
+        ] {
+            self.extend(name, file, content.to_owned());
+        }
+        let modules = Value::List(std::mem::take(&mut self.extensions));
         let sockets = self.sockets.iter().map(|(name, service)| {
             fields([
                 ("name", text(name)),
@@ -364,6 +372,16 @@ impl Render<'_> {
                 .collect(),
             links: self.links,
         }
+    }
+
+    /// Adds a module that modules of the engine can import, and of ours, but none of the application.
+    fn extend(&mut self, name: &str, file: &str, content: String) {
+        self.files.push((file.into(), content.into()));
+        self.extensions.push(fields([
+            ("name", text(name)),
+            ("internal", Value::Bare("true")),
+            ("esModule", Value::Embed(file.to_owned())),
+        ]));
     }
 
     fn v8_flags(&self) -> Vec<String> {

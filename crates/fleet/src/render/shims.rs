@@ -12,11 +12,15 @@ use crate::spec::{Binding, Code, DurableClass, Exposed, Tail};
 const EVENTS: &str = include_str!("../../../../shims/events.js");
 const DISPATCHED: &str = include_str!("../../../../shims/dispatched.js");
 const LIMITS: &str = include_str!("../../../../shims/limits.js");
+const LIMITED: &str = include_str!("../../../../shims/limited.js");
+const AFTER: &str = include_str!("../../../../shims/after.js");
+const STUBS: &str = include_str!("../../../../shims/stubs.js");
 const FRONT: &str = include_str!("../../../../shims/front.js");
 const OBJECTS: &str = include_str!("../../../../shims/objects.js");
 const OUTBOUND: &str = include_str!("../../../../shims/outbound.js");
 const PASSAGE: &str = include_str!("../../../../shims/passage.js");
 const TAIL: &str = include_str!("../../../../shims/tail.js");
+const TRACE: &str = include_str!("../../../../shims/trace.js");
 const REMOTE_OBJECT: &str = include_str!("../../../../shims/remote-object.js");
 const WORKFLOWS: &str = include_str!("../../../../shims/workflows.js");
 const WORKFLOW_INDEX: &str = include_str!("../../../../shims/workflow-index.js");
@@ -97,30 +101,32 @@ impl Render<'_> {
         (format!("{first}{entry}\n{last}"), modules.collect())
     }
 
-    /// The module that counts what an invocation asks of others.
+    /// The module by which the main module takes over what counts; it comes before all of the application's.
     pub(super) fn counted(&mut self) -> Option<Value> {
+        self.spec.limits?;
+        self.files.push(("limited.js".into(), LIMITED.into()));
+        Some(fields([("name", text("skep-limits.js")), ("esModule", Value::Embed("limited.js".into()))]))
+    }
+
+    /// The binding that has what counts evaluated before the application, which does not see it.
+    pub(super) fn counting(&mut self) -> Option<Value> {
         let limits = self.spec.limits?;
         let limit = format!("const LIMIT = {};", limits.subrequests);
         let after = format!("const AFTER = {};", limits.after.as_millis());
         let time = format!("const TIME = {};", if self.spec.is_exclusive() { 1_000 } else { 10_000 });
+        let listens = format!("const LISTENS = {};", matches!(self.spec.code, Code::ServiceWorker(_)));
         let counts = LIMITS.replace("const LIMIT = 0;", &limit).replace("const TIME = 1;", &time);
-        let counts = counts.replace("const AFTER = 2;", &after);
-        self.files.push(("limits.js".into(), counts.into()));
-        Some(fields([("name", text("skep-limits.js")), ("esModule", Value::Embed("limits.js".into()))]))
-    }
-
-    /// The bindings by which that module finds the class of all fetchers, and asks which responses have ended; it takes
-    /// them away before the application is there.
-    pub(super) fn own_bindings(&self) -> Vec<Value> {
-        let flags = &self.spec.compatibility_flags;
-        let reachable =
-            self.spec.limits.is_some() && !flags.iter().any(|flag| flag == "disallow_importable_env");
-        let modules = matches!(self.spec.code, Code::Modules(_));
-        if !reachable || !modules {
-            return Vec::new();
+        let counts = counts.replace("const AFTER = 2;", &after).replace("const LISTENS = false;", &listens);
+        for (name, content) in [("limits", counts), ("after", AFTER.to_owned()), ("stubs", STUBS.to_owned())]
+        {
+            self.extend(&format!("skep-internal:{name}"), &format!("{name}.js"), content);
         }
-        let binding = |name, service: &str| fields([("name", text(name)), ("service", text(service))]);
-        vec![binding("__skep_fetcher", "internet"), binding("__skep_responses", &external_name(RESPONSES))]
+        let inner =
+            [("responses", "service"), ("kv", "kvNamespace"), ("bucket", "r2Bucket"), ("queue", "queue")];
+        let inner =
+            inner.map(|(name, kind)| fields([("name", text(name)), (kind, text(external_name(RESPONSES)))]));
+        let wrapped = fields([("moduleName", text("skep-internal:limits")), ("innerBindings", list(inner))]);
+        Some(fields([("name", text("__skep")), ("wrapped", wrapped)]))
     }
 
     /// The worker through which a dispatcher calls methods of its namespace's scripts.
@@ -189,28 +195,45 @@ impl Render<'_> {
         if !self.spec.workflows.is_empty() {
             bindings.push(service("WORKFLOWS", "skep-workflows"));
         }
-        let worker = fields([
+        let mut worker = vec![
             ("modules", list([es_module("events.js")])),
             ("compatibilityDate", text(SHIM_DATE)),
             ("compatibilityFlags", list([text("experimental"), text("service_binding_extra_handlers")])),
             ("bindings", Value::List(bindings)),
-        ]);
-        self.services.push(fields([("name", text("skep-events")), ("worker", worker)]));
+        ];
+        if self.spec.trace.is_some() {
+            // It hears only which span an event is.
+            worker.push(("streamingTails", list([designator("skep-trace", Some("events"), None)])));
+        }
+        self.services.push(fields([("name", text("skep-events")), ("worker", Value::Struct(worker))]));
         self.sockets.push((EVENTS_SOCKET.into(), text("skep-events")));
     }
 
     /// The worker that passes events on; returns its service's name.
     pub(super) fn tail(&mut self, tail: &Tail) -> &'static str {
-        self.files.push(("tail.js".into(), TAIL.into()));
+        self.listener("skep-tail", ("tail.js", TAIL), tail, &[]);
+        "skep-tail"
+    }
+
+    /// The worker that passes spans on; returns its service's name.
+    pub(super) fn trace(&mut self, trace: &Tail) -> &'static str {
+        self.listener("skep-trace", ("trace.js", TRACE), trace, &["experimental", "streaming_tail_worker"]);
+        "skep-trace"
+    }
+
+    fn listener(&mut self, name: &str, (file, code): (&str, &'static str), tail: &Tail, flags: &[&str]) {
+        self.files.push((file.into(), code.into()));
         let sink = fields([("name", text("SINK")), ("service", text(external_name(&tail.service)))]);
         let rate = fields([("name", text("RATE")), ("json", text(tail.rate.to_string()))]);
-        let worker = fields([
-            ("modules", list([es_module("tail.js")])),
+        let mut worker = vec![
+            ("modules", list([es_module(file)])),
             ("compatibilityDate", text(SHIM_DATE)),
             ("bindings", list([sink, rate])),
-        ]);
-        self.services.push(fields([("name", text("skep-tail")), ("worker", worker)]));
-        "skep-tail"
+        ];
+        if !flags.is_empty() {
+            worker.push(("compatibilityFlags", list(flags.iter().copied().map(text))));
+        }
+        self.services.push(fields([("name", text(name)), ("worker", Value::Struct(worker))]));
     }
 
     pub(super) fn exposed(&mut self) {

@@ -1,0 +1,169 @@
+// Passes on what the engine records of each traced invocation, as JSON, to Skep: its spans with their attributes.
+//
+// `SINK` is a server of ours; `RATE` is the share of invocations that is recorded of those that nobody has decided on, from 0 to 1.
+// What a visitor's request began is recorded if Skep has put it under a span of its own, which its `traceparent` says; what is
+// called by a recorded invocation in this process is recorded, too. Of the others the engine is told to say nothing more.
+//
+// An invocation is [trace, fields, spans]; a span is [name, id, parent, start, end, attributes, whether it was closed].
+
+/** @typedef {[string, string, string, number, number, Record<string, unknown>, boolean]} Span times in milliseconds */
+
+const SAMPLED = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][13579bdf](-.*)?$/;
+/** The entrypoint of ours that the edge calls for visitors (`entry.js`). */
+const EDGE = "skepEdge";
+/** Spans of an invocation that are kept until it ends or passes them on; the most that it may have. */
+const [MOST_AT_ONCE, MOST] = [256, 10_000];
+/** Invocations of one call, and that may wait; more are lost. */
+const [MOST_CALLED, MOST_WAITING] = [256, 8192];
+/** Traces that are remembered, by the engine's name for them: those that began last. */
+const MOST_TRACES = 8192;
+
+/**
+ * The invocation that a trace began with here, whether Skep has a span of it, and the context of the trace outside.
+ * @typedef {{ root?: string, rootHasSpan: boolean, traceparent?: string }} Trace
+ */
+
+/** Traces that began here; `null` if they are not recorded. @type {Map<string, Trace | null>} */
+const traces = new Map();
+
+/** @param {any[]} headers @param {string} name @returns {string | undefined} */
+const header = (headers, name) => headers?.find((one) => one.name === name)?.value;
+
+/** @param {string} traceId @param {Trace | null} trace */
+const remember = (traceId, trace) => {
+  if (traces.size >= MOST_TRACES) traces.delete(/** @type {string} */ (traces.keys().next().value));
+  traces.set(traceId, trace);
+};
+
+/** What is known of the trace of an invocation; `null` if it is not recorded. @param {any} event @param {number} rate */
+const traceOf = ({ spanContext: { traceId, spanId }, event: { info, entrypoint, spanId: root } }, rate) => {
+  const known = spanId === undefined ? undefined : traces.get(traceId);
+  if (known !== undefined) {
+    // What an event of Skep's calls is what begins here.
+    if (known !== null) known.root ??= root;
+    return known;
+  }
+  /** @type {Trace | null} */
+  let trace = null;
+  const traceparent = header(info?.headers, "traceparent");
+  // The edge has a span of each request; a script in service worker syntax has one entrypoint, for it and for all others.
+  const rootHasSpan = entrypoint === EDGE || (entrypoint === undefined && header(info?.headers, "cf-ray") !== undefined);
+  if (traceparent !== undefined) trace = SAMPLED.test(traceparent) ? { root, rootHasSpan, traceparent } : null;
+  else if (!rootHasSpan && Math.random() < rate) trace = { root, rootHasSpan };
+  remember(traceId, trace);
+  return trace;
+};
+
+/** What an event says of how an invocation began. @param {any} info @returns {Record<string, unknown>} */
+const began = (info) => {
+  const { type, method, url, cron, scheduledTime, queueName, batchSize, mailFrom, rcptTo, rawSize } = info ?? {};
+  return { type, method, url, cron, scheduledTime, queueName, batchSize, mailFrom, rcptTo, rawSize };
+};
+
+/** Attributes by name. @param {Record<string, unknown>} all @param {{ name: string, value: unknown }[]} said */
+const add = (all, said) => {
+  for (const { name, value } of said) all[name] = value;
+};
+
+/** @param {string} _ @param {any} value */
+const sayable = (_, value) => (typeof value === "bigint" ? Number(value) : value);
+
+/** Invocations that wait until the call that is under way has ended. @type {string[]} */
+const waiting = [];
+let calling = false;
+
+/** @param {any} env @param {any} invocation */
+const pass = async (env, invocation) => {
+  if (waiting.length < MOST_WAITING) waiting.push(JSON.stringify(invocation, sayable));
+  if (calling) return;
+  calling = true;
+  try {
+    while (waiting.length > 0) {
+      const body = `[${waiting.splice(0, MOST_CALLED).join(",")}]`;
+      const response = await env.SINK.fetch("http://skep/", { method: "POST", body });
+      await response.body?.cancel();
+    }
+  } finally {
+    calling = false;
+  }
+};
+
+export default {
+  /** @param {any} onset @param {any} env @param {any} ctx */
+  tailStream(onset, env, ctx) {
+    const { spanContext, event, timestamp } = onset;
+    // Ours, and no event of the application.
+    if (event.entrypoint === "skepCollect" || event.entrypoint === "skepExports") return undefined;
+    const trace = traceOf(onset, env.RATE);
+    if (trace === null) return undefined;
+    const { entrypoint, executionModel, durableObjectId, spanId: id } = event;
+    const fields = /** @type {Record<string, unknown>} */ ({
+      ...began(event.info), ...trace, id, parent: id === trace.root ? undefined : spanContext.spanId,
+      entrypoint, executionModel, durableObjectId, start: timestamp.getTime(), attributes: {},
+    });
+    /** Those that are open. @type {Map<string, Span>} */
+    const open = new Map();
+    /** @type {Span[]} */
+    let done = [];
+    let count = 0;
+    /** @param {boolean} isLast */
+    const flush = (isLast) => {
+      const spans = done;
+      done = [];
+      ctx.waitUntil(pass(env, [spanContext.traceId, isLast ? fields : { ...trace, id, parent: fields.parent }, spans]));
+    };
+    /** @param {Span} span */
+    const close = (span) => {
+      done.push(span);
+      if (done.length >= MOST_AT_ONCE) flush(false);
+    };
+    return {
+      /** @param {any} said */
+      spanOpen({ spanContext: { spanId: parent }, event: { name, spanId }, timestamp }) {
+        if (count++ < MOST) open.set(spanId, [name, spanId, parent, timestamp.getTime(), 0, {}, true]);
+      },
+      /** @param {any} said */
+      attributes({ spanContext: { spanId }, event: { info } }) {
+        const all = spanId === id ? fields.attributes : open.get(spanId)?.[5];
+        if (all !== undefined) add(/** @type {any} */ (all), info);
+      },
+      /** @param {any} said */
+      spanClose({ spanContext: { spanId }, timestamp }) {
+        const span = open.get(spanId);
+        if (span === undefined) return;
+        open.delete(spanId);
+        span[4] = timestamp.getTime();
+        close(span);
+      },
+      /** @param {any} said */
+      return({ event: { info } }) {
+        if (info?.statusCode !== undefined) fields.status = info.statusCode;
+      },
+      /** @param {any} said */
+      exception({ event: { name, message } }) {
+        fields.exception ??= { name, message };
+      },
+      /** @param {any} said */
+      outcome({ event: { outcome }, timestamp }) {
+        const end = timestamp.getTime();
+        for (const span of open.values()) {
+          span[4] = end;
+          span[6] = false;
+          done.push(span);
+        }
+        open.clear();
+        Object.assign(fields, { outcome, end });
+        flush(true);
+      },
+    };
+  },
+};
+
+/** Hears of the events that Skep delivers (`events.js`): which span of its own each is. */
+export const events = {
+  /** @param {any} onset */
+  tailStream({ spanContext: { traceId }, event: { info } }) {
+    const traceparent = header(info?.headers, "traceparent");
+    remember(traceId, traceparent === undefined ? null : { rootHasSpan: true, traceparent });
+  },
+};
