@@ -10,6 +10,8 @@
  * @typedef {{ fetch(url: string, init: object): Promise<Response> }} Fetcher
  */
 
+import { withSpan } from "cloudflare-internal:tracing-helpers";
+
 const OPTIONS = ["key", "limit", "period"];
 const PERIODS = [10, 60];
 
@@ -44,10 +46,9 @@ class RateLimit {
       period === undefined || PERIODS.includes(period) || period === this.#defaults.period,
       `unsupported period: ${period}`,
     );
-    const answer = await this.#fetcher.fetch("http://ratelimit/limit", {
-      method: "POST",
-      body: JSON.stringify({ key, limit, period }),
-    });
+    const body = JSON.stringify({ key, limit, period });
+    const ask = () => this.#fetcher.fetch("http://ratelimit/limit", { method: "POST", body });
+    const answer = await withSpan("ratelimit_run", ask);
     if (!answer.ok) throw new Error(await answer.text());
     return answer.json();
   }

@@ -28,7 +28,26 @@ const SAMPLED: u8 = 1;
 /// Flags that are known; a later version may have more, which are not passed on (§3.2.2.5).
 const KNOWN: u8 = 0b11;
 
+impl TraceId {
+    /// From 32 lower case hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(Self(hex(text.as_bytes())?)).filter(|id| id.0 != [0; 16])
+    }
+}
+
+impl SpanId {
+    /// From 16 lower case hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(Self(hex(text.as_bytes())?)).filter(|id| id.0 != [0; 8])
+    }
+}
+
 impl TraceContext {
+    /// A span that is recorded, whose ids another gave.
+    pub fn recorded(trace: TraceId, span: SpanId) -> Self {
+        Self { trace, span, sampled: true, flags: SAMPLED }
+    }
+
     /// What a `traceparent` says; `None` where it is not valid: the trace begins anew then.
     pub fn parse(traceparent: &str) -> Option<Self> {
         let bytes = traceparent.as_bytes();

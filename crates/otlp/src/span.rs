@@ -88,6 +88,8 @@ pub enum Kind {
     Server = 2,
     /// A request that went out.
     Client = 3,
+    /// Something is sent that is worked on later.
+    Producer = 4,
     /// Something that was sent earlier is worked on.
     Consumer = 5,
 }

@@ -1,7 +1,7 @@
 //! Queues and cron triggers: what calls a worker without a visitor.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -22,10 +22,16 @@ pub struct Outcome {
     pub no_retry: bool,
 }
 
-/// Runs a script's `scheduled` handler. `time_ms` is in milliseconds since the Unix epoch.
-pub async fn run_scheduled(worker: &Worker, cron: &str, time_ms: u64) -> Result<Outcome, String> {
-    let event = json!({ "cron": cron, "time": time_ms }).to_string();
-    let (status, answer) = worker.event("/scheduled", event.into_bytes()).await.map_err(|e| e.to_string())?;
+/// Runs a script's `scheduled` handler. `time_ms` is in milliseconds since the Unix epoch; `traceparent` says whose span it is.
+pub async fn run_scheduled(
+    worker: &Worker,
+    cron: &str,
+    time_ms: u64,
+    traceparent: Option<&str>,
+) -> Result<Outcome, String> {
+    let event = json!({ "cron": cron, "time": time_ms }).to_string().into_bytes();
+    let ran = worker.traced_event("/scheduled", event, traceparent).await;
+    let (status, answer) = ran.map_err(|e| e.to_string())?;
     match serde_json::from_slice(&answer) {
         Ok(outcome) if status.is_success() => Ok(outcome),
         _ => Err(format!("the scheduled event failed: {}", String::from_utf8_lossy(&answer))),
@@ -70,17 +76,22 @@ async fn in_time(
 /// Says to people what came of an event.
 pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Counts what an event came to.
-pub type Note = Box<dyn Fn(Noted<'_>) + Send + Sync>;
+/// Notes that an event begins.
+pub type Note = Box<dyn Fn() -> Noted + Send + Sync>;
 
-/// An event that is over.
-pub struct Noted<'a> {
-    /// `ok`, `exception`, …
-    pub outcome: &'a str,
-    /// The queue, or the cron expression.
-    pub what: &'a str,
-    /// When it began.
-    pub began: Instant,
+/// An event under way.
+pub struct Noted {
+    /// Its span, if it is recorded, as a `traceparent`.
+    pub traceparent: Option<String>,
+    /// Notes its end: what came of it (`ok`, `exception`, …), and the queue or the cron expression.
+    pub end: Box<dyn FnOnce(&str, &str) + Send>,
+}
+
+impl Noted {
+    /// One that nobody hears of.
+    pub fn not() -> Self {
+        Self { traceparent: None, end: Box::new(|_, _| {}) }
+    }
 }
 
 /// The outcome of an event that did not come to its handler's end.
@@ -90,7 +101,7 @@ const INTERNAL_ERROR: &str = "internalError";
 pub struct QueueConsumer {
     /// The worker.
     pub worker: Arc<Worker>,
-    /// Counts batches.
+    /// Notes batches.
     pub note: Note,
 }
 
@@ -98,14 +109,14 @@ impl Deliver for QueueConsumer {
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<DeliveryOutcome, String>> {
         Box::pin(async move {
             let event = serde_json::to_vec(&batch).map_err(|e| e.to_string())?;
-            let began = Instant::now();
-            let delivered = match self.worker.event("/queue", event).await {
+            let Noted { traceparent, end } = (self.note)();
+            let delivered = match self.worker.traced_event("/queue", event, traceparent.as_deref()).await {
                 Ok((status, body)) => Ok(DeliveryOutcome::from_reply(status, &body)),
                 Err(EventError::Lost(_)) => Ok(DeliveryOutcome::ended(INTERNAL_ERROR)),
                 Err(error) => Err(error.to_string()),
             };
             let outcome = delivered.as_ref().map_or(INTERNAL_ERROR, |delivered| &delivered.outcome);
-            (self.note)(Noted { outcome, what: &batch.queue, began });
+            end(outcome, &batch.queue);
             delivered
         })
     }
@@ -117,18 +128,19 @@ pub struct CronTrigger {
     pub worker: Arc<Worker>,
     /// Says what came of it.
     pub report: Report,
-    /// Counts runs.
+    /// Notes runs.
     pub note: Note,
 }
 
 impl Fire for CronTrigger {
     fn fire(&self, fired: Fired) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let began = Instant::now();
-            let ran =
-                in_time(CRON_TIME, run_scheduled(&self.worker, &fired.cron, fired.scheduled_time_ms)).await;
+            let Noted { traceparent, end } = (self.note)();
+            let time = fired.scheduled_time_ms;
+            let run = run_scheduled(&self.worker, &fired.cron, time, traceparent.as_deref());
+            let ran = in_time(CRON_TIME, run).await;
             let outcome = ran.as_ref().map_or(INTERNAL_ERROR, |ran| &ran.outcome);
-            (self.note)(Noted { outcome, what: &fired.cron, began });
+            end(outcome, &fired.cron);
             match ran {
                 Ok(outcome) => (self.report)(&format!("scheduled \"{}\": {}", fired.cron, outcome.outcome)),
                 Err(error) => (self.report)(&format!("scheduled \"{}\" failed: {error}", fired.cron)),

@@ -197,6 +197,16 @@ impl Worker {
 
     /// Sends an event (JSON) to the events shim at `path` and returns its answer: the status and JSON.
     pub async fn event(&self, path: &'static str, event: Vec<u8>) -> Result<(StatusCode, Bytes), EventError> {
+        self.traced_event(path, event, None).await
+    }
+
+    /// The same for an event that is a span of a recorded trace: its `traceparent`.
+    pub async fn traced_event(
+        &self,
+        path: &'static str,
+        event: Vec<u8>,
+        traceparent: Option<&str>,
+    ) -> Result<(StatusCode, Bytes), EventError> {
         let (_lease, events) = self.acquire_for_event().await?;
         let mut request = http::Request::new(full(event));
         *request.method_mut() = http::Method::POST;
@@ -204,6 +214,9 @@ impl Worker {
         let headers = request.headers_mut();
         headers.insert(header::HOST, HeaderValue::from_static("skep"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(span) = traceparent.and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert("traceparent", span);
+        }
         let response = events.send(request).await.map_err(|error| match error {
             SendError::Connect { .. } => EventError::NotReached(error.to_string()),
             SendError::Lost(_) => EventError::Lost(error.to_string()),

@@ -53,7 +53,7 @@ impl Local {
                 return plain_text(StatusCode::BAD_REQUEST, text.to_owned());
             }
         };
-        let result = run_scheduled(&self.worker, &parameter("cron").unwrap_or_default(), time).await;
+        let result = run_scheduled(&self.worker, &parameter("cron").unwrap_or_default(), time, None).await;
         let outcome = match result {
             Ok(outcome) => outcome,
             Err(error) => return plain_text(StatusCode::INTERNAL_SERVER_ERROR, error),

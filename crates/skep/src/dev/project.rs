@@ -17,7 +17,7 @@ use skep_toolchain::Toolchain;
 use crate::assets::assets_config;
 use crate::bundling::bundler;
 use crate::dates;
-use crate::events::{AtTimes, Report};
+use crate::events::{AtTimes, Noted, Report};
 use crate::terminal::{Style, paint, say};
 use crate::wiring::workflows_of;
 
@@ -105,7 +105,7 @@ impl Project {
         let mut crons: Vec<CronHandle> = workflows
             .filter_map(|workflow| at_times.workflow(&workflow.name, &workflow.settings.schedules))
             .collect();
-        crons.extend(at_times.handler(&self.config.crons, Box::new(|_| {})));
+        crons.extend(at_times.handler(&self.config.crons, Box::new(Noted::not)));
         self.crons = crons;
     }
 

@@ -15,7 +15,7 @@ use super::dispatch::Namespaces;
 use super::output::Output;
 use super::project::{Affected, Project};
 use super::{complain, shown};
-use crate::events::{QueueConsumer, Report, consumer_settings};
+use crate::events::{Noted, QueueConsumer, Report, consumer_settings};
 use crate::stand_ins::Running;
 use crate::stores::Stores;
 use crate::terminal::{Style, paint, say};
@@ -190,7 +190,7 @@ impl Session {
             .queue_consumers
             .iter()
             .map(|c| {
-                let deliver = QueueConsumer { worker: worker.clone(), note: Box::new(|_| {}) };
+                let deliver = QueueConsumer { worker: worker.clone(), note: Box::new(Noted::not) };
                 queues.consume(&c.queue, consumer_settings(c), Arc::new(deliver))
             })
             .collect();

@@ -72,37 +72,56 @@ pub fn traced(
     })
 }
 
-/// A span for a batch or a cron that began at `began` and ended now.
-pub fn event_span(traced: &Traced, kind: EventKind, what: &str, outcome: &str, began: Instant) {
-    if traced.ratio == Some(0.0) {
-        return;
+/// The span of a batch or a cron under way that is recorded.
+pub struct EventSpan {
+    traced: Traced,
+    context: TraceContext,
+    start: SystemTime,
+    began: Instant,
+}
+
+impl EventSpan {
+    /// Begins one, if it is recorded.
+    pub fn begin(traced: Traced) -> Option<Self> {
+        let context = match traced.ratio {
+            Some(0.0) => return None,
+            ratio => traced.exporter.sample(None, ratio)?,
+        };
+        Some(Self { traced, context, start: SystemTime::now(), began: Instant::now() })
     }
-    let Some(context) = traced.exporter.sample(None, traced.ratio) else { return };
-    let took = began.elapsed();
-    let (trigger, span_kind, attribute) = match kind {
-        EventKind::Queue => ("pubsub", Kind::Consumer, "messaging.destination.name"),
-        EventKind::Scheduled => ("timer", Kind::Internal, "faas.cron"),
-    };
-    let failed = (outcome != "ok").then(|| outcome.to_owned());
-    let mut attributes = vec![
-        Attribute::text("faas.trigger", trigger),
-        Attribute::text(attribute, what),
-        Attribute::text("cloudflare.outcome", outcome),
-    ];
-    attributes.extend(failed.as_ref().map(|kind| Attribute::text("error.type", kind.as_str())));
-    traced.exporter.span(&Span {
-        resource: traced.resource.clone(),
-        context,
-        parent: None,
-        remote_parent: false,
-        state: String::new(),
-        name: kind.name().to_owned(),
-        kind: span_kind,
-        start: SystemTime::now().checked_sub(took).unwrap_or(UNIX_EPOCH),
-        took,
-        attributes,
-        error: failed,
-    });
+
+    /// What tells the worker of it.
+    pub fn traceparent(&self) -> String {
+        self.context.to_string()
+    }
+
+    /// It is over.
+    pub fn end(self, kind: EventKind, what: &str, outcome: &str) {
+        let (trigger, span_kind, attribute) = match kind {
+            EventKind::Queue => ("pubsub", Kind::Consumer, "messaging.destination.name"),
+            EventKind::Scheduled => ("timer", Kind::Internal, "faas.cron"),
+        };
+        let failed = (outcome != "ok").then(|| outcome.to_owned());
+        let mut attributes = vec![
+            Attribute::text("faas.trigger", trigger),
+            Attribute::text(attribute, what),
+            Attribute::text("cloudflare.outcome", outcome),
+        ];
+        attributes.extend(failed.as_ref().map(|kind| Attribute::text("error.type", kind.as_str())));
+        self.traced.exporter.span(&Span {
+            resource: self.traced.resource.clone(),
+            context: self.context,
+            parent: None,
+            remote_parent: false,
+            state: String::new(),
+            name: kind.name().to_owned(),
+            kind: span_kind,
+            start: self.start,
+            took: self.began.elapsed(),
+            attributes,
+            error: failed,
+        });
+    }
 }
 
 /// An event of the logs as a log record.

@@ -18,6 +18,7 @@ mod stored;
 mod tails;
 mod tenant;
 mod tls;
+mod traces;
 mod version;
 mod workflows;
 

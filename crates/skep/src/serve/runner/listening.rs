@@ -6,9 +6,13 @@ use skep_api::TailEvents;
 use skep_catalog::Version;
 use skep_fleet::{CellSpec, Tail};
 use skep_logs::Observability;
+use skep_otlp::Signal;
 
 use super::{Runner, When, is_of};
+use crate::reports::Sink;
+use crate::serve::export;
 use crate::serve::tails::Wishes;
+use crate::serve::traces::Traces;
 
 impl Runner {
     /// Notes what the settings of `script` want with its events.
@@ -39,7 +43,25 @@ impl Runner {
             spec.services.insert("tail".into(), self.tails.sink(script, &version.id, rate));
             spec.tail = Some(Tail { service: "tail".into(), rate });
         }
+        self.trace(script, version, spec);
         Ok(())
+    }
+
+    /// Lets a version's spans go to the collector, if its settings ask for traces.
+    fn trace(&self, script: &str, version: &Version, spec: &mut CellSpec) {
+        let observability = self.tails.wishes(script).observability;
+        let Some(rate) = observability.traces.map(|traces| traces.rate).filter(|rate| *rate > 0.0) else {
+            return;
+        };
+        let exporter = self.around.exporter.as_ref();
+        if !exporter.is_some_and(|exporter| exporter.settings().exports(Signal::Traces)) {
+            return;
+        }
+        let Some(traced) = export::traced(exporter, &self.tenant.id, script, version, observability) else {
+            return;
+        };
+        spec.services.insert("trace".into(), Arc::new(Sink(Traces(traced))));
+        spec.trace = Some(Tail { service: "trace".into(), rate });
     }
 
     /// The events of a script from now on. Its cells are started anew if they do not report them all yet.

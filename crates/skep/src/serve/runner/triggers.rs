@@ -7,9 +7,9 @@ use skep_catalog::Kind;
 use skep_edge::Traced;
 
 use super::{Runner, Surroundings, lock};
-use crate::events::{AtTimes, Note, QueueConsumer, Report};
+use crate::events::{AtTimes, Note, Noted, QueueConsumer, Report};
 use crate::serve::alarms::next_alarm;
-use crate::serve::export;
+use crate::serve::export::{self, EventSpan};
 use crate::serve::links::consumer_settings;
 use crate::serve::metrics::EventKind;
 use crate::serve::workflows::settings_of;
@@ -77,22 +77,32 @@ impl Runner {
         Ok(())
     }
 
-    /// Counts events of a script in its metrics, of which it has some from the first one on.
+    /// Counts events of a script in its metrics, of which it has some from the first one on, and has those that are traced be
+    /// spans.
     fn note(&self, script: &str, kind: EventKind) -> Note {
         let (account, script) = (self.tenant.id.clone(), script.to_owned());
         let meters = self.around.meters.clone();
         let (exporter, running, tails) =
             (self.around.exporter.clone(), self.running.clone(), self.tails.clone());
-        Box::new(move |noted| {
-            meters.of(&account, &script).events.note(kind, noted.outcome);
-            let Some(exporter) = &exporter else { return };
-            let version = lock(&running).get(&script).map(|deployed| deployed.version.clone());
-            let traced = Traced {
-                exporter: exporter.clone(),
-                resource: export::resource(&account, &script, &version.unwrap_or_default()),
-                ratio: tails.wishes(&script).observability.traces.map(|traces| traces.rate),
-            };
-            export::event_span(&traced, kind, noted.what, noted.outcome, noted.began);
+        Box::new(move || {
+            let span = exporter.as_ref().and_then(|exporter| {
+                let version = lock(&running).get(&script).map(|deployed| deployed.version.clone());
+                EventSpan::begin(Traced {
+                    exporter: exporter.clone(),
+                    resource: export::resource(&account, &script, &version.unwrap_or_default()),
+                    ratio: tails.wishes(&script).observability.traces.map(|traces| traces.rate),
+                })
+            });
+            let meter = meters.of(&account, &script);
+            Noted {
+                traceparent: span.as_ref().map(EventSpan::traceparent),
+                end: Box::new(move |outcome, what| {
+                    meter.events.note(kind, outcome);
+                    if let Some(span) = span {
+                        span.end(kind, what, outcome);
+                    }
+                }),
+            }
         })
     }
 
