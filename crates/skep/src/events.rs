@@ -79,12 +79,15 @@ pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
 /// Notes that an event begins.
 pub type Note = Box<dyn Fn() -> Noted + Send + Sync>;
 
+/// What came of an event (`ok`, `exception`, …), and the queue or the cron expression.
+pub type End = Box<dyn FnOnce(&str, &str) + Send>;
+
 /// An event under way.
 pub struct Noted {
     /// Its span, if it is recorded, as a `traceparent`.
     pub traceparent: Option<String>,
-    /// Notes its end: what came of it (`ok`, `exception`, …), and the queue or the cron expression.
-    pub end: Box<dyn FnOnce(&str, &str) + Send>,
+    /// Notes its end.
+    pub end: End,
 }
 
 impl Noted {
