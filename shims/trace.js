@@ -1,6 +1,6 @@
 // Passes on what the engine records of each traced invocation, as JSON, to Skep: its spans with their attributes.
 //
-// `SINK` is a server of ours; `RATE` is the share of invocations that is recorded of those that nobody has decided on, from 0 to 1.
+// `SINK` is a server of ours; `EDGE` is the entrypoint that the edge calls for visitors, `null` if there is only one; `RATE` is the share of invocations that is recorded of those that nobody has decided on, from 0 to 1.
 // What a visitor's request began is recorded if Skep has put it under a span of its own, which its `traceparent` says; what is
 // called by a recorded invocation in this process is recorded, too. Of the others the engine is told to say nothing more.
 //
@@ -9,8 +9,6 @@
 /** @typedef {[string, string, string, number, number, Record<string, unknown>, boolean]} Span times in milliseconds */
 
 const SAMPLED = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][13579bdf](-.*)?$/;
-/** The entrypoint of ours that the edge calls for visitors (`entry.js`). */
-const EDGE = "skepEdge";
 /** Spans of an invocation that are kept until it ends or passes them on; the most that it may have. */
 const [MOST_AT_ONCE, MOST] = [256, 10_000];
 /** Invocations of one call, and that may wait; more are lost. */
@@ -19,8 +17,8 @@ const [MOST_CALLED, MOST_WAITING] = [256, 8192];
 const MOST_TRACES = 8192;
 
 /**
- * The invocation that a trace began with here, whether Skep has a span of it, and the context of the trace outside.
- * @typedef {{ root?: string, rootHasSpan: boolean, traceparent?: string }} Trace
+ * The invocation that a trace began with here, whether Skep has a span of it, what it was, and the context of the trace outside.
+ * @typedef {{ root?: string, rootHasSpan: boolean, rootType?: string, traceparent?: string }} Trace
  */
 
 /** Traces that began here; `null` if they are not recorded. @type {Map<string, Trace | null>} */
@@ -35,8 +33,8 @@ const remember = (traceId, trace) => {
   traces.set(traceId, trace);
 };
 
-/** What is known of the trace of an invocation; `null` if it is not recorded. @param {any} event @param {number} rate */
-const traceOf = ({ spanContext: { traceId, spanId }, event: { info, entrypoint, spanId: root } }, rate) => {
+/** What is known of the trace of an invocation; `null` if it is not recorded. @param {any} event @param {any} env */
+const traceOf = ({ spanContext: { traceId, spanId }, event: { info, entrypoint, spanId: root } }, { RATE: rate, EDGE: edge }) => {
   const known = spanId === undefined ? undefined : traces.get(traceId);
   if (known !== undefined) {
     // What an event of Skep's calls is what begins here.
@@ -46,10 +44,10 @@ const traceOf = ({ spanContext: { traceId, spanId }, event: { info, entrypoint, 
   /** @type {Trace | null} */
   let trace = null;
   const traceparent = header(info?.headers, "traceparent");
-  // The edge has a span of each request; a script in service worker syntax has one entrypoint, for it and for all others.
-  const rootHasSpan = entrypoint === EDGE || (entrypoint === undefined && header(info?.headers, "cf-ray") !== undefined);
-  if (traceparent !== undefined) trace = SAMPLED.test(traceparent) ? { root, rootHasSpan, traceparent } : null;
-  else if (!rootHasSpan && Math.random() < rate) trace = { root, rootHasSpan };
+  // The edge has a span of each request. A script in service worker syntax has one entrypoint, for it and for all others.
+  const rootHasSpan = edge === null ? header(info?.headers, "cf-ray") !== undefined : entrypoint === edge;
+  if (traceparent !== undefined) trace = SAMPLED.test(traceparent) ? { root, rootHasSpan, rootType: info?.type, traceparent } : null;
+  else if (!rootHasSpan && Math.random() < rate) trace = { root, rootHasSpan, rootType: info?.type };
   remember(traceId, trace);
   return trace;
 };
@@ -94,7 +92,7 @@ export default {
     const { spanContext, event, timestamp } = onset;
     // Ours, and no event of the application.
     if (event.entrypoint === "skepCollect" || event.entrypoint === "skepExports") return undefined;
-    const trace = traceOf(onset, env.RATE);
+    const trace = traceOf(onset, env);
     if (trace === null) return undefined;
     const { entrypoint, executionModel, durableObjectId, spanId: id } = event;
     const fields = /** @type {Record<string, unknown>} */ ({

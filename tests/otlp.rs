@@ -431,6 +431,61 @@ fn what_a_traced_script_calls_is_in_its_trace() {
 }
 
 #[test]
+fn a_script_that_another_one_calls_is_in_its_trace() {
+    let Some(python) = tools() else { return };
+    let collector = collector();
+    let serve = serve_in(tempfile::tempdir().unwrap(), &["--otlp-endpoint", &collector.url]);
+    let dir = tempfile::tempdir().unwrap();
+    let upload = |script: &str, bindings: Value, code: &str| {
+        let metadata = json!({
+            "main_module": "index.js", "compatibility_date": "2026-07-01", "bindings": bindings,
+            "observability": { "traces": { "enabled": true } },
+        });
+        let answer = serve.upload(script, &metadata, code);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let kv = serve.call("POST", "/storage/kv/namespaces", Some(&json!({ "title": "kept" }))).json();
+    upload(
+        "called",
+        json!([{ "type": "kv_namespace", "name": "KV", "namespace_id": kv["result"]["id"] }]),
+        r#"import { WorkerEntrypoint } from "cloudflare:workers";
+        export default class extends WorkerEntrypoint {
+            async work() { await this.env.KV.get("k"); return "worked"; }
+            fetch() { return new Response("fetched"); }
+        }"#,
+    );
+    upload(
+        "caller",
+        json!([{ "type": "service", "name": "CALLED", "service": "called" }]),
+        r#"export default { async fetch(request, env) {
+            const worked = await env.CALLED.work();
+            return new Response(worked + await (await env.CALLED.fetch(request)).text());
+        } };"#,
+    );
+    let answer = serve.send("GET", "caller.main.localhost", "/x", &[("traceparent", PARENT)], None);
+    assert_eq!(answer.text(), "workedfetched");
+    let (asked, call, method, get, fetched) = eventually("spans of both", || {
+        let spans = collector.all(&python, dir.path(), "traces", SPANS);
+        let find = |service: &str, name: &str| {
+            let own = |(resource, span): &&(Value, Value)| {
+                of(resource, "service.name") == service && span["name"] == name
+            };
+            spans.iter().find(own).map(|(_, span)| span.clone())
+        };
+        Some((
+            find("caller", "GET")?,
+            find("caller", "jsRpcCall")?,
+            find("called", "jsrpc")?,
+            find("called", "kv_get")?,
+            find("called", "GET")?,
+        ))
+    });
+    assert!([&asked, &call, &method, &get, &fetched].iter().all(|span| span["traceId"] == TRACE));
+    assert_eq!((&method["parentSpanId"], &fetched["parentSpanId"]), (&call["spanId"], &asked["spanId"]));
+    assert_eq!(of(&method, "cloudflare.jsrpc.method"), "work");
+}
+
+#[test]
 fn a_script_behind_a_dispatcher_is_in_the_trace_of_the_request_that_it_gets() {
     let Some(python) = tools() else { return };
     let collector = collector();

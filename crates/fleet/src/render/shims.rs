@@ -211,24 +211,37 @@ impl Render<'_> {
 
     /// The worker that passes events on; returns its service's name.
     pub(super) fn tail(&mut self, tail: &Tail) -> &'static str {
-        self.listener("skep-tail", ("tail.js", TAIL), tail, &[]);
+        self.listener("skep-tail", ("tail.js", TAIL), tail, Vec::new(), &[]);
         "skep-tail"
     }
 
     /// The worker that passes spans on; returns its service's name.
     pub(super) fn trace(&mut self, trace: &Tail) -> &'static str {
-        self.listener("skep-trace", ("trace.js", TRACE), trace, &["experimental", "streaming_tail_worker"]);
+        let edge = match self.spec.code {
+            Code::Modules(_) => "\"skepEdge\"",
+            Code::ServiceWorker(_) => "null",
+        };
+        let edge = fields([("name", text("EDGE")), ("json", text(edge))]);
+        let flags = ["experimental", "streaming_tail_worker"];
+        self.listener("skep-trace", ("trace.js", TRACE), trace, vec![edge], &flags);
         "skep-trace"
     }
 
-    fn listener(&mut self, name: &str, (file, code): (&str, &'static str), tail: &Tail, flags: &[&str]) {
+    fn listener(
+        &mut self,
+        name: &str,
+        (file, code): (&str, &'static str),
+        tail: &Tail,
+        mut bindings: Vec<Value>,
+        flags: &[&str],
+    ) {
         self.files.push((file.into(), code.into()));
-        let sink = fields([("name", text("SINK")), ("service", text(external_name(&tail.service)))]);
-        let rate = fields([("name", text("RATE")), ("json", text(tail.rate.to_string()))]);
+        bindings.push(fields([("name", text("SINK")), ("service", text(external_name(&tail.service)))]));
+        bindings.push(fields([("name", text("RATE")), ("json", text(tail.rate.to_string()))]));
         let mut worker = vec![
             ("modules", list([es_module(file)])),
             ("compatibilityDate", text(SHIM_DATE)),
-            ("bindings", list([sink, rate])),
+            ("bindings", Value::List(bindings)),
         ];
         if !flags.is_empty() {
             worker.push(("compatibilityFlags", list(flags.iter().copied().map(text))));

@@ -60,7 +60,7 @@ impl Runner {
         let Some(traced) = export::traced(exporter, &self.tenant.id, script, version, observability) else {
             return;
         };
-        spec.services.insert("trace".into(), Arc::new(Sink(Traces(traced))));
+        spec.services.insert("trace".into(), Arc::new(Sink(Traces { traced, calls: self.calls.clone() })));
         spec.trace = Some(Tail { service: "trace".into(), rate });
     }
 

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use super::metrics::Meters;
 use super::tails::Tails;
 use super::tenant::{Keeps, Tenant};
+use super::traces::Calls;
 pub use live::{Live, Share};
 
 /// Cells go on reporting for so long after nobody listens any more.
@@ -90,6 +91,8 @@ pub struct Runner {
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     crons: Mutex<HashMap<String, Vec<CronHandle>>>,
     tails: Arc<Tails>,
+    /// Which traces calls between scripts are of.
+    calls: Calls,
     /// By dispatcher: namespaces and the outbound workers that it names for them.
     outbounds: Mutex<BTreeMap<String, Vec<(String, String)>>>,
     /// By queue: what was asked for, and who does it.
@@ -152,6 +155,7 @@ impl Runner {
             turns: Mutex::default(),
             crons: Mutex::default(),
             tails,
+            calls: Calls::default(),
             outbounds: Mutex::default(),
             consumers: Mutex::default(),
         });

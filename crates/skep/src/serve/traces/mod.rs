@@ -1,6 +1,8 @@
 //! What cells record of their traced invocations (`shims/trace.js`), as spans for a collector.
 
-use std::sync::Arc;
+mod joins;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
@@ -9,22 +11,36 @@ use skep_edge::Traced;
 use skep_otlp::{Attribute, Kind, Resource, Span, SpanId, TraceContext, TraceId};
 use url::Url;
 
+use self::joins::{Joins, Offered};
 use crate::reports::{OUR_ENTRYPOINTS, TakeReports};
 
 /// A host that only code of ours in a script's isolate asks (`shims/after.js`).
 const OUR_HOST: &str = "responses.skep.internal";
+/// A call of a method, on either side.
+const CALL: &str = "jsRpcCall";
 /// Calls that consist of a `fetch` of the binding's own code: that one says nothing more.
 const BY_FETCH: [&str; 4] = ["d1_", "ratelimit_", "wfp_", "images_"];
 /// Calls of others, by how their names begin.
 const CALLS: [&str; 9] =
     ["kv_", "r2_", "d1_", "cache_", "wae_", "wfp_", "ratelimit_", "images_", "durable_object_subrequest"];
 
+/// So long what was called from another process waits for the caller.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is known of calls between the processes of an account, and what waits to know.
+pub type Calls = Arc<Mutex<Joins<(Arc<Traced>, Invocation)>>>;
+
 /// Takes what the cells of a version record.
-pub struct Traces(pub Arc<Traced>);
+pub struct Traces {
+    /// Whose spans they are.
+    pub traced: Arc<Traced>,
+    /// Those of the account.
+    pub calls: Calls,
+}
 
 impl TakeReports for Traces {
     fn take(&self, reports: Vec<Json>) {
-        let Traced { exporter, resource, ratio } = &*self.0;
+        let Traced { exporter, ratio, .. } = &*self.traced;
         for report in reports {
             let Ok(invocation) = serde_json::from_value::<Invocation>(report) else { continue };
             let said = invocation.1.traceparent.as_deref().and_then(TraceContext::parse);
@@ -32,14 +48,62 @@ impl TakeReports for Traces {
             if said.is_some_and(|said| exporter.sample(Some(&said), *ratio).is_none()) {
                 continue;
             }
-            spans(resource, said, invocation).iter().for_each(|span| exporter.span(span));
+            let own = TraceId::parse(&invocation.0).filter(|_| said.is_none() && invocation.1.is_of_method());
+            let Some(own) = own else {
+                pass_on(&self.calls, said, vec![(self.traced.clone(), invocation)]);
+                continue;
+            };
+            let (over, item) = (invocation.caller(), (self.traced.clone(), invocation));
+            let offered = lock(&self.calls).offer(own, over, item);
+            match offered {
+                Offered::Ready(below, items) => pass_on(&self.calls, below, items),
+                Offered::Held(false) => {}
+                Offered::Held(true) => {
+                    let calls = self.calls.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(PATIENCE).await;
+                        let items = lock(&calls).give_up(own);
+                        pass_on(&calls, None, items);
+                    });
+                }
+            }
         }
     }
 }
 
+/// Exports the spans of invocations whose trace is known, and of those that waited for one of their calls.
+fn pass_on(calls: &Calls, below: Option<TraceContext>, items: Vec<(Arc<Traced>, Invocation)>) {
+    let mut ready = vec![(below, items)];
+    while let Some((below, items)) = ready.pop() {
+        for (traced, invocation) in items {
+            for span in spans(&traced.resource, below, invocation) {
+                traced.exporter.span(&span);
+                if span.name == CALL && span.kind == Kind::Client {
+                    let waited = lock(calls).called(span.context);
+                    ready.push((Some(span.context), waited));
+                }
+            }
+        }
+    }
+}
+
+fn lock<T>(calls: &Mutex<T>) -> MutexGuard<'_, T> {
+    calls.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The engine's name for its trace, what is known of it, its spans that are over. Of a long invocation several come.
 #[derive(Deserialize)]
-struct Invocation(String, Fields, Vec<Recorded>);
+pub struct Invocation(String, Fields, Vec<Recorded>);
+
+impl Invocation {
+    /// With the end of what began a trace: the call of another process that it is, if the engine says so.
+    fn caller(&self) -> Option<Option<SpanId>> {
+        let Self(_, fields, recorded) = self;
+        fields.end.filter(|_| fields.root.as_ref() == Some(&fields.id))?;
+        let said = recorded.iter().find_map(|one| one.5.get("jsrpc.caller_span_id")?.as_str());
+        Some(said.and_then(SpanId::parse))
+    }
+}
 
 /// Name, id, parent, begin and end in milliseconds, attributes, whether it was closed.
 #[derive(Deserialize)]
@@ -54,6 +118,8 @@ struct Fields {
     parent: Option<String>,
     /// The id of the invocation that began the trace in this process.
     root: Option<String>,
+    /// What that was.
+    root_type: Option<String>,
     /// The context that the trace has outside of the process.
     traceparent: Option<String>,
     r#type: Option<String>,
@@ -74,6 +140,13 @@ struct Fields {
     attributes: Map<String, Json>,
     /// Whether there is a span of that one already: a visitor's request, a batch, a cron.
     root_has_span: bool,
+}
+
+impl Fields {
+    /// Whether its trace began in this process with a method.
+    fn is_of_method(&self) -> bool {
+        self.root_type.as_deref() == Some("jsrpc")
+    }
 }
 
 #[derive(Deserialize)]
@@ -155,8 +228,8 @@ fn named<'a>(name: &'a str, attributes: &Map<String, Json>) -> (&'a str, Kind) {
     match name {
         "writeLogfwdr" => ("wae_writeDataPoint", Kind::Client),
         "fetch" => (name, Kind::Client),
-        "jsRpcCall" if called => (name, Kind::Internal),
-        "jsRpcCall" => (name, Kind::Client),
+        CALL if called => (name, Kind::Internal),
+        CALL => (name, Kind::Client),
         _ if name.starts_with("queue_send") => (name, Kind::Producer),
         _ if is(name, &CALLS) => (name, Kind::Client),
         _ => (name, Kind::Internal),
@@ -332,6 +405,20 @@ mod tests {
             "type": "jsrpc", "start": 1000, "end": 1010, "outcome": "ok", "entrypoint": "Room" }, []]),
         );
         assert_eq!(called[0].parent.unwrap().to_string(), "d808b9e52b5f6618");
+    }
+
+    #[test]
+    fn a_method_says_whose_call_it_is_when_it_is_over() {
+        let of = |fields: Json, attributes: Json| -> Option<Option<SpanId>> {
+            let span = json!(["jsRpcCall", "07bc628c235c5d09", "fb3220dbf2e98e20", 1, 2, attributes, true]);
+            serde_json::from_value::<Invocation>(json!([TRACE, fields, [span]])).unwrap().caller()
+        };
+        let root = |end: Json| json!({ "id": "fb3220dbf2e98e20", "root": "fb3220dbf2e98e20", "rootType": "jsrpc", "end": end });
+        let said = json!({ "jsrpc.caller_span_id": "4769f80430c9220e" });
+        assert_eq!(of(root(json!(null)), said.clone()), None);
+        assert_eq!(of(root(json!(5)), said.clone()), Some(SpanId::parse("4769f80430c9220e")));
+        assert_eq!(of(root(json!(5)), json!({})), Some(None));
+        assert_eq!(of(json!({ "id": "3da34dd2cffa8823", "root": "fb3220dbf2e98e20", "end": 5 }), said), None);
     }
 
     #[test]
