@@ -4,15 +4,19 @@
 // What a visitor's request began is recorded if Skep has put it under a span of its own, which its `traceparent` says; what is
 // called by a recorded invocation in this process is recorded, too. Of the others the engine is told to say nothing more.
 //
-// An invocation is [trace, fields, spans]; a span is [name, id, parent, start, end, attributes, whether it was closed].
+// An invocation is [trace, fields, spans]; a span is [name, id, parent, start, end, attributes, whether it was closed, characters].
 
-/** @typedef {[string, string, string, number, number, Record<string, unknown>, boolean]} Span times in milliseconds */
+/** @typedef {[string, string, string, number, number, Record<string, unknown>, boolean, number]} Span times in milliseconds */
 
 const SAMPLED = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][13579bdf](-.*)?$/;
-/** Spans of an invocation that are kept until it ends or passes them on; the most that it may have. */
-const [MOST_AT_ONCE, MOST] = [256, 10_000];
-/** Invocations of one call, and that may wait; more are lost. */
-const [MOST_CALLED, MOST_WAITING] = [256, 8192];
+/** Spans of an invocation that are kept until it ends or passes them on, and characters of their attributes; the most spans that it may have. */
+const [MOST_AT_ONCE, MOST_TEXT_AT_ONCE, MOST] = [256, 65_536, 10_000];
+/** Characters of a text, and of all that is said of a span; the rest is left out. */
+const [MOST_TEXT, MOST_SAID] = [4096, 16_384];
+/** Characters of one call, and that may wait; more are lost. */
+const [MOST_CALLED, MOST_WAITING] = [262_144, 8_388_608];
+/** So many characters a millisecond at most: who floods spans keeps nobody else from being served. */
+const PACE = 4096;
 /** Traces that are remembered, by the engine's name for them: those that began last. */
 const MOST_TRACES = 8192;
 
@@ -58,28 +62,52 @@ const began = (info) => {
   return { type, method, url, cron, scheduledTime, queueName, batchSize, mailFrom, rcptTo, rawSize };
 };
 
-/** Attributes by name. @param {Record<string, unknown>} all @param {{ name: string, value: unknown }[]} said */
-const add = (all, said) => {
-  for (const { name, value } of said) all[name] = value;
+/**
+ * Adds attributes, by name, to those that take up `size` characters; returns how many they do then.
+ * @param {Record<string, unknown>} all @param {{ name: string, value: unknown }[]} said @param {number} size
+ */
+const add = (all, said, size) => {
+  for (const { name, value } of said) {
+    const text = typeof value === "string" ? value.slice(0, MOST_TEXT) : value;
+    size += name.length + (typeof text === "string" ? text.length : 16);
+    if (size > MOST_SAID) break;
+    all[name.slice(0, 256)] = text;
+  }
+  return size;
 };
 
 /** @param {string} _ @param {any} value */
 const sayable = (_, value) => (typeof value === "bigint" ? Number(value) : value);
 
-/** Invocations that wait until the call that is under way has ended. @type {string[]} */
+/** Invocations that wait until the call that is under way has ended, and their characters. @type {string[]} */
 const waiting = [];
+let length = 0;
 let calling = false;
+
+/** As many of those that wait as make up a call. */
+const next = () => {
+  let size = 0;
+  let count = 0;
+  while (count < waiting.length && (count === 0 || size + waiting[count].length <= MOST_CALLED)) size += waiting[count++].length;
+  length -= size;
+  return `[${waiting.splice(0, count).join(",")}]`;
+};
 
 /** @param {any} env @param {any} invocation */
 const pass = async (env, invocation) => {
-  if (waiting.length < MOST_WAITING) waiting.push(JSON.stringify(invocation, sayable));
+  const said = JSON.stringify(invocation, sayable);
+  if (length + said.length <= MOST_WAITING) {
+    waiting.push(said);
+    length += said.length;
+  }
   if (calling) return;
   calling = true;
   try {
     while (waiting.length > 0) {
-      const body = `[${waiting.splice(0, MOST_CALLED).join(",")}]`;
+      const body = next();
       const response = await env.SINK.fetch("http://skep/", { method: "POST", body });
       await response.body?.cancel();
+      if (waiting.length > 0) await scheduler.wait(body.length / PACE);
     }
   } finally {
     calling = false;
@@ -103,27 +131,29 @@ export default {
     const open = new Map();
     /** @type {Span[]} */
     let done = [];
-    let count = 0;
+    let [count, size, own] = [0, 0, 0];
     /** @param {boolean} isLast */
     const flush = (isLast) => {
       const spans = done;
-      done = [];
+      [done, size] = [[], 0];
       ctx.waitUntil(pass(env, [spanContext.traceId, isLast ? fields : { ...trace, id, parent: fields.parent }, spans]));
     };
     /** @param {Span} span */
     const close = (span) => {
       done.push(span);
-      if (done.length >= MOST_AT_ONCE) flush(false);
+      size += span[7];
+      if (done.length >= MOST_AT_ONCE || size >= MOST_TEXT_AT_ONCE) flush(false);
     };
     return {
       /** @param {any} said */
       spanOpen({ spanContext: { spanId: parent }, event: { name, spanId }, timestamp }) {
-        if (count++ < MOST) open.set(spanId, [name, spanId, parent, timestamp.getTime(), 0, {}, true]);
+        if (count++ < MOST) open.set(spanId, [name.slice(0, 256), spanId, parent, timestamp.getTime(), 0, {}, true, 0]);
       },
       /** @param {any} said */
       attributes({ spanContext: { spanId }, event: { info } }) {
-        const all = spanId === id ? fields.attributes : open.get(spanId)?.[5];
-        if (all !== undefined) add(/** @type {any} */ (all), info);
+        if (spanId === id) own = add(/** @type {any} */ (fields.attributes), info, own);
+        const span = open.get(spanId);
+        if (span !== undefined) span[7] = add(span[5], info, span[7]);
       },
       /** @param {any} said */
       spanClose({ spanContext: { spanId }, timestamp }) {
@@ -147,7 +177,7 @@ export default {
         for (const span of open.values()) {
           span[4] = end;
           span[6] = false;
-          done.push(span);
+          close(span);
         }
         open.clear();
         Object.assign(fields, { outcome, end });

@@ -532,6 +532,45 @@ fn a_script_behind_a_dispatcher_is_in_the_trace_of_the_request_that_it_gets() {
 }
 
 #[test]
+fn a_flood_of_spans_is_cut_and_keeps_nobody_from_being_served() {
+    let Some(python) = tools() else { return };
+    let collector = collector();
+    let serve = serve_in(tempfile::tempdir().unwrap(), &["--otlp-endpoint", &collector.url]);
+    let dir = tempfile::tempdir().unwrap();
+    upload(&serve, "loud", json!({ "enabled": false }));
+    let metadata = json!({
+        "main_module": "index.js", "compatibility_date": "2026-07-01",
+        "observability": { "traces": { "enabled": true } },
+    });
+    let code = r#"import { tracing } from "cloudflare:workers";
+    export default { async fetch() {
+        const much = "x".repeat(6_000);
+        for (let n = 0; n < 20_000; n++) {
+            tracing.enterSpan("flood", (span) => { span.setAttribute("a", much); });
+            if (n % 100 === 0) await scheduler.wait(1);
+        }
+        tracing.enterSpan("beyond", () => {});
+        return new Response("flooded");
+    } };"#;
+    assert_eq!(serve.upload("floods", &metadata, code).status, 200);
+    let before = serve.get("loud.main.localhost", "/").status;
+    assert_eq!(serve.get("floods.main.localhost", "/").text(), "flooded");
+    assert_eq!((before, serve.get("loud.main.localhost", "/").status), (200, 200));
+    let floods = |spans: Vec<(Value, Value)>| -> Vec<Value> {
+        let named = spans.into_iter().filter(|(_, span)| span["name"] == "flood" || span["name"] == "beyond");
+        named.map(|(_, span)| span).collect()
+    };
+    let spans = eventually("spans", || {
+        Some(floods(collector.all(&python, dir.path(), "traces", SPANS))).filter(|spans| spans.len() > 100)
+    });
+    assert!(spans.len() <= 10_000 && spans.iter().all(|span| span["name"] == "flood"));
+    for span in &spans[..10] {
+        let length = span.to_string().len();
+        assert!((4096..6_000).contains(&length), "{length}");
+    }
+}
+
+#[test]
 fn a_collector_that_is_busy_or_gone_costs_no_request_and_is_told_later() {
     let collector = collector();
     collector.busy.store(true, Ordering::Relaxed);

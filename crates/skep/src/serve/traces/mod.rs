@@ -105,9 +105,9 @@ impl Invocation {
     }
 }
 
-/// Name, id, parent, begin and end in milliseconds, attributes, whether it was closed.
+/// Name, id, parent, begin and end in milliseconds, attributes, whether it was closed, how long it is.
 #[derive(Deserialize)]
-struct Recorded(String, String, String, f64, f64, Map<String, Json>, bool);
+struct Recorded(String, String, String, f64, f64, Map<String, Json>, bool, #[serde(default)] u64);
 
 /// All but `id` and `traceparent` only with the last of its spans.
 #[derive(Default, Deserialize)]
@@ -188,7 +188,7 @@ fn spans(
     let mut all = Vec::with_capacity(recorded.len() + 1);
     let within: Vec<&str> =
         recorded.iter().filter(|one| is(&one.0, &BY_FETCH)).map(|one| one.1.as_str()).collect();
-    for Recorded(name, id, parent, start, end, said, closed) in &recorded {
+    for Recorded(name, id, parent, start, end, said, closed, _) in &recorded {
         let (attributes, url) = attributes(said);
         let host = url.as_ref().and_then(Url::host_str);
         if name == "fetch" && (host == Some(OUR_HOST) || within.contains(&parent.as_str())) {
