@@ -1,10 +1,12 @@
 // Passes on what the engine records of each traced invocation, as JSON, to Skep: its spans with their attributes.
 //
-// `SINK` is a server of ours; `EDGE` is the entrypoint that the edge calls for visitors, `null` if there is only one; `RATE` is the share of invocations that is recorded of those that nobody has decided on, from 0 to 1.
+// `SINK` is a server of ours; `EDGE` is the entrypoint that the edge calls for visitors, `null` if there is only one; `RATE` is the
+// share of invocations that is recorded of those that nobody has decided on, from 0 to 1.
 // What a visitor's request began is recorded if Skep has put it under a span of its own, which its `traceparent` says; what is
 // called by a recorded invocation in this process is recorded, too. Of the others the engine is told to say nothing more.
 //
-// An invocation is [trace, fields, spans]; a span is [name, id, parent, start, end, attributes, whether it was closed, characters].
+// An invocation is [trace, fields, spans]; a span is [name, id, parent, start, end, attributes, whether it was closed] and, until it
+// is over, how many characters.
 
 /** @typedef {[string, string, string, number, number, Record<string, unknown>, boolean, number]} Span times in milliseconds */
 
@@ -114,7 +116,17 @@ const pass = async (env, invocation) => {
   }
 };
 
-export default {
+/** Spans of workers of ours that pass a call on: those that came last. @type {Set<string>} */
+const hidden = new Set();
+
+/** @param {string} spanId */
+const hide = (spanId) => {
+  if (hidden.size >= MOST_TRACES) hidden.delete(/** @type {string} */ (hidden.values().next().value));
+  hidden.add(spanId);
+};
+
+/** @param {boolean} isHidden whether what is recorded is to be seen by nobody */
+const recorder = (isHidden) => ({
   /** @param {any} onset @param {any} env @param {any} ctx */
   tailStream(onset, env, ctx) {
     const { spanContext, event, timestamp } = onset;
@@ -125,8 +137,9 @@ export default {
     const { entrypoint, executionModel, durableObjectId, spanId: id } = event;
     const fields = /** @type {Record<string, unknown>} */ ({
       ...began(event.info), ...trace, id, parent: id === trace.root ? undefined : spanContext.spanId,
-      entrypoint, executionModel, durableObjectId, start: timestamp.getTime(), attributes: {},
+      entrypoint, executionModel, durableObjectId, start: timestamp.getTime(), attributes: {}, hidden: isHidden,
     });
+    if (isHidden) hide(id);
     /** Those that are open. @type {Map<string, Span>} */
     const open = new Map();
     /** @type {Span[]} */
@@ -136,17 +149,18 @@ export default {
     const flush = (isLast) => {
       const spans = done;
       [done, size] = [[], 0];
-      ctx.waitUntil(pass(env, [spanContext.traceId, isLast ? fields : { ...trace, id, parent: fields.parent }, spans]));
+      ctx.waitUntil(pass(env, [spanContext.traceId, isLast ? fields : { ...trace, id, parent: fields.parent, hidden: isHidden }, spans]));
     };
     /** @param {Span} span */
     const close = (span) => {
+      size += /** @type {number} */ (span.pop());
       done.push(span);
-      size += span[7];
       if (done.length >= MOST_AT_ONCE || size >= MOST_TEXT_AT_ONCE) flush(false);
     };
     return {
       /** @param {any} said */
       spanOpen({ spanContext: { spanId: parent }, event: { name, spanId }, timestamp }) {
+        if (isHidden) hide(spanId);
         if (count++ < MOST) open.set(spanId, [name.slice(0, 256), spanId, parent, timestamp.getTime(), 0, {}, true, 0]);
       },
       /** @param {any} said */
@@ -180,12 +194,18 @@ export default {
           close(span);
         }
         open.clear();
-        Object.assign(fields, { outcome, end });
+        // The spans of a caller may come after what they call.
+        Object.assign(fields, { outcome, end, belowHidden: hidden.has(spanContext.spanId) });
         flush(true);
       },
     };
   },
-};
+});
+
+export default recorder(false);
+
+/** Hears of workers of ours that pass calls on (`objects.js`, `remote-object.js`, `passage.js`, `front.js`). */
+export const through = recorder(true);
 
 /** Hears of the events that Skep delivers (`events.js`): which span of its own each is. */
 export const events = {

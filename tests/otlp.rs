@@ -437,10 +437,13 @@ fn a_script_that_another_one_calls_is_in_its_trace() {
     let serve = serve_in(tempfile::tempdir().unwrap(), &["--otlp-endpoint", &collector.url]);
     let dir = tempfile::tempdir().unwrap();
     let upload = |script: &str, bindings: Value, code: &str| {
-        let metadata = json!({
+        let mut metadata = json!({
             "main_module": "index.js", "compatibility_date": "2026-07-01", "bindings": bindings,
             "observability": { "traces": { "enabled": true } },
         });
+        if script == "called" {
+            metadata["migrations"] = json!({ "new_tag": "v1", "new_sqlite_classes": ["Room"] });
+        }
         let answer = serve.upload(script, &metadata, code);
         assert_eq!(answer.status, 200, "{}", answer.text());
     };
@@ -448,7 +451,8 @@ fn a_script_that_another_one_calls_is_in_its_trace() {
     upload(
         "called",
         json!([{ "type": "kv_namespace", "name": "KV", "namespace_id": kv["result"]["id"] }]),
-        r#"import { WorkerEntrypoint } from "cloudflare:workers";
+        r#"import { DurableObject, WorkerEntrypoint } from "cloudflare:workers";
+        export class Room extends DurableObject { enter() { return "entered"; } }
         export default class extends WorkerEntrypoint {
             async work() { await this.env.KV.get("k"); return "worked"; }
             fetch() { return new Response("fetched"); }
@@ -456,33 +460,47 @@ fn a_script_that_another_one_calls_is_in_its_trace() {
     );
     upload(
         "caller",
-        json!([{ "type": "service", "name": "CALLED", "service": "called" }]),
+        json!([
+            { "type": "service", "name": "CALLED", "service": "called" },
+            { "type": "durable_object_namespace", "name": "ROOM", "class_name": "Room", "script_name": "called" },
+        ]),
         r#"export default { async fetch(request, env) {
             const worked = await env.CALLED.work();
-            return new Response(worked + await (await env.CALLED.fetch(request)).text());
+            const entered = await env.ROOM.get(env.ROOM.idFromName("a")).enter();
+            return new Response(worked + entered + await (await env.CALLED.fetch(request)).text());
         } };"#,
     );
     let answer = serve.send("GET", "caller.main.localhost", "/x", &[("traceparent", PARENT)], None);
-    assert_eq!(answer.text(), "workedfetched");
-    let (asked, call, method, get, fetched) = eventually("spans of both", || {
+    assert_eq!(answer.text(), "workedenteredfetched");
+    let (asked, calls, method, get, fetched, entered) = eventually("spans of both", || {
         let spans = collector.all(&python, dir.path(), "traces", SPANS);
-        let find = |service: &str, name: &str| {
-            let own = |(resource, span): &&(Value, Value)| {
-                of(resource, "service.name") == service && span["name"] == name
-            };
-            spans.iter().find(own).map(|(_, span)| span.clone())
+        let of_service = |service: &str, name: &str| -> Vec<Value> {
+            let own = spans
+                .iter()
+                .filter(|(resource, span)| of(resource, "service.name") == service && span["name"] == name);
+            own.map(|(_, span)| span.clone()).collect()
         };
+        let one = |service: &str, name: &str| of_service(service, name).into_iter().next();
+        let methods = of_service("called", "jsrpc");
+        let method =
+            |name: &str| methods.iter().find(|span| of(span, "cloudflare.jsrpc.method") == name).cloned();
         Some((
-            find("caller", "GET")?,
-            find("caller", "jsRpcCall")?,
-            find("called", "jsrpc")?,
-            find("called", "kv_get")?,
-            find("called", "GET")?,
+            one("caller", "GET")?,
+            of_service("caller", "jsRpcCall"),
+            method("work")?,
+            one("called", "kv_get")?,
+            one("called", "GET")?,
+            method("enter")?,
         ))
     });
-    assert!([&asked, &call, &method, &get, &fetched].iter().all(|span| span["traceId"] == TRACE));
-    assert_eq!((&method["parentSpanId"], &fetched["parentSpanId"]), (&call["spanId"], &asked["spanId"]));
-    assert_eq!(of(&method, "cloudflare.jsrpc.method"), "work");
+    let all = [&asked, &method, &get, &fetched, &entered];
+    assert!(all.iter().all(|span| span["traceId"] == TRACE), "{all:#?}");
+    assert_eq!(fetched["parentSpanId"], asked["spanId"]);
+    // Each is below a call of the caller's, the object's not below what passes calls on.
+    for called in [&method, &entered] {
+        assert!(calls.iter().any(|call| call["spanId"] == called["parentSpanId"]), "{called:#?} {calls:#?}");
+    }
+    assert_eq!(of(&entered, "cloudflare.entrypoint"), "Room");
 }
 
 #[test]
@@ -496,7 +514,8 @@ fn a_script_behind_a_dispatcher_is_in_the_trace_of_the_request_that_it_gets() {
     let traces = json!({ "traces": { "enabled": true } });
     let metadata =
         json!({ "main_module": "index.js", "compatibility_date": "2026-07-01", "observability": traces });
-    let tenant = "export default { fetch: () => new Response('tenant') };";
+    let tenant = r#"import { WorkerEntrypoint } from "cloudflare:workers";
+    export default class extends WorkerEntrypoint { fetch() { return new Response("tenant"); } work() { return "worked"; } }"#;
     let path = "/workers/dispatch/namespaces/tenants/scripts/tenant";
     let form = form(&metadata, &[("index.js", tenant)]);
     let answer = serve.own_call("PUT", path, &[("content-type", FORM)], Some(&form));
@@ -505,25 +524,34 @@ fn a_script_behind_a_dispatcher_is_in_the_trace_of_the_request_that_it_gets() {
         "main_module": "index.js", "compatibility_date": "2026-07-01", "observability": traces,
         "bindings": [{ "type": "dispatch_namespace", "name": "DISPATCHER", "namespace": "tenants" }],
     });
-    let code = "export default { fetch: (request, env) => env.DISPATCHER.get('tenant').fetch(request) };";
+    let code = r#"export default { async fetch(request, env) {
+        const tenant = env.DISPATCHER.get("tenant");
+        return new Response(await tenant.work() + await (await tenant.fetch(request)).text());
+    } };"#;
     assert_eq!(serve.upload("dispatcher", &metadata, code).status, 200);
     let answer = serve.send("GET", "dispatcher.main.localhost", "/x", &[("traceparent", PARENT)], None);
-    assert_eq!(answer.text(), "tenant");
+    assert_eq!(answer.text(), "workedtenant");
     let of_service = |spans: &[(Value, Value)], name: &str, service: &str| {
         let found = spans
             .iter()
             .find(|(resource, span)| span["name"] == name && of(resource, "service.name") == service);
         found.map(|(_, span)| span.clone())
     };
-    let (asked, tenant, get) = eventually("spans", || {
+    let (asked, tenant, get, worked, call) = eventually("spans", || {
         let spans = collector.all(&python, dir.path(), "traces", SPANS);
         Some((
             of_service(&spans, "GET", "dispatcher")?,
             of_service(&spans, "GET", "tenant")?,
             of_service(&spans, "wfp_get", "dispatcher")?,
+            of_service(&spans, "jsrpc", "tenant")?,
+            of_service(&spans, "jsRpcCall", "dispatcher")?,
         ))
     });
-    assert!([&asked, &tenant, &get].iter().all(|span| span["traceId"] == TRACE));
+    assert_eq!(
+        (&worked["parentSpanId"], of(&worked, "cloudflare.jsrpc.method")),
+        (&call["spanId"], &json!("work"))
+    );
+    assert!([&asked, &tenant, &get, &worked].iter().all(|span| span["traceId"] == TRACE));
     assert_eq!((&tenant["parentSpanId"], &get["parentSpanId"]), (&asked["spanId"], &asked["spanId"]));
     assert_eq!(
         (of(&tenant, "http.response.status_code"), of(&tenant, "url.path")),

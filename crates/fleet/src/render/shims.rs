@@ -134,13 +134,13 @@ impl Render<'_> {
         if !self.files.iter().any(|(file, _)| file == "passage.js") {
             self.files.push(("passage.js".into(), PASSAGE.into()));
             let engine = fields([("name", text("ENGINE")), ("workerdDebugPort", Value::Bare("void"))]);
-            let worker = fields([
+            let worker = vec![
                 ("modules", list([es_module("passage.js")])),
                 ("compatibilityDate", text(SHIM_DATE)),
                 ("compatibilityFlags", list([text("experimental")])),
                 ("bindings", list([engine])),
-            ]);
-            self.services.push(fields([("name", text("skep-passage")), ("worker", worker)]));
+            ];
+            self.through("skep-passage", worker);
         }
         designator("skep-passage", Some("Passage"), None)
     }
@@ -178,14 +178,14 @@ impl Render<'_> {
         });
         self.files.push(("remote-main.js".into(), main.into()));
         self.files.push(("remote-object.js".into(), REMOTE_OBJECT.into()));
-        let worker = fields([
+        let worker = vec![
             ("modules", list([es_module("remote-main.js"), es_module("remote-object.js")])),
             ("compatibilityDate", text(SHIM_DATE)),
             ("durableObjectNamespaces", list(namespaces)),
             ("durableObjectStorage", fields([("inMemory", Value::Bare("void"))])),
             ("bindings", list(bindings)),
-        ]);
-        self.services.push(fields([("name", text("skep-remote")), ("worker", worker)]));
+        ];
+        self.through("skep-remote", worker);
     }
 
     pub(super) fn events(&mut self) {
@@ -225,6 +225,14 @@ impl Render<'_> {
         let flags = ["experimental", "streaming_tail_worker"];
         self.listener("skep-trace", ("trace.js", TRACE), trace, vec![edge], &flags);
         "skep-trace"
+    }
+
+    /// Adds a worker that passes calls on: of whom a call is, its traces say.
+    fn through(&mut self, name: &str, mut worker: Vec<(&'static str, Value)>) {
+        if self.spec.trace.is_some() {
+            worker.push(("streamingTails", list([designator("skep-trace", Some("through"), None)])));
+        }
+        self.services.push(fields([("name", text(name)), ("worker", Value::Struct(worker))]));
     }
 
     fn listener(
@@ -281,18 +289,18 @@ impl Render<'_> {
             fields([("name", text(class)), ("durableObjectNamespace", namespace)])
         });
         self.files.push(("objects.js".into(), OBJECTS.into()));
-        let worker = fields([
+        let worker = vec![
             ("modules", list([es_module("objects.js")])),
             ("compatibilityDate", text(SHIM_DATE)),
             ("bindings", list(bindings)),
-        ]);
-        self.services.push(fields([("name", text("skep-objects")), ("worker", worker)]));
+        ];
+        self.through("skep-objects", worker);
     }
 
     /// A service that stands before the default entrypoint and its assets.
     fn front(&mut self, name: &str, props: Option<&str>) -> Value {
         let router = external_name(self.spec.front.as_deref().unwrap_or_default());
-        let worker = fields([
+        let worker = vec![
             ("modules", list([es_module("front.js")])),
             ("compatibilityDate", text(SHIM_DATE)),
             (
@@ -302,9 +310,9 @@ impl Render<'_> {
                     fields([("name", text("ROUTER")), ("service", text(router))]),
                 ]),
             ),
-        ]);
+        ];
         let name = format!("skep-front-{name}");
-        self.services.push(fields([("name", text(&name)), ("worker", worker)]));
+        self.through(&name, worker);
         if !self.files.iter().any(|(file, _)| file == "front.js") {
             self.files.push(("front.js".into(), FRONT.into()));
         }

@@ -71,10 +71,10 @@ impl<T> Joins<T> {
         Offered::Held(held.len() == 1)
     }
 
-    /// A call was made; what was waiting to hear of it.
-    pub fn called(&mut self, call: TraceContext) -> Vec<T> {
-        self.calls.insert(call.span, call);
-        self.waiting.remove(&call.span).map_or_else(Vec::new, |trace| self.take(trace, Some(call)))
+    /// A call was made, and what is called is below `context`; what was waiting to hear of it.
+    pub fn called(&mut self, call: SpanId, context: TraceContext) -> Vec<T> {
+        self.calls.insert(call, context);
+        self.waiting.remove(&call).map_or_else(Vec::new, |trace| self.take(trace, Some(context)))
     }
 
     /// Nobody said what it is below.
@@ -139,8 +139,8 @@ mod tests {
         let mut joins = Joins::default();
         assert_eq!(joins.offer(TRACE, None, "inner"), Offered::Held(true));
         assert_eq!(joins.offer(TRACE, Some(Some(SpanId([5; 8]))), "method"), Offered::Held(false));
-        assert!(joins.called(call(4)).is_empty());
-        assert_eq!(joins.called(call(5)), ["inner", "method"]);
+        assert!(joins.called(SpanId([4; 8]), call(4)).is_empty());
+        assert_eq!(joins.called(SpanId([5; 8]), call(5)), ["inner", "method"]);
         // What is late is below the same.
         assert_eq!(joins.offer(TRACE, None, "late"), Offered::Ready(Some(call(5)), vec!["late"]));
         assert!(joins.give_up(TRACE).is_empty());
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn what_comes_after_its_caller_waits_for_nobody() {
         let mut joins = Joins::default();
-        joins.called(call(5));
+        joins.called(SpanId([5; 8]), call(5));
         let offered = joins.offer(TRACE, Some(Some(SpanId([5; 8]))), "method");
         assert_eq!(offered, Offered::Ready(Some(call(5)), vec!["method"]));
     }
@@ -163,7 +163,7 @@ mod tests {
         let other = TraceId([8; 16]);
         assert_eq!(joins.offer(other, Some(Some(SpanId([6; 8]))), "unknown"), Offered::Held(true));
         assert_eq!(joins.give_up(other), ["unknown"]);
-        assert!(joins.called(call(6)).is_empty());
+        assert!(joins.called(SpanId([6; 8]), call(6)).is_empty());
     }
 
     #[test]
@@ -174,10 +174,10 @@ mod tests {
         }
         assert_eq!(joins.count, MOST_HELD);
         for n in 0..=255 {
-            joins.called(call(n));
+            joins.called(SpanId([n; 8]), call(n));
         }
         for n in 0..2 * MOST_KNOWN as u64 {
-            joins.called(TraceContext::recorded(TRACE, SpanId((n + 1).to_be_bytes())));
+            joins.called(SpanId((n + 1).to_be_bytes()), call(1));
         }
         assert_eq!((joins.calls.all.len(), joins.calls.order.len()), (MOST_KNOWN, MOST_KNOWN));
     }

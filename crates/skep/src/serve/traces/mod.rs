@@ -76,13 +76,11 @@ fn pass_on(calls: &Calls, below: Option<TraceContext>, items: Vec<(Arc<Traced>, 
     let mut ready = vec![(below, items)];
     while let Some((below, items)) = ready.pop() {
         for (traced, invocation) in items {
-            for span in spans(&traced.resource, below, invocation) {
-                traced.exporter.span(&span);
-                if span.name == CALL && span.kind == Kind::Client {
-                    let waited = lock(calls).called(span.context);
-                    ready.push((Some(span.context), waited));
-                }
+            for (call, context) in made(below, &invocation) {
+                let waited = lock(calls).called(call, context);
+                ready.push((Some(context), waited));
             }
+            spans(&traced.resource, below, invocation).iter().for_each(|span| traced.exporter.span(span));
         }
     }
 }
@@ -105,9 +103,9 @@ impl Invocation {
     }
 }
 
-/// Name, id, parent, begin and end in milliseconds, attributes, whether it was closed, how long it is.
+/// Name, id, parent, begin and end in milliseconds, attributes, whether it was closed.
 #[derive(Deserialize)]
-struct Recorded(String, String, String, f64, f64, Map<String, Json>, bool, #[serde(default)] u64);
+struct Recorded(String, String, String, f64, f64, Map<String, Json>, bool);
 
 /// All but `id` and `traceparent` only with the last of its spans.
 #[derive(Default, Deserialize)]
@@ -137,6 +135,10 @@ struct Fields {
     outcome: Option<String>,
     status: Option<i64>,
     exception: Option<Exception>,
+    /// Whether it is a worker of ours that passes a call on.
+    hidden: bool,
+    /// Whether such a one called it.
+    below_hidden: bool,
     attributes: Map<String, Json>,
     /// Whether there is a span of that one already: a visitor's request, a batch, a cron.
     root_has_span: bool,
@@ -155,13 +157,34 @@ struct Exception {
     message: String,
 }
 
+/// Calls of methods that an invocation made, and what is below them. Pure.
+fn made(
+    said: Option<TraceContext>,
+    Invocation(trace, fields, recorded): &Invocation,
+) -> Vec<(SpanId, TraceContext)> {
+    let Some(own) = TraceId::parse(trace) else { return Vec::new() };
+    let trace = said.map_or(own, |said| said.trace);
+    let hidden = match &fields.parent {
+        Some(parent) => SpanId::parse(parent),
+        None => said.map(|said| said.span),
+    };
+    let calls = recorded.iter().filter(|one| named(&one.0, &one.5) == (CALL, Kind::Client));
+    let made = calls.filter_map(|one| {
+        let call = SpanId::parse(&one.1)?;
+        // What is called through a worker of ours is below what called that.
+        let above = if fields.hidden { hidden? } else { call };
+        Some((call, TraceContext::recorded(trace, above)))
+    });
+    made.collect()
+}
+
 /// The spans of an invocation, below `said` where its trace began elsewhere. Pure.
 fn spans(
     resource: &Resource,
     said: Option<TraceContext>,
     Invocation(trace, fields, recorded): Invocation,
 ) -> Vec<Span> {
-    let Some(own) = TraceId::parse(&trace) else { return Vec::new() };
+    let Some(own) = TraceId::parse(&trace).filter(|_| !fields.hidden) else { return Vec::new() };
     let trace = said.map_or(own, |said| said.trace);
     let root = fields.root.as_deref().unwrap_or(&fields.id).to_owned();
     let has_span = fields.id == root && fields.root_has_span;
@@ -188,7 +211,7 @@ fn spans(
     let mut all = Vec::with_capacity(recorded.len() + 1);
     let within: Vec<&str> =
         recorded.iter().filter(|one| is(&one.0, &BY_FETCH)).map(|one| one.1.as_str()).collect();
-    for Recorded(name, id, parent, start, end, said, closed, _) in &recorded {
+    for Recorded(name, id, parent, start, end, said, closed) in &recorded {
         let (attributes, url) = attributes(said);
         let host = url.as_ref().and_then(Url::host_str);
         if name == "fetch" && (host == Some(OUR_HOST) || within.contains(&parent.as_str())) {
@@ -205,12 +228,12 @@ fn spans(
     }
     let (Some(end), false) = (fields.end, has_span) else { return all };
     let parent = match &fields.parent {
-        Some(parent) => above(parent),
-        None => said.map(|said| said.span),
+        Some(parent) if !fields.below_hidden => above(parent),
+        _ => said.map(|said| said.span),
     };
     let (name, kind) = handler(&fields);
     if let Some(mut span) = span(name, &fields.id, parent, kind, fields.start, end) {
-        span.remote_parent = fields.parent.is_none() && parent.is_some();
+        span.remote_parent = (fields.parent.is_none() || fields.below_hidden) && parent.is_some();
         span.error = fields.outcome.clone().filter(|outcome| outcome != "ok");
         span.attributes = of_invocation(fields);
         all.push(span);
@@ -419,6 +442,27 @@ mod tests {
         assert_eq!(of(root(json!(5)), said.clone()), Some(SpanId::parse("4769f80430c9220e")));
         assert_eq!(of(root(json!(5)), json!({})), Some(None));
         assert_eq!(of(json!({ "id": "3da34dd2cffa8823", "root": "fb3220dbf2e98e20", "end": 5 }), said), None);
+    }
+
+    #[test]
+    fn what_is_called_through_a_worker_of_ours_is_below_what_called_that() {
+        let call = json!([["jsRpcCall", "07bc628c235c5d09", "fb3220dbf2e98e20", 1, 2, { "jsrpc.target_kind": "fetcher" }, true]]);
+        let read = |fields: Json| serde_json::from_value::<Invocation>(json!([TRACE, fields, call])).unwrap();
+        let said = TraceContext::parse(SAID).unwrap();
+        let through = read(
+            json!({ "id": "fb3220dbf2e98e20", "parent": "d808b9e52b5f6618", "root": "e6903412f939e283", "end": 5, "hidden": true }),
+        );
+        let above = TraceContext::recorded(said.trace, SpanId::parse("d808b9e52b5f6618").unwrap());
+        let id = SpanId::parse("07bc628c235c5d09").unwrap();
+        assert_eq!(made(Some(said), &through), [(id, above)]);
+        assert!(spans(&Resource::new(Vec::new()), Some(said), through).is_empty());
+        let plain = read(json!({ "id": "fb3220dbf2e98e20", "root": "fb3220dbf2e98e20" }));
+        assert_eq!(made(Some(said), &plain), [(id, TraceContext::recorded(said.trace, id))]);
+        let called = of(
+            json!([TRACE, { "id": "3da34dd2cffa8823", "parent": "fb3220dbf2e98e20", "root": "fb3220dbf2e98e20", "traceparent": SAID,
+            "type": "jsrpc", "start": 1, "end": 2, "outcome": "ok", "belowHidden": true }, []]),
+        );
+        assert_eq!(called[0].parent, Some(said.span));
     }
 
     #[test]
