@@ -1,7 +1,10 @@
-//! Rules of buckets, made by stock wrangler: what is locked stays.
+//! Rules of buckets, made by stock wrangler: what is locked stays, what is old goes.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::harness::eventually;
 use crate::harness::serve::{Serve, serve, serve_in};
 
 const HOST: &str = "keeper.main.localhost";
@@ -9,7 +12,7 @@ const HOST: &str = "keeper.main.localhost";
 const CODE: &str = r#"
 export default {
   async fetch(request, { FILES }) {
-    const [action, key] = new URL(request.url).pathname.slice(1).split(":");
+    const [action, key, id] = new URL(request.url).pathname.slice(1).split(":");
     try {
       switch (action) {
         case "put": await FILES.put(key, "again"); break;
@@ -20,6 +23,7 @@ export default {
           break;
         }
         case "start": return new Response((await FILES.createMultipartUpload(key)).uploadId);
+        case "more": await FILES.resumeMultipartUpload(key, id).uploadPart(1, "x"); break;
         case "text": return new Response(await (await FILES.get(key))?.text() ?? "none");
         case "class": return new Response((await FILES.head(key)).storageClass);
       }
@@ -123,4 +127,86 @@ fn locked_objects_stay_whoever_wants_to_change_them() {
     }
     assert_eq!(serve.call("GET", path, None).json()["result"], all, "what is refused changes nothing");
     assert_eq!(code(&serve, "PUT", "/r2/buckets/absent/lock", Some(json!({ "rules": [] }))), (404, 10006));
+}
+
+#[test]
+fn old_objects_go_and_old_uploads_end_by_the_rules_of_a_bucket() {
+    let serve = serve();
+    let dir = deployed(&serve);
+    let lifecycle = |args: &[&str]| serve.wrangler(&dir, &[&["r2", "bucket", "lifecycle"], args].concat());
+    let path = "/r2/buckets/files/lifecycle";
+    let rules = || serve.call("GET", path, None).json()["result"]["rules"].clone();
+    let first = json!({
+        "id": "Default Multipart Abort Rule", "enabled": true, "conditions": {},
+        "abortMultipartUploadsTransition": { "condition": { "type": "Age", "maxAge": 604_800 } },
+    });
+    assert_eq!(rules(), json!([first]));
+    let listed = lifecycle(&["list", "files"]);
+    assert!(listed.contains("Abort incomplete multipart uploads after 7 days"), "{listed}");
+    lifecycle(&[
+        "add",
+        "files",
+        "cold",
+        "old/",
+        "--ia-transition-days",
+        "30",
+        "--expire-date",
+        "2040-01-01",
+        "-y",
+    ]);
+    let listed = lifecycle(&["list", "files"]);
+    assert!(
+        listed.contains("Expire objects on 2040-01-01, Transition to Infrequent Access after 30 days"),
+        "{listed}"
+    );
+    lifecycle(&["remove", "files", "--name", "Default Multipart Abort Rule"]);
+    assert_eq!(rules()[0]["id"], "cold");
+
+    // What a rule removes, a queue hears of.
+    serve.wrangler(&dir, &["queues", "create", "changes"]);
+    let notify = ["r2", "bucket", "notification", "create", "files", "--queue", "changes"];
+    serve.wrangler(&dir, &[&notify[..], &["--event-types", "object-delete"]].concat());
+    for key in ["tmp/a", "tmp/locked", "class", "stays"] {
+        assert_eq!(act(&serve, &format!("/put:{key}")), "done");
+    }
+    let upload = act(&serve, "/start:tmp/parts");
+    serve.wrangler(
+        &dir,
+        &["r2", "bucket", "lock", "add", "files", "keep", "tmp/locked", "--retention-indefinite", "-y"],
+    );
+    let age = json!({ "condition": { "type": "Age", "maxAge": 0 } });
+    let past = json!({ "condition": { "type": "Date", "date": "2020-01-01T00:00:00Z" }, "storageClass": "InfrequentAccess" });
+    let all = json!({ "rules": [
+        { "id": "tmp", "enabled": true, "conditions": { "prefix": "tmp/" }, "deleteObjectsTransition": age,
+          "abortMultipartUploadsTransition": age },
+        { "id": "class", "enabled": true, "conditions": { "prefix": "class" }, "storageClassTransitions": [past] },
+        { "id": "off", "enabled": false, "conditions": {}, "deleteObjectsTransition": age },
+    ] });
+    let dir = serve.project("set", &[("rules.json", &all.to_string()), ("wrangler.jsonc", "{}")]);
+    serve.wrangler(&dir, &["r2", "bucket", "lifecycle", "set", "files", "--file", "rules.json", "-y"]);
+    assert_eq!(rules(), all["rules"]);
+    eventually("the object to go", || (act(&serve, "/text:tmp/a") == "none").then_some(()));
+    eventually("the class to change", || (act(&serve, "/class:class") == "InfrequentAccess").then_some(()));
+    assert_eq!(
+        (act(&serve, "/text:tmp/locked"), act(&serve, "/text:stays")),
+        ("again".into(), "again".into())
+    );
+    let abort = act(&serve, &format!("/more:tmp/parts:{upload}"));
+    assert!(abort.contains("(10024)"), "{abort}");
+    let queue = serve.call("GET", "/queues?name=changes", None).json()["result"][0]["queue_id"].clone();
+    let peek = format!("/queues/{}/messages/preview", queue.as_str().unwrap());
+    let heard = eventually("the notification", || {
+        let seen = serve.call("POST", &peek, Some(&json!({ "batch_size": 10 }))).json();
+        seen["result"]["messages"].as_array().filter(|all| !all.is_empty()).cloned()
+    });
+    let said = STANDARD.decode(heard[0]["body"].as_str().unwrap()).unwrap();
+    let said: Value = serde_json::from_slice(&said).unwrap();
+    assert_eq!((heard.len(), &said["action"]), (1, &json!("LifecycleDeletion")));
+    assert_eq!(said["object"], json!({ "key": "tmp/a" }));
+
+    // After a crash the rules are there.
+    let serve = serve_in(serve.stop("KILL"), &[]);
+    assert_eq!(serve.call("GET", path, None).json()["result"], all);
+    let wrong = json!({ "rules": [{ "id": "x", "enabled": true, "deleteObjectsTransition": {} }] });
+    assert_eq!(code(&serve, "PUT", path, Some(wrong)), (400, 10040));
 }

@@ -13,7 +13,7 @@ use crate::reply::{Answer, ApiError, ok, time};
 
 /// Rules of a bucket, at most.
 const MAX_RULES: usize = 100;
-/// What a rule can be about. Objects are neither copied nor removed by a lifecycle here, so of two nothing ever comes.
+/// What a rule can be about. Nothing copies objects here, so of one nothing ever comes.
 pub(crate) const ACTIONS: [&str; 5] =
     ["PutObject", "CopyObject", "DeleteObject", "CompleteMultipartUpload", "LifecycleDeletion"];
 

@@ -1,9 +1,9 @@
-//! The rules of a bucket: what must stay. <https://developers.cloudflare.com/api/resources/r2/>
+//! The rules of a bucket: what must stay, and what becomes of what grows old. <https://developers.cloudflare.com/api/resources/r2/>
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use skep_r2::{LockRule, RulesError};
+use skep_r2::{LifecycleRule, LockRule, RulesError};
 
 use crate::call::{Call, R2_MALFORMED, malformed};
 use crate::r2::{bucket, r2_error};
@@ -34,5 +34,22 @@ pub(crate) async fn locks(call: Call) -> Answer {
 pub(crate) async fn put_locks(mut call: Call) -> Answer {
     let rules: Vec<LockRule> = rules_of(&mut call).await?;
     bucket(&call)?.set_locks(rules).await.map_err(refused)?;
+    ok(json!({}))
+}
+
+pub(crate) async fn lifecycle(call: Call) -> Answer {
+    ok(json!({ "rules": bucket(&call)?.rules().lifecycle }))
+}
+
+/// Whoever sets rules does not wait for what they do.
+pub(crate) async fn put_lifecycle(mut call: Call) -> Answer {
+    let rules: Vec<LifecycleRule> = rules_of(&mut call).await?;
+    let bucket = bucket(&call)?;
+    bucket.set_lifecycle(rules).await.map_err(refused)?;
+    tokio::spawn(async move {
+        if let Err(error) = bucket.sweep().await {
+            tracing::warn!(%error, "the lifecycle rules of a bucket could not be followed");
+        }
+    });
     ok(json!({}))
 }

@@ -13,7 +13,11 @@ use crate::change::{Action, Change, Listener};
 use crate::model::Object;
 use crate::rows::{self, Garbage};
 use crate::rules::InEffect;
+use crate::sweep::Progress;
 use crate::{R2Error, limits};
+
+/// The file of a bucket, in its folder.
+pub(crate) const FILE: &str = "bucket.sqlite";
 
 /// A bucket. Its operations are methods; as a `Service` it speaks the engine's R2 protocol.
 #[derive(Debug)]
@@ -27,6 +31,7 @@ pub(crate) struct Core {
     pub blobs: Blobs,
     pub clock: Clock,
     pub rules: InEffect,
+    pub progress: tokio::sync::Mutex<Progress>,
     name: String,
     listener: Listener,
     readers: Mutex<HashMap<String, Readers>>,
@@ -49,7 +54,7 @@ pub(crate) struct ReadLease {
 
 impl Bucket {
     pub(crate) fn open(dir: &Path, name: &str, listener: Listener, clock: Clock) -> Result<Self, StoreError> {
-        let db = Database::open(&dir.join("bucket.sqlite"), rows::SCHEMA)?;
+        let db = Database::open(&dir.join(FILE), rows::SCHEMA)?;
         let blobs = Blobs::open(&dir.join("blobs"))?;
         let orphans = blobs.sweep(&db.read(rows::all_blobs)?)?;
         if orphans > 0 {
@@ -57,7 +62,8 @@ impl Bucket {
         }
         let rules = InEffect::open(&db)?;
         let name = name.to_owned();
-        let core = Core { db, blobs, clock, rules, name, listener, readers: Mutex::default() };
+        let (progress, readers) = Default::default();
+        let core = Core { db, blobs, clock, rules, progress, name, listener, readers };
         Ok(Self { core: Arc::new(core) })
     }
 

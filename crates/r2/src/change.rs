@@ -16,6 +16,8 @@ pub enum Action {
     CompleteMultipart,
     /// It was removed.
     Delete,
+    /// A lifecycle rule removed it.
+    Expire,
 }
 
 /// One object that is another now.

@@ -12,6 +12,7 @@ mod checksum;
 mod condition;
 mod cursor;
 mod error;
+mod lifecycle;
 mod limits;
 mod list;
 mod lock;
@@ -26,6 +27,7 @@ mod rules;
 mod service;
 mod ssec;
 mod store;
+mod sweep;
 mod usage;
 mod write;
 
@@ -37,6 +39,7 @@ pub use change::{Action, Change, Listen};
 pub use checksum::{Algorithm, Expected};
 pub use condition::{Conditional, Etag};
 pub use error::{OBJECT_LOCKED, R2Error};
+pub use lifecycle::{ClassTransition, Conditions, LifecycleRule, Transition, When};
 pub use limits::{
     MAX_DELETE_KEYS, MAX_KEY_BYTES, MAX_LIST, MAX_METADATA_BYTES, MAX_OBJECT_BYTES, MAX_PARTS, MAX_PUT_BYTES,
     MIN_PART_BYTES,

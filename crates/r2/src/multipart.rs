@@ -13,15 +13,15 @@ use skep_wire::BoxError;
 use crate::R2Error;
 use crate::bucket::Bucket;
 use crate::change::{Action, Change};
+use crate::lifecycle::{self, LifecycleRule};
 use crate::limits::{self, MAX_OBJECT_BYTES, MAX_PARTS, MIN_PART_BYTES};
 use crate::model::{Object, ObjectOptions, SsecInfo};
-use crate::rows::{self, Content, Garbage, Part};
+use crate::rows::{self, After, Content, Garbage, Part};
 use crate::ssec::{self, SsecKey};
+use crate::sweep::BATCH;
 
-/// Uploads end by themselves after 7 days; the record of a finished one is kept as long.
-const EXPIRE_MS: i64 = 7 * 24 * 3600 * 1000;
-/// Uploads removed in one transaction.
-const EXPIRE_BATCH: usize = 100;
+/// The record of an upload that has ended is kept until so long after its start.
+const RECORD_MS: i64 = 7 * 24 * 3600 * 1000;
 
 /// States of an upload, as stored.
 const RUNNING: i64 = 0;
@@ -163,36 +163,77 @@ impl Bucket {
         self.core.commit(Vec::new(), write).await
     }
 
-    /// Removes uploads that were started more than 7 days ago, and the records of those that have ended; returns
-    /// how many.
-    pub(crate) async fn expire_uploads(&self) -> Result<usize, R2Error> {
-        let before = self.core.clock.now_ms() as i64 - EXPIRE_MS;
-        let mut removed = 0;
+    /// Ends uploads that are old enough by the lifecycle rules, and removes old records of those that have ended;
+    /// returns how many.
+    pub(crate) async fn end_uploads(&self, rules: &[LifecycleRule], now: i64) -> Result<usize, R2Error> {
+        let mut done = 0;
         loop {
-            let count = self.core.commit(Vec::new(), move |t| Ok(Ok(expire(t, before)?))).await?;
-            removed += count;
-            if count < EXPIRE_BATCH {
-                return Ok(removed);
+            let forget = move |t: &Transaction<'_>| Ok(Ok((forget(t, now - RECORD_MS)?, Vec::new())));
+            let count = self.core.commit(Vec::new(), forget).await?;
+            done += count;
+            if count < BATCH {
+                break;
+            }
+        }
+        let Some(cutoff) = lifecycle::upload_cutoff(rules, now) else { return Ok(done) };
+        let mut after = After { ms: i64::MIN, row: 0 };
+        loop {
+            let page = self.core.db.read(|c| running(c, after, cutoff))?;
+            let full = page.len() == BATCH;
+            after = page.last().map_or(after, |last| After { ms: last.started, row: last.row });
+            let old = page.into_iter().filter(|u| lifecycle::ends(rules, &u.key, u.started, now));
+            let old: Vec<String> = old.map(|upload| upload.id).collect();
+            if !old.is_empty() {
+                done += self.core.commit(Vec::new(), move |t| Ok(Ok(abort_all(t, old)?))).await?;
+            }
+            if !full {
+                return Ok(done);
             }
         }
     }
 }
 
-fn expire(t: &Transaction<'_>, before: i64) -> Result<(usize, Vec<Garbage>), StoreError> {
-    let mut statement = t.prepare_cached(
-        "DELETE FROM uploads WHERE id IN (SELECT id FROM uploads WHERE started < ?1 LIMIT ?2) RETURNING id, state",
+/// Removes records of uploads that have ended.
+fn forget(t: &Transaction<'_>, before: i64) -> Result<usize, StoreError> {
+    let sql = "DELETE FROM uploads WHERE id IN (SELECT id FROM uploads WHERE started < ?1 AND state <> ?2 LIMIT ?3)";
+    Ok(t.prepare_cached(sql)?.execute(params![before, RUNNING, BATCH as i64])?)
+}
+
+/// An upload that has not ended.
+struct Running {
+    row: i64,
+    id: String,
+    key: String,
+    started: i64,
+}
+
+/// Those that were started after a place and not after `until`, oldest first.
+fn running(c: &Connection, after: After, until: i64) -> Result<Vec<Running>, StoreError> {
+    let mut statement = c.prepare_cached(
+        "SELECT rowid, id, key, started FROM uploads
+         WHERE state = ?1 AND (started, rowid) > (?2, ?3) AND started <= ?4 ORDER BY started, rowid LIMIT ?5",
     )?;
-    let rows =
-        statement.query_map(params![before, EXPIRE_BATCH as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let uploads = rows.collect::<Result<Vec<(String, i64)>, _>>()?;
-    let mut left = Vec::new();
-    for (upload, state) in &uploads {
-        // The parts of a completed upload are its object's.
-        if *state == RUNNING {
-            left.extend(garbage(upload.clone(), rows::remove_parts(t, upload)?));
+    let rows = statement.query_map(params![RUNNING, after.ms, after.row, until, BATCH as i64], |row| {
+        Ok(Running { row: row.get(0)?, id: row.get(1)?, key: row.get(2)?, started: row.get(3)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn abort_all(t: &Transaction<'_>, uploads: Vec<String>) -> Result<(usize, Vec<Garbage>), StoreError> {
+    let (mut count, mut left) = (0, Vec::new());
+    for upload in uploads {
+        let state: Option<i64> = t
+            .prepare_cached("SELECT state FROM uploads WHERE id = ?1")?
+            .query_row([&upload], |row| row.get(0))
+            .optional()?;
+        if state == Some(RUNNING) {
+            let blobs = rows::remove_parts(t, &upload)?;
+            set_state(t, &upload, ABORTED)?;
+            left.extend(garbage(upload, blobs));
+            count += 1;
         }
     }
-    Ok((uploads.len(), left))
+    Ok((count, left))
 }
 
 fn find(c: &Connection, key: &str, upload: &str) -> Result<Option<Upload>, StoreError> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use skep_store::{BlobId, Schema, StoreError};
 
-use crate::model::{Meta, Object};
+use crate::model::{Meta, Object, StorageClass};
 use crate::rules::Rules;
 
 /// Keys are blobs so that any bound is a valid key: they sort by their UTF-8 bytes either way. `inline` is last,
@@ -26,6 +26,8 @@ pub(crate) const SCHEMA: Schema = Schema(&[
     ) STRICT;
 ",
     "CREATE TABLE rules(kind TEXT PRIMARY KEY, rules TEXT NOT NULL) STRICT, WITHOUT ROWID;",
+    // What is old is found without a look at what is not.
+    "CREATE INDEX objects_by_age ON objects(uploaded);",
 ]);
 
 /// Where bytes are. Encrypted ones are larger than what they stand for.
@@ -90,6 +92,61 @@ pub(crate) fn locked(c: &Connection, rules: &Rules, key: &str, now: i64) -> Resu
         return Ok(false);
     }
     Ok(state(c, key)?.is_some_and(|(_, uploaded)| rules.locked(key, uploaded, now)))
+}
+
+/// A place in the order of age: what comes after it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct After {
+    /// Milliseconds since 1970.
+    pub ms: i64,
+    /// Among those of the same time.
+    pub row: i64,
+}
+
+/// An object as lifecycle rules see it.
+#[derive(Debug)]
+pub(crate) struct Aged {
+    pub row: i64,
+    pub key: String,
+    pub uploaded: i64,
+    pub class: StorageClass,
+}
+
+const CLASS: &str = "coalesce(meta ->> '$.storageClass', 'Standard')";
+
+/// Objects that were stored after a place and not after `until`, oldest first.
+pub(crate) fn aged(c: &Connection, after: After, until: i64, limit: usize) -> Result<Vec<Aged>, StoreError> {
+    let sql = joined(
+        "SELECT rowid, key, uploaded, ",
+        CLASS,
+        " FROM objects WHERE (uploaded, rowid) > (?1, ?2) AND uploaded <= ?3 ORDER BY uploaded, rowid LIMIT ?4",
+    );
+    let mut statement = c.prepare_cached(&sql)?;
+    let rows = statement.query_map(params![after.ms, after.row, until, limit as i64], |row| {
+        let key: Vec<u8> = row.get(1)?;
+        let key = String::from_utf8(key).map_err(|e| corrupt(1, e))?;
+        Ok(Aged { row: row.get(0)?, key, uploaded: row.get(2)?, class: class(row, 3)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// When an object was stored, and its class.
+pub(crate) fn age(c: &Connection, key: &str) -> Result<Option<(i64, StorageClass)>, StoreError> {
+    let sql = joined("SELECT uploaded, ", CLASS, " FROM objects WHERE key = ?1");
+    let mut statement = c.prepare_cached(&sql)?;
+    Ok(statement.query_row([key.as_bytes()], |row| Ok((row.get(0)?, class(row, 1)?))).optional()?)
+}
+
+/// Gives an object another class; it is the same version.
+pub(crate) fn set_class(c: &Connection, key: &str, class: StorageClass) -> Result<(), StoreError> {
+    let sql = "UPDATE objects SET meta = json_set(meta, '$.storageClass', ?2) WHERE key = ?1";
+    c.prepare_cached(sql)?.execute(params![key.as_bytes(), class.name()])?;
+    Ok(())
+}
+
+fn class(row: &Row<'_>, column: usize) -> rusqlite::Result<StorageClass> {
+    let name: String = row.get(column)?;
+    StorageClass::named(&name).ok_or_else(|| corrupt(column, std::fmt::Error))
 }
 
 /// Calls `each` with the objects from key `from` on and before key `to`, and the size of their metadata, until it

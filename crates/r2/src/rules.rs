@@ -1,14 +1,16 @@
 //! The rules of a bucket: kept in its file, and in memory while it is open.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rusqlite::{Connection, OptionalExtension, Transaction};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skep_store::{Database, StoreError};
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, FILE};
+use crate::lifecycle::{self, LifecycleRule};
 use crate::lock::{self, LockRule};
 use crate::{R2Error, limits};
 
@@ -22,6 +24,8 @@ const MAX_ID: usize = 255;
 pub struct Rules {
     /// What must not be changed.
     pub locks: Vec<LockRule>,
+    /// What becomes of what grows old. A bucket for which none were set has Cloudflare's rule for uploads.
+    pub lifecycle: Vec<LifecycleRule>,
 }
 
 /// Why rules are not taken.
@@ -42,6 +46,7 @@ pub enum RulesError {
 
 /// The kinds, as rows.
 const LOCK: &str = "lock";
+const LIFECYCLE: &str = "lifecycle";
 
 /// The rules in effect. Changed by the thread that writes, so that no write that comes after it goes by older ones.
 #[derive(Clone, Debug)]
@@ -80,6 +85,12 @@ impl Bucket {
         Ok(self.keep(LOCK, Some(&rules)).await?)
     }
 
+    /// Puts lifecycle rules in the place of those that are there. They are followed by [`Bucket::sweep`].
+    pub async fn set_lifecycle(&self, rules: Vec<LifecycleRule>) -> Result<(), RulesError> {
+        lifecycle::check(&rules)?;
+        Ok(self.keep(LIFECYCLE, Some(&rules)).await?)
+    }
+
     /// Keeps the rules of one kind, or forgets that there are any.
     async fn keep(&self, kind: &'static str, rules: Option<&impl Serialize>) -> Result<(), R2Error> {
         let text = rules.map(crate::rows::json).transpose()?;
@@ -106,7 +117,8 @@ impl Bucket {
 }
 
 fn read(c: &Connection) -> Result<Rules, StoreError> {
-    Ok(Rules { locks: kind(c, LOCK)?.unwrap_or_default() })
+    let lifecycle = kind(c, LIFECYCLE)?.unwrap_or_else(|| vec![LifecycleRule::default_abort()]);
+    Ok(Rules { locks: kind(c, LOCK)?.unwrap_or_default(), lifecycle })
 }
 
 fn kind<T: DeserializeOwned>(c: &Connection, kind: &str) -> Result<Option<T>, StoreError> {
@@ -134,6 +146,19 @@ pub(crate) fn check_list<'a>(
         }
     }
     Ok(())
+}
+
+/// Whether the rules of a bucket that is not open may have something to do: whether it has uploads, or lifecycle rules
+/// of its own. One that cannot be asked may.
+pub(crate) fn may_have_work(dir: &Path) -> bool {
+    let ask = || -> rusqlite::Result<bool> {
+        let c = Connection::open_with_flags(dir.join(FILE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let known: i64 = c.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let uploads = c.query_row("SELECT EXISTS(SELECT 1 FROM uploads)", [], |row| row.get(0))?;
+        let sql = "SELECT EXISTS(SELECT 1 FROM rules WHERE kind = ?1 AND rules <> '[]')";
+        Ok(uploads || known >= 2 && c.query_row(sql, [LIFECYCLE], |row| row.get(0))?)
+    };
+    ask().unwrap_or(true)
 }
 
 /// So many seconds after a moment, in milliseconds since 1970.

@@ -9,36 +9,71 @@ use skep_store::{Folders, StoreError, Upkeep};
 
 use crate::Bucket;
 use crate::change::{Listen, Listener};
+use crate::rules;
 
-/// How often multipart uploads that are too old are looked for.
+/// How often lifecycle rules are followed.
 const SWEEP: Duration = Duration::from_secs(600);
 
 /// The buckets in one folder. No two processes may have the same folder open.
 #[derive(Debug)]
 pub struct R2Store {
+    open: Arc<Open>,
+}
+
+/// What it takes to open a bucket.
+#[derive(Debug)]
+struct Open {
     clock: Clock,
-    buckets: Arc<Folders<Bucket>>,
+    buckets: Folders<Bucket>,
     listener: Listener,
 }
 
-impl R2Store {
-    /// Opens or creates the folder and starts the removal of expired uploads. Inside a tokio runtime only.
-    pub fn open(dir: &Path, clock: Clock, jobs: &Jobs) -> Result<Self, StoreError> {
-        let buckets = Arc::new(Folders::open(dir)?);
-        let swept = buckets.clone();
-        jobs.every("r2: abort expired uploads", SWEEP, move || expire(swept.clone()));
-        Ok(Self { clock, buckets, listener: Listener::default() })
-    }
-
-    /// The bucket of this name, created when it is first asked for. The same name gives the same `Arc`.
-    pub fn bucket(&self, name: &str) -> Result<Arc<Bucket>, StoreError> {
+impl Open {
+    fn bucket(&self, name: &str) -> Result<Arc<Bucket>, StoreError> {
         let open = |folder: &Path| Bucket::open(folder, name, self.listener.clone(), self.clock.clone());
         self.buckets.get(name, open)
     }
 
+    /// Follows the rules of all buckets, one after the other. Those that are not open are opened if there may be
+    /// something to do in them.
+    async fn sweep(self: Arc<Self>) -> Result<String, String> {
+        let this = self.clone();
+        let ids = tokio::task::spawn_blocking(move || this.buckets.ids());
+        let ids = ids.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        let mut upkeep = Upkeep::default();
+        for id in ids {
+            let (this, name) = (self.clone(), id.clone());
+            let found = tokio::task::spawn_blocking(move || {
+                let wanted = this.buckets.is_open(&name) || rules::may_have_work(&this.buckets.folder(&name));
+                wanted.then(|| this.bucket(&name)).transpose()
+            });
+            match found.await.map_err(|e| e.to_string())? {
+                Ok(None) => {}
+                Ok(Some(bucket)) => upkeep.note(&id, bucket.sweep().await),
+                Err(error) => upkeep.note(&id, Err::<usize, _>(error)),
+            }
+        }
+        upkeep.told()
+    }
+}
+
+impl R2Store {
+    /// Opens or creates the folder; lifecycle rules are followed from then on. Inside a tokio runtime only.
+    pub fn open(dir: &Path, clock: Clock, jobs: &Jobs) -> Result<Self, StoreError> {
+        let open = Arc::new(Open { clock, buckets: Folders::open(dir)?, listener: Listener::default() });
+        let swept = open.clone();
+        jobs.every("r2: lifecycle rules", SWEEP, move || swept.clone().sweep());
+        Ok(Self { open })
+    }
+
+    /// The bucket of this name, created when it is first asked for. The same name gives the same `Arc`.
+    pub fn bucket(&self, name: &str) -> Result<Arc<Bucket>, StoreError> {
+        self.open.bucket(name)
+    }
+
     /// Lets `listener` hear of objects that are made and removed from now on, in all buckets. The first one stays.
     pub fn listen(&self, listener: Arc<dyn Listen>) {
-        if self.listener.set(listener).is_err() {
+        if self.open.listener.set(listener).is_err() {
             tracing::warn!("somebody listens to the buckets already");
         }
     }
@@ -46,15 +81,12 @@ impl R2Store {
     /// Removes a bucket with all that is in it; one that is not there is no error. Blocking. Who still holds it
     /// writes into nothing.
     pub fn remove(&self, name: &str) -> Result<(), StoreError> {
-        self.buckets.remove(name)
+        self.open.buckets.remove(name)
     }
-}
 
-/// One run of the background job.
-async fn expire(buckets: Arc<Folders<Bucket>>) -> Result<String, String> {
-    let mut upkeep = Upkeep::default();
-    for (name, bucket) in buckets.all() {
-        upkeep.note(&name, bucket.expire_uploads().await);
+    /// Follows all lifecycle rules now; says what was done.
+    #[cfg(test)]
+    pub(crate) async fn sweep(&self) -> Result<String, String> {
+        self.open.clone().sweep().await
     }
-    upkeep.told()
 }

@@ -21,16 +21,12 @@ impl Bucket {
     pub fn usage(&self, class: StorageClass) -> Result<Usage, StoreError> {
         let sql = "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(length(key) + length(CAST(meta AS BLOB))), 0)
                    FROM objects WHERE coalesce(meta ->> '$.storageClass', ?2) = ?1";
-        let name = |class| match class {
-            StorageClass::Standard => "Standard",
-            StorageClass::InfrequentAccess => "InfrequentAccess",
-        };
         self.core.db.read(|c| {
             let row = |row: &rusqlite::Row<'_>| {
                 let number = |n| row.get::<_, i64>(n).map(i64::unsigned_abs);
                 Ok(Usage { objects: number(0)?, payload: number(1)?, metadata: number(2)? })
             };
-            Ok(c.prepare_cached(sql)?.query_row([name(class), name(StorageClass::default())], row)?)
+            Ok(c.prepare_cached(sql)?.query_row([class.name(), StorageClass::default().name()], row)?)
         })
     }
 }

@@ -20,6 +20,29 @@ pub fn folder_name(id: &str) -> String {
     }
 }
 
+/// The id whose folder has this name, unless it was too long to be in it.
+pub fn folder_id(name: &str) -> Option<String> {
+    if name == "%empty" {
+        return Some(String::new());
+    }
+    let (mut bytes, mut rest) = (Vec::with_capacity(name.len()), name);
+    while let Some(first) = rest.chars().next() {
+        let plain = first.len_utf8();
+        match first {
+            '%' => {
+                let hex = rest.get(1..3)?;
+                bytes.push(u8::from_str_radix(hex, 16).ok()?);
+                rest = &rest[3..];
+            }
+            _ => {
+                bytes.extend_from_slice(&rest.as_bytes()[..plain]);
+                rest = &rest[plain..];
+            }
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|id| folder_name(id) == name)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -39,6 +62,17 @@ mod tests {
         fn different_ids_have_different_folders(a in ".{0,300}", b in ".{0,300}") {
             prop_assert_eq!(a == b, folder_name(&a) == folder_name(&b));
             prop_assert!(!folder_name(&a).contains(['/', '.', '\0']));
+            match folder_id(&folder_name(&a)) {
+                Some(id) => prop_assert_eq!(id, a),
+                None => prop_assert!(folder_name(&a).starts_with("%long-")),
+            }
+        }
+
+        #[test]
+        fn a_folder_of_somebody_else_has_no_id_or_one_that_leads_to_it(name in "[%a-zA-Z0-9_.é-]{0,12}") {
+            if let Some(id) = folder_id(&name) {
+                prop_assert_eq!(folder_name(&id), name);
+            }
         }
     }
 }

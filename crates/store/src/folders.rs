@@ -1,12 +1,12 @@
 //! Things that have a folder each, and what is done to all of them now and then.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{StoreError, folder_name};
+use crate::{StoreError, folder_id, folder_name};
 
 /// Things of one kind with a folder each, named by their ids, below one folder. No two processes may have the same one open.
 #[derive(Debug)]
@@ -54,6 +54,26 @@ impl<T> Folders<T> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The folder of one.
+    pub fn folder(&self, id: &str) -> PathBuf {
+        self.dir.join(folder_name(id))
+    }
+
+    /// Whether one has been asked for.
+    pub fn is_open(&self, id: &str) -> bool {
+        self.opened().contains_key(id)
+    }
+
+    /// All that there are, asked for or not. Blocking.
+    pub fn ids(&self) -> Result<BTreeSet<String>, StoreError> {
+        let cannot = |e| StoreError::io(format!("cannot read {}", self.dir.display()), e);
+        let mut ids: BTreeSet<String> = self.opened().keys().cloned().collect();
+        for entry in std::fs::read_dir(&self.dir).map_err(cannot)? {
+            ids.extend(entry.map_err(cannot)?.file_name().to_str().and_then(folder_id));
+        }
+        Ok(ids)
     }
 
     /// Those that have been asked for, with their ids.
@@ -104,6 +124,10 @@ mod tests {
         let again = folders.get("../x", |_| panic!("it is open")).unwrap();
         assert!(Arc::ptr_eq(&one, &again));
         assert_eq!(folders.all().len(), 1);
+        std::fs::create_dir(dir.path().join("all/other")).unwrap();
+        assert_eq!(folders.ids().unwrap().into_iter().collect::<Vec<_>>(), ["../x", "other"]);
+        assert!(folders.is_open("../x") && !folders.is_open("other"));
+        assert_eq!(folders.folder("../x"), *one);
         folders.remove("../x").unwrap();
         folders.remove("../x").unwrap();
         assert!(!one.exists() && folders.all().is_empty());

@@ -16,6 +16,6 @@ mod writer;
 pub use blobs::{BlobId, BlobWriter, Blobs};
 pub use database::{Database, Schema};
 pub use error::StoreError;
-pub use folder::folder_name;
+pub use folder::{folder_id, folder_name};
 pub use folders::{Folders, Upkeep};
 pub use values::{Stored, ValueSink, read_pieces};

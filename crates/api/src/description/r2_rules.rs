@@ -3,7 +3,9 @@
 use serde_json::Value as Json;
 
 use super::r2::place;
-use super::schema::{at_least, either, fields, flag, list, must, object, one_of, opt, text, time};
+use super::schema::{
+    at_least, count, either, fields, flag, list, may, must, object, one_of, opt, text, time,
+};
 use super::{About, about};
 
 fn rules(rule: Json) -> Json {
@@ -27,10 +29,37 @@ fn lock() -> Json {
     object([must("id", text()), must("enabled", flag()), opt("prefix", text()), must("condition", condition)])
 }
 
+/// A rule of lifecycles. With `by_date`, its condition may be a date.
+fn when(by_date: bool) -> Json {
+    let age = object([must("type", one_of(&["Age"])), must("maxAge", count())]);
+    let date = object([must("type", one_of(&["Date"])), must("date", time())]);
+    if by_date { either([age, date]) } else { age }
+}
+
+fn lifecycle_rule() -> Json {
+    let class = must("storageClass", one_of(&["InfrequentAccess"]));
+    object([
+        must("id", text()),
+        must("enabled", flag()),
+        may("conditions", object([opt("prefix", text())])),
+        opt("abortMultipartUploadsTransition", object([must("condition", when(false))])),
+        opt("deleteObjectsTransition", object([must("condition", when(true))])),
+        opt("storageClassTransitions", list(object([must("condition", when(true)), class]))),
+    ])
+}
+
 pub fn locks() -> About {
     read("Show the lock rules of a bucket", lock())
 }
 
 pub fn put_locks() -> About {
     write("Replace the lock rules of a bucket", lock())
+}
+
+pub fn lifecycle() -> About {
+    read("Show the lifecycle rules of a bucket", lifecycle_rule())
+}
+
+pub fn put_lifecycle() -> About {
+    write("Replace the lifecycle rules of a bucket", lifecycle_rule())
 }

@@ -91,9 +91,9 @@ async fn uploads_expire_after_seven_days_and_completed_objects_stay() {
     complete(&f, &done, &[only]).await.unwrap();
     let id = upload(&f, false).await;
     part(&f, &id, 1, &bytes_of(MIB), false).await.unwrap();
-    assert_eq!(f.bucket.expire_uploads().await.unwrap(), 0);
+    assert_eq!(f.bucket.sweep().await.unwrap(), 0);
     f.clock.advance_ms(7 * 24 * 3600 * 1000 + 1);
-    assert_eq!(f.bucket.expire_uploads().await.unwrap(), 2);
+    assert_eq!(f.bucket.sweep().await.unwrap(), 2);
     assert_eq!(code(part(&f, &id, 2, b"", false).await), 10024);
     f.files_become(1).await;
     assert_eq!(f.get("m").await.unwrap(), bytes_of(MIB));

@@ -92,6 +92,7 @@ fn name(action: Action) -> &'static str {
         Action::Put => "PutObject",
         Action::CompleteMultipart => "CompleteMultipartUpload",
         Action::Delete => "DeleteObject",
+        Action::Expire => "LifecycleDeletion",
     }
 }
 
