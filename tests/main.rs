@@ -43,6 +43,7 @@ mod outside;
 mod platform;
 mod projects;
 mod pull;
+mod r2_public;
 mod r2_rules;
 mod reach;
 mod resources;

@@ -42,6 +42,7 @@ mod queues;
 mod r2;
 mod r2_absent;
 mod r2_bulk;
+mod r2_domains;
 mod r2_rules;
 mod routes;
 mod scripts;
@@ -73,6 +74,7 @@ use call::Call;
 pub use platform::{
     Addresses, Candidate, Examined, InstanceError, Platform, StoredObject, TailEvents, Tenant,
 };
+pub use r2_domains::{managed_buckets, managed_label};
 pub use reply::ApiError;
 pub use router::{OPERATIONS, Operation};
 

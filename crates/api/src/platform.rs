@@ -126,6 +126,10 @@ pub trait Platform: Send + Sync + 'static {
     fn check_cron(&self, cron: &str) -> Result<(), String>;
     /// When a cron expression is due next after a moment, both in milliseconds since 1970; `None` if never.
     fn next_run(&self, cron: &str, after_ms: i64) -> Option<i64>;
+    /// Buckets are public elsewhere now.
+    fn addresses_changed(&self) -> Result<(), String>;
+    /// Whether a host name is a custom domain of another account's.
+    fn is_taken(&self, hostname: &str, account: &str) -> Result<bool, String>;
     /// Where scripts answer.
     fn addresses(&self) -> &Addresses;
 }

@@ -1,9 +1,9 @@
-//! The rules of a bucket: what must stay, and what becomes of what grows old. <https://developers.cloudflare.com/api/resources/r2/>
+//! The rules of a bucket: what must stay, what becomes of what grows old, who may read it. <https://developers.cloudflare.com/api/resources/r2/>
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use skep_r2::{LifecycleRule, LockRule, RulesError};
+use skep_r2::{CorsRule, LifecycleRule, LockRule, RulesError};
 
 use crate::call::{Call, R2_MALFORMED, malformed};
 use crate::r2::{bucket, r2_error};
@@ -51,5 +51,25 @@ pub(crate) async fn put_lifecycle(mut call: Call) -> Answer {
             tracing::warn!(%error, "the lifecycle rules of a bucket could not be followed");
         }
     });
+    ok(json!({}))
+}
+
+/// A bucket without rules has no configuration at all, as on Cloudflare.
+pub(crate) async fn cors(call: Call) -> Answer {
+    let rules = bucket(&call)?.rules();
+    match rules.cors.is_empty() {
+        true => Err(ApiError::not_found(10059, "The CORS configuration does not exist.")),
+        false => ok(json!({ "rules": rules.cors })),
+    }
+}
+
+pub(crate) async fn put_cors(mut call: Call) -> Answer {
+    let rules: Vec<CorsRule> = rules_of(&mut call).await?;
+    bucket(&call)?.set_cors(rules).await.map_err(refused)?;
+    ok(json!({}))
+}
+
+pub(crate) async fn delete_cors(call: Call) -> Answer {
+    bucket(&call)?.set_cors(Vec::new()).await.map_err(refused)?;
     ok(json!({}))
 }

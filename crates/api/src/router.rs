@@ -9,9 +9,9 @@ use crate::description::About;
 use crate::reply::{Answer, ApiError};
 use crate::{
     account, assets, consumers, d1, d1_time_travel, deployments, description, dispatch, identity, instances,
-    kv, messages, notifications, objects, observability, openapi, queues, r2, r2_absent, r2_bulk, r2_rules,
-    routes, scripts, secrets, services, settings, subdomain, tails, tokens, versions, worker_objects,
-    worker_versions, workers, workflows,
+    kv, messages, notifications, objects, observability, openapi, queues, r2, r2_absent, r2_bulk, r2_domains,
+    r2_rules, routes, scripts, secrets, services, settings, subdomain, tails, tokens, versions,
+    worker_objects, worker_versions, workers, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -197,20 +197,20 @@ pub const OPERATIONS: &[Operation] = operations! {
     GET "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::get_object;
     PUT "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::put_object;
     DELETE "/accounts/:account/r2/buckets/:bucket/objects/*key" => r2::delete_object;
-    GET "/accounts/:account/r2/buckets/:bucket/cors" => r2_absent::none;
-    PUT "/accounts/:account/r2/buckets/:bucket/cors" => r2_absent::refused;
+    GET "/accounts/:account/r2/buckets/:bucket/cors" => r2_rules::cors;
+    PUT "/accounts/:account/r2/buckets/:bucket/cors" => r2_rules::put_cors;
     GET "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2_rules::lifecycle;
     PUT "/accounts/:account/r2/buckets/:bucket/lifecycle" => r2_rules::put_lifecycle;
     GET "/accounts/:account/r2/buckets/:bucket/lock" => r2_rules::locks;
     PUT "/accounts/:account/r2/buckets/:bucket/lock" => r2_rules::put_locks;
-    GET "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2_absent::none;
-    POST "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2_absent::refused;
-    PUT "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2_absent::refused;
-    GET "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2_absent::managed_domain;
-    GET "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_absent::no_domain;
-    PUT "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_absent::no_domain;
-    DELETE "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_absent::no_domain;
-    DELETE "/accounts/:account/r2/buckets/:bucket/cors" => r2_absent::remove;
+    GET "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2_domains::list;
+    POST "/accounts/:account/r2/buckets/:bucket/domains/custom" => r2_domains::add;
+    PUT "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2_domains::put_managed;
+    GET "/accounts/:account/r2/buckets/:bucket/domains/managed" => r2_domains::managed;
+    GET "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_domains::get;
+    PUT "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_domains::update;
+    DELETE "/accounts/:account/r2/buckets/:bucket/domains/custom/:domain" => r2_domains::remove;
+    DELETE "/accounts/:account/r2/buckets/:bucket/cors" => r2_rules::delete_cors;
     GET "/accounts/:account/r2/buckets/:bucket/sippy" => r2_absent::disabled;
     DELETE "/accounts/:account/r2/buckets/:bucket/sippy" => r2_absent::disabled;
     GET "/accounts/:account/r2/buckets/:bucket/local-uploads" => r2_absent::disabled;

@@ -14,7 +14,7 @@ use crate::reply::{Answer, ApiError, ok, page, time};
 use crate::upload;
 
 /// Every name that leads to this machine is a zone; its id is made of its name.
-fn zone_id(name: &str) -> String {
+pub(crate) fn zone_id(name: &str) -> String {
     hex::encode(&Sha256::digest(format!("zone:{name}").as_bytes())[..16])
 }
 
@@ -204,10 +204,14 @@ struct Origin {
     previews_enabled: Option<bool>,
 }
 
+pub(crate) fn is_host_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    !name.is_empty() && name.len() <= 253 && name.chars().all(allowed)
+}
+
 fn new_domain(script: &str, origin: Origin) -> Result<Domain, ApiError> {
     let hostname = origin.hostname.to_lowercase();
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    if hostname.is_empty() || hostname.len() > 253 || !hostname.chars().all(allowed) {
+    if !is_host_name(&hostname) {
         return Err(ApiError::bad(10021, format!("'{hostname}' is not a host name")));
     }
     Ok(Domain {

@@ -8,6 +8,7 @@
 //!
 //! Entry points: [`Catalog`], [`Registry`].
 
+mod bucket_domains;
 mod content;
 mod durations;
 mod exports;
@@ -28,6 +29,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use skep_store::{Database, Schema, StoreError};
 
+pub use bucket_domains::BucketDomain;
 pub use content::Stored;
 pub use durations::duration_ms;
 pub use exports::{Declared, Reconciled, Remark, Standing, reconcile};
@@ -83,6 +85,11 @@ const SCHEMA: Schema = Schema(&[
     CREATE TABLE moved(
         script TEXT NOT NULL, class TEXT NOT NULL, unique_key TEXT NOT NULL,
         PRIMARY KEY(script, class)) STRICT, WITHOUT ROWID;
+    ",
+    "
+    CREATE TABLE bucket_domain(
+        hostname TEXT PRIMARY KEY, bucket TEXT NOT NULL, zone TEXT NOT NULL, enabled INTEGER NOT NULL,
+        min_tls TEXT NOT NULL) STRICT, WITHOUT ROWID;
     ",
 ]);
 

@@ -149,10 +149,13 @@ impl Catalog {
         .await
     }
 
-    /// Forgets one; false if it is not there.
+    /// Forgets one, and the custom domains of a bucket; false if it is not there.
     pub async fn remove_resource(&self, kind: Kind, id: &str) -> Result<bool, CatalogError> {
         let id = id.to_owned();
         self.change(move |t| {
+            if kind == Kind::R2 {
+                t.execute("DELETE FROM bucket_domain WHERE bucket = ?", [&id])?;
+            }
             Ok(t.execute("DELETE FROM resource WHERE kind = ? AND id = ?", params![kind.key(), id])? > 0)
         })
         .await

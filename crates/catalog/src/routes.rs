@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::script::find_script;
-use crate::{Catalog, CatalogError};
+use crate::{Catalog, CatalogError, bucket_domains};
 
 /// A route pattern. <https://developers.cloudflare.com/workers/configuration/routing/routes/>
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Catalog {
     }
 
     /// Puts `domains` in the place of all custom domains of `script`. One that another script has is taken
-    /// over if `take` is set, else it is [`CatalogError::Exists`].
+    /// over if `take` is set, else it is [`CatalogError::Exists`], as is one of a bucket.
     pub async fn set_domains(
         &self,
         script: &str,
@@ -151,7 +151,7 @@ fn insert_domain(t: &rusqlite::Transaction<'_>, domain: &Domain, take: bool) -> 
     let owner: Option<String> = t
         .query_row("SELECT script FROM domain WHERE hostname = ?", [&domain.hostname], |row| row.get(0))
         .optional()?;
-    if owner.is_some() && !take {
+    if owner.is_some() && !take || bucket_domains::has(t, &domain.hostname)? {
         return Err(CatalogError::Exists(domain.hostname.clone()));
     }
     t.execute("DELETE FROM domain WHERE hostname = ?", [&domain.hostname])?;

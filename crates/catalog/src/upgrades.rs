@@ -34,6 +34,7 @@ fn a_catalog_of_any_earlier_format_is_opened_with_what_is_in_it() {
         ],
         &[],
         &["INSERT INTO moved VALUES ('till', 'Cart', 'shop-Cart')"],
+        &["INSERT INTO bucket_domain VALUES ('cdn.test', 'files', 'z', 1, '1.0')"],
     ];
     assert_eq!(rows.len(), crate::SCHEMA.0.len() + 1, "a format without sample rows");
     for steps in 0..crate::SCHEMA.0.len() {

@@ -112,6 +112,10 @@ impl R2Error {
         )
     }
 
+    pub(crate) fn unavailable() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, 10043, "Service is temporarily unavailable.")
+    }
+
     /// Documented with status 403, seen with 409; the text as the engine's callers see it.
     pub(crate) fn object_locked() -> Self {
         Self::new(StatusCode::FORBIDDEN, OBJECT_LOCKED, "The object is locked by the bucket policy.")

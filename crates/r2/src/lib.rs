@@ -10,6 +10,7 @@ mod bucket;
 mod change;
 mod checksum;
 mod condition;
+mod cors;
 mod cursor;
 mod error;
 mod lifecycle;
@@ -29,6 +30,7 @@ mod ssec;
 mod store;
 mod sweep;
 mod usage;
+mod web;
 mod write;
 
 #[cfg(test)]
@@ -38,6 +40,7 @@ pub use bucket::Bucket;
 pub use change::{Action, Change, Listen};
 pub use checksum::{Algorithm, Expected};
 pub use condition::{Conditional, Etag};
+pub use cors::{Allowed, CorsRule};
 pub use error::{OBJECT_LOCKED, R2Error};
 pub use lifecycle::{ClassTransition, Conditions, LifecycleRule, Transition, When};
 pub use limits::{

@@ -58,19 +58,50 @@ pub(crate) fn resolve(range: Option<&Range>, size: u64) -> Result<Span, R2Error>
 }
 
 fn single(text: &str, size: u64) -> Option<Span> {
-    let (unit, spec) = text.split_once('=')?;
-    if !unit.trim().eq_ignore_ascii_case("bytes") {
-        return None;
+    match asked(text, size) {
+        Asked::Part(span) => Some(span),
+        Asked::Nothing | Asked::PastTheEnd => None,
     }
-    let (first, last) = spec.trim().split_once('-')?;
-    let (first, last) = (first.trim(), last.trim());
-    if first.is_empty() {
-        let suffix = number(last)?.min(size);
-        return (suffix > 0).then(|| Span { offset: size - suffix, length: suffix });
-    }
-    let first = number(first)?;
-    let end = if last.is_empty() { size } else { number(last)?.saturating_add(1) };
-    (first < size && first < end).then(|| Span { offset: first, length: end.min(size) - first })
+}
+
+/// What a `Range` header asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Nothing that is one range of bytes: then it is as if it was not there.
+    Nothing,
+    /// Bytes that are not there.
+    PastTheEnd,
+    /// A part.
+    Part(Span),
+}
+
+/// What the text of a `Range` header asks for of `size` bytes.
+pub(crate) fn asked(text: &str, size: u64) -> Asked {
+    let parsed = || -> Option<Asked> {
+        let (unit, spec) = text.split_once('=')?;
+        if !unit.trim().eq_ignore_ascii_case("bytes") {
+            return None;
+        }
+        let (first, last) = spec.trim().split_once('-')?;
+        let (first, last) = (first.trim(), last.trim());
+        if first.is_empty() {
+            let suffix = number(last)?.min(size);
+            return Some(match suffix {
+                0 => Asked::PastTheEnd,
+                _ => Asked::Part(Span { offset: size - suffix, length: suffix }),
+            });
+        }
+        let first = number(first)?;
+        let end = if last.is_empty() { u64::MAX } else { number(last)?.saturating_add(1) };
+        if end <= first {
+            return None;
+        }
+        Some(match first < size {
+            true => Asked::Part(Span { offset: first, length: end.min(size) - first }),
+            false => Asked::PastTheEnd,
+        })
+    };
+    parsed().unwrap_or(Asked::Nothing)
 }
 
 fn number(text: &str) -> Option<u64> {

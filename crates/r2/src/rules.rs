@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use skep_store::{Database, StoreError};
 
 use crate::bucket::{Bucket, FILE};
+use crate::cors::{self, CorsRule};
 use crate::lifecycle::{self, LifecycleRule};
 use crate::lock::{self, LockRule};
 use crate::{R2Error, limits};
@@ -26,6 +27,8 @@ pub struct Rules {
     pub locks: Vec<LockRule>,
     /// What becomes of what grows old. A bucket for which none were set has Cloudflare's rule for uploads.
     pub lifecycle: Vec<LifecycleRule>,
+    /// Which pages of other origins may read it.
+    pub cors: Vec<CorsRule>,
 }
 
 /// Why rules are not taken.
@@ -47,6 +50,7 @@ pub enum RulesError {
 /// The kinds, as rows.
 const LOCK: &str = "lock";
 const LIFECYCLE: &str = "lifecycle";
+const CORS: &str = "cors";
 
 /// The rules in effect. Changed by the thread that writes, so that no write that comes after it goes by older ones.
 #[derive(Clone, Debug)]
@@ -91,6 +95,12 @@ impl Bucket {
         Ok(self.keep(LIFECYCLE, Some(&rules)).await?)
     }
 
+    /// Puts CORS rules in the place of those that are there.
+    pub async fn set_cors(&self, rules: Vec<CorsRule>) -> Result<(), RulesError> {
+        cors::check(&rules)?;
+        Ok(self.keep(CORS, Some(&rules)).await?)
+    }
+
     /// Keeps the rules of one kind, or forgets that there are any.
     async fn keep(&self, kind: &'static str, rules: Option<&impl Serialize>) -> Result<(), R2Error> {
         let text = rules.map(crate::rows::json).transpose()?;
@@ -118,7 +128,8 @@ impl Bucket {
 
 fn read(c: &Connection) -> Result<Rules, StoreError> {
     let lifecycle = kind(c, LIFECYCLE)?.unwrap_or_else(|| vec![LifecycleRule::default_abort()]);
-    Ok(Rules { locks: kind(c, LOCK)?.unwrap_or_default(), lifecycle })
+    let (locks, cors) = (kind(c, LOCK)?.unwrap_or_default(), kind(c, CORS)?.unwrap_or_default());
+    Ok(Rules { locks, lifecycle, cors })
 }
 
 fn kind<T: DeserializeOwned>(c: &Connection, kind: &str) -> Result<Option<T>, StoreError> {

@@ -24,6 +24,7 @@ pub(crate) mod queues;
 pub(crate) mod r2;
 pub(crate) mod r2_absent;
 pub(crate) mod r2_bulk;
+pub(crate) mod r2_domains;
 pub(crate) mod r2_rules;
 pub(crate) mod routes;
 pub(crate) mod scripts;

@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 
 use super::r2::place;
 use super::schema::{
-    at_least, count, either, fields, flag, list, may, must, object, one_of, opt, text, time,
+    at_least, count, either, fields, flag, list, may, must, object, one_of, opt, text, time, whole,
 };
 use super::{About, about};
 
@@ -46,6 +46,30 @@ fn lifecycle_rule() -> Json {
         opt("deleteObjectsTransition", object([must("condition", when(true))])),
         opt("storageClassTransitions", list(object([must("condition", when(true)), class]))),
     ])
+}
+
+fn cors_rule() -> Json {
+    let methods = list(one_of(&["GET", "PUT", "POST", "DELETE", "HEAD"]));
+    let allowed =
+        object([must("methods", methods), must("origins", list(text())), opt("headers", list(text()))]);
+    object([
+        opt("id", text()),
+        must("allowed", allowed),
+        opt("exposeHeaders", list(text())),
+        opt("maxAgeSeconds", whole(0, 86_400)),
+    ])
+}
+
+pub fn cors() -> About {
+    read("Show the CORS rules of a bucket", cors_rule())
+}
+
+pub fn put_cors() -> About {
+    write("Replace the CORS rules of a bucket", cors_rule())
+}
+
+pub fn delete_cors() -> About {
+    about("Remove the CORS rules of a bucket").headers([place()]).gives(fields())
 }
 
 pub fn locks() -> About {

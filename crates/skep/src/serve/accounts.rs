@@ -199,6 +199,24 @@ impl Platform for Accounts {
         i64::try_from(cron.parse::<Expression>().ok()?.next_after(after)?).ok()
     }
 
+    fn addresses_changed(&self) -> Result<(), String> {
+        self.read_hosts()
+    }
+
+    fn is_taken(&self, hostname: &str, account: &str) -> Result<bool, String> {
+        for runner in self.runners().into_iter().filter(|runner| runner.tenant.id != account) {
+            let catalog = &runner.tenant.stores.catalog;
+            let scripts = catalog.domains().map_err(|e| e.to_string())?;
+            let buckets = catalog.bucket_domains().map_err(|e| e.to_string())?;
+            if scripts.iter().any(|domain| domain.hostname == hostname)
+                || buckets.iter().any(|domain| domain.hostname == hostname)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn addresses(&self) -> &Addresses {
         &self.addresses
     }

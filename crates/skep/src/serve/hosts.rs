@@ -1,4 +1,4 @@
-//! Which script a host and path lead to.
+//! Which script or public bucket a host and path lead to.
 //! <https://developers.cloudflare.com/workers/configuration/routing/>
 
 use std::collections::HashMap;
@@ -12,6 +12,7 @@ use skep_acme::{Challenges, HostName, Names, WELL_KNOWN};
 use skep_edge::{LocalHandler, Router, Site};
 use skep_wire::{BoxFuture, Response, full, reply};
 
+use super::public_buckets::PublicBuckets;
 use super::runner::{Live, Runner, Share};
 
 /// The affinity of a visitor to a version, and the version asked for.
@@ -82,6 +83,7 @@ struct Table {
     accounts: HashMap<String, Arc<Runner>>,
     domains: HashMap<String, Target>,
     patterns: Vec<Pattern>,
+    buckets: PublicBuckets,
 }
 
 /// All addresses of all accounts.
@@ -113,6 +115,7 @@ impl Hosts {
                 let target = Target { runner: runner.clone(), script: route.script };
                 table.patterns.push(Pattern::new(&route.pattern, target));
             }
+            table.buckets.add(&runner.tenant)?;
             table.accounts.extend(subdomain.map(|subdomain| (subdomain, runner)));
         }
         table.patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.weight()));
@@ -130,7 +133,8 @@ impl Hosts {
     pub fn named(&self) -> Vec<HostName> {
         let table = self.table();
         let domains = table.domains.keys().filter_map(|host| HostName::parse(host));
-        domains.chain(table.patterns.iter().filter_map(Pattern::named)).collect()
+        let buckets = table.buckets.names().filter_map(HostName::parse);
+        domains.chain(buckets).chain(table.patterns.iter().filter_map(Pattern::named)).collect()
     }
 
     /// Answers an ACME authority, at every host.
@@ -158,6 +162,13 @@ impl Hosts {
             .find(|pattern| pattern.matches(scheme, &host, path))
             .map(|pattern| &pattern.target)
             .or_else(|| table.domains.get(&host));
+        // Routes go before what is behind them; a pattern that turns scripts off leads to it.
+        if target.is_none_or(|target| target.script.is_none())
+            && let Some(bucket) =
+                table.buckets.at(&host).or_else(|| table.buckets.managed(&host, &self.domains))
+        {
+            return Some(Site { local: Some(bucket.clone()), ..Site::default() });
+        }
         if let Some(target) = target {
             let live = target.runner.live(target.script.as_deref()?)?;
             return Some(target.runner.site(choose(&live, target.script.as_deref()?, head)?));
@@ -185,7 +196,7 @@ impl Router for Hosts {
     }
 }
 
-/// What is worth a certificate: hosts of routes and custom domains, and scripts' own addresses. Not those of versions:
+/// What is worth a certificate: hosts of routes and custom domains, public buckets, and scripts' own addresses. Not those of versions:
 /// there are many, and each would take from what an authority gives.
 impl Names for Hosts {
     fn serves(&self, name: &HostName) -> bool {
@@ -198,7 +209,10 @@ impl Names for Hosts {
             let (script, subdomain) = labels.split_once('.')?;
             Some(table.accounts.get(subdomain)?.live(script)?.workers_dev)
         };
-        table.domains.contains_key(name.as_str()) || by_name() || by_script().unwrap_or(false)
+        let host = name.as_str();
+        let is_bucket =
+            table.buckets.at(host).or_else(|| table.buckets.managed(host, &self.domains)).is_some();
+        is_bucket || table.domains.contains_key(host) || by_name() || by_script().unwrap_or(false)
     }
 }
 

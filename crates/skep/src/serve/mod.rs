@@ -12,6 +12,7 @@ mod hosts;
 mod links;
 mod metrics;
 mod notifications;
+mod public_buckets;
 mod rotate;
 mod runner;
 mod stored;
