@@ -51,6 +51,12 @@ class Visit extends Same {
   }
 }
 
+/** A header of the request that the engine made. @param {any} request @param {string} name @returns {string | null} */
+export const headerOf = (request, name) => {
+  const said = headers === undefined ? request.headers : apply(headers, request, []);
+  return apply(header, said, [name]);
+};
+
 /** @param {number} ms @returns {Promise<void>} */
 const sleep = (ms) => new PlainPromise((resolve) => void later(resolve, ms));
 
@@ -95,8 +101,7 @@ export const bounding = (current, isGenuine, after, responses) => {
 
   /** Waits until the invocation of a request may do no more; for ever where Skep does not know the request. @param {any} request */
   const over = async (request) => {
-    const said = headers === undefined ? request.headers : apply(headers, request, []);
-    const ray = apply(header, said, ["cf-ray"]);
+    const ray = headerOf(request, "cf-ray");
     if (ray === null) return new PlainPromise(() => {});
     let pause = ASK_FIRST;
     do {

@@ -11,14 +11,14 @@
 // never called, their classes are what is replaced. It imports the inside of the engine: a module of the application with the
 // name of one of the engine's would go before that.
 //
-// `0`, `1`, `2` and `false` are replaced by the script's own limit, by the length of that time, by how long an invocation may go
-// on after its response (`after.js`), and by whether the script is in service worker syntax.
+// `0`, `1`, `2` and the two `false` are replaced by the script's own limit, by the length of that time, by how long an invocation may
+// go on after its response (`after.js`), by whether the script is in service worker syntax, and whether it is traced.
 
 import asyncHooks from "node-internal:async_hooks";
 import entrypoints from "cloudflare-internal:workers";
 import sockets from "cloudflare-internal:sockets";
 import innerEnv from "cloudflare-internal:env";
-import { bounding, plainOf, visit } from "skep-internal:after";
+import { bounding, headerOf, plainOf, visit } from "skep-internal:after";
 import { countStubs } from "skep-internal:stubs";
 
 const LIMIT = 0;
@@ -29,6 +29,8 @@ const AROUND = 10_000;
 const AFTER = 2;
 /** Whether events come to listeners, not to exports. */
 const LISTENS = false;
+/** Whether spans are recorded. */
+const TRACED = false;
 const SEE = "To configure this limit, refer to https://developers.cloudflare.com/workers/wrangler/configuration/#limits";
 const OUTSIDE = `Too many subrequests by single Worker invocation. ${SEE}`;
 const OWN = `Too many API requests by single Worker invocation. ${SEE}`;
@@ -239,6 +241,34 @@ const METHODS = {
   queue: ["send", "sendBatch", "metrics"],
 };
 
+const PlainRequest = Request;
+const { has: hasHeader, set: setHeader } = Headers.prototype;
+
+/**
+ * What a service is asked, with the span that its caller's request has: the engine tells no other process of it.
+ * @param {any[]} args
+ */
+const told = (args) => {
+  const request = current()?.request;
+  const parent = request === undefined ? null : headerOf(request, "traceparent");
+  if (parent === null || parent[54] !== "1") return args;
+  try {
+    const asked = new PlainRequest(args[0], args[1]);
+    const { headers } = asked;
+    if (!apply(hasHeader, headers, ["traceparent"])) apply(setHeader, headers, ["traceparent", parent]);
+    return [asked];
+  } catch {
+    // It is for the engine to say what is wrong.
+    return args;
+  }
+};
+
+/** @param {Function} plain */
+const telling = (plain) =>
+  function (/** @type {any[]} */ ...args) {
+    return apply(plain, /** @type {any} */ (this), told(args));
+  };
+
 const { WorkerEntrypoint, DurableObject, WorkflowEntrypoint, ServiceStub } = entrypoints;
 const BASES = [WorkerEntrypoint, DurableObject, WorkflowEntrypoint].map((base) => base.prototype);
 
@@ -375,6 +405,7 @@ export default (inner) => {
     for (const method of names) replace(own, method, counted(OWN, { inTurn: true }));
   }
   // Of other scripts and objects any number may be waited for.
+  if (TRACED) replace(ServiceStub.prototype, "fetch", telling);
   replace(ServiceStub.prototype, "fetch", counted(OWN, { inTurn: false }));
   replace(ServiceStub.prototype, "connect", countedPlainly(OWN));
   // Where stubs have no methods, names on them mean nothing.

@@ -455,7 +455,7 @@ fn a_script_that_another_one_calls_is_in_its_trace() {
         export class Room extends DurableObject { enter() { return "entered"; } }
         export default class extends WorkerEntrypoint {
             async work() { await this.env.KV.get("k"); return "worked"; }
-            fetch() { return new Response("fetched"); }
+            async fetch(request) { return new Response("fetched" + request.method + await request.text()); }
         }"#,
     );
     upload(
@@ -467,11 +467,11 @@ fn a_script_that_another_one_calls_is_in_its_trace() {
         r#"export default { async fetch(request, env) {
             const worked = await env.CALLED.work();
             const entered = await env.ROOM.get(env.ROOM.idFromName("a")).enter();
-            return new Response(worked + entered + await (await env.CALLED.fetch(request)).text());
+            return new Response(worked + entered + await (await env.CALLED.fetch("http://called/", { method: "PUT", body: "x" })).text());
         } };"#,
     );
     let answer = serve.send("GET", "caller.main.localhost", "/x", &[("traceparent", PARENT)], None);
-    assert_eq!(answer.text(), "workedenteredfetched");
+    assert_eq!(answer.text(), "workedenteredfetchedPUTx");
     let (asked, calls, method, get, fetched, entered) = eventually("spans of both", || {
         let spans = collector.all(&python, dir.path(), "traces", SPANS);
         let of_service = |service: &str, name: &str| -> Vec<Value> {
@@ -489,7 +489,7 @@ fn a_script_that_another_one_calls_is_in_its_trace() {
             of_service("caller", "jsRpcCall"),
             method("work")?,
             one("called", "kv_get")?,
-            one("called", "GET")?,
+            one("called", "PUT")?,
             method("enter")?,
         ))
     });

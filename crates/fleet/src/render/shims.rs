@@ -115,7 +115,9 @@ impl Render<'_> {
         let after = format!("const AFTER = {};", limits.after.as_millis());
         let time = format!("const TIME = {};", if self.spec.is_exclusive() { 1_000 } else { 10_000 });
         let listens = format!("const LISTENS = {};", matches!(self.spec.code, Code::ServiceWorker(_)));
-        let counts = LIMITS.replace("const LIMIT = 0;", &limit).replace("const TIME = 1;", &time);
+        let traced = format!("const TRACED = {};", self.spec.trace.is_some());
+        let counts = LIMITS.replace("const TRACED = false;", &traced);
+        let counts = counts.replace("const LIMIT = 0;", &limit).replace("const TIME = 1;", &time);
         let counts = counts.replace("const AFTER = 2;", &after).replace("const LISTENS = false;", &listens);
         for (name, content) in [("limits", counts), ("after", AFTER.to_owned()), ("stubs", STUBS.to_owned())]
         {
