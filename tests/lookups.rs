@@ -178,6 +178,8 @@ fn an_account_without_a_subdomain_has_no_addresses_until_it_has_one() {
     );
     let ran = serve.try_wrangler(&dir, &["deploy"], "");
     assert!(!ran.success && ran.text.contains("workers.dev subdomain"), "{}", ran.text);
+    // Below this one buckets are public.
+    assert_eq!(refused(&serve, "PUT", subdomain, Some(&json!({ "subdomain": "r2" }))), 10031);
     let named = json!({ "subdomain": "anew" });
     assert_eq!(serve.call("PUT", subdomain, Some(&named)).json()["result"], named);
     assert_eq!(serve.get("shop.anew.localhost", "/").text(), "hello");

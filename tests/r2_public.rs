@@ -198,3 +198,60 @@ fn a_host_name_is_a_buckets_or_a_workers() {
     assert_eq!(serve.call("POST", all, Some(&same)).status, 200);
     assert_eq!(serve.get("cdn.example.test", "/page.txt").text(), "from the bucket");
 }
+
+#[test]
+fn a_backup_has_the_rules_of_buckets_and_where_they_are_public() {
+    let serve = serve();
+    let at = |path: &str| format!("/r2/buckets/site{path}");
+    assert_eq!(serve.call("POST", "/r2/buckets", Some(&json!({ "name": "site" }))).status, 200);
+    assert_eq!(serve.own_call("PUT", &at("/objects/kept"), &[], Some(b"content")).status, 200);
+    let host = managed(&serve);
+    let cors: Value = serde_json::from_str(CORS).unwrap();
+    let lock = json!({ "rules": [{ "id": "all", "enabled": true, "condition": { "type": "Indefinite" } }] });
+    let lifecycle = json!({ "rules": [{
+        "id": "old", "enabled": true, "conditions": {},
+        "deleteObjectsTransition": { "condition": { "type": "Age", "maxAge": 0 } },
+    }] });
+    let domain = json!({ "domain": "cdn.example.test", "zoneId": "z" });
+    for (method, path, body) in [
+        ("PUT", "/lock", &lock),
+        ("PUT", "/lifecycle", &lifecycle),
+        ("PUT", "/cors", &cors),
+        ("PUT", "/domains/managed", &json!({ "enabled": true })),
+        ("POST", "/domains/custom", &domain),
+    ] {
+        let answer = serve.call(method, &at(path), Some(body));
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+    let shown = |serve: &Serve| {
+        let paths = ["/lock", "/lifecycle", "/cors", "/domains/custom"];
+        paths.map(|path| serve.call("GET", &at(path), None).json()["result"].clone())
+    };
+    let before = shown(&serve);
+    let new = tempfile::tempdir().unwrap();
+    let archive = new.path().join("backup.tar");
+    let run = |args: &[&str], data: &std::path::Path| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_skep"))
+            .args(args)
+            .arg("--data")
+            .arg(data)
+            .output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let (old, data) = (serve.dir.path().join("data"), new.path().join("data"));
+    run(&["backup", archive.to_str().unwrap()], &old);
+    run(&["restore", archive.to_str().unwrap()], &data);
+    std::fs::copy(old.join("secrets.key"), data.join("secrets.key")).unwrap();
+    drop(serve);
+    let serve = serve_in(new, &[]);
+    assert_eq!(shown(&serve), before);
+    for host in [host.as_str(), "cdn.example.test"] {
+        let page = get(&serve, host, "/kept", &[("origin", "https://page.test")]);
+        assert_eq!(
+            (page.text(), page.header("access-control-expose-headers")),
+            ("content".to_owned(), "ETag")
+        );
+    }
+    assert_eq!(serve.call("DELETE", &at("/objects/kept"), None).status, 403);
+}

@@ -118,6 +118,7 @@ fn locked_objects_stay_whoever_wants_to_change_them() {
         json!({ "rules": [{ "id": "all", "enabled": false, "condition": { "type": "Indefinite" } }] })
     );
     let wrong = [
+        json!({}),
         json!({ "rules": [{ "id": "x", "enabled": true, "condition": { "type": "Age", "maxAgeSeconds": 0 } }] }),
         json!({ "rules": [{ "id": "x", "enabled": true, "condition": { "type": "Date", "date": "soon" } }] }),
         json!({ "rules": [{ "id": "x", "enabled": true }] }),

@@ -11,13 +11,13 @@ use crate::reply::{Answer, ApiError, ok};
 
 #[derive(Deserialize)]
 struct Put<T> {
-    rules: Option<Vec<T>>,
+    rules: Vec<T>,
 }
 
-/// The body's rules; none at all are no rules.
+/// The body's rules. A body that has none, and no empty list either, does not undo those that are there.
 async fn rules_of<T: DeserializeOwned>(call: &mut Call) -> Result<Vec<T>, ApiError> {
     let Put { rules } = call.json().await?;
-    Ok(rules.unwrap_or_default())
+    Ok(rules)
 }
 
 fn refused(error: RulesError) -> ApiError {

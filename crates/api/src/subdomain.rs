@@ -24,6 +24,13 @@ struct Wanted {
     subdomain: String,
 }
 
+/// Managed domains of buckets are below it: an account there could answer at the address of a bucket that is not public.
+const RESERVED: &str = "r2";
+
+fn unavailable(name: &str) -> ApiError {
+    ApiError::bad(10031, format!("The subdomain '{name}' is unavailable."))
+}
+
 fn is_label(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !name.is_empty()
@@ -38,11 +45,12 @@ pub(crate) async fn set_account(mut call: Call) -> Answer {
     if !is_label(&subdomain) {
         return Err(ApiError::bad(10029, format!("'{subdomain}' is not a valid subdomain.")));
     }
+    if subdomain == RESERVED {
+        return Err(unavailable(&subdomain));
+    }
     let set = call.api.registry.set_subdomain(&call.token.account, Some(&subdomain)).await;
     set.map_err(|error| match error {
-        CatalogError::Exists(_) => {
-            ApiError::bad(10031, format!("The subdomain '{subdomain}' is unavailable."))
-        }
+        CatalogError::Exists(_) => unavailable(&subdomain),
         other => other.into(),
     })?;
     apply(&call).await?;
@@ -68,10 +76,10 @@ pub(crate) async fn delete_account(call: Call) -> Answer {
 /// Says by its error whether a subdomain is free.
 pub(crate) async fn is_free(call: Call) -> Answer {
     let name = call.param(0);
-    let taken =
-        call.api.registry.accounts()?.iter().any(|account| account.subdomain.as_deref() == Some(name));
+    let taken = name == RESERVED
+        || call.api.registry.accounts()?.iter().any(|account| account.subdomain.as_deref() == Some(name));
     Err(match taken {
-        true => ApiError::bad(10031, format!("The subdomain '{name}' is unavailable.")),
+        true => unavailable(name),
         false => ApiError::not_found(10032, format!("The subdomain '{name}' is available.")),
     })
 }

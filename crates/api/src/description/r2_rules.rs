@@ -9,7 +9,7 @@ use super::schema::{
 use super::{About, about};
 
 fn rules(rule: Json) -> Json {
-    object([opt("rules", list(rule))])
+    object([must("rules", list(rule))])
 }
 
 fn read(summary: &'static str, rule: Json) -> About {
