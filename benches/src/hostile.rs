@@ -45,7 +45,7 @@ pub async fn measure(tools: &Tools, report: &mut Report) -> Result<(), String> {
             tokio::time::sleep(Duration::from_millis(1500)).await;
             let load = load::get_from(node.peer.address, &host, "/", CONNECTIONS, TIME).await;
             failed += load.failed;
-            if attacked { &mut beset } else { &mut calm }.push(load.percentile(0.99));
+            if attacked { &mut beset } else { &mut calm }.push(load.p99());
         }
     }
     attacking.store(false, Ordering::SeqCst);

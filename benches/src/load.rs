@@ -15,6 +15,7 @@ pub struct Load {
     pub failed: u64,
     /// How long it ran, in seconds.
     pub seconds: f64,
+    connections: usize,
     /// Sorted latencies in microseconds.
     latencies: Vec<u32>,
 }
@@ -27,9 +28,35 @@ impl Load {
 
     /// The latency in microseconds below which `share` (0 to 1) of the requests stayed.
     pub fn percentile(&self, share: f64) -> f64 {
-        let last = self.latencies.len().saturating_sub(1);
-        self.latencies.get((last as f64 * share).round() as usize).copied().unwrap_or_default().into()
+        below(&self.latencies, share)
     }
+
+    /// The 99th percentile, in microseconds, for visitors who do not wait for each other, at the rate of this run.
+    pub fn p99(&self) -> f64 {
+        let interval = self.seconds * 1e6 * self.connections as f64 / self.latencies.len().max(1) as f64;
+        below(&independent(&self.latencies, interval.max(1.0)), 0.99)
+    }
+}
+
+/// Latencies as those have them who do not wait for each other. A client that sends its next request when the last was answered sends none while the
+/// server stands still, so a stop of a second that holds up 64 requests here would hold up ten thousand of independent visitors. As wrk does it: who waited
+/// for longer than two intervals between requests stands for those, too, who would have come meanwhile, each an interval later.
+fn independent(latencies: &[u32], interval: f64) -> Vec<u32> {
+    let mut all = latencies.to_vec();
+    for latency in
+        latencies.iter().map(|latency| f64::from(*latency)).filter(|latency| *latency >= 2.0 * interval)
+    {
+        let missed = (latency / interval) as u32 - 1;
+        all.extend((1..=missed).map(|n| (latency - f64::from(n) * interval) as u32));
+    }
+    all.sort_unstable();
+    all
+}
+
+/// The value below which `share` (0 to 1) of the sorted `values` are.
+fn below(values: &[u32], share: f64) -> f64 {
+    let last = values.len().saturating_sub(1);
+    values.get((last as f64 * share).round() as usize).copied().unwrap_or_default().into()
 }
 
 /// Sends `GET path` to `address` over `connections` connections for `time`.
@@ -67,7 +94,7 @@ async fn run(address: SocketAddr, request: std::sync::Arc<[u8]>, connections: us
     for _ in 0..connections {
         clients.spawn(client(address, request.clone(), start + time));
     }
-    let mut total = Load::default();
+    let mut total = Load { connections, ..Load::default() };
     for one in clients.join_all().await {
         total.ok += one.ok;
         total.failed += one.failed;
@@ -183,4 +210,20 @@ fn content_length(head: &str) -> Option<usize> {
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{below, independent};
+
+    #[test]
+    fn a_stop_is_seen_by_all_who_would_have_come() {
+        let mut latencies = vec![100; 990];
+        latencies.push(10_000);
+        assert_eq!(below(&latencies, 0.99), 100.0);
+        let all = independent(&latencies, 100.0);
+        assert_eq!(all.len(), 991 + 99);
+        assert!(below(&all, 0.99) > 8_000.0);
+        assert_eq!(independent(&[100, 150, 199], 100.0), [100, 150, 199]);
+    }
 }

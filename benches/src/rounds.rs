@@ -108,8 +108,8 @@ impl Rounds {
         self.pairs(pair, |sample| sample.load.rate(), |ours, theirs| ours / theirs)
     }
 
-    /// The ratio of the latencies below which 99 % of the requests stayed.
+    /// The ratio of the latencies below which 99 % of the requests stay of visitors who do not wait for each other.
     pub fn p99_ratio(&self, pair: (usize, usize)) -> Spread {
-        self.pairs(pair, |sample| sample.load.percentile(0.99), |ours, theirs| ours / theirs)
+        self.pairs(pair, |sample| sample.load.p99(), |ours, theirs| ours / theirs)
     }
 }

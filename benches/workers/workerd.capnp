@@ -4,4 +4,4 @@ const config :Workerd.Config = (
   services = [(name = "app", worker = (
     modules = [(name = "worker.js", esModule = embed "worker.js")],
     compatibilityDate = "2026-11-01"))],
-  sockets = [(name = "http", http = (cfBlobHeader = "X-Skep-CF"), service = "app")]);
+  sockets = [(name = "http", http = (cfBlobHeader = "X-Skep-CF", forwardedProtoHeader = "X-Skep-Proto"), service = "app")]);
