@@ -78,7 +78,11 @@ fn a_wrong_configuration_is_shown_where_it_is_wrong() {
         (
             "wrangler.jsonc",
             "{ \"name\": \"e\", \"bogus\": 1 }",
-            vec!["unknown key \"bogus\"", "wrangler.jsonc:1:16"],
+            vec![
+                "unknown key \"bogus\": it has no effect",
+                "wrangler.jsonc:1:16",
+                "neither \"main\" nor \"assets\"",
+            ],
         ),
         (
             "wrangler.jsonc",

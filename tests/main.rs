@@ -60,6 +60,7 @@ mod templates;
 mod tls;
 mod tokens;
 mod types;
+mod vite;
 mod wait_until;
 mod waiting;
 mod worker_objects;

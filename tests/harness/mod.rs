@@ -89,6 +89,13 @@ pub fn command(dir: &Path, state: &Path) -> Command {
     command
 }
 
+/// `skep dev` with its state where it is without a word about it, not yet started.
+pub fn dev_command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.arg("dev").arg(dir).args(["--port", "0", "--inspector-port", "0", "--yes"]);
+    command
+}
+
 /// Starts a [`command`]: it is up, or what it printed before it ended.
 pub fn start(mut command: Command) -> Result<Skep, String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -52,7 +52,7 @@ const TREES: &[(&str, KeyClass)] = &[
     ("pipelines", Refused(KIND)),
     ("placement", NoMeaning(NETWORK)),
     ("previews", NoMeaning(DEPLOY)),
-    ("python_modules", Refused("Python workers do not run on Skep")),
+    ("python_modules", NoMeaning("Python workers do not run on Skep")),
     ("route", Works),
     ("routes", Works),
     ("secrets_store_secrets", Refused(KIND)),

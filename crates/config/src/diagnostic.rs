@@ -79,15 +79,16 @@ impl fmt::Display for Diagnostic {
             Some(Place { line, column, text, width }) => {
                 let margin = line.to_string().len();
                 write!(f, "\n{:margin$}--> {}:{line}:{column}", "", self.path.display())?;
+                let (text, before, width) = excerpt(text, column.saturating_sub(1), *width);
                 // A tab is as wide under the line as in it.
                 let indent: String =
-                    text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+                    text.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
                 write!(
                     f,
                     "\n{:margin$} |\n{line} | {text}\n{:margin$} | {indent}{}",
                     "",
                     "",
-                    "^".repeat(*width)
+                    "^".repeat(width)
                 )?;
                 margin
             }
@@ -97,6 +98,23 @@ impl fmt::Display for Diagnostic {
             None => Ok(()),
         }
     }
+}
+
+/// What is shown of a line: all of a line that a person wrote, and of one that a program did what is around the place. The text, how many of its
+/// characters are before the place, and how many are underlined.
+fn excerpt(text: &str, before: usize, width: usize) -> (String, usize, usize) {
+    const WHOLE: usize = 240;
+    const AROUND: usize = 60;
+    let length = text.chars().count();
+    if length <= WHOLE {
+        return (text.to_owned(), before, width);
+    }
+    let start = before.saturating_sub(AROUND);
+    let width = width.min(WHOLE - 2 * AROUND);
+    let end = (before + width + AROUND).min(length);
+    let middle: String = text.chars().skip(start).take(end - start).collect();
+    let (left, right) = (if start > 0 { "…" } else { "" }, if end < length { "…" } else { "" });
+    (format!("{left}{middle}{right}"), before - start + left.chars().count(), width)
 }
 
 /// Several diagnostics, at least one of them an error.
@@ -186,6 +204,18 @@ mod tests {
         let source = Source { path: "/x/wrangler.toml".into(), text: "a = 1".into() };
         let note = source.at(Severity::Note, 0..1, "\"a\" has no effect").help("it never had");
         assert_eq!(note.brief(), "\"a\" has no effect: it never had (wrangler.toml:1:1)");
+    }
+
+    #[test]
+    fn of_a_long_line_is_shown_what_is_around_the_place() {
+        let text = format!("{}näme{}", "a".repeat(5_000), "b".repeat(5_000));
+        let source = Source { path: "x".into(), text };
+        let shown = source.error(5_000..5_005, "no").to_string();
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[3], format!("1 | …{}näme{}…", "a".repeat(60), "b".repeat(60)));
+        assert_eq!(lines[4], format!("  | {}^^^^", " ".repeat(61)));
+        let at_the_start = source.error(0..9_000, "no").to_string();
+        assert!(at_the_start.lines().all(|line| line.chars().count() < 250), "{at_the_start}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Wrangler configuration files (`wrangler.json`, `.jsonc`, `.toml`), typed and validated.
 //!
 //! Every key is classified: it works, it means nothing off Cloudflare (said once), or it is refused with its
-//! place in the file; an unknown key is an error. Knows files only: nothing of bundling, storage or cells.
+//! place in the file; an unknown key is warned of. Knows files only: nothing of bundling, storage or cells.
 //!
 //! Entry points: [`find`], [`load`], [`edit`].
 
@@ -12,6 +12,7 @@ pub mod edit;
 mod environment;
 mod expand;
 mod exports;
+mod generated;
 #[cfg(test)]
 mod hostile;
 mod load;

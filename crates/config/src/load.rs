@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::classes::{KeyClass, classify, is_open, nearest};
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, Source};
 use crate::environment::select;
+use crate::generated::{Origin, pointed_to};
 use crate::migrations::classes_alive;
 use crate::model::WorkerConfig;
 use crate::node::{Node, Value, parse};
@@ -43,12 +44,8 @@ pub struct Loaded {
 /// The configuration in `dir`, in wrangler's order of preference; where a build tool has left a
 /// `.wrangler/deploy/config.json`, the one that it points to.
 pub fn find(dir: &Path) -> Option<PathBuf> {
-    let redirect = dir.join(".wrangler/deploy/config.json");
-    if let Ok(text) = std::fs::read_to_string(&redirect)
-        && let Ok(json) = serde_json::from_str::<serde_json::Value>(&text)
-        && let Some(target) = json.get("configPath").and_then(|path| path.as_str())
-    {
-        return Some(dir.join(".wrangler/deploy").join(target));
+    if let Some(path) = pointed_to(dir) {
+        return Some(path);
     }
     ["wrangler.json", "wrangler.jsonc", "wrangler.toml"]
         .iter()
@@ -75,11 +72,28 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
     }
     let mut problems = Vec::new();
     let service = top.get("name").and_then(|name| name.to_json().as_str().map(str::to_owned));
-    let root = match &options.environment {
-        Some(name) => select(&source, &top, name, &mut problems)?,
-        None => top,
+    let origin = Origin::of(&top);
+    let root = match (&origin, &options.environment) {
+        (Some(origin), wanted) => {
+            origin.check(&source, &top, wanted.as_deref())?;
+            let (root, note) = origin.take(&source, top);
+            problems.push(note);
+            root
+        }
+        (None, Some(name)) => select(&source, &top, name, &mut problems)?,
+        (None, None) => top,
     };
+    let before = problems.len();
     check_keys(&source, &root, "", options.deploying, &mut problems);
+    if origin.is_some() {
+        // A tool writes down every key: that one has no effect is nothing that its user asked for.
+        let found = problems.split_off(before);
+        problems.extend(found.into_iter().filter(|problem| problem.severity > Severity::Note));
+    }
+    let origin = origin.unwrap_or_default();
+    let project_dir = origin.project_dir();
+    let service = origin.service.or(service);
+    let environment = origin.environment.or_else(|| options.environment.clone());
 
     let dir = path.parent().unwrap_or(Path::new("."));
     let deploying = options.deploying;
@@ -93,7 +107,8 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(Diagnostics(problems));
     }
-    config.environment = options.environment.clone();
+    config.environment = environment;
+    config.project_dir = project_dir.unwrap_or(config.project_dir);
     for (name, value) in &options.vars {
         config.secrets.remove(name);
         config.vars.insert(name.clone(), value.clone().into());
@@ -168,7 +183,7 @@ fn folder_name(dir: &Path) -> String {
     if name.is_empty() { "worker".to_owned() } else { name }
 }
 
-/// Looks at every key: unknown and refused ones are errors, those without a meaning are notes.
+/// Looks at every key: refused ones are errors, unknown ones warnings, as wrangler has them, and those without a meaning notes.
 fn check_keys(source: &Source, node: &Node, path: &str, deploying: bool, problems: &mut Vec<Diagnostic>) {
     if let Value::Array(items) = &node.value {
         for item in items {
@@ -177,15 +192,14 @@ fn check_keys(source: &Source, node: &Node, path: &str, deploying: bool, problem
     }
     for entry in node.entries() {
         let name = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
-        let off = matches!(&entry.node.value, Value::Bool(false) | Value::Null)
-            || matches!(&entry.node.value, Value::Array(items) if items.is_empty())
-            || matches!(&entry.node.value, Value::Object(entries) if entries.is_empty());
+        let off = is_off(&entry.node);
         match classify(&name) {
             None => {
-                let error = source.error(entry.key_span.clone(), format!("unknown key \"{}\"", entry.key));
+                let message = format!("unknown key \"{}\": it has no effect", entry.key);
+                let warning = source.at(Severity::Warning, entry.key_span.clone(), message);
                 problems.push(match nearest(&name) {
-                    Some(known) => error.help(format!("did you mean \"{known}\"?")),
-                    None => error.help("wrangler has no such key: remove it"),
+                    Some(known) => warning.help(format!("did you mean \"{known}\"?")),
+                    None => warning.help("wrangler has no such key: remove it"),
                 });
             }
             Some(KeyClass::Refused(_) | KeyClass::NoMeaning(_)) if deploying => {}
@@ -203,6 +217,16 @@ fn check_keys(source: &Source, node: &Node, path: &str, deploying: bool, problem
             Some(KeyClass::Works) if is_open(&name) || name == "env" => {}
             Some(KeyClass::Works) => check_keys(source, &entry.node, &name, deploying, problems),
         }
+    }
+}
+
+/// Whether a value asks for nothing: tools write down keys that nobody uses.
+fn is_off(node: &Node) -> bool {
+    match &node.value {
+        Value::Bool(false) | Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.iter().all(|entry| is_off(&entry.node)),
+        _ => false,
     }
 }
 
@@ -298,6 +322,7 @@ mod tests {
         let normal = |loaded: Loaded| WorkerConfig {
             path: PathBuf::new(),
             dir: PathBuf::new(),
+            project_dir: PathBuf::new(),
             main: None,
             ..loaded.config
         };
@@ -376,7 +401,12 @@ mod tests {
         assert_eq!(loaded.raw["ai"]["binding"], "AI");
         assert_eq!(loaded.raw["vars"].to_string(), r#"{"B":1,"A":2}"#);
         std::fs::write(dir.path().join("wrangler.json"), r#"{ "main": "x.js", "nam": 1 }"#).unwrap();
-        assert!(load(&dir.path().join("wrangler.json"), &options).is_err());
+        let loaded = load(&dir.path().join("wrangler.json"), &options).unwrap();
+        let [warning] = loaded.notes.as_slice() else { panic!("{:?}", loaded.notes) };
+        assert_eq!(
+            (warning.severity, warning.help.as_deref()),
+            (Severity::Warning, Some("did you mean \"name\"?"))
+        );
     }
 
     #[test]

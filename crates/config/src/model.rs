@@ -12,6 +12,8 @@ pub struct WorkerConfig {
     pub path: PathBuf,
     /// Its folder: what relative paths start from.
     pub dir: PathBuf,
+    /// The folder of the file that a person wrote: another one where a build tool generated this. State is kept there, as builds empty their own folder.
+    pub project_dir: PathBuf,
     /// The chosen environment.
     pub environment: Option<String>,
     /// The script's name.

@@ -12,6 +12,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
     WorkerConfig {
         path: reader.source.path.clone(),
         dir: reader.dir.to_owned(),
+        project_dir: reader.dir.to_owned(),
         environment: None,
         name: name(root),
         main: root.path("main"),

@@ -125,7 +125,6 @@ impl Project {
             "flagship",
             "k2",
             "pages_build_output_dir",
-            "python_modules",
             "site",
             "data_blobs",
             "text_blobs",

@@ -55,6 +55,9 @@ pub type LogSink = Arc<dyn Fn(CellLog) + Send + Sync>;
 
 const EXCEPTION: &str = "\u{1}skep-exception:";
 
+/// What the engine says of V8 flags that keep it from using code that it has compiled ahead: we chose them, and applications cannot change it.
+const NOT_COMPILED_AHEAD: &str = "bootstrap compile cache failed its compatibility check";
+
 #[derive(Deserialize)]
 struct Line {
     level: String,
@@ -81,6 +84,9 @@ pub(crate) fn parse(line: &str) -> Option<LogEvent> {
         && let Ok(Exception { name, message, stack }) = serde_json::from_str(exception)
     {
         return Some(LogEvent::Exception { name, message, stack: stack.unwrap_or_default() });
+    }
+    if source.is_some() && message.contains(NOT_COMPILED_AHEAD) {
+        return None;
     }
     Some(match source {
         None => LogEvent::Console { level, message },
@@ -132,6 +138,12 @@ mod tests {
         let expected = LogEvent::Exception { name: "E".into(), message: "m".into(), stack: "s".into() };
         assert_eq!(parse(thrown), Some(expected));
         assert_eq!(parse("  "), None);
+        let ours = format!(
+            r#"{{"timestamp":"1","level":"warning","source":"b.c++:1","message":"x {NOT_COMPILED_AHEAD}; y"}}"#
+        );
+        assert_eq!(parse(&ours), None);
+        let said = format!(r#"{{"timestamp":1,"level":"log","message":"{NOT_COMPILED_AHEAD}"}}"#);
+        assert!(parse(&said).is_some(), "what applications say is theirs");
 
         let fatal = r#"{"timestamp":"1","level":"fatal","source":"v8.c++:1","message":"V8 fatal error; message = : allocation failed: JavaScript heap out of memory"}"#;
         assert!(parse(fatal).is_some_and(|event| is_out_of_memory(&event)));

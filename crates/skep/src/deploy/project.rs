@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 use skep_assets::Assets;
 use skep_bundle::Bundle;
-use skep_config::{LoadOptions, Loaded, WorkerConfig};
+use skep_config::{LoadOptions, Loaded, Severity, WorkerConfig};
 use skep_deploy::{AssetFile, AssetFiles, Project, Settings};
 use skep_toolchain::Toolchain;
 
@@ -57,7 +57,10 @@ pub async fn build(
     print: impl Fn(&str),
 ) -> Result<Project, String> {
     for note in &loaded.notes {
-        print(&paint(Style::Yellow, &note.to_string()));
+        match note.severity {
+            Severity::Note => print(&paint(Style::Dim, &note.brief())),
+            Severity::Warning | Severity::Error => print(&paint(Style::Yellow, &note.to_string())),
+        }
     }
     let config = loaded.config;
     if config.compatibility_date.is_none() && config.main.is_some() {

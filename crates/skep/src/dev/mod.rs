@@ -245,7 +245,7 @@ fn unbound(projects: &[Project]) -> Result<(), String> {
 fn state_folder(args: &DevArgs, projects: &[Project]) -> PathBuf {
     let folder = match (&args.persist_to, projects.first()) {
         (Some(folder), _) => folder.clone(),
-        (None, Some(project)) => project.config.dir.join(".skep"),
+        (None, Some(project)) => project.config.project_dir.join(".skep"),
         (None, None) => PathBuf::from(".skep"),
     };
     // Cells name it in their configuration.
