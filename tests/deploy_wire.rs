@@ -294,6 +294,16 @@ fn modules_of_a_script_in_service_worker_syntax_are_sent_as_wrangler_sends_them(
     compare(&wrangler, &skep);
 }
 
+const DECLARED: &str = r#"import { DurableObject, WorkerEntrypoint, WorkflowEntrypoint } from "cloudflare:workers";
+export class First extends WorkflowEntrypoint { async run() {} }
+export class Second extends WorkflowEntrypoint { async run() {} }
+export class Third extends WorkflowEntrypoint { async run() {} }
+export class Fourth extends WorkflowEntrypoint { async run() {} }
+export class Room extends DurableObject {}
+export class Admin extends WorkerEntrypoint {}
+export default { fetch: () => new Response("x") };
+"#;
+
 /// A project and how it is deployed.
 type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
 
@@ -394,6 +404,25 @@ const CASES: &[Case] = &[
         ],
         &["--tag", "t"],
     ),
+    (
+        r#"{ "name": "declared", "main": "index.js", "compatibility_date": "2026-07-01",
+             "workflows": [{ "binding": "SECOND", "name": "second", "class_name": "Second" }, { "binding": "THIRD", "name": "third", "class_name": "Third" }],
+             "exports": {
+                 "First": { "type": "workflow", "name": "first", "limits": { "steps": 5 }, "concurrency": { "limit": 2 },
+                     "schedules": "0 0 * * *", "default_retention": { "error_retention": "3 days" } },
+                 "Second": { "type": "workflow", "name": "second" },
+                 "Admin": { "type": "worker", "cache": { "enabled": true } } } }"#,
+        &[("index.js", DECLARED)],
+        &["--tag", "t"],
+    ),
+    (
+        r#"{ "name": "declares", "main": "index.js", "compatibility_date": "2026-07-01",
+             "exports": { "Fourth": { "type": "workflow", "name": "fourth" }, "Room": { "type": "durable-object", "storage": "sqlite" },
+                 "Gone": { "type": "durable-object", "state": "transferred", "transferred_to": "other" },
+                 "default": { "type": "worker" } } }"#,
+        &[("index.js", DECLARED)],
+        &["--tag", "t"],
+    ),
 ];
 
 #[test]
@@ -412,7 +441,13 @@ fn environments_scripts_assets_alone_and_tenants_are_sent_as_wrangler_sends_them
             let mut wrangler = changes(&by_wrangler(&theirs, &their_recorder, &their_dir, args), &theirs);
             let skep = changes(&by_skep(&ours, &our_recorder, &our_dir, &[args, force].concat()), &ours);
             // What is as it should be is not set again.
-            wrangler.retain(|call, _| !again || !call.contains("/subdomain"));
+            wrangler.retain(|call, parts| {
+                let settings = ["\"limits\"", "\"concurrency\"", "\"schedules\""];
+                let is_set = |content: &str| settings.iter().any(|key| content.contains(key));
+                let kept = call.contains("/subdomain")
+                    || call.contains("/workflows/") && !is_set(&String::from_utf8_lossy(&parts[0].1));
+                !again || !kept
+            });
             compare(&wrangler, &skep);
         }
     }

@@ -25,6 +25,7 @@ mod errors;
 mod exports;
 mod frames;
 mod garbage;
+mod handed_over;
 mod hive;
 mod hostile;
 mod import;

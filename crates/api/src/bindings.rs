@@ -27,6 +27,8 @@ pub(crate) struct Resolver<'a> {
     pub namespaces: &'a BTreeMap<String, Namespace>,
     /// What the version declares of its classes; what it makes there comes with its deployment.
     pub exports: Option<&'a Exports>,
+    /// Namespaces that become another script's with this version, by script and class.
+    pub handed: &'a BTreeMap<(String, String), Namespace>,
 }
 
 /// The place that a secret is sealed for: account, script, binding.
@@ -235,10 +237,25 @@ impl Resolver<'_> {
                         ),
                     ));
                 }
-                self.catalog.namespaces(script)?.remove(class)
+                let handed = self.handed.get(&(script.to_owned(), class.to_owned())).cloned();
+                handed.map_or_else(
+                    || Ok(self.catalog.namespaces(script)?.remove(class)),
+                    |n| Ok::<_, ApiError>(Some(n)),
+                )?
             }
         };
         let Some(namespace) = namespace else {
+            let expected = self.exports.filter(|_| other.is_none()).and_then(|own| own.expected_from(class));
+            if let Some(from) = expected {
+                // Cloudflare says that bindings to such a class are not led to the other script's objects.
+                return Err(ApiError::bad(
+                    UNPROVISIONED,
+                    format!(
+                        "Cannot create binding for class '{class}': its namespace is still that of Worker '{from}'. Add \
+                         the binding when '{from}' has been deployed with the class in the state \"transferred\"."
+                    ),
+                ));
+            }
             if other.is_none() && self.exports.is_some_and(|exports| exports.has_live(class)) {
                 return Err(ApiError::bad(
                     UNPROVISIONED,

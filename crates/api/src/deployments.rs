@@ -104,7 +104,8 @@ pub(crate) async fn create(mut call: Call) -> Answer {
         versions.push(version.ok_or_else(|| crate::reply::no_version(id))?);
     }
     let changes = exports::of_deployment(&tenant, &name, &script.tag, &versions)?;
+    let elsewhere = upload::elsewhere(tenant.catalog(), &name, changes.iter())?;
     let made = tenant.catalog().deploy(&name, deployment, changes).await?;
-    upload::apply(&call, &name).await?;
+    upload::apply_all(&call, &tenant, &name, elsewhere).await?;
     ok(shown(&made))
 }

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
-use skep_catalog::{Change, Content, Declared, Namespace, Reconciled, Remark, Standing, Version, reconcile};
+use skep_catalog::{
+    Change, Content, Declared, Namespace, Reconciled, Remark, Standing, Transfers, Version, reconcile,
+    split_name,
+};
 
 use crate::platform::Tenant;
 use crate::reply::ApiError;
@@ -64,14 +67,24 @@ impl Exports {
 
     /// Whether a class is declared that is there.
     pub fn has_live(&self, class: &str) -> bool {
-        matches!(self.objects.get(class), Some(Declared::Live { .. }))
+        self.objects.get(class).is_some_and(Declared::is_live)
+    }
+
+    /// The script that a class is expected from.
+    pub fn expected_from(&self, class: &str) -> Option<&str> {
+        match self.objects.get(class) {
+            Some(Declared::Expecting { from, .. }) => Some(from),
+            _ => None,
+        }
     }
 
     /// What there is around them. Only where classes go it matters who else uses them.
     pub fn surroundings(&self, tenant: &Arc<dyn Tenant>, script: &str) -> Result<Surroundings, ApiError> {
-        let gone = self.objects.values().any(|declared| !matches!(declared, Declared::Live { .. }));
+        let gone = self.objects.values().any(|declared| !declared.is_live());
         Ok(Surroundings {
+            script: script.to_owned(),
             provisioned: tenant.catalog().namespaces(script)?,
+            transfers: tenant.catalog().transfers(script, &self.objects)?,
             users: if gone { users(tenant, script)? } else { BTreeMap::new() },
         })
     }
@@ -83,18 +96,35 @@ impl Exports {
         code: Option<&BTreeSet<String>>,
         may_delete: bool,
     ) -> Result<Reconciled, ApiError> {
-        let Surroundings { provisioned, users } = around;
-        let standing = Standing { provisioned, in_code: code, users, may_delete };
+        let Surroundings { script, provisioned, users, transfers } = around;
+        let standing = Standing { script, provisioned, in_code: code, users, transfers, may_delete };
         reconcile(&self.objects, standing).map_err(|wrong| refusal(&wrong))
     }
 }
 
 /// What a script's exports are brought in line with.
 pub(crate) struct Surroundings {
+    script: String,
     /// The Durable Object namespaces of the script, by class.
     provisioned: BTreeMap<String, Namespace>,
     /// By class, other scripts that have bindings to it.
     users: BTreeMap<String, Vec<String>>,
+    /// Classes on their way from and to other scripts.
+    transfers: Transfers,
+}
+
+impl Surroundings {
+    /// The namespaces that `changes` give to other scripts, by script and class.
+    pub fn handed(&self, changes: &[Change]) -> BTreeMap<(String, String), Namespace> {
+        let handed = changes.iter().filter_map(|change| match change {
+            Change::HandOver { class, to_script } => {
+                let namespace = self.provisioned.get(class)?;
+                Some(((to_script.clone(), class.clone()), namespace.clone()))
+            }
+            _ => None,
+        });
+        handed.collect()
+    }
 }
 
 /// One entry: a class of Durable Objects, or nothing that has a life of its own.
@@ -114,16 +144,19 @@ fn entry_of(name: &str, entry: &Json) -> Result<Option<Declared>, String> {
         (Some("durable-object"), "created") => &["type", "state", "storage"],
         (Some("durable-object"), "deleted") => &["type", "state"],
         (Some("durable-object"), "renamed") => &["type", "state", "renamed_to"],
-        (Some("durable-object"), "transferred" | "expecting-transfer") => {
-            return Err(format!(
-                "Skep does not move '{name}' to another Worker in this way: use `transferred_classes` of `migrations`."
-            ));
-        }
-        (Some("workflow"), _) => {
-            return Err(format!(
-                "Skep does not have Workflows in `exports`: declare '{name}' in `workflows`."
-            ));
-        }
+        (Some("durable-object"), "transferred") => &["type", "state", "transferred_to"],
+        (Some("durable-object"), "expecting-transfer") => &["type", "state", "storage", "transfer_from"],
+        // What holds for its instances comes by the Workflows API, which wrangler calls after the upload.
+        (Some("workflow"), "created") => &[
+            "type",
+            "state",
+            "name",
+            "limits",
+            "concurrency",
+            "schedules",
+            "default_retention",
+            "jurisdiction",
+        ],
         (Some(kind), state) => {
             return Err(format!("'{name}' has the unknown type \"{kind}\" or state \"{state}\"."));
         }
@@ -138,14 +171,38 @@ fn entry_of(name: &str, entry: &Json) -> Result<Option<Declared>, String> {
     if allowed.contains(&"cache") {
         return Ok(None);
     }
-    Ok(Some(match (state, text("storage")?, text("renamed_to")?) {
-        ("deleted", ..) => Declared::Deleted,
-        ("renamed", _, Some(to)) => Declared::Renamed { to: to.to_owned() },
-        ("renamed", _, None) => return Err(format!("'{name}' is renamed, but has no `renamed_to`.")),
-        (_, Some("sqlite"), _) => Declared::Live { sqlite: true },
-        (_, Some("legacy-kv"), _) => Declared::Live { sqlite: false },
-        _ => return Err(format!("`storage` of '{name}' must be \"sqlite\" or \"legacy-kv\".")),
+    if allowed.contains(&"name") {
+        return workflow(name, text("name")?).map(|()| None);
+    }
+    let partner = |key: &str| match text(key)? {
+        Some(script) if !script.is_empty() && script.len() <= LONGEST_NAME => Ok(script.to_owned()),
+        _ => Err(format!("'{name}' is in the state \"{state}\", but has no `{key}`.")),
+    };
+    let sqlite = || match text("storage")? {
+        Some("sqlite") => Ok(true),
+        Some("legacy-kv") => Ok(false),
+        _ => Err(format!("`storage` of '{name}' must be \"sqlite\" or \"legacy-kv\".")),
+    };
+    Ok(Some(match state {
+        "deleted" => Declared::Deleted,
+        "renamed" => Declared::Renamed { to: partner("renamed_to")? },
+        "transferred" => Declared::Transferred { to: partner("transferred_to")? },
+        "expecting-transfer" => Declared::Expecting { sqlite: sqlite()?, from: partner("transfer_from")? },
+        _ => Declared::Live { sqlite: sqlite()? },
     }))
+}
+
+/// A Workflow's name is wrangler's: 1 to 64 letters, digits, `_` and `-`, not beginning with `-`.
+fn workflow(class: &str, name: Option<&str>) -> Result<(), String> {
+    let name = name.ok_or_else(|| format!("The Workflow '{class}' has no `name`."))?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if (1..=64).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with('-') {
+        return Ok(());
+    }
+    Err(format!(
+        "The name of the Workflow '{class}' is invalid. Workflow names must be 1-64 characters long, start with a letter, \
+         number, or underscore, and may only contain letters, numbers, underscores, or hyphens."
+    ))
 }
 
 /// Other scripts whose bindings name classes of `script`.
@@ -155,7 +212,11 @@ pub(crate) fn users(
 ) -> Result<BTreeMap<String, Vec<String>>, ApiError> {
     let catalog = tenant.catalog();
     let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for other in catalog.scripts()?.iter().filter(|other| other.name != script) {
+    let mut others = catalog.scripts()?;
+    if let Some(within) = split_name(script).0 {
+        others.extend(catalog.scripts_within(within)?);
+    }
+    for other in others.iter().filter(|other| other.name != script) {
         let Some(version) = crate::scripts::current_version(tenant, other)? else { continue };
         for binding in &version.content.bindings {
             if binding["type"] == "durable_object_namespace"
@@ -191,12 +252,18 @@ pub(crate) fn of_deployment(
         ));
     }
     let (Some(version), Some(Some(exports))) = (versions.first(), declared.into_iter().next()) else {
-        return Ok(Vec::new());
+        return forgone(tenant, script);
     };
     let may_delete = !tenant.catalog().was_deployed(tag, &version.id)?;
     let surroundings = exports.surroundings(tenant, script)?;
     let code = in_code(&version.content);
     Ok(exports.reconcile(&surroundings, Some(&code), may_delete)?.changes)
+}
+
+/// What a deployment without `exports` of objects changes: the script does not wait for classes any more.
+pub(crate) fn forgone(tenant: &Arc<dyn Tenant>, script: &str) -> Result<Vec<Change>, ApiError> {
+    let awaited = tenant.catalog().awaited(script)?;
+    Ok(awaited.into_iter().map(|class| Change::Forgo { class }).collect())
 }
 
 /// The classes that a version was seen to export.
@@ -225,24 +292,33 @@ fn refusal(wrong: &[Remark]) -> ApiError {
 /// `exports_reconciliation` of a reply. Every list is always there.
 pub(crate) fn summary(reconciled: &Reconciled) -> Json {
     let (mut created, mut deleted, mut renamed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut transferred, mut pending) = (Vec::new(), Vec::new());
+    let label = |script: &str| split_name(script).1.to_owned();
     for change in &reconciled.changes {
         match change {
             Change::New { class, .. } => created.push(class.clone()),
             Change::Delete { class } => deleted.push(class.clone()),
             Change::Rename { from, to } => renamed.push(json!({ "from": from, "to": to })),
-            Change::Transfer { .. } => {}
+            Change::Await { class, from_script } => {
+                pending.push(json!({ "class": class, "from": label(from_script) }));
+            }
+            Change::HandOver { class, to_script } => {
+                transferred.push(json!({ "class": class, "to": label(to_script), "phase": "committed" }));
+            }
+            Change::Forgo { .. } | Change::Transfer { .. } => {}
         }
     }
     json!({
-        "created": created, "updated": [], "deleted": deleted, "renamed": renamed, "transferred": [],
-        "transfer_pending": [], "warnings": [], "info": reconciled.notes.iter().map(told).collect::<Vec<_>>(),
+        "created": created, "updated": [], "deleted": deleted, "renamed": renamed, "transferred": transferred,
+        "transfer_pending": pending, "warnings": [], "info": reconciled.notes.iter().map(told).collect::<Vec<_>>(),
         "removable_entries": reconciled.removable,
     })
 }
 
 /// `exports` as the API shows them: what is there, not what is gone.
 pub(crate) fn shown(exports: Option<&Json>) -> Option<Json> {
-    let live = |entry: &Json| entry["state"].as_str().is_none_or(|state| state == "created");
+    let live =
+        |entry: &Json| matches!(entry["state"].as_str(), None | Some("created" | "expecting-transfer"));
     let entries = exports?.as_object()?;
     let kept: Map<String, Json> =
         entries.iter().filter(|(_, entry)| live(entry)).map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -259,15 +335,19 @@ mod tests {
             "A": { "type": "durable-object", "storage": "sqlite" },
             "B": { "type": "durable-object", "state": "renamed", "renamed_to": "A" },
             "C": { "type": "durable-object", "state": "deleted" },
+            "D": { "type": "durable-object", "state": "transferred", "transferred_to": "x" },
+            "E": { "type": "durable-object", "state": "expecting-transfer", "storage": "sqlite", "transfer_from": "y" },
             "default": { "type": "worker", "cache": { "enabled": true } },
         });
         let read = Exports::read(&exports).unwrap().unwrap();
-        assert_eq!(read.objects.len(), 3);
+        assert_eq!(read.objects.len(), 5);
         assert!(read.has_live("A") && !read.has_live("B") && !read.has_live("default"));
+        assert_eq!((read.expected_from("E"), read.expected_from("A")), (Some("y"), None));
         let shown = shown(Some(&exports)).unwrap();
-        assert_eq!(shown.as_object().unwrap().keys().collect::<Vec<_>>(), ["A", "default"]);
+        assert_eq!(shown.as_object().unwrap().keys().collect::<Vec<_>>(), ["A", "E", "default"]);
         assert_eq!(Exports::read(&Json::Null).unwrap(), None);
-        let workers = json!({ "default": { "type": "worker" } });
+        let workers =
+            json!({ "default": { "type": "worker" }, "Steps": { "type": "workflow", "name": "w" } });
         assert_eq!(Exports::read(&workers).unwrap().unwrap().of_objects(), None);
     }
 
@@ -285,11 +365,22 @@ mod tests {
                 "`storage` is not allowed",
             ),
             (json!({ "type": "durable-object", "storage": "sqlite", "container": "c" }), "containers"),
+            (json!({ "type": "durable-object", "state": "transferred" }), "no `transferred_to`"),
             (
-                json!({ "type": "durable-object", "state": "transferred", "transferred_to": "x" }),
-                "transferred_classes",
+                json!({ "type": "durable-object", "state": "transferred", "transferred_to": "x", "storage": "sqlite" }),
+                "`storage` is not allowed",
             ),
-            (json!({ "type": "workflow", "name": "w" }), "`workflows`"),
+            (
+                json!({ "type": "durable-object", "state": "expecting-transfer", "transfer_from": "x" }),
+                "`storage`",
+            ),
+            (
+                json!({ "type": "durable-object", "state": "expecting-transfer", "storage": "sqlite" }),
+                "no `transfer_from`",
+            ),
+            (json!({ "type": "workflow" }), "has no `name`"),
+            (json!({ "type": "workflow", "name": "-w" }), "start with a letter"),
+            (json!({ "type": "workflow", "name": "w", "class_name": "A" }), "`class_name` is not allowed"),
             (json!({ "type": "worker", "state": "deleted" }), "unknown type"),
         ] {
             let refused = Exports::read(&json!({ "A": entry })).unwrap_err();

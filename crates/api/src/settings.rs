@@ -1,6 +1,7 @@
 //! Settings of a script and of its latest version.
 //! <https://developers.cloudflare.com/api/resources/workers/subresources/scripts/subresources/settings/>
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
@@ -144,6 +145,7 @@ fn patched_bindings(
         previous: Some(before),
         namespaces: &namespaces,
         exports: None,
+        handed: &BTreeMap::new(),
     };
     resolver.resolve(&uploaded, None)
 }

@@ -216,11 +216,14 @@ pub(crate) async fn publish(
     }
     let around = exports.as_ref().map(|exports| exports.surroundings(tenant, name)).transpose()?;
     let exports = exports.zip(around);
+    let mut handed = BTreeMap::new();
     let migrations = match &exports {
         Some((exports, around)) if plan.deploy => {
             let changes = exports.reconcile(around, None, true)?.changes;
+            handed = around.handed(&changes);
             Some(MigrationSet { changes, ..MigrationSet::default() })
         }
+        None if plan.deploy => with(migrations, exports::forgone(tenant, name)?),
         _ => migrations,
     };
     let namespaces = catalog.try_migrations(name, migrations.clone()).await?;
@@ -232,6 +235,7 @@ pub(crate) async fn publish(
         previous: previous.as_ref(),
         namespaces: &namespaces,
         exports: exports.as_ref().map(|(exports, _)| exports),
+        handed: &handed,
     };
     let (mut content, asset_keys) = read_content(call, tenant, upload, &resolver).await?;
     if !content.modules.is_empty() {
@@ -244,7 +248,7 @@ pub(crate) async fn publish(
             None
         }
     };
-    let elsewhere = elsewhere(catalog, name, migrations.as_ref())?;
+    let elsewhere = elsewhere(catalog, name, migrations.iter().flat_map(|set| &set.changes))?;
     let published = catalog
         .publish(Publish {
             script: name.to_owned(),
@@ -261,10 +265,7 @@ pub(crate) async fn publish(
         })
         .await?;
     if plan.deploy {
-        apply(call, name).await?;
-        for script in elsewhere {
-            apply_moved(call, tenant, &script).await?;
-        }
+        apply_all(call, tenant, name, elsewhere).await?;
     }
     let Published { script, version } = published;
     Ok(Made { script, version, reconciliation })
@@ -286,17 +287,28 @@ fn reconciliation(
     Ok(exports::summary(&reconciled))
 }
 
-/// The scripts whose classes are elsewhere once `migrations` of `script` are applied: those that it takes classes from,
-/// and itself, if it makes one anew that was taken from it.
-fn elsewhere(
+/// The migrations with these changes, too.
+fn with(set: Option<MigrationSet>, changes: Vec<Change>) -> Option<MigrationSet> {
+    if changes.is_empty() {
+        return set;
+    }
+    let mut set = set.unwrap_or_default();
+    set.changes.splice(0..0, changes);
+    Some(set)
+}
+
+/// The scripts whose classes are elsewhere once `changes` of `script` are applied: those that it takes classes from or
+/// gives them to, and itself, if it gives one away or makes one anew that was taken from it.
+pub(crate) fn elsewhere<'a>(
     catalog: &Catalog,
     script: &str,
-    migrations: Option<&MigrationSet>,
+    changes: impl Iterator<Item = &'a Change>,
 ) -> Result<BTreeSet<String>, ApiError> {
     let mut elsewhere = BTreeSet::new();
-    for change in migrations.iter().flat_map(|set| &set.changes) {
+    for change in changes {
         match change {
             Change::Transfer { from_script, .. } => drop(elsewhere.insert(from_script.clone())),
+            Change::HandOver { to_script, .. } => elsewhere.extend([script.to_owned(), to_script.clone()]),
             Change::New { class, .. } if catalog.home_of(script, class)?.is_some() => {
                 elsewhere.insert(script.to_owned());
             }
@@ -304,6 +316,20 @@ fn elsewhere(
         }
     }
     Ok(elsewhere)
+}
+
+/// Brings what runs of a script in line, then what concerns those whose classes are elsewhere now.
+pub(crate) async fn apply_all(
+    call: &Call,
+    tenant: &Arc<dyn Tenant>,
+    script: &str,
+    elsewhere: BTreeSet<String>,
+) -> Result<(), ApiError> {
+    apply(call, script).await?;
+    for moved in elsewhere {
+        apply_moved(call, tenant, &moved).await?;
+    }
+    Ok(())
 }
 
 /// Leads a script, and all that are bound to its classes, to where these are now.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::transfers::{Transfers, expecting, transferred};
 use crate::{Change, Namespace};
 
 /// What a script declares of one of its classes.
@@ -20,17 +21,40 @@ pub enum Declared {
         /// That class, which is declared live.
         to: String,
     },
+    /// The class is there, and its namespace comes from another script. `expecting-transfer`.
+    Expecting {
+        /// Whether objects have the SQL API.
+        sqlite: bool,
+        /// That script, as the declaration calls it.
+        from: String,
+    },
+    /// The namespace is given to another script. `transferred`.
+    Transferred {
+        /// That script, as the declaration calls it.
+        to: String,
+    },
+}
+
+impl Declared {
+    /// Whether the class is one that the script has, or is to get.
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Live { .. } | Self::Expecting { .. })
+    }
 }
 
 /// What is there when exports are declared.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
+    /// The script, by its name in the catalog.
+    pub script: &'a str,
     /// The namespaces of the script, by class.
     pub provisioned: &'a BTreeMap<String, Namespace>,
     /// The classes that the code exports; `None` where that is not known, and not looked at.
     pub in_code: Option<&'a BTreeSet<String>>,
     /// Other scripts that have bindings to a class.
     pub users: &'a BTreeMap<String, Vec<String>>,
+    /// Classes on their way from and to other scripts.
+    pub transfers: &'a Transfers,
     /// Whether namespaces may be deleted: not by a version that was deployed before, whose deletions are done.
     pub may_delete: bool,
 }
@@ -61,17 +85,17 @@ pub struct Remark {
     pub users: Vec<String>,
 }
 
-fn remark(class: &str, scenario: &'static str, message: String) -> Remark {
+pub(crate) fn remark(class: &str, scenario: &'static str, message: String) -> Remark {
     Remark { class: class.to_owned(), scenario, message, suggestion: None, users: Vec::new() }
 }
 
 impl Remark {
-    fn suggest(mut self, suggestion: String) -> Self {
+    pub(crate) fn suggest(mut self, suggestion: String) -> Self {
         self.suggestion = Some(suggestion);
         self
     }
 
-    fn users(mut self, users: &[String]) -> Self {
+    pub(crate) fn users(mut self, users: &[String]) -> Self {
         self.users = users.to_vec();
         self
     }
@@ -90,6 +114,10 @@ pub fn reconcile(
             Declared::Live { sqlite } => live(declared, standing, class, *sqlite),
             Declared::Deleted => deleted(standing, class),
             Declared::Renamed { to } => renamed(declared, standing, class, to),
+            Declared::Expecting { sqlite, from } => {
+                is_in_code(standing, class).and_then(|()| expecting(standing, class, *sqlite, from))
+            }
+            Declared::Transferred { to } => transferred(standing, class, to),
         };
         match verdict {
             Ok(verdict) => {
@@ -113,6 +141,10 @@ pub fn reconcile(
         wrong.sort_by(|a, b| a.class.cmp(&b.class));
         return Err(wrong);
     }
+    // A wait ends with the entry that began it.
+    let is_awaited = |class: &&String| !matches!(declared.get(*class), Some(Declared::Expecting { .. }));
+    let forgone = standing.transfers.awaited.keys().filter(is_awaited);
+    outcome.changes.extend(forgone.map(|class| Change::Forgo { class: class.clone() }));
     // A name is freed before it is taken.
     outcome.changes.sort_by_key(|change| matches!(change, Change::New { .. }));
     Ok(outcome)
@@ -120,10 +152,24 @@ pub fn reconcile(
 
 /// What one declaration comes to.
 #[derive(Default)]
-struct Verdict {
-    change: Option<Change>,
-    note: Option<Remark>,
-    removable: bool,
+pub(crate) struct Verdict {
+    pub change: Option<Change>,
+    pub note: Option<Remark>,
+    pub removable: bool,
+}
+
+fn is_in_code(standing: Standing<'_>, class: &str) -> Result<(), Remark> {
+    if standing.in_code.is_none_or(|code| code.contains(class)) {
+        return Ok(());
+    }
+    let message = format!("The class '{class}' is declared in `exports`, but the code does not export it.");
+    Err(remark(class, "config_export_not_in_code", message)
+        .suggest(format!("Export '{class}' from the entrypoint, or remove it from `exports`.")))
+}
+
+/// As `storage` has it.
+pub(crate) fn storage(sqlite: bool) -> &'static str {
+    if sqlite { "sqlite" } else { "legacy-kv" }
 }
 
 fn live(
@@ -132,13 +178,7 @@ fn live(
     class: &str,
     sqlite: bool,
 ) -> Result<Verdict, Remark> {
-    if standing.in_code.is_some_and(|code| !code.contains(class)) {
-        let message =
-            format!("The class '{class}' is declared in `exports`, but the code does not export it.");
-        return Err(remark(class, "config_export_not_in_code", message)
-            .suggest(format!("Export '{class}' from the entrypoint, or remove it from `exports`.")));
-    }
-    let storage = |sqlite| if sqlite { "sqlite" } else { "legacy-kv" };
+    is_in_code(standing, class)?;
     let source = |(from, declaration): (&String, &Declared)| {
         let comes = matches!(declaration, Declared::Renamed { to } if to == class);
         comes.then(|| standing.provisioned.get(from)).flatten()
@@ -237,7 +277,7 @@ fn renamed(
 }
 
 /// A declaration that has nothing left to do.
-fn stale(class: &str, users: &[String]) -> Verdict {
+pub(crate) fn stale(class: &str, users: &[String]) -> Verdict {
     let message = match users.is_empty() {
         true => format!("There is no namespace of the class '{class}' any more: its entry can be removed."),
         false => format!(

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Partner;
 
 fn live(sqlite: bool) -> Declared {
     Declared::Live { sqlite }
@@ -20,6 +21,14 @@ fn there(classes: &[(&'static str, bool)]) -> BTreeMap<String, Namespace> {
         .map(|(class, sqlite)| (*class, Namespace { unique_key: format!("s-{class}"), sqlite: *sqlite })))
 }
 
+fn standing<'a>(
+    provisioned: &'a BTreeMap<String, Namespace>,
+    users: &'a BTreeMap<String, Vec<String>>,
+    transfers: &'a Transfers,
+) -> Standing<'a> {
+    Standing { script: "s", provisioned, in_code: None, users, transfers, may_delete: true }
+}
+
 /// With `code` exported, and nobody else who uses a class.
 fn outcome(
     declared: impl IntoIterator<Item = (&'static str, Declared)>,
@@ -27,12 +36,9 @@ fn outcome(
     code: &[&str],
 ) -> Result<Reconciled, Vec<&'static str>> {
     let code = code.iter().map(ToString::to_string).collect();
-    let standing = Standing {
-        provisioned: &there(provisioned),
-        in_code: Some(&code),
-        users: &BTreeMap::new(),
-        may_delete: true,
-    };
+    let provisioned = there(provisioned);
+    let (users, transfers) = (BTreeMap::new(), Transfers::default());
+    let standing = Standing { in_code: Some(&code), ..standing(&provisioned, &users, &transfers) };
     reconcile(&map(declared), standing).map_err(|wrong| wrong.iter().map(|r| r.scenario).collect())
 }
 
@@ -81,7 +87,8 @@ fn what_makes_no_sense_is_refused_by_its_name() {
 fn objects_that_others_use_or_that_came_back_are_not_deleted() {
     let users = map([("A", vec!["other".to_owned()])]);
     let (provisioned, declared) = (there(&[("A", true)]), map([("A", Declared::Deleted)]));
-    let standing = Standing { provisioned: &provisioned, in_code: None, users: &users, may_delete: true };
+    let transfers = Transfers::default();
+    let standing = standing(&provisioned, &users, &transfers);
     let wrong = reconcile(&declared, standing).unwrap_err();
     assert_eq!(wrong[0].scenario, "tombstone_delete_blocked_by_external_bindings");
     assert_eq!(wrong[0].users, ["other"]);
@@ -90,6 +97,109 @@ fn objects_that_others_use_or_that_came_back_are_not_deleted() {
     assert_eq!(reconcile(&declared, again).unwrap_err()[0].scenario, "orphaned_provisioned_namespace");
     let first = Standing { users: &nobody, ..standing };
     assert_eq!(reconcile(&declared, first).unwrap().changes, [Change::Delete { class: "A".into() }]);
+}
+
+fn expects(from: &str) -> Declared {
+    Declared::Expecting { sqlite: true, from: from.into() }
+}
+
+fn given(to: &str) -> Declared {
+    Declared::Transferred { to: to.into() }
+}
+
+/// A script that is there, with these classes and these of them wanted by others.
+fn partner(name: &str, classes: &[(&'static str, bool)], wanted: &[(&'static str, &str)]) -> Partner {
+    let wanted = map(wanted.iter().map(|(class, by)| (*class, (*by).to_owned())));
+    Partner::There { name: name.into(), namespaces: there(classes), wanted }
+}
+
+/// What `A` comes to, declared as `declaration` by the script `s`.
+fn between(
+    declaration: Declared,
+    provisioned: &[(&'static str, bool)],
+    transfers: &Transfers,
+) -> Result<Reconciled, &'static str> {
+    let (provisioned, users) = (there(provisioned), BTreeMap::new());
+    let outcome = reconcile(&map([("A", declaration)]), standing(&provisioned, &users, transfers));
+    outcome.map_err(|wrong| wrong[0].scenario)
+}
+
+#[test]
+fn a_class_is_waited_for_and_then_given_away() {
+    let source = partner("t", &[("A", true)], &[]);
+    let target = Transfers { partners: map([("t", source)]), ..Transfers::default() };
+    let waits = between(expects("t"), &[], &target).unwrap();
+    assert_eq!(waits.changes, [Change::Await { class: "A".into(), from_script: "t".into() }]);
+    let waiting = Transfers { awaited: map([("A", "t".into())]), ..target };
+    assert_eq!(between(expects("t"), &[], &waiting).unwrap().changes.len(), 1, "it may say so again");
+    let forgone = between(live(true), &[], &waiting).unwrap().changes;
+    assert_eq!(
+        forgone,
+        [Change::Forgo { class: "A".into() }, Change::New { class: "A".into(), sqlite: true }],
+        "another entry ends the wait"
+    );
+
+    let source = Transfers {
+        wanted: map([("A", "t".into())]),
+        partners: map([("t", partner("t", &[], &[]))]),
+        ..Transfers::default()
+    };
+    let gives = between(given("t"), &[("A", true)], &source).unwrap();
+    assert_eq!(gives.changes, [Change::HandOver { class: "A".into(), to_script: "t".into() }]);
+    let again = between(given("t"), &[], &source).unwrap();
+    assert_eq!((again.notes[0].scenario, again.removable), ("stale_tombstone", vec!["A".to_owned()]));
+
+    let received = Transfers {
+        received: map([("A", ["t".to_owned()].into())]),
+        partners: map([("t", partner("t", &[], &[]))]),
+        ..Transfers::default()
+    };
+    let has = between(expects("t"), &[("A", true)], &received).unwrap();
+    assert_eq!((has.changes.len(), has.notes[0].scenario), (0, "transfer_receive_already_applied"));
+    assert_eq!(between(live(true), &[("A", true)], &received).unwrap(), Reconciled::default());
+}
+
+#[test]
+fn a_transfer_that_makes_no_sense_is_refused_by_its_name() {
+    let with = |partner: Partner| Transfers { partners: map([("t", partner)]), ..Transfers::default() };
+    let there = |wanted: &[(&'static str, &str)]| with(partner("t", &[("A", true)], wanted));
+    let expected = |transfers: &Transfers| between(expects("t"), &[], transfers).unwrap_err();
+    assert_eq!(expected(&Transfers::default()), "phase_one_transfer_source_missing");
+    assert_eq!(expected(&with(Partner::Missing)), "phase_one_transfer_source_missing");
+    assert_eq!(
+        expected(&with(partner("t", &[("B", true)], &[]))),
+        "phase_one_transfer_source_namespace_missing"
+    );
+    assert_eq!(expected(&with(partner("t", &[("A", false)], &[]))), "storage_type_mismatch");
+    assert_eq!(expected(&with(partner("s", &[("A", true)], &[]))), "invalid_export");
+    assert_eq!(expected(&there(&[("A", "other")])), "phase_one_transfer_duplicate");
+    let other = Transfers { awaited: map([("A", "u".into())]), ..there(&[]) };
+    assert_eq!(expected(&other), "phase_one_transfer_duplicate");
+    for (dispatched, scenario) in [
+        (true, "phase_one_transfer_source_in_dispatch_namespace"),
+        (false, "phase_one_transfer_target_in_dispatch_namespace"),
+    ] {
+        assert_eq!(expected(&with(Partner::Elsewhere { dispatched })), scenario);
+    }
+    let own = between(expects("t"), &[("A", true)], &there(&[])).unwrap_err();
+    assert_eq!(own, "phase_one_transfer_target_class_provisioned");
+    let from_another = Transfers { received: map([("A", ["u".to_owned()].into())]), ..there(&[]) };
+    let redirected = between(expects("t"), &[("A", true)], &from_another).unwrap_err();
+    assert_eq!(redirected, "phase_one_transfer_after_commit_mismatch");
+
+    let refused = |transfers: &Transfers| between(given("t"), &[("A", true)], transfers).unwrap_err();
+    assert_eq!(refused(&with(Partner::Missing)), "transferred_target_missing");
+    assert_eq!(refused(&there(&[])), "transferred_pending_not_found");
+    let mismatch = Transfers { wanted: map([("A", "u".into())]), ..there(&[]) };
+    assert_eq!(refused(&mismatch), "transferred_target_mismatch");
+    assert_eq!(
+        refused(&with(Partner::Elsewhere { dispatched: true })),
+        "transferred_target_in_dispatch_namespace"
+    );
+    assert_eq!(
+        refused(&with(Partner::Elsewhere { dispatched: false })),
+        "transferred_source_in_dispatch_namespace"
+    );
 }
 
 fn declaration() -> impl Strategy<Value = Declared> {
@@ -114,7 +224,8 @@ proptest! {
         };
         let users = BTreeMap::new();
         let before = spaces(&classes);
-        let standing = Standing { provisioned: &before, in_code: None, users: &users, may_delete: true };
+        let transfers = Transfers::default();
+        let standing = standing(&before, &users, &transfers);
         if let Ok(reconciled) = reconcile(&declared, standing) {
             for change in reconciled.changes {
                 match change {
@@ -124,7 +235,7 @@ proptest! {
                         let sqlite = classes.remove(&from);
                         prop_assert!(sqlite.is_some() && classes.insert(to, sqlite.unwrap()).is_none());
                     }
-                    Change::Transfer { .. } => prop_assert!(false, "nothing is transferred"),
+                    _ => prop_assert!(false, "nothing is transferred"),
                 }
             }
             let wanted: BTreeMap<String, bool> = declared.iter().filter_map(|(class, d)| match d {

@@ -20,6 +20,7 @@ mod resources;
 mod routes;
 mod script;
 mod seal;
+mod transfers;
 #[cfg(test)]
 mod upgrades;
 
@@ -45,6 +46,7 @@ pub use script::{
     name_within, split_name,
 };
 pub use seal::{SealError, Sealer};
+pub use transfers::{Partner, Transfers};
 
 const SCHEMA: Schema = Schema(&[
     "
@@ -90,6 +92,12 @@ const SCHEMA: Schema = Schema(&[
     CREATE TABLE bucket_domain(
         hostname TEXT PRIMARY KEY, bucket TEXT NOT NULL, zone TEXT NOT NULL, enabled INTEGER NOT NULL,
         min_tls TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    ",
+    // Classes that a script waits for, and which script is to give them away.
+    "
+    CREATE TABLE awaited(
+        script TEXT NOT NULL, class TEXT NOT NULL, source TEXT NOT NULL,
+        PRIMARY KEY(script, class), UNIQUE(source, class)) STRICT, WITHOUT ROWID;
     ",
 ]);
 
@@ -193,7 +201,7 @@ impl Catalog {
     }
 
     /// Where the objects are that `class` of `script` stands for: of which script and class, if that is another one by
-    /// now, and the namespace. `None` if there are none.
+    /// now or still, and the namespace. `None` if there are none.
     pub fn home_of(
         &self,
         script: &str,
@@ -203,7 +211,10 @@ impl Catalog {
             let sql =
                 "SELECT script, class, unique_key, sqlite FROM namespace WHERE script = ?1 AND class = ?2
                 UNION ALL SELECT n.script, n.class, n.unique_key, n.sqlite FROM moved
-                JOIN namespace n USING(unique_key) WHERE moved.script = ?1 AND moved.class = ?2 LIMIT 1";
+                JOIN namespace n USING(unique_key) WHERE moved.script = ?1 AND moved.class = ?2
+                UNION ALL SELECT n.script, n.class, n.unique_key, n.sqlite FROM awaited
+                JOIN namespace n ON n.script = awaited.source AND n.class = awaited.class
+                WHERE awaited.script = ?1 AND awaited.class = ?2 LIMIT 1";
             let mut query = c.prepare_cached(sql)?;
             let home = query.query_row([script, class], |row| {
                 let namespace = Namespace { unique_key: row.get(2)?, sqlite: row.get(3)? };
@@ -433,5 +444,46 @@ mod tests {
         catalog.buried("s-B").await.unwrap();
         assert!(catalog.doomed().unwrap().is_empty());
         assert!(catalog.namespaces("s").unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_class_goes_to_the_script_that_waits_for_it_and_to_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap();
+        let untagged = |changes| vec![Migration { tag: None, changes }];
+        let waits = |from: &str| Change::Await { class: "A".into(), from_script: from.into() };
+        let gives = |to: &str| Change::HandOver { class: "A".into(), to_script: to.into() };
+        catalog.publish(version("t", None)).await.unwrap();
+        catalog.publish(version("s", classes(None, "v1", &["A"]))).await.unwrap();
+        let refused = |outcome: Result<(), CatalogError>| {
+            assert!(matches!(outcome, Err(CatalogError::Migration { code: 100_402, .. })), "{outcome:?}");
+        };
+        refused(catalog.migrate("s", untagged(vec![gives("t")])).await);
+        refused(catalog.migrate("t", untagged(vec![waits("nobody")])).await);
+        catalog.migrate("t", untagged(vec![waits("s")])).await.unwrap();
+        refused(catalog.migrate("u", untagged(vec![waits("s")])).await);
+        refused(catalog.migrate("s", untagged(vec![gives("u")])).await);
+        assert_eq!(catalog.awaited("t").unwrap(), ["A"]);
+        catalog.migrate("t", untagged(vec![Change::Forgo { class: "A".into() }])).await.unwrap();
+        refused(catalog.migrate("s", untagged(vec![gives("t")])).await);
+        catalog.migrate("t", untagged(vec![waits("s")])).await.unwrap();
+        catalog.migrate("s", untagged(vec![gives("t")])).await.unwrap();
+        assert_eq!(catalog.namespaces("t").unwrap()["A"].unique_key, "s-A");
+        assert!(catalog.namespaces("s").unwrap().is_empty() && catalog.awaited("t").unwrap().is_empty());
+        let declared = [("A".to_owned(), Declared::Expecting { sqlite: true, from: "s".into() })].into();
+        let known = catalog.transfers("t", &declared).unwrap();
+        assert_eq!(known.received, [("A".to_owned(), ["s".to_owned()].into())].into());
+        assert!(matches!(&known.partners["s"], Partner::There { namespaces, .. } if namespaces.is_empty()));
+
+        catalog.publish(version("ns:u", None)).await.unwrap();
+        let from =
+            |label: &str| [("A".to_owned(), Declared::Expecting { sqlite: true, from: label.into() })].into();
+        let partner_of = |script: &str, label: &str| {
+            catalog.transfers(script, &from(label)).unwrap().partners.remove(label).unwrap()
+        };
+        assert_eq!(partner_of("t", "u"), Partner::Elsewhere { dispatched: true });
+        assert_eq!(partner_of("ns:u", "s"), Partner::Elsewhere { dispatched: false });
+        assert!(matches!(partner_of("ns:v", "u"), Partner::There { name, .. } if name == "ns:u"));
+        assert_eq!(partner_of("t", "v"), Partner::Missing);
     }
 }

@@ -4,6 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::CatalogError;
+use crate::transfers::{end_wait, forgo, wait_for};
 
 /// One migration: changes under one tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,25 @@ pub enum Change {
         /// The class in this script.
         to: String,
     },
+    /// This script waits for a class of another script, which is to give it away.
+    Await {
+        /// The class, of both scripts.
+        class: String,
+        /// The other script.
+        from_script: String,
+    },
+    /// This script does not wait for a class any more.
+    Forgo {
+        /// The class.
+        class: String,
+    },
+    /// A namespace of this script becomes that of a script which waits for it.
+    HandOver {
+        /// The class, of both scripts.
+        class: String,
+        /// The other script.
+        to_script: String,
+    },
 }
 
 pub(crate) fn apply(t: &Transaction<'_>, script: &str, migrations: &[Migration]) -> Result<(), CatalogError> {
@@ -82,14 +102,33 @@ fn apply_change(t: &Transaction<'_>, script: &str, change: &Change) -> Result<()
             t.execute("INSERT INTO doomed VALUES (?)", [&key])?;
             t.execute("DELETE FROM moved WHERE unique_key = ?", [&key])?;
         }
-        Change::Transfer { from, from_script, to } => {
-            let key = key_of(t, from_script, from)?;
-            must_be_free(t, script, to, "transferred-class")?;
-            t.execute("UPDATE namespace SET script = ?, class = ? WHERE unique_key = ?", [script, to, &key])?;
-            t.execute("DELETE FROM moved WHERE script = ? AND class = ?", [script, to])?;
-            t.execute("INSERT OR REPLACE INTO moved VALUES (?, ?, ?)", [from_script, from, &key])?;
+        Change::Transfer { from, from_script, to } => transfer(t, from_script, from, script, to)?,
+        Change::Await { class, from_script } => {
+            must_be_free(t, script, class, "transferred-class")?;
+            wait_for(t, script, class, from_script)?;
+        }
+        Change::Forgo { class } => forgo(t, script, class)?,
+        Change::HandOver { class, to_script } => {
+            end_wait(t, script, class, to_script)?;
+            transfer(t, script, class, to_script, class)?;
         }
     }
+    Ok(())
+}
+
+/// The namespace of `from_script` and `from` becomes that of `script` and `to`.
+fn transfer(
+    t: &Transaction<'_>,
+    from_script: &str,
+    from: &str,
+    script: &str,
+    to: &str,
+) -> Result<(), CatalogError> {
+    let key = key_of(t, from_script, from)?;
+    must_be_free(t, script, to, "transferred-class")?;
+    t.execute("UPDATE namespace SET script = ?, class = ? WHERE unique_key = ?", [script, to, &key])?;
+    t.execute("DELETE FROM moved WHERE script = ? AND class = ?", [script, to])?;
+    t.execute("INSERT OR REPLACE INTO moved VALUES (?, ?, ?)", [from_script, from, &key])?;
     Ok(())
 }
 

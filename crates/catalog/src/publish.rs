@@ -181,7 +181,12 @@ impl Catalog {
             t.execute("DELETE FROM domain WHERE script = ?", [&name])?;
             t.execute("DELETE FROM script WHERE tag = ?", [&script.tag])?;
             t.execute("INSERT INTO doomed SELECT unique_key FROM namespace WHERE script = ?", [&name])?;
+            t.execute(
+                "DELETE FROM moved WHERE unique_key IN (SELECT unique_key FROM namespace WHERE script = ?)",
+                [&name],
+            )?;
             t.execute("DELETE FROM namespace WHERE script = ?", [&name])?;
+            t.execute("DELETE FROM awaited WHERE script = ?1 OR source = ?1", [&name])?;
             t.execute("DELETE FROM migration_tag WHERE script = ?", [&name])?;
             Ok(())
         })

@@ -35,6 +35,7 @@ fn a_catalog_of_any_earlier_format_is_opened_with_what_is_in_it() {
         &[],
         &["INSERT INTO moved VALUES ('till', 'Cart', 'shop-Cart')"],
         &["INSERT INTO bucket_domain VALUES ('cdn.test', 'files', 'z', 1, '1.0')"],
+        &["INSERT INTO awaited VALUES ('kiosk', 'Cart', 'shop')"],
     ];
     assert_eq!(rows.len(), crate::SCHEMA.0.len() + 1, "a format without sample rows");
     for steps in 0..crate::SCHEMA.0.len() {
@@ -50,6 +51,7 @@ fn a_catalog_of_any_earlier_format_is_opened_with_what_is_in_it() {
             let home = catalog.home_of("shop", "Cart").unwrap();
             assert_eq!(home, Some(("shop".into(), "Cart".into(), cart)));
             assert_eq!(catalog.home_of("till", "Cart").unwrap().is_some(), steps >= 3);
+            assert_eq!(catalog.home_of("kiosk", "Cart").unwrap().is_some(), steps >= 5);
         }
         drop(catalog);
         assert_eq!(shape(&path), shape(&fresh), "format {steps}");

@@ -1,29 +1,73 @@
 //! `exports`: what a worker declares of its classes.
 //! <https://developers.cloudflare.com/durable-objects/reference/durable-objects-migrations/>
+//! <https://developers.cloudflare.com/changelog/post/2026-09-24-workflow-exports/>
 
 use std::collections::BTreeMap;
 
-use crate::model::ObjectExport;
+use crate::model::{ObjectExport, WorkflowExport};
 use crate::read::Table;
+use crate::workflow;
 
-const MIGRATE: &str = "declare it in `migrations`, by `transferred_classes`";
-
-/// The Durable Object classes among them. Where the server reads them itself nothing is judged here.
-pub(crate) fn read(root: &Table<'_>) -> BTreeMap<String, ObjectExport> {
-    let Some(exports) = root.table("exports").filter(|_| !root.deploying()) else { return BTreeMap::new() };
-    let mut objects = BTreeMap::new();
+/// The Durable Object classes and the Workflows among them. Where the server reads them itself nothing is judged
+/// here. `own` is the worker's name.
+pub(crate) fn read(root: &Table<'_>, own: &str) -> (BTreeMap<String, ObjectExport>, Vec<WorkflowExport>) {
+    let (mut objects, mut workflows) = (BTreeMap::new(), Vec::new());
+    let Some(exports) = root.table("exports").filter(|_| !root.deploying()) else {
+        return (objects, workflows);
+    };
     for entry in exports.node().entries() {
         let Some(table) = exports.table(&entry.key) else { continue };
-        if let Some(object) = export(&table) {
-            objects.insert(entry.key.clone(), object);
+        match export(&table, &entry.key) {
+            Some(Export::Object(object)) => drop(objects.insert(entry.key.clone(), object)),
+            Some(Export::Workflow(own)) => {
+                if let Some(twin) = workflows.iter().find(|other: &&WorkflowExport| other.name == own.name) {
+                    let message = format!(
+                        "\"exports.{}\" and \"exports.{}\" both declare the Workflow \"{}\".",
+                        twin.class_name, own.class_name, own.name
+                    );
+                    table.error("name", message, "Workflow names must be unique.");
+                }
+                workflows.push(own);
+            }
+            None => {}
         }
     }
-    objects
+    for binding in root.tables("workflows") {
+        bound(&binding, own, &workflows);
+    }
+    (objects, workflows)
 }
 
-fn export(table: &Table<'_>) -> Option<ObjectExport> {
+/// A binding to a Workflow that `exports` declares says the same of it, and leaves its settings to the export. The
+/// rules are wrangler's.
+fn bound(binding: &Table<'_>, own: &str, workflows: &[WorkflowExport]) {
+    let name = binding.string("name").unwrap_or_default();
+    let Some(export) = workflows.iter().find(|export| export.name == name) else { return };
+    let class = &export.class_name;
+    if let Some(script) = binding.string("script_name").filter(|script| script != own) {
+        let message = format!(
+            "the Workflow \"{name}\" is bound of the Worker \"{script}\", but \"exports.{class}\" declares it in this one"
+        );
+        binding.error("script_name", message, "remove it, or give the export a different name");
+    } else if binding.string("class_name").is_some_and(|bound| bound != *class) {
+        let message = format!("\"exports.{class}\" declares the Workflow \"{name}\" with a different class");
+        binding.error("class_name", message, &format!("expected \"{class}\""));
+    }
+    for key in workflow::OWNERS.iter().chain(&["jurisdiction"]).filter(|key| binding.get(key).is_some()) {
+        let message =
+            format!("\"{}\" configures a Workflow that \"exports.{class}\" declares", binding.name(key));
+        binding.error(key, message, &format!("set \"{key}\" on the export instead"));
+    }
+}
+
+enum Export {
+    Object(ObjectExport),
+    Workflow(WorkflowExport),
+}
+
+fn export(table: &Table<'_>, class: &str) -> Option<Export> {
     match table.required("type").as_str() {
-        "durable-object" => object(table),
+        "durable-object" => object(table).map(Export::Object),
         "worker" => {
             if let Some(cache) = table.get("cache") {
                 table.note(
@@ -34,16 +78,15 @@ fn export(table: &Table<'_>) -> Option<ObjectExport> {
             }
             None
         }
-        "workflow" => refuse(
-            table,
-            "type",
-            "a Workflow in `exports` does not work on Skep",
-            "declare it in `workflows`",
-        ),
+        "workflow" => Some(Export::Workflow(WorkflowExport {
+            class_name: class.to_owned(),
+            name: workflow::name(table),
+            settings: workflow::settings(table),
+        })),
         "" => None,
         other => {
             let message = format!("\"{}\" is \"{other}\"", table.name("type"));
-            refuse(table, "type", message, "expected \"durable-object\" or \"worker\"")
+            refuse(table, "type", message, "expected \"durable-object\", \"workflow\" or \"worker\"")
         }
     }
 }
@@ -58,23 +101,31 @@ fn object(table: &Table<'_>) -> Option<ObjectExport> {
         );
     }
     match table.string("state").as_deref().unwrap_or("created") {
-        "created" => match table.required("storage").as_str() {
-            "sqlite" => Some(ObjectExport::Live { sqlite: true }),
-            "legacy-kv" => Some(ObjectExport::Live { sqlite: false }),
-            "" => None,
-            other => {
-                let message = format!("\"{}\" is \"{other}\"", table.name("storage"));
-                refuse(table, "storage", message, "expected \"sqlite\" or \"legacy-kv\"")
-            }
-        },
+        "created" => storage(table).map(|sqlite| ObjectExport::Live { sqlite }),
         "deleted" => Some(ObjectExport::Deleted),
         "renamed" => Some(ObjectExport::Renamed { to: table.required("renamed_to") }),
-        state @ ("transferred" | "expecting-transfer") => {
-            refuse(table, "state", format!("the state \"{state}\" does not work on Skep"), MIGRATE)
+        "transferred" => Some(ObjectExport::Transferred { to: table.required("transferred_to") }),
+        "expecting-transfer" => {
+            let from = table.required("transfer_from");
+            storage(table).map(|sqlite| ObjectExport::Expecting { sqlite, from })
         }
         other => {
             let message = format!("\"{}\" is \"{other}\"", table.name("state"));
-            refuse(table, "state", message, "expected \"created\", \"deleted\" or \"renamed\"")
+            let states = "\"created\", \"deleted\", \"renamed\", \"transferred\" or \"expecting-transfer\"";
+            refuse(table, "state", message, &format!("expected {states}"))
+        }
+    }
+}
+
+/// Whether objects have the SQL API.
+fn storage(table: &Table<'_>) -> Option<bool> {
+    match table.required("storage").as_str() {
+        "sqlite" => Some(true),
+        "legacy-kv" => Some(false),
+        "" => None,
+        other => {
+            let message = format!("\"{}\" is \"{other}\"", table.name("storage"));
+            refuse(table, "storage", message, "expected \"sqlite\" or \"legacy-kv\"")
         }
     }
 }
@@ -100,25 +151,57 @@ mod tests {
         let text = r#"{ "A": { "type": "durable-object", "storage": "sqlite" },
             "B": { "type": "durable-object", "state": "renamed", "renamed_to": "A" },
             "C": { "type": "durable-object", "state": "deleted" },
+            "D": { "type": "durable-object", "state": "transferred", "transferred_to": "x" },
+            "E": { "type": "durable-object", "state": "expecting-transfer", "storage": "sqlite", "transfer_from": "y" },
             "default": { "type": "worker", "cache": { "enabled": true } } }"#;
         let loaded = loaded(text, "").unwrap();
-        assert_eq!(loaded.config.exports.len(), 3);
+        assert_eq!(loaded.config.exports.len(), 5);
+        let expecting = super::ObjectExport::Expecting { sqlite: true, from: "y".into() };
+        assert_eq!(loaded.config.exports["E"], expecting);
         assert_eq!(loaded.config.exports["A"], super::ObjectExport::Live { sqlite: true });
         assert!(loaded.notes.iter().any(|note| note.message == "\"exports.default.cache\" has no effect"));
+    }
+
+    #[test]
+    fn a_workflow_is_declared_bound_or_not() {
+        let declared = r#"{ "Steps": { "type": "workflow", "name": "w", "limits": { "steps": 5 } } }"#;
+        let bound = |rest: &str| {
+            let binding =
+                format!(r#", "workflows": [{{ "binding": "W", "name": "w", "class_name": {rest} }}]"#);
+            loaded(declared, &binding)
+        };
+        let own = &bound(r#""Steps""#).unwrap().config.exported_workflows;
+        assert_eq!((own[0].class_name.as_str(), own[0].settings.steps), ("Steps", Some(5)));
+        for (rest, expected) in [
+            (r#""Other""#, "declares the Workflow \"w\" with a different class"),
+            (r#""Steps", "script_name": "other""#, "\"exports.Steps\" declares it in this one"),
+            (r#""Steps", "limits": { "steps": 1 }"#, "set \"limits\" on the export instead"),
+        ] {
+            let error = bound(rest).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        let twice =
+            r#"{ "A": { "type": "workflow", "name": "w" }, "B": { "type": "workflow", "name": "w" } }"#;
+        assert!(loaded(twice, "").unwrap_err().contains("both declare the Workflow \"w\""));
     }
 
     #[test]
     fn what_does_not_work_is_named_at_its_place() {
         for (entry, expected) in [
             (r#"{ "type": "durable-object" }"#, "\"exports.A.storage\" is missing"),
-            (r#"{ "type": "workflow", "name": "w" }"#, "declare it in `workflows`"),
+            (r#"{ "type": "workflow" }"#, "\"exports.A.name\" is missing"),
+            (r#"{ "type": "workflow", "name": "w", "schedules": [] }"#, "\"exports.A.schedules\" is empty"),
             (
                 r#"{ "type": "durable-object", "storage": "sqlite", "container": "c" }"#,
                 "containers do not work",
             ),
             (
-                r#"{ "type": "durable-object", "state": "transferred", "transferred_to": "x" }"#,
-                "transferred_classes",
+                r#"{ "type": "durable-object", "state": "transferred" }"#,
+                "\"exports.A.transferred_to\" is missing",
+            ),
+            (
+                r#"{ "type": "durable-object", "state": "expecting-transfer", "storage": "sqlite" }"#,
+                "\"exports.A.transfer_from\" is missing",
             ),
             (r#"{ "type": "other" }"#, "expected \"durable-object\""),
         ] {

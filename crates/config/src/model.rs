@@ -54,6 +54,8 @@ pub struct WorkerConfig {
     pub tail_consumers: Vec<String>,
     /// Workflows.
     pub workflows: Vec<WorkflowBinding>,
+    /// Workflows as `exports` declares them, bound or not.
+    pub exported_workflows: Vec<WorkflowExport>,
     /// Analytics Engine datasets.
     pub analytics_engine_datasets: Vec<AnalyticsDataset>,
     /// Rate limiters.
@@ -152,6 +154,18 @@ pub enum ObjectExport {
         /// That class.
         to: String,
     },
+    /// It is there; its objects come from another script.
+    Expecting {
+        /// `sqlite`, and not `legacy-kv`.
+        sqlite: bool,
+        /// That script.
+        from: String,
+    },
+    /// Its objects belong to another script.
+    Transferred {
+        /// That script.
+        to: String,
+    },
 }
 
 /// `queues.producers[]`
@@ -228,6 +242,17 @@ pub struct WorkflowBinding {
     pub class_name: String,
     /// The script that exports it, if another.
     pub script_name: Option<String>,
+    /// What holds for its instances.
+    pub settings: WorkflowSettings,
+}
+
+/// A Workflow in `exports`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkflowExport {
+    /// The exported class.
+    pub class_name: String,
+    /// The Workflow.
+    pub name: String,
     /// What holds for its instances.
     pub settings: WorkflowSettings,
 }

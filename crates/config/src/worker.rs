@@ -9,6 +9,7 @@ const DAY: u32 = 86_400;
 
 pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
     let own = root.string("name").unwrap_or_default();
+    let (objects, exported_workflows) = exports::read(root, &own);
     WorkerConfig {
         path: reader.source.path.clone(),
         dir: reader.dir.to_owned(),
@@ -28,7 +29,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         d1_databases: root.tables("d1_databases").iter().map(d1::read).collect(),
         durable_objects: nested(root, "durable_objects", "bindings").iter().map(durable_object).collect(),
         migrations: root.tables("migrations").iter().map(migration).collect(),
-        exports: exports::read(root),
+        exports: objects,
         queue_producers: nested(root, "queues", "producers").iter().map(producer).collect(),
         queue_consumers: nested(root, "queues", "consumers").iter().filter_map(consumer).collect(),
         crons: root.table("triggers").map(|t| t.strings("crons")).unwrap_or_default(),
@@ -36,6 +37,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         dispatch_namespaces: root.tables("dispatch_namespaces").iter().map(dispatch_namespace).collect(),
         tail_consumers: root.tables("tail_consumers").iter().map(tail_consumer).collect(),
         workflows: root.tables("workflows").iter().map(|t| workflow::read(t, &own)).collect(),
+        exported_workflows,
         analytics_engine_datasets: root.tables("analytics_engine_datasets").iter().map(dataset).collect(),
         ratelimits: ratelimits(root),
         version_metadata: root.table("version_metadata").map(|t| t.required("binding")),

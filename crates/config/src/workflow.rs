@@ -7,18 +7,11 @@ use crate::node::Value;
 use crate::read::Table;
 
 /// What stands beside a Workflow's class, and so only where the class is.
-const OWNERS: [&str; 4] = ["limits", "concurrency", "schedules", "default_retention"];
+pub(crate) const OWNERS: [&str; 4] = ["limits", "concurrency", "schedules", "default_retention"];
 
 /// `own` is the worker's name.
 pub(crate) fn read(table: &Table<'_>, own: &str) -> WorkflowBinding {
-    let name = table.required("name");
-    if name.chars().count() > 64 {
-        table.error(
-            "name",
-            format!("\"{}\" has more than 64 characters", table.name("name")),
-            "expected at most 64",
-        );
-    }
+    let name = name(table);
     let script_name = table.string("script_name");
     if let Some(script) = script_name.as_ref().filter(|script| *script != own) {
         for key in OWNERS.iter().filter(|key| table.get(key).is_some()) {
@@ -37,7 +30,19 @@ pub(crate) fn read(table: &Table<'_>, own: &str) -> WorkflowBinding {
     }
 }
 
-fn settings(table: &Table<'_>) -> WorkflowSettings {
+pub(crate) fn name(table: &Table<'_>) -> String {
+    let name = table.required("name");
+    if name.chars().count() > 64 {
+        table.error(
+            "name",
+            format!("\"{}\" has more than 64 characters", table.name("name")),
+            "expected at most 64",
+        );
+    }
+    name
+}
+
+pub(crate) fn settings(table: &Table<'_>) -> WorkflowSettings {
     let retention = table.table("default_retention");
     let retention = |key: &str| retention.as_ref().and_then(|retention| duration(retention, key));
     WorkflowSettings {

@@ -25,6 +25,7 @@ pub fn problems(project: &Project) -> Vec<String> {
         ));
     }
     problems.extend(classes(project));
+    problems.extend(exported_workflows(project));
     problems.extend(containers::config::containers(project).1);
     let (routes, domains) = triggers::routes(project);
     let nameless = |route: &&Json| route["pattern"].as_str().is_none_or(str::is_empty);
@@ -65,8 +66,52 @@ fn classes(project: &Project) -> Vec<String> {
         })
     };
     let objects = missing(project.list(&["durable_objects", "bindings"]));
-    let workflows = missing(project.list(&["workflows"]));
+    let workflows = missing(&triggers::own_workflows(project));
     say("Durable Objects", objects).into_iter().chain(say("Workflows", workflows)).collect()
+}
+
+/// Workflows that `exports` and a binding declare differently. The texts are wrangler's.
+fn exported_workflows(project: &Project) -> Vec<String> {
+    let exports = project.raw["exports"].as_object().into_iter().flatten();
+    let exported: Vec<(&String, &Json)> =
+        exports.filter(|(_, export)| export["type"] == "workflow").collect();
+    let mut problems = Vec::new();
+    for (n, (class, export)) in exported.iter().enumerate() {
+        let name = export["name"].as_str().unwrap_or_default();
+        if let Some((twin, _)) = exported[..n].iter().find(|(_, other)| other["name"] == export["name"]) {
+            problems.push(format!(
+                "\"exports.{twin}\" and \"exports.{class}\" both declare the Workflow \"{name}\". Workflow names must be unique."
+            ));
+        }
+        for (at, bound) in project.list(&["workflows"]).iter().enumerate() {
+            if bound["name"] != export["name"] {
+                continue;
+            }
+            if let Some(script) = bound["script_name"].as_str().filter(|script| *script != project.name()) {
+                problems.push(format!(
+                    "\"workflows[{at}]\" binds the Workflow \"{name}\" of the Worker \"{script}\", but \"exports.{class}\" declares it \
+                     in this Worker. Workflow names are unique per account, so remove \"script_name\" from the binding or give the \
+                     export a different name."
+                ));
+                continue;
+            }
+            let bound_class = bound["class_name"].as_str().unwrap_or_default();
+            if bound_class != class.as_str() {
+                problems.push(format!(
+                    "\"workflows[{at}]\" and \"exports.{class}\" both declare the Workflow \"{name}\", but with different classes \
+                     (\"{bound_class}\" and \"{class}\")."
+                ));
+            }
+            let settings = ["limits", "concurrency", "schedules", "default_retention", "jurisdiction"];
+            problems.extend(settings.iter().filter(|key| !bound[**key].is_null()).map(|key| {
+                format!(
+                    "\"workflows[{at}].{key}\" configures the Workflow \"{name}\", which \"exports.{class}\" declares. Set \"{key}\" \
+                     on the export instead."
+                )
+            }));
+        }
+    }
+    problems
 }
 
 #[cfg(test)]
@@ -98,7 +143,11 @@ mod tests {
             "routes": ["a.com/*", { "pattern": "b.com", "custom_domain": true }], "containers": [] });
         assert_eq!(problems(&project(fine)), [""; 0]);
         let bad = json!({ "durable_objects": { "bindings": [{ "name": "A", "class_name": "Hall" }] }, "site": { "bucket": "x" },
-            "workflows": [{ "binding": "W", "name": "w", "class_name": "Steps" }],
+            "workflows": [{ "binding": "W", "name": "w", "class_name": "Steps" },
+                { "binding": "V", "name": "v", "class_name": "Room", "limits": { "steps": 1 } },
+                { "binding": "U", "name": "u", "class_name": "Room", "script_name": "far" }],
+            "exports": { "Hall": { "type": "workflow", "name": "v" }, "Other": { "type": "workflow", "name": "v" },
+                "Room": { "type": "workflow", "name": "u" } },
             "routes": [{ "zone_id": "z" }, { "pattern": "*.b.com", "custom_domain": true }] });
         let found = problems(&project(bad)).join("\n");
         for part in [
@@ -107,6 +156,10 @@ mod tests {
             "\"Hall\"",
             "\"Steps\"",
             "no \"pattern\"",
+            "both declare the Workflow \"v\". Workflow names",
+            "but with different classes (\"Room\" and \"Hall\")",
+            "Set \"limits\" on the export instead",
+            "of the Worker \"far\", but \"exports.Room\"",
             "\"*.b.com\"",
         ] {
             assert!(found.contains(part), "{part}\n{found}");

@@ -43,8 +43,8 @@ pub fn metadata(project: &Project, extras: &Extras) -> Json {
     set("migrations", extras.migrations.clone().unwrap_or_default());
     if extras.whole {
         set("code_update_strategy", code_update_strategy(raw));
-        set("exports", raw["exports"].clone());
     }
+    set("exports", exports(raw));
     let mut kept = vec!["secret_text", "secret_key"];
     if extras.keep_vars {
         kept.splice(0..0, ["plain_text", "json"]);
@@ -67,6 +67,19 @@ pub fn metadata(project: &Project, extras: &Extras) -> Json {
         set(key, value.clone());
     }
     metadata.into()
+}
+
+/// `exports` in wrangler's order: entrypoints, classes, Workflows.
+fn exports(raw: &Json) -> Json {
+    let Some(all) = raw["exports"].as_object().filter(|all| !all.is_empty()) else { return Json::Null };
+    let of = |kind: &'static str| all.iter().filter(move |(_, export)| export["type"] == kind);
+    let ordered = of("worker").chain(of("durable-object")).chain(of("workflow"));
+    ordered.map(|(name, export)| (name.clone(), export.clone())).collect::<Map<_, _>>().into()
+}
+
+/// Whether `exports` declares what the `kind` is of.
+pub(crate) fn declares(raw: &Json, kind: &str) -> bool {
+    raw["exports"].as_object().is_some_and(|all| all.values().any(|export| export["type"] == kind))
 }
 
 /// How objects that run get new code; wrangler's default.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use skep_bundle::Format;
 
 use crate::bindings::{Ids, bindings};
-use crate::client::Client;
+use crate::client::{Call, Client};
 use crate::error::ApiError;
 use crate::metadata::{self, Extras};
 use crate::project::Project;
@@ -59,7 +59,7 @@ pub(crate) fn extras(project: &Project, remote: &Remote, ids: &Ids, upload: &Upl
         || !remote.exists
         || migrations.is_some()
         || !is_module
-        || !project.raw["exports"].is_null()
+        || metadata::declares(&project.raw, "durable-object")
         || !project.raw["containers"].is_null();
     let mut annotations = Map::new();
     for (key, value) in [("workers/message", upload.message), ("workers/tag", upload.tag)] {
@@ -142,7 +142,7 @@ async fn put(
         "{}?excludeScript=true&bindings_inherit=strict",
         script_path(upload.namespace, project.name())
     );
-    let answer = client.call(Method::PUT, path).form(form).send().await?;
+    let answer = of_exports(client.call(Method::PUT, path), project).form(form).send().await?;
     Ok(answer.result["deployment_id"].as_str().map(str::to_owned))
 }
 
@@ -157,10 +157,18 @@ async fn version(
     let path = script_path(None, project.name());
     let form = upload::form(project, &metadata::metadata(project, extras));
     let call = client.call(Method::POST, format!("{path}/versions?bindings_inherit=strict"));
-    let made = call.form(form).send().await?;
+    let made = of_exports(call, project).form(form).send().await?;
     let Some(id) = made.result["id"].as_str().map(str::to_owned) else { return Ok(remote.version.clone()) };
     put_in_force(client, project, &id, upload.message).await?;
     Ok(Some(id))
+}
+
+/// The date of the API that knows Workflows in `exports`, as wrangler says it.
+fn of_exports<'a>(call: Call<'a>, project: &Project) -> Call<'a> {
+    match metadata::declares(&project.raw, "workflow") {
+        true => call.header("cloudflare-workers-script-api-date", "2026-11-09"),
+        false => call,
+    }
 }
 
 /// Gives all requests to a version.

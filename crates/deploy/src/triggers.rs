@@ -236,7 +236,19 @@ pub(crate) async fn set_consumer(
 /// The Workflows that the script itself has.
 pub(crate) fn own_workflows(project: &Project) -> Vec<Json> {
     let own = |workflow: &&Json| workflow["script_name"].as_str().is_none_or(|name| name == project.name());
-    project.list(&["workflows"]).iter().filter(own).cloned().collect()
+    let mut all: Vec<Json> = project.list(&["workflows"]).iter().filter(own).cloned().collect();
+    for (class, export) in project.raw["exports"].as_object().into_iter().flatten() {
+        if export["type"] == "workflow" {
+            let mut declared = export.clone();
+            declared["class_name"] = class.clone().into();
+            // What `exports` says of one counts, in the place of the binding to it.
+            match all.iter_mut().find(|bound| bound["name"] == declared["name"]) {
+                Some(bound) => *bound = declared,
+                None => all.push(declared),
+            }
+        }
+    }
+    all
 }
 
 /// Whether a Workflow is there as the configuration says.
@@ -247,7 +259,8 @@ pub(crate) async fn workflow_is_kept(
 ) -> Result<Option<bool>, ApiError> {
     let path = format!("{{account}}/workflows/{}", encode(own["name"].as_str().unwrap_or_default()));
     let found = client.find(path, &[10200]).await?;
-    let settings = ["limits", "schedules", "default_retention"].iter().all(|key| own[*key].is_null());
+    let settings = ["limits", "concurrency", "schedules", "default_retention", "jurisdiction"];
+    let settings = settings.iter().all(|key| own[*key].is_null());
     Ok(found.map(|found| {
         settings && found["script_name"] == project.name() && found["class_name"] == own["class_name"]
     }))
@@ -255,7 +268,7 @@ pub(crate) async fn workflow_is_kept(
 
 pub(crate) async fn set_workflow(client: &Client, project: &Project, own: &Json) -> Result<(), ApiError> {
     let mut body = json!({ "script_name": project.name(), "class_name": own["class_name"] });
-    for key in ["limits", "default_retention"] {
+    for key in ["limits", "concurrency", "default_retention", "jurisdiction"] {
         if !own[key].is_null() {
             body[key] = own[key].clone();
         }

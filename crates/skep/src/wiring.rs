@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use skep_assets::{Assets, AssetsBinding};
 use skep_bundle::{Bundle, Format};
 use skep_catalog::{Change, Declared, Migration, Standing};
-use skep_config::{ObjectExport, WorkerConfig, WorkflowBinding, WorkflowSettings};
+use skep_config::{ObjectExport, WorkerConfig, WorkflowExport, WorkflowSettings};
 use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, Workflow};
 use skep_ratelimit::Limits;
 use skep_wire::Service;
@@ -91,16 +91,37 @@ pub async fn migrate(config: &WorkerConfig, stores: &Stores) -> Result<(), Strin
 
 /// Makes the namespaces what `exports` declares. A class that it does not name keeps its objects: on one's own
 /// machine what another branch of the project has made is not lost.
-async fn follow_exports(config: &WorkerConfig, stores: &Stores) -> Result<(), String> {
+pub async fn follow_exports(config: &WorkerConfig, stores: &Stores) -> Result<(), String> {
     if config.exports.is_empty() {
         return Ok(());
     }
     let catalog = &stores.catalog;
     let mut provisioned = catalog.namespaces(&config.name).map_err(|e| e.to_string())?;
-    provisioned.retain(|class, _| config.exports.contains_key(class));
-    let declared = config.exports.iter().map(|(class, export)| (class.clone(), declared(export))).collect();
-    let nobody = BTreeMap::new();
-    let standing = Standing { provisioned: &provisioned, in_code: None, users: &nobody, may_delete: true };
+    let mut declared: BTreeMap<String, Declared> =
+        config.exports.iter().map(|(class, export)| (class.clone(), declared(export))).collect();
+    let transfers = catalog.transfers(&config.name, &declared).map_err(|e| e.to_string())?;
+    declared.retain(|class, declaration| match declaration {
+        Declared::Transferred { to } => transfers.wanted.get(class) == Some(to),
+        _ => true,
+    });
+    for (class, declaration) in &mut declared {
+        if let Declared::Expecting { sqlite, from } = declaration {
+            // On one's own machine the other worker may never have been: then the class begins with nothing.
+            let theirs = catalog.namespaces(from).map_err(|e| e.to_string())?;
+            if provisioned.contains_key(class) || !theirs.contains_key(class) {
+                *declaration = Declared::Live { sqlite: *sqlite };
+            }
+        }
+    }
+    provisioned.retain(|class, _| declared.contains_key(class));
+    let standing = Standing {
+        script: &config.name,
+        provisioned: &provisioned,
+        in_code: None,
+        users: &BTreeMap::new(),
+        transfers: &transfers,
+        may_delete: true,
+    };
     let reconciled = skep_catalog::reconcile(&declared, standing).map_err(|wrong| {
         let lines = wrong.iter().map(|remark| match &remark.suggestion {
             Some(suggestion) => format!("{}\n  {suggestion}", remark.message),
@@ -118,6 +139,10 @@ fn declared(export: &ObjectExport) -> Declared {
         ObjectExport::Live { sqlite } => Declared::Live { sqlite: *sqlite },
         ObjectExport::Deleted => Declared::Deleted,
         ObjectExport::Renamed { to } => Declared::Renamed { to: to.clone() },
+        ObjectExport::Expecting { sqlite, from } => {
+            Declared::Expecting { sqlite: *sqlite, from: from.clone() }
+        }
+        ObjectExport::Transferred { to } => Declared::Transferred { to: to.clone() },
     }
 }
 
@@ -191,26 +216,26 @@ pub fn wire(
     Ok(Wired { spec, table: wiring.table })
 }
 
-/// The Workflows that are of this worker; of several bindings to one, the first counts.
-pub fn workflows_of(config: &WorkerConfig) -> Vec<&WorkflowBinding> {
-    let mut workflows: Vec<&WorkflowBinding> = Vec::new();
+/// The Workflows that are of this worker: what `exports` says of one counts, else the first binding to it.
+pub fn workflows_of(config: &WorkerConfig) -> Vec<WorkflowExport> {
+    let mut workflows = config.exported_workflows.clone();
     for binding in config.workflows.iter().filter(|w| is_own(config, w.script_name.as_ref())) {
         if !workflows.iter().any(|w| w.name == binding.name) {
-            workflows.push(binding);
+            workflows.push(WorkflowExport {
+                class_name: binding.class_name.clone(),
+                name: binding.name.clone(),
+                settings: binding.settings.clone(),
+            });
         }
     }
     workflows
 }
 
 fn own_workflows(config: &WorkerConfig) -> Result<Vec<Workflow>, String> {
-    let workflow = |binding: &WorkflowBinding| {
-        let settings = engine_settings(&binding.settings);
-        let settings = settings.map_err(|e| format!("the Workflow \"{}\": {e}", binding.name))?;
-        Ok(Workflow {
-            name: binding.name.clone(),
-            class: binding.class_name.clone(),
-            settings: settings.to_string(),
-        })
+    let workflow = |own: WorkflowExport| {
+        let settings = engine_settings(&own.settings);
+        let settings = settings.map_err(|e| format!("the Workflow \"{}\": {e}", own.name))?;
+        Ok(Workflow { name: own.name, class: own.class_name, settings: settings.to_string() })
     };
     workflows_of(config).into_iter().map(workflow).collect()
 }
@@ -254,7 +279,9 @@ fn check_classes(config: &WorkerConfig, bundle: &Bundle) -> Result<(), String> {
     let objects = config.durable_objects.iter().filter(|b| is_own(config, b.script_name.as_ref()));
     let missing: BTreeSet<&String> = objects.map(|b| &b.class_name).filter(exported).collect();
     let workflows = config.workflows.iter().filter(|b| is_own(config, b.script_name.as_ref()));
-    let missing_workflows: BTreeSet<&String> = workflows.map(|b| &b.class_name).filter(exported).collect();
+    let workflows = workflows.map(|b| &b.class_name);
+    let workflows = workflows.chain(config.exported_workflows.iter().map(|own| &own.class_name));
+    let missing_workflows: BTreeSet<&String> = workflows.filter(exported).collect();
     let entry = config.main.as_deref().unwrap_or(&config.dir).display();
     for (kind, missing) in [("Durable Objects", missing), ("Workflows", missing_workflows)] {
         if !missing.is_empty() {

@@ -74,7 +74,7 @@ impl Project {
         for cron in &loaded.config.crons {
             cron.parse::<Expression>().map_err(|e| format!("the cron trigger \"{cron}\": {e}"))?;
         }
-        for workflow in &loaded.config.workflows {
+        for workflow in workflows_of(&loaded.config) {
             for cron in &workflow.settings.schedules {
                 let wrong = |e| format!("the schedule \"{cron}\" of the Workflow \"{}\": {e}", workflow.name);
                 cron.parse::<Expression>().map_err(wrong)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use skep_config::ObjectExport;
 use skep_d1::Migrations;
 use skep_fleet::{CellSpec, Fleet, expose};
 use skep_runtime::{Clock, Shutdown};
@@ -20,7 +21,7 @@ use crate::stand_ins::Running;
 use crate::stores::Stores;
 use crate::terminal::{Style, paint, say};
 use crate::watch::Watcher;
-use crate::wiring::{Wired, migrate, wire};
+use crate::wiring::{Wired, follow_exports, migrate, wire};
 
 /// The projects and everything that they run on.
 pub struct Session {
@@ -45,6 +46,9 @@ impl Session {
                 self.failed(n, &error).await;
             }
         }
+        if let Err((n, error)) = self.hand_over().await {
+            self.failed(n, &error).await;
+        }
         for (n, wired) in self.wire_all() {
             match wired {
                 Ok(wired) => {
@@ -66,6 +70,7 @@ impl Session {
         for n in 0..self.projects.len() {
             self.prepare(n, Affected::Configuration).await?;
         }
+        self.hand_over().await.map_err(|(_, error)| error)?;
         self.wire_all().into_iter().map(|(_, wired)| Ok(wired?.spec)).collect()
     }
 
@@ -98,11 +103,26 @@ impl Session {
         if affected == Affected::Assets {
             return Ok(());
         }
+        if affected == Affected::Configuration {
+            self.hand_over().await.map_err(|(_, error)| error)?;
+        }
         // Others may be exposed to this one: their sockets are made from all configurations.
         for (other, wired) in self.wire_all() {
             let wired = wired?;
             if other == n || affected == Affected::Configuration {
                 self.deploy(other, wired.spec).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives away the classes that workers declare transferred, now that the others have said what they expect. On an
+    /// error it says of which worker.
+    async fn hand_over(&self) -> Result<(), (usize, String)> {
+        let gives = |export: &ObjectExport| matches!(export, ObjectExport::Transferred { .. });
+        for (n, project) in self.projects.iter().enumerate() {
+            if project.config.exports.values().any(gives) {
+                follow_exports(&project.config, &self.stores).await.map_err(|error| (n, error))?;
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use skep_bundle::{Bundle, Format, Module, ModuleKind};
 use skep_catalog::{Content, Sealer};
 use skep_config::{
     AnalyticsDataset, D1Database, DurableObject, KvNamespace, QueueProducer, R2Bucket, RateLimit,
-    RunWorkerFirst, ServiceBinding, WorkerConfig, WorkflowBinding, WorkflowSettings,
+    RunWorkerFirst, ServiceBinding, WorkerConfig, WorkflowBinding, WorkflowExport, WorkflowSettings,
 };
 use skep_store::BlobId;
 
@@ -42,6 +42,16 @@ pub fn config_of(
             config.secrets.insert(name, String::from_utf8_lossy(&value).into_owned());
         } else {
             add(&mut config, name, binding)?;
+        }
+    }
+    let exports = content.exports.as_ref().and_then(Json::as_object);
+    for (class, export) in exports.into_iter().flatten().filter(|(_, export)| export["type"] == "workflow") {
+        if let Some(name) = export["name"].as_str() {
+            config.exported_workflows.push(WorkflowExport {
+                class_name: class.clone(),
+                name: name.to_owned(),
+                settings: WorkflowSettings::default(),
+            });
         }
     }
     if let Some(assets) = &content.assets {

@@ -20,15 +20,17 @@ pub fn settings_of(kept: &Json) -> WorkflowSettings {
 
 /// Gives the Workflows of a script what was said of them, and of all of the account.
 pub fn fill(config: &mut WorkerConfig, catalog: &Catalog) -> Result<(), String> {
-    if config.workflows.is_empty() {
+    if config.workflows.is_empty() && config.exported_workflows.is_empty() {
         return Ok(());
     }
     let defaults = catalog.resource(Kind::Defaults, "workflows").map_err(|e| e.to_string())?;
     let defaults = defaults.map(|row| settings_of(&row.settings)).unwrap_or_default();
-    for workflow in &mut config.workflows {
-        let row = catalog.resource(Kind::Workflow, &workflow.name).map_err(|e| e.to_string())?;
+    let bound = config.workflows.iter_mut().map(|own| (&own.name, &mut own.settings));
+    let exported = config.exported_workflows.iter_mut().map(|own| (&own.name, &mut own.settings));
+    for (name, settings) in bound.chain(exported) {
+        let row = catalog.resource(Kind::Workflow, name).map_err(|e| e.to_string())?;
         let own = row.map(|row| settings_of(&row.settings)).unwrap_or_default();
-        workflow.settings = WorkflowSettings {
+        *settings = WorkflowSettings {
             success_retention: own.success_retention.or_else(|| defaults.success_retention.clone()),
             error_retention: own.error_retention.or_else(|| defaults.error_retention.clone()),
             ..own

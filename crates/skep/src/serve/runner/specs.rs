@@ -41,6 +41,7 @@ impl Runner {
                 .iter_mut()
                 .for_each(|b| b.script_name = b.script_name.take().or_else(main));
             config.workflows.iter_mut().for_each(|b| b.script_name = b.script_name.take().or_else(main));
+            config.exported_workflows.clear();
         }
         let bundle = bundle_of(&self.tenant, content)?;
         let assets = open_assets(&self.tenant, script, content, &config)?;
