@@ -172,6 +172,10 @@ fn on_this_machine_workers_that_run_together_hand_a_class_over_too() {
     assert_eq!(skep.get("/").json(), json!([1, "source"]));
     write(source.path(), "source", Some("target"), &gives("target"), true);
     write(target.path(), "target", Some("target"), &expects("source"), true);
-    eventually("the class is the other worker's", || (skep.get("/").json()[1] == "target").then_some(()));
-    assert!(skep.get("/").json()[0].as_i64().unwrap() >= 3, "with what was in it");
+    // One that is under way when the processes change may fail.
+    let said = |answer: crate::harness::Answer| serde_json::from_str::<Value>(&answer.text()).ok();
+    let now = eventually("the class is the other worker's", || {
+        said(skep.get("/")).filter(|now| now[1] == "target")
+    });
+    assert!(now[0].as_i64().unwrap() >= 2, "with what was in it");
 }

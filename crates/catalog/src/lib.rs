@@ -201,7 +201,7 @@ impl Catalog {
     }
 
     /// Where the objects are that `class` of `script` stands for: of which script and class, if that is another one by
-    /// now or still, and the namespace. `None` if there are none.
+    /// now, and the namespace. `None` if there are none.
     pub fn home_of(
         &self,
         script: &str,
@@ -211,10 +211,7 @@ impl Catalog {
             let sql =
                 "SELECT script, class, unique_key, sqlite FROM namespace WHERE script = ?1 AND class = ?2
                 UNION ALL SELECT n.script, n.class, n.unique_key, n.sqlite FROM moved
-                JOIN namespace n USING(unique_key) WHERE moved.script = ?1 AND moved.class = ?2
-                UNION ALL SELECT n.script, n.class, n.unique_key, n.sqlite FROM awaited
-                JOIN namespace n ON n.script = awaited.source AND n.class = awaited.class
-                WHERE awaited.script = ?1 AND awaited.class = ?2 LIMIT 1";
+                JOIN namespace n USING(unique_key) WHERE moved.script = ?1 AND moved.class = ?2 LIMIT 1";
             let mut query = c.prepare_cached(sql)?;
             let home = query.query_row([script, class], |row| {
                 let namespace = Namespace { unique_key: row.get(2)?, sqlite: row.get(3)? };

@@ -78,6 +78,23 @@ impl Catalog {
         })
     }
 
+    /// Where the objects are of a class that `script` waits for: which script has it still, and the namespace.
+    pub fn awaited_home(
+        &self,
+        script: &str,
+        class: &str,
+    ) -> Result<Option<(String, String, Namespace)>, CatalogError> {
+        self.db.read(|c| {
+            let sql = "SELECT n.script, n.class, n.unique_key, n.sqlite FROM awaited a
+                JOIN namespace n ON n.script = a.source AND n.class = a.class WHERE a.script = ?1 AND a.class = ?2";
+            let home = c.prepare_cached(sql)?.query_row([script, class], |row| {
+                let namespace = Namespace { unique_key: row.get(2)?, sqlite: row.get(3)? };
+                Ok((row.get(0)?, row.get(1)?, namespace))
+            });
+            Ok(home.optional()?)
+        })
+    }
+
     /// The classes that `script` waits for.
     pub fn awaited(&self, script: &str) -> Result<Vec<String>, CatalogError> {
         self.db.read(|c| {

@@ -268,11 +268,12 @@ pub(crate) async fn workflow_is_kept(
 
 pub(crate) async fn set_workflow(client: &Client, project: &Project, own: &Json) -> Result<(), ApiError> {
     let mut body = json!({ "script_name": project.name(), "class_name": own["class_name"] });
-    for key in ["limits", "concurrency", "default_retention", "jurisdiction"] {
-        if !own[key].is_null() {
-            body[key] = own[key].clone();
+    let set = |body: &mut Json, keys: &[&str]| {
+        for key in keys.iter().filter(|key| !own[**key].is_null()) {
+            body[*key] = own[*key].clone();
         }
-    }
+    };
+    set(&mut body, &["limits", "concurrency"]);
     let schedules = match &own["schedules"] {
         Json::Null => Vec::new(),
         Json::Array(list) => list.clone(),
@@ -281,6 +282,7 @@ pub(crate) async fn set_workflow(client: &Client, project: &Project, own: &Json)
     if !schedules.is_empty() {
         body["schedules"] = schedules.iter().map(|cron| json!({ "cron": cron })).collect();
     }
+    set(&mut body, &["default_retention", "jurisdiction"]);
     let path = format!("{{account}}/workflows/{}", encode(own["name"].as_str().unwrap_or_default()));
     client.call(Method::PUT, path).json(&body).send().await?;
     Ok(())
