@@ -44,6 +44,7 @@ mod outside;
 mod platform;
 mod projects;
 mod pull;
+mod quota;
 mod r2_public;
 mod r2_rules;
 mod reach;

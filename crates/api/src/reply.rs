@@ -109,6 +109,9 @@ impl From<CatalogError> for ApiError {
             CatalogError::Store(skep_store::StoreError::DiskFull) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, 10002, format!("Nothing was changed: {error}"))
             }
+            CatalogError::Store(skep_store::StoreError::QuotaReached) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, 10002, format!("Nothing was stored: {error}."))
+            }
             CatalogError::Invalid(_) | CatalogError::Rehearsed(_) | CatalogError::Store(_) => {
                 Self::internal(error)
             }

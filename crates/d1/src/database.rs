@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use skep_store::StoreError;
+use skep_store::{Quota, StoreError};
 use tokio::sync::Semaphore;
 
 use crate::bookmark::{Bookmarks, Place};
@@ -62,6 +62,7 @@ impl D1Database {
         id: &str,
         keeping: Option<&Keeping>,
         gate: Arc<Gate>,
+        quota: Arc<Quota>,
         claim: Claim,
     ) -> Result<Self, StoreError> {
         let session = Session::writer(path)?;
@@ -86,6 +87,7 @@ impl D1Database {
             bookmarks: Bookmarks::new(id, Place { era: now.0, commits: now.1 }),
             history: history.map(Mutex::new),
             gate,
+            quota,
             last_row_id: AtomicI64::new(0),
             size: AtomicI64::new(session.size()?),
         });

@@ -1,5 +1,6 @@
 //! A connection as an application may use it: limited, guarded, interruptible.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -77,6 +78,14 @@ impl Timer {
     }
 }
 
+/// Pages that a database may have.
+#[derive(Debug)]
+struct Room {
+    page: i64,
+    /// Whether an account's quota lets it have fewer than it may have at most.
+    is_short: Cell<bool>,
+}
+
 /// One connection, with what watches it.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -85,6 +94,7 @@ pub(crate) struct Session {
     /// The longest that one query may take: [`QUERY_TIME`], but for tests.
     pub query_time: Duration,
     timer: Arc<Timer>,
+    room: Room,
 }
 
 impl Session {
@@ -97,7 +107,8 @@ impl Session {
         let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let pages = DATABASE / page.max(1);
         connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
-        Self::new(connection)
+        let session = Self::new(connection)?;
+        Ok(Self { room: Room { page: page.max(1), is_short: Cell::new(false) }, ..session })
     }
 
     /// Opens a connection that can only read.
@@ -122,7 +133,8 @@ impl Session {
         let watch = timer.clone();
         connection.progress_handler(STEPS, Some(move || watch.should_stop()))?;
         let guard = Guard::install(&connection)?;
-        Ok(Self { connection, guard, query_time: QUERY_TIME, timer })
+        let room = Room { page: 1, is_short: Cell::new(false) };
+        Ok(Self { connection, guard, query_time: QUERY_TIME, timer, room })
     }
 
     /// Leaves the log alone: whoever reads it says when it may be begun anew.
@@ -173,8 +185,31 @@ impl Session {
         self.trusted(|connection| connection.prepare_cached(sql)?.raw_execute().map(|_| ()))
     }
 
+    /// Lets the database grow by `bytes` from here on. Returns how large it is, in bytes.
+    pub(crate) fn let_grow(&self, bytes: u64) -> rusqlite::Result<u64> {
+        let Room { page, is_short } = &self.room;
+        self.trusted(|connection| {
+            let ask = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+            let now = ask("PRAGMA page_count")?;
+            let more = i64::try_from(bytes).unwrap_or(i64::MAX) / page;
+            let (most, pages) = (DATABASE / page, now.saturating_add(more));
+            is_short.set(pages < most);
+            ask(&format!("PRAGMA max_page_count = {}", pages.min(most).max(1)))?;
+            Ok(u64::try_from(now * page).unwrap_or(0))
+        })
+    }
+
+    /// How large the file is, with its free pages, in bytes.
+    pub(crate) fn file_size(&self) -> rusqlite::Result<u64> {
+        let pages = self.trusted(|c| c.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0)))?;
+        Ok(u64::try_from(pages * self.room.page).unwrap_or(0))
+    }
+
     /// Whether the database is so near its largest size that this, not the disk, must be why it is full.
     pub(crate) fn at_capacity(&self) -> bool {
+        if self.room.is_short.get() {
+            return true;
+        }
         self.trusted(|connection| {
             let ask = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
             matches!((ask("page_count"), ask("max_page_count")), (Ok(now), Ok(most)) if now >= most / 20 * 19)

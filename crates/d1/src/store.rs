@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use skep_runtime::Clock;
-use skep_store::StoreError;
+use skep_store::{Quota, StoreError};
 
 use crate::database::D1Database;
 use crate::gate::{Closed, Gate};
@@ -22,6 +22,7 @@ pub struct D1Store {
     claims: Arc<Claims>,
     gate: Arc<Gate>,
     keeping: Option<Keeping>,
+    quota: Arc<Quota>,
 }
 
 /// All databases of a store, while none is written.
@@ -71,7 +72,20 @@ impl D1Store {
         std::fs::create_dir_all(dir)
             .map_err(|e| StoreError::io(format!("cannot create {}", dir.display()), e))?;
         let (claims, gate) = (Arc::default(), Arc::default());
-        Ok(Self { dir: dir.to_owned(), open: Mutex::default(), claims, gate, keeping: None })
+        Ok(Self {
+            dir: dir.to_owned(),
+            open: Mutex::default(),
+            claims,
+            gate,
+            keeping: None,
+            quota: Arc::default(),
+        })
+    }
+
+    /// What is stored in databases that are opened from now on counts towards `quota`.
+    #[must_use]
+    pub fn within(self, quota: Arc<Quota>) -> Self {
+        Self { quota, ..self }
     }
 
     /// The same; what a database was is kept, for so long.
@@ -89,7 +103,8 @@ impl D1Store {
         }
         let path = self.dir.join(file_name(id)?);
         let claim = Claim::take(&self.claims, id);
-        let database = D1Database::open(&path, id, self.keeping.as_ref(), self.gate.clone(), claim)?;
+        let (keeping, quota) = (self.keeping.as_ref(), self.quota.clone());
+        let database = D1Database::open(&path, id, keeping, self.gate.clone(), quota, claim)?;
         let database = Arc::new(database);
         open.retain(|_, database| database.strong_count() > 0);
         open.insert(id.to_owned(), Arc::downgrade(&database));
@@ -117,9 +132,15 @@ impl D1Store {
 
     /// Tidies all histories, one after the other. Blocking. Says what it did.
     pub fn tidy(&self) -> Result<String, StoreError> {
+        self.tidy_to(u64::MAX)
+    }
+
+    /// The same, down to so many bytes of each database's. Blocking.
+    pub fn tidy_to(&self, bytes: u64) -> Result<String, StoreError> {
         let Some(Keeping { retention, clock, files }) = &self.keeping else {
             return Ok("no history is kept".into());
         };
+        let retention = &Retention { bytes: retention.bytes.min(bytes), ..*retention };
         let (mut count, mut all) = (0, history::Tidied::default());
         for path in self.files(".history.sqlite")? {
             let tidied = history::tidy(&path, files, retention, clock.now_ms())?;

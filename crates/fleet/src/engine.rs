@@ -121,6 +121,7 @@ mod tests {
             outbound: None,
             egress: Vec::new(),
             next_alarm: None,
+            file_limit: None,
             exposed: BTreeSet::new(),
             tail: None,
             trace: None,

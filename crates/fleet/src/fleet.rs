@@ -99,6 +99,12 @@ impl Shared {
         before.filter(|holder| *holder != spec.name).collect()
     }
 
+    /// Notes that `script` has no objects but these: what had others of it has ended.
+    fn leave_keys(&self, script: &str, keys: &BTreeSet<String>) {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.retain(|key, holder| holder != script || keys.contains(key));
+    }
+
     /// How many processes a script may have that has `cells` now.
     pub(crate) fn most_cells(&self, cells: usize) -> usize {
         match self.rest {
@@ -155,7 +161,10 @@ impl Fleet {
         for before in self.shared.take_keys(&spec) {
             self.worker(&before).give_up().await;
         }
-        self.worker(&spec.name).deploy(spec).await
+        let (name, keys) = (spec.name.clone(), object_keys(&spec).collect());
+        self.worker(&name).deploy(spec).await?;
+        self.shared.leave_keys(&name, &keys);
+        Ok(())
     }
 
     /// Starts the code of `spec` once, without its objects, and says what it exports.

@@ -53,7 +53,7 @@ pub use machine::{Machine, MachineOptions};
 pub use passage::PassageError;
 pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER};
 pub use spec::{
-    Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, NextAlarm, Tail, Workflow,
+    Binding, CellSpec, Code, DurableClass, Exposed, FileLimit, Module, ModuleKind, NextAlarm, Tail, Workflow,
 };
 pub use still::Still;
 pub use tried::{NamedExport, Tried};

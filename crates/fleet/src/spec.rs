@@ -51,6 +51,8 @@ pub struct CellSpec {
     pub egress: Vec<String>,
     /// When the script has to run next by itself, asked while it has nothing to do: the next alarm of its objects.
     pub next_alarm: Option<NextAlarm>,
+    /// How large a file of its objects may be just now; `None`: as large as the jail lets it be.
+    pub file_limit: Option<FileLimit>,
     /// What other cells may call here.
     pub exposed: BTreeSet<Exposed>,
     /// Who hears of events: what came of them, what was logged. It costs about half of the requests per second of a
@@ -78,6 +80,9 @@ pub struct Tail {
 
 /// Says when a script has to run next by itself.
 pub type NextAlarm = Arc<dyn Fn() -> Option<SystemTime> + Send + Sync>;
+
+/// Says how many bytes a file may have that a process writes; `None`: as many as ever.
+pub type FileLimit = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
 /// A script's code.
 #[derive(Clone, Debug)]
@@ -231,6 +236,16 @@ impl Binding {
 }
 
 impl CellSpec {
+    /// Others may call a class still that has gone or been moved since, or that is to come: until they are led to where
+    /// it is.
+    pub fn hide_gone(&mut self) {
+        let classes = &self.classes;
+        self.exposed.retain(|exposed| match exposed {
+            Exposed::Objects { class } => classes.iter().any(|own| own.name == *class),
+            _ => true,
+        });
+    }
+
     /// Whether two processes of this script must never run at once: its objects' files have no lock.
     pub fn is_exclusive(&self) -> bool {
         !self.classes.is_empty() || !self.workflows.is_empty()

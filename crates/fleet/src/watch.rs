@@ -1,5 +1,6 @@
 //! Looks after a running process: what it uses, and whether its code lets others have their turn.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::limits::{Exceeded, Inside, Limits, START_CPU, Sample, Verdict, Watch};
 use crate::process::Killer;
+use crate::spec::FileLimit;
 
 /// How often to look at a process that is coming up.
 const START_LOOK: Duration = Duration::from_millis(40);
@@ -25,9 +27,44 @@ pub(crate) struct Watched {
     pub group: Option<Arc<Group>>,
     /// Where it collects its garbage when it is called, if it does.
     pub collector: Option<Arc<UnixClient>>,
+    /// How large its files may be, if that changes.
+    pub files: Option<Files>,
+}
+
+/// How large the files of a process may be.
+pub(crate) struct Files {
+    limit: FileLimit,
+    /// What was set last: [`NO_LIMIT`] as it is started.
+    set: AtomicU64,
+}
+
+/// A process's own limit.
+const NO_LIMIT: u64 = u64::MAX;
+
+impl Files {
+    pub(crate) fn new(limit: FileLimit) -> Self {
+        Self { limit, set: AtomicU64::new(NO_LIMIT) }
+    }
+
+    /// Sets what has changed.
+    fn follow(&self, pid: u32) {
+        let limit = (self.limit)();
+        let wanted = limit.unwrap_or(NO_LIMIT);
+        if self.set.swap(wanted, Ordering::Relaxed) != wanted
+            && let Err(error) = skep_sandbox::limit_files(pid, limit)
+        {
+            tracing::debug!(pid, %error, "the size of a process's files cannot be limited");
+        }
+    }
 }
 
 impl Watched {
+    fn follow_files(&self) {
+        if let Some(files) = &self.files {
+            files.follow(self.pid);
+        }
+    }
+
     /// Ends it for what it did.
     fn end(&self, exceeded: Exceeded) {
         let _ = self.offence.set(exceeded);
@@ -39,6 +76,7 @@ impl Watched {
     pub(crate) async fn coming_up(&self) {
         loop {
             tokio::time::sleep(START_LOOK).await;
+            self.follow_files();
             let sample = sample(self.pid);
             if sample.memory > self.limits.process_memory() {
                 return self.end(Exceeded::Memory);
@@ -68,6 +106,7 @@ impl Watched {
                 // More may come in at any time, and looking costs something.
                 tokio::time::sleep(watch.pause()).await;
             }
+            self.follow_files();
             if let Some(question) = asked.take_if(|question| question.is_finished()) {
                 match question.await {
                     Ok(true) => watch.answered(),

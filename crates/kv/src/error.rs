@@ -81,7 +81,7 @@ impl KvError {
             }
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Store(StoreError::DiskFull) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Store(StoreError::DiskFull | StoreError::QuotaReached) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         }

@@ -26,7 +26,7 @@ impl Service for Namespace {
                 Ok(response) => response,
                 Err(error) => {
                     if let KvError::Store(inner) = &error
-                        && !matches!(inner, StoreError::DiskFull)
+                        && !matches!(inner, StoreError::DiskFull | StoreError::QuotaReached)
                     {
                         tracing::error!(error = %inner, "a KV operation failed");
                     }

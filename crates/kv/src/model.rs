@@ -72,7 +72,7 @@ async fn check(steps: Vec<Step>) {
     let dir = tempfile::tempdir().unwrap();
     let time = ManualClock::at(START * 1000);
     let mut now = START;
-    let mut namespace = Namespace::open(dir.path(), time.clock()).unwrap();
+    let mut namespace = Namespace::open(dir.path(), time.clock(), Default::default()).unwrap();
     let mut model: BTreeMap<String, Known> = BTreeMap::new();
     for step in steps {
         match step {
@@ -98,7 +98,7 @@ async fn check(steps: Vec<Step>) {
             }
             Step::Reopen => {
                 drop(namespace);
-                namespace = Namespace::open(dir.path(), time.clock()).unwrap();
+                namespace = Namespace::open(dir.path(), time.clock(), Default::default()).unwrap();
             }
         }
     }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use skep_runtime::Clock;
-use skep_store::{BlobId, Blobs, Database, StoreError, Stored, ValueSink};
+use skep_store::{BlobId, Blobs, Database, Quota, StoreError, Stored, ValueSink};
 use skep_wire::Body;
 
 use crate::error::KvError;
@@ -27,6 +27,9 @@ const MAX_BATCHES: usize = 500;
 const MAX_TRIES: usize = 8;
 /// Bytes of a too long value that are read to the end, so that its sender gets to hear why.
 const MAX_DRAIN: u64 = 64 * 1024 * 1024;
+
+/// Bytes that a row takes beside its key, its value and its metadata, about.
+const ROW: usize = 64;
 
 /// One namespace.
 #[derive(Debug)]
@@ -51,9 +54,9 @@ struct Incoming {
 
 impl Namespace {
     /// Opens the namespace in `folder` and removes the files that a crash has left there.
-    pub(crate) fn open(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
+    pub(crate) fn open(folder: &Path, clock: Clock, quota: Arc<Quota>) -> Result<Self, StoreError> {
         let db = Database::open(&folder.join("kv.sqlite"), rows::SCHEMA)?;
-        let blobs = Blobs::open(&folder.join("blobs"))?;
+        let blobs = Blobs::open(&folder.join("blobs"))?.within(quota);
         blobs.sweep(&db.read(rows::blobs)?)?;
         Ok(Self { shared: Arc::new(Shared { db, blobs, clock }) })
     }
@@ -199,6 +202,8 @@ impl Shared {
         let task = tokio::spawn(async move {
             let mut ready = Vec::with_capacity(entries.len());
             let mut files = Vec::new();
+            // What goes into rows; files are charged as they are written.
+            let mut rows_bytes = 0;
             for Incoming { key, expires, metadata, value } in entries {
                 let stored = match value.finish().await {
                     Ok(stored) => stored,
@@ -206,13 +211,20 @@ impl Shared {
                 };
                 let size = stored.len();
                 let place = match stored {
-                    Stored::Inline(value) => Place::Inline(value),
+                    Stored::Inline(value) => {
+                        rows_bytes += value.len();
+                        Place::Inline(value)
+                    }
                     Stored::Blob { id, .. } => {
                         files.push(id.clone());
                         Place::Blob(id)
                     }
                 };
+                rows_bytes += key.len() + metadata.as_ref().map_or(0, String::len) + ROW;
                 ready.push((key, Row { place, size, expires, metadata }));
+            }
+            if let Err(error) = this.blobs.quota().take(rows_bytes as u64) {
+                return this.undo(files, error).await;
             }
             let written = this.db.write(move |t| {
                 let mut replaced = Vec::new();
@@ -226,7 +238,10 @@ impl Shared {
                     this.remove_files(replaced).await;
                     Ok(())
                 }
-                Err(error) => this.undo(files, error).await,
+                Err(error) => {
+                    this.blobs.quota().give_back(rows_bytes as u64);
+                    this.undo(files, error).await
+                }
             }
         });
         task.await.unwrap_or(Err(StoreError::Closed))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_runtime::{Clock, Jobs};
-use skep_store::{Folders, StoreError, Upkeep};
+use skep_store::{Folders, Quota, StoreError, Upkeep};
 
 use crate::namespace::Namespace;
 
@@ -18,6 +18,7 @@ const SWEEP: Duration = Duration::from_secs(30);
 pub struct KvStore {
     clock: Clock,
     namespaces: Arc<Folders<Namespace>>,
+    quota: Arc<Quota>,
 }
 
 impl KvStore {
@@ -26,12 +27,18 @@ impl KvStore {
         let namespaces = Arc::new(Folders::open(dir)?);
         let swept = namespaces.clone();
         jobs.every("kv: remove expired entries", SWEEP, move || remove_expired(swept.clone()));
-        Ok(Self { clock, namespaces })
+        Ok(Self { clock, namespaces, quota: Arc::default() })
+    }
+
+    /// What is stored in namespaces that are opened from now on counts towards `quota`.
+    #[must_use]
+    pub fn within(self, quota: Arc<Quota>) -> Self {
+        Self { quota, ..self }
     }
 
     /// The namespace with this id, created when it is first asked for. The same id gives the same `Arc`.
     pub fn namespace(&self, id: &str) -> Result<Arc<Namespace>, StoreError> {
-        self.namespaces.get(id, |folder| Namespace::open(folder, self.clock.clone()))
+        self.namespaces.get(id, |folder| Namespace::open(folder, self.clock.clone(), self.quota.clone()))
     }
 
     /// Removes a namespace with all that is in it; one that is not there is no error. Blocking. Who still holds

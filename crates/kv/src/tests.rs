@@ -30,7 +30,7 @@ impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let time = ManualClock::at(NOW * 1000);
-        Self { namespace: Namespace::open(dir.path(), time.clock()).unwrap(), time, dir }
+        Self { namespace: Namespace::open(dir.path(), time.clock(), Default::default()).unwrap(), time, dir }
     }
 
     async fn send(&self, request: Request) -> Answer {
@@ -200,7 +200,11 @@ async fn what_a_crash_leaves_is_removed_at_the_next_start() {
     assert_eq!(kv.files(), 2);
     let Fixture { namespace, time, dir } = kv;
     drop(namespace);
-    let kv = Fixture { namespace: Namespace::open(dir.path(), time.clock()).unwrap(), time, dir };
+    let kv = Fixture {
+        namespace: Namespace::open(dir.path(), time.clock(), Default::default()).unwrap(),
+        time,
+        dir,
+    };
     assert_eq!(kv.files(), 1);
     assert_eq!(kv.get("/named").await.body, vec![1; 100_000]);
 }

@@ -44,7 +44,7 @@ pub enum QueueError {
     /// The body of a batch is not JSON.
     #[error("request body is not valid JSON: {0}")]
     NotJson(String),
-    /// The queue holds all it may.
+    /// The queue or the account holds all it may.
     #[error("queue storage limit exceeded")]
     QueueFull,
     /// The machine's disk is full.
@@ -109,6 +109,7 @@ impl From<StoreError> for QueueError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::DiskFull => Self::DiskFull,
+            StoreError::QuotaReached => Self::QueueFull,
             error => {
                 tracing::error!(%error, "a queue's storage failed");
                 Self::Internal

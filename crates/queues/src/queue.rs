@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use skep_runtime::{Clock, Shutdown};
-use skep_store::{Database, StoreError};
+use skep_store::{Database, Quota, StoreError};
 
 use crate::consumer::Control;
 use crate::error::QueueError;
@@ -20,6 +20,7 @@ pub(crate) struct Shared {
     pub db: Database,
     pub clock: Clock,
     pub shutdown: Shutdown,
+    pub quota: Arc<Quota>,
     pub registry: Weak<Registry>,
 }
 
@@ -47,6 +48,9 @@ pub(crate) struct Queue {
     consumer: Mutex<Option<Arc<Control>>>,
 }
 
+/// Bytes that a message takes beside its body, about.
+const ROW: u64 = 64;
+
 impl Queue {
     pub fn new(name: &str, id: Option<i64>, shared: Arc<Shared>) -> Self {
         let cell = OnceLock::new();
@@ -69,6 +73,8 @@ impl Queue {
 
     /// Stores messages, all or none; durable when it resolves.
     pub async fn send(&self, messages: Vec<NewMessage>) -> Result<Metrics, QueueError> {
+        let bytes = messages.iter().map(|message| message.body.len() as u64 + ROW).sum();
+        self.shared.quota.take(bytes)?;
         let (name, clock) = (self.name.clone(), self.shared.clock.clone());
         let stored = self
             .shared

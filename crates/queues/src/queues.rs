@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use skep_runtime::{Clock, Jobs, Shutdown};
-use skep_store::{Database, StoreError};
+use skep_store::{Database, Quota, StoreError};
 use skep_wire::Service;
 
 use crate::consumer::{self, ConsumerHandle, Deliver};
@@ -57,10 +57,21 @@ impl Queues {
     /// Opens or creates the queues in the folder `dir`. Call it, and everything else here, inside a tokio
     /// runtime. Adds the job `queues retention` to `jobs`. At `shutdown` consumers take no more batches.
     pub fn open(dir: &Path, clock: Clock, jobs: &Jobs, shutdown: Shutdown) -> Result<Self, StoreError> {
+        Self::open_within(dir, clock, jobs, shutdown, Arc::default())
+    }
+
+    /// As [`Queues::open`]; what is stored counts towards `quota`.
+    pub fn open_within(
+        dir: &Path,
+        clock: Clock,
+        jobs: &Jobs,
+        shutdown: Shutdown,
+        quota: Arc<Quota>,
+    ) -> Result<Self, StoreError> {
         let db = Database::open(&dir.join("queues.sqlite"), storage::SCHEMA)?;
         let known = db.read(storage::queues)?;
         let registry = Arc::new(Registry::default());
-        let shared = Arc::new(Shared { db, clock, shutdown, registry: Arc::downgrade(&registry) });
+        let shared = Arc::new(Shared { db, clock, shutdown, quota, registry: Arc::downgrade(&registry) });
         {
             let mut queues = registry.0.lock().unwrap_or_else(PoisonError::into_inner);
             for (name, id) in known {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Transaction;
 use skep_runtime::Clock;
-use skep_store::{BlobId, Blobs, Database, StoreError};
+use skep_store::{BlobId, Blobs, Database, Quota, StoreError};
 
 use crate::change::{Action, Change, Listener};
 use crate::model::Object;
@@ -53,9 +53,15 @@ pub(crate) struct ReadLease {
 }
 
 impl Bucket {
-    pub(crate) fn open(dir: &Path, name: &str, listener: Listener, clock: Clock) -> Result<Self, StoreError> {
+    pub(crate) fn open(
+        dir: &Path,
+        name: &str,
+        listener: Listener,
+        clock: Clock,
+        quota: Arc<Quota>,
+    ) -> Result<Self, StoreError> {
         let db = Database::open(&dir.join(FILE), rows::SCHEMA)?;
-        let blobs = Blobs::open(&dir.join("blobs"))?;
+        let blobs = Blobs::open(&dir.join("blobs"))?.within(quota);
         let orphans = blobs.sweep(&db.read(rows::all_blobs)?)?;
         if orphans > 0 {
             tracing::info!(orphans, dir = %dir.display(), "removed files of unfinished writes");

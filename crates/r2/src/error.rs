@@ -65,6 +65,14 @@ impl R2Error {
         )
     }
 
+    pub(crate) fn account_full() -> Self {
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            10001,
+            "The account's storage limit is reached. Nothing was stored.",
+        )
+    }
+
     pub(crate) fn no_such_key() -> Self {
         Self::new(StatusCode::NOT_FOUND, 10007, "The specified key does not exist.")
     }
@@ -172,7 +180,10 @@ impl R2Error {
 
 impl From<StoreError> for R2Error {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "R2 storage failed");
+        match error {
+            StoreError::QuotaReached => return Self::account_full(),
+            _ => tracing::error!(%error, "R2 storage failed"),
+        }
         match error {
             StoreError::DiskFull => Self::disk_full(),
             _ => Self::internal(),

@@ -19,6 +19,7 @@ use crate::model::{Object, ObjectOptions, SsecInfo};
 use crate::rows::{self, After, Content, Garbage, Part};
 use crate::ssec::{self, SsecKey};
 use crate::sweep::BATCH;
+use crate::write::ROW;
 
 /// The record of an upload that has ended is kept until so long after its start.
 const RECORD_MS: i64 = 7 * 24 * 3600 * 1000;
@@ -60,6 +61,7 @@ impl Bucket {
     ) -> Result<String, R2Error> {
         limits::key(key)?;
         limits::metadata(&options.http_fields, &options.custom_fields)?;
+        self.core.blobs.quota().take(ROW)?;
         let id = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(|u| u.simple().to_string()).concat();
         let meta = rows::json(&UploadMeta { options, ssec: ssec.map(SsecKey::info) })?;
         let (row, key, now) = (id.clone(), key.to_owned(), self.core.clock.now_ms() as i64);

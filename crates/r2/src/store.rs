@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_runtime::{Clock, Jobs};
-use skep_store::{Folders, StoreError, Upkeep};
+use skep_store::{Folders, Quota, StoreError, Upkeep};
 
 use crate::Bucket;
 use crate::change::{Listen, Listener};
@@ -26,11 +26,13 @@ struct Open {
     clock: Clock,
     buckets: Folders<Bucket>,
     listener: Listener,
+    quota: Arc<Quota>,
 }
 
 impl Open {
     fn bucket(&self, name: &str) -> Result<Arc<Bucket>, StoreError> {
-        let open = |folder: &Path| Bucket::open(folder, name, self.listener.clone(), self.clock.clone());
+        let (listener, clock, quota) = (self.listener.clone(), self.clock.clone(), self.quota.clone());
+        let open = |folder: &Path| Bucket::open(folder, name, listener, clock, quota);
         self.buckets.get(name, open)
     }
 
@@ -60,7 +62,13 @@ impl Open {
 impl R2Store {
     /// Opens or creates the folder; lifecycle rules are followed from then on. Inside a tokio runtime only.
     pub fn open(dir: &Path, clock: Clock, jobs: &Jobs) -> Result<Self, StoreError> {
-        let open = Arc::new(Open { clock, buckets: Folders::open(dir)?, listener: Listener::default() });
+        Self::open_within(dir, clock, jobs, Arc::default())
+    }
+
+    /// As [`R2Store::open`]; what is stored counts towards `quota`.
+    pub fn open_within(dir: &Path, clock: Clock, jobs: &Jobs, quota: Arc<Quota>) -> Result<Self, StoreError> {
+        let (buckets, listener) = (Folders::open(dir)?, Listener::default());
+        let open = Arc::new(Open { clock, buckets, listener, quota });
         let swept = open.clone();
         jobs.every("r2: lifecycle rules", SWEEP, move || swept.clone().sweep());
         Ok(Self { open })

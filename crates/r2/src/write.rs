@@ -23,6 +23,9 @@ use crate::ssec::{Sealer, SsecKey};
 /// 5.2 k, 64 KiB 3.9 k and 5.3 k. Half of where they meet leaves room for disks with faster flushes.
 pub(crate) const INLINE_MAX: usize = 16 * 1024;
 
+/// Bytes that an object or a part takes beside its content, about.
+pub(crate) const ROW: u64 = 1024;
+
 /// What a put asks for besides its content.
 #[derive(Clone, Debug, Default)]
 pub struct PutOptions {
@@ -115,6 +118,7 @@ impl Core {
         if length.is_some_and(|length| length > MAX_PUT_BYTES) {
             return Err(R2Error::entity_too_large());
         }
+        self.blobs.quota().take(ROW)?;
         let mut hasher = Hasher::new(expected);
         let mut sealer = key.map(Sealer::new);
         let mut sink = ValueSink::new(self.blobs.clone(), INLINE_MAX);
@@ -146,7 +150,11 @@ impl Core {
             sink.push(sealed).await?;
         }
         let place = match sink.finish().await? {
-            Stored::Inline(bytes) => Place::Inline(bytes),
+            Stored::Inline(bytes) => {
+                // Files are charged as they are written.
+                self.blobs.quota().take(bytes.len() as u64)?;
+                Place::Inline(bytes)
+            }
             Stored::Blob { id, .. } => Place::Blob(id),
         };
         Ok(Received { place, size, md5, checksums })

@@ -22,5 +22,6 @@ pub use connections::listener;
 pub use groups::{Group, GroupLimits, Groups};
 pub use jail::{Jail, JailError};
 pub use layer::{Layer, Layers};
+pub use privileges::limit_files;
 pub use probe::{PROBE, probe_here};
 pub use sandbox::{Permissions, Sandbox};

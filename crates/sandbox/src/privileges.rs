@@ -25,6 +25,16 @@ pub(crate) fn limit_resources() -> Result<(), JailError> {
     setrlimit(Resource::Nofile, Rlimit { current: Some(hard), maximum: Some(hard) }).step("open files")
 }
 
+/// Lets the process `pid` write no file beyond `bytes` of it from now on; `None`: as large as cells may at most. What it
+/// has open is no exception.
+pub fn limit_files(pid: u32, bytes: Option<u64>) -> std::io::Result<()> {
+    let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(gone)?;
+    let limit = Rlimit { current: Some(bytes.unwrap_or(FILE).min(FILE)), maximum: Some(FILE) };
+    rustix::process::prlimit(Some(pid), Resource::Fsize, limit)?;
+    Ok(())
+}
+
 /// Gives up all capabilities of this process and of what it will become.
 pub(crate) fn drop_all() -> Result<(), JailError> {
     let held = capabilities(None).step("capabilities")?;

@@ -127,6 +127,10 @@ pub struct ServeArgs {
     /// Logs of an account take so much of the disk, in MiB; then the oldest ones go
     #[arg(long, value_name = "MIB", default_value = "256", value_parser = clap::value_parser!(u32).range(1..))]
     pub log_size: u32,
+    /// What an account may store in all, in MiB: KV, R2, D1, Durable Objects, queues, code and assets [default: any
+    /// amount]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub max_account_storage: Option<u64>,
     /// What visitors may ask for
     #[command(flatten)]
     pub visitors: crate::limits::VisitorArgs,

@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use skep_analytics::AnalyticsStore;
 use skep_cache::CacheStore;
@@ -13,6 +14,7 @@ use skep_queues::Queues;
 use skep_r2::R2Store;
 use skep_ratelimit::RateLimiter;
 use skep_runtime::{Clock, Jobs, Shutdown};
+use skep_store::Quota;
 
 /// The servers behind bindings, and the ledger of what is deployed.
 pub struct Stores {
@@ -39,7 +41,8 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens or creates everything in `dir`, for which there is `flag`. `history` says how much is kept of what D1 databases were.
+    /// Opens or creates everything in `dir`, for which there is `flag`. `history` says how much is kept of what D1 databases were;
+    /// what is stored counts towards `quota`.
     pub fn open(
         dir: &Path,
         flag: &str,
@@ -47,6 +50,7 @@ impl Stores {
         jobs: &Jobs,
         shutdown: &Shutdown,
         history: Option<Retention>,
+        quota: &Arc<Quota>,
     ) -> Result<Self, String> {
         let in_dir = |what: &str, error: &dyn std::fmt::Display| {
             format!("cannot open {what} in {}: {error}", dir.display())
@@ -60,11 +64,17 @@ impl Stores {
         Ok(Self {
             dir: dir.to_owned(),
             catalog: Catalog::open(&dir.join("catalog.sqlite")).map_err(|e| in_dir("the catalog", &e))?,
-            kv: KvStore::open(&dir.join("kv"), clock.clone(), jobs).map_err(|e| in_dir("KV", &e))?,
-            r2: R2Store::open(&dir.join("r2"), clock.clone(), jobs).map_err(|e| in_dir("R2", &e))?,
-            d1: d1.map_err(|e| in_dir("D1", &e))?,
-            queues: Queues::open(&dir.join("queues"), clock.clone(), jobs, shutdown.clone())
-                .map_err(|e| in_dir("queues", &e))?,
+            kv: KvStore::open(&dir.join("kv"), clock.clone(), jobs)
+                .map_err(|e| in_dir("KV", &e))?
+                .within(quota.clone()),
+            r2: R2Store::open_within(&dir.join("r2"), clock.clone(), jobs, quota.clone())
+                .map_err(|e| in_dir("R2", &e))?,
+            d1: d1.map_err(|e| in_dir("D1", &e))?.within(quota.clone()),
+            queues: {
+                let (dir, quota) = (dir.join("queues"), quota.clone());
+                Queues::open_within(&dir, clock.clone(), jobs, shutdown.clone(), quota)
+                    .map_err(|e| in_dir("queues", &e))?
+            },
             ratelimits: RateLimiter::new(clock.clone(), jobs),
             cache: CacheStore::open(&dir.join("cache"), clock.clone(), jobs)
                 .map_err(|e| in_dir("the cache", &e))?,

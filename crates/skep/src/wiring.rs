@@ -78,8 +78,10 @@ pub async fn migrate(config: &WorkerConfig, stores: &Stores) -> Result<(), Strin
     let own = config.durable_objects.iter().filter(|b| is_own(config, b.script_name.as_ref()));
     let mut missing = BTreeSet::new();
     for class in own.map(|b| &b.class_name).filter(|class| !known.contains_key(*class)) {
-        // One that was moved to another worker is found there.
-        if catalog.home_of(&config.name, class).map_err(|e| e.to_string())?.is_none() {
+        // One that was moved to another worker, or is still to come from one, is found there.
+        let there = catalog.home_of(&config.name, class).map_err(|e| e.to_string())?;
+        let still = catalog.awaited_home(&config.name, class).map_err(|e| e.to_string())?;
+        if there.is_none() && still.is_none() {
             missing.insert(class);
         }
     }
@@ -204,6 +206,7 @@ pub fn wire(
         events: false,
         dispatched: false,
         next_alarm: None,
+        file_limit: None,
         outbound: None,
         egress: vec!["public".into(), "private".into()],
         exposed: BTreeSet::new(),
@@ -433,7 +436,11 @@ impl Wiring<'_> {
         for b in &config.durable_objects {
             let named = b.script_name.clone().unwrap_or_else(|| config.name.clone());
             // A class may have been moved to another script since.
-            let home = self.stores.catalog.home_of(&named, &b.class_name).map_err(|e| e.to_string())?;
+            let catalog = &self.stores.catalog;
+            let mut home = catalog.home_of(&named, &b.class_name).map_err(|e| e.to_string())?;
+            if home.is_none() && named == config.name {
+                home = catalog.awaited_home(&named, &b.class_name).map_err(|e| e.to_string())?;
+            }
             let (script, class) = match home {
                 Some((script, name, n)) => {
                     (script, DurableClass { name, unique_key: n.unique_key, sqlite: n.sqlite })

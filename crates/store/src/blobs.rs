@@ -7,10 +7,11 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use crate::StoreError;
+use crate::{Quota, StoreError};
 
 /// The name of a content file: 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +38,7 @@ impl BlobId {
 #[derive(Clone, Debug)]
 pub struct Blobs {
     root: PathBuf,
+    quota: Arc<Quota>,
 }
 
 /// A content file being written. Dropping it without [`BlobWriter::finish`] leaves nothing.
@@ -46,6 +48,9 @@ pub struct BlobWriter {
     id: BlobId,
     folder: PathBuf,
     len: u64,
+    quota: Arc<Quota>,
+    /// Bytes that were charged for a file that nobody can name yet.
+    charged: u64,
 }
 
 impl Blobs {
@@ -53,7 +58,18 @@ impl Blobs {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(root)
             .map_err(|e| StoreError::io(format!("cannot create {}", root.display()), e))?;
-        Ok(Self { root: root.to_owned() })
+        Ok(Self { root: root.to_owned(), quota: Arc::default() })
+    }
+
+    /// What is written counts towards `quota`.
+    #[must_use]
+    pub fn within(self, quota: Arc<Quota>) -> Self {
+        Self { quota, ..self }
+    }
+
+    /// What all that is stored here counts towards.
+    pub fn quota(&self) -> &Arc<Quota> {
+        &self.quota
     }
 
     /// Starts a new file. `id` must never have been used before: random, 32 hexadecimal digits.
@@ -70,7 +86,8 @@ impl Blobs {
             Mode::RUSR | Mode::WUSR,
         )
         .map_err(|e| StoreError::io(format!("cannot write in {}", folder.display()), e.into()))?;
-        Ok(BlobWriter { file: File::from(fd), id, folder, len: 0 })
+        let (file, quota) = (File::from(fd), self.quota.clone());
+        Ok(BlobWriter { file, id, folder, len: 0, quota, charged: 0 })
     }
 
     /// Opens a file for reading.
@@ -82,7 +99,15 @@ impl Blobs {
     /// Removes a file; one that is not there is no error.
     pub fn remove(&self, id: &BlobId) -> Result<(), StoreError> {
         let path = self.path(id);
+        let len = match self.quota.is_limited() {
+            true => path.symlink_metadata().map_or(0, |file| file.len()),
+            false => 0,
+        };
         match std::fs::remove_file(&path) {
+            Ok(()) => {
+                self.quota.give_back(len);
+                Ok(())
+            }
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(StoreError::io(format!("cannot remove {}", path.display()), e))
             }
@@ -123,8 +148,10 @@ impl Blobs {
 }
 
 impl BlobWriter {
-    /// Appends `bytes`. Blocking; a full disk is [`StoreError::DiskFull`].
+    /// Appends `bytes`. Blocking; a full disk is [`StoreError::DiskFull`], a full account [`StoreError::QuotaReached`].
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.quota.take(bytes.len() as u64)?;
+        self.charged += bytes.len() as u64;
         self.file.write_all(bytes).map_err(|e| StoreError::io("cannot write a value", e))?;
         self.len += bytes.len() as u64;
         Ok(())
@@ -141,7 +168,7 @@ impl BlobWriter {
     }
 
     /// Flushes the file to the disk and gives it its name; from here on it is durable. Blocking.
-    pub fn finish(self) -> Result<BlobId, StoreError> {
+    pub fn finish(mut self) -> Result<BlobId, StoreError> {
         let path = self.folder.join(&self.id.0);
         let link = || -> std::io::Result<()> {
             use std::os::fd::AsRawFd;
@@ -151,7 +178,14 @@ impl BlobWriter {
             File::open(&self.folder)?.sync_all()
         };
         link().map_err(|e| StoreError::io(format!("cannot keep {}", path.display()), e))?;
-        Ok(self.id)
+        self.charged = 0;
+        Ok(self.id.clone())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        self.quota.give_back(self.charged);
     }
 }
 
@@ -176,6 +210,24 @@ mod tests {
         let mut text = String::new();
         blobs.read(&stored).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "abc");
+    }
+
+    #[test]
+    fn what_is_written_is_charged_until_it_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = Arc::new(Quota::new(10));
+        let blobs = Blobs::open(dir.path()).unwrap().within(quota.clone());
+        let mut writer = blobs.create(id(1)).unwrap();
+        writer.write(&[0; 8]).unwrap();
+        assert!(matches!(writer.write(&[0; 3]), Err(StoreError::QuotaReached)));
+        drop(writer);
+        assert_eq!(quota.used(), 0);
+        let mut writer = blobs.create(id(2)).unwrap();
+        writer.write(&[0; 10]).unwrap();
+        let stored = writer.finish().unwrap();
+        assert_eq!(quota.room(), 0);
+        blobs.remove(&stored).unwrap();
+        assert_eq!(quota.room(), 10);
     }
 
     #[test]

@@ -8,6 +8,9 @@ pub enum StoreError {
     /// The disk has no room (`ENOSPC`, `EDQUOT`, `SQLITE_FULL` or `SQLITE_IOERR_SHMSIZE`).
     #[error("the disk is full")]
     DiskFull,
+    /// The account stores all that it may ([`crate::Quota`]).
+    #[error("the account's storage limit is reached")]
+    QuotaReached,
     /// The file was written by a newer Skep.
     #[error("{} has format {found}, this version reads up to {known}; use a newer Skep", path.display())]
     TooNew {
@@ -49,6 +52,7 @@ impl StoreError {
     pub fn outside(&self) -> &'static str {
         match self {
             Self::DiskFull => "Insufficient storage: the disk is full",
+            Self::QuotaReached => "Insufficient storage: the account's storage limit is reached",
             _ => "Internal storage error",
         }
     }

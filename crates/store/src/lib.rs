@@ -10,6 +10,7 @@ mod database;
 mod error;
 mod folder;
 mod folders;
+mod quota;
 mod values;
 mod writer;
 
@@ -18,4 +19,5 @@ pub use database::{Database, Schema};
 pub use error::StoreError;
 pub use folder::{folder_id, folder_name};
 pub use folders::{Folders, Upkeep};
+pub use quota::{Measuring, Quota};
 pub use values::{Stored, ValueSink, read_pieces};

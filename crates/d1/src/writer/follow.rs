@@ -25,14 +25,16 @@ impl Thread {
         let Some(mut history) = self.shared.history() else { return self.shared.bookmarks.commit() };
         history.follow();
         self.shared.mark(&history);
-        let checkpoint = history.wants_checkpoint();
+        // Where the account is full the log has to be as short as it can be, and the file to say what is free in it.
+        let is_full = self.shared.quota.is_nearly_full();
+        let checkpoint = is_full || history.wants_checkpoint();
         if checkpoint || (history.is_ahead() && self.settled.elapsed() > AHEAD) {
             history.settle();
             self.settled = Instant::now();
         }
         if checkpoint {
             if !history.is_ahead()
-                && let Err(error) = self.session.checkpoint("PASSIVE")
+                && let Err(error) = self.session.checkpoint(if is_full { "TRUNCATE" } else { "PASSIVE" })
             {
                 tracing::warn!(%error, "the log of a D1 database cannot be taken over");
             }

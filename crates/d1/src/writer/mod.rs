@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
+use skep_store::Quota;
 use tokio::sync::oneshot;
 
 use self::thread::Thread;
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     /// What the database was, where that is kept.
     pub history: Option<Mutex<History>>,
     pub gate: Arc<Gate>,
+    /// What all databases of the account count towards.
+    pub quota: Arc<Quota>,
     pub last_row_id: AtomicI64,
     pub size: AtomicI64,
 }

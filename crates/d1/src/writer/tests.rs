@@ -12,6 +12,7 @@ fn writer(prepare: impl FnOnce(&mut Session)) -> (tempfile::TempDir, Writer) {
     session.trusted(|c| c.execute_batch("CREATE TABLE t (a)")).unwrap();
     prepare(&mut session);
     let shared = Shared {
+        quota: Arc::default(),
         path,
         plans: Plans::default(),
         bookmarks: Bookmarks::new("a", Place { era: 1, commits: 0 }),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::follow::IDLE;
 use super::{Body, Job, Message, Shared};
-use crate::error::D1Error;
+use crate::error::{D1Error, TOO_LARGE};
 use crate::run::{Effects, Facts, Runner, Stop};
 use crate::session::{Patience, Session};
 
@@ -34,6 +34,8 @@ pub(super) struct Thread {
     group: VecDeque<Job>,
     /// When history was stored last.
     pub settled: Instant,
+    /// How large the file was when a transaction began, where that counts.
+    before: u64,
 }
 
 /// A call that has run, in a transaction not yet committed.
@@ -49,6 +51,7 @@ impl Thread {
             deferred: true,
             group: VecDeque::new(),
             settled: Instant::now(),
+            before: 0,
         };
         thread.look_for_deferred_keys();
         thread.serve(jobs);
@@ -105,6 +108,9 @@ impl Thread {
         if let Some(mut history) = self.shared.history() {
             history.begin();
         }
+        if let Err(error) = self.allow() {
+            return self.begin_failed(&error);
+        }
         if let Err(error) = self.begin() {
             return self.begin_failed(&error.into());
         }
@@ -131,6 +137,29 @@ impl Thread {
             }
         }
         self.commit(ran, facts);
+    }
+
+    /// Lets the database grow by what the account may still store.
+    fn allow(&mut self) -> Result<(), D1Error> {
+        let quota = &self.shared.quota;
+        if !quota.is_limited() {
+            return Ok(());
+        }
+        // What its log and its history take cannot be refused page by page.
+        if quota.is_far_over() {
+            return Err(D1Error::new(TOO_LARGE));
+        }
+        self.before = self.session.let_grow(quota.room())?;
+        Ok(())
+    }
+
+    /// Charges what the database has grown by.
+    fn charge(&self) {
+        let quota = &self.shared.quota;
+        if quota.is_limited() {
+            let now = self.session.file_size().unwrap_or(self.before);
+            quota.add(now.saturating_sub(self.before));
+        }
     }
 
     fn begin(&self) -> rusqlite::Result<()> {
@@ -160,6 +189,7 @@ impl Thread {
         match self.session.own("COMMIT") {
             Ok(()) => {
                 self.stamp = None;
+                self.charge();
                 self.follow();
                 self.shared.last_row_id.store(facts.last_row_id, Ordering::Relaxed);
                 self.shared.size.store(facts.size, Ordering::Relaxed);

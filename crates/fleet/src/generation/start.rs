@@ -25,7 +25,7 @@ use crate::render::{COLLECT_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, PULSE_SOCKET, St
 use crate::responses::Responses;
 use crate::spec::{CellSpec, Exposed};
 use crate::usage::Usage;
-use crate::watch::{Offence, Watched};
+use crate::watch::{Files, Offence, Watched};
 
 /// How long the engine may take from its start to listening.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -153,7 +153,8 @@ impl Generation {
             Some(limits) => {
                 let collector = collects(spec).then(|| UnixClient::new(folder.0.join(COLLECT_SOCKET)));
                 let (killer, offence) = (killer.try_clone()?, offence.clone());
-                Some(Watched { pid, killer, limits, offence, group, collector })
+                let files = spec.file_limit.clone().map(Files::new);
+                Some(Watched { pid, killer, limits, offence, group, collector, files })
             }
             None => None,
         };

@@ -63,7 +63,8 @@ fn hostile() -> &'static Bucket {
     static BUCKET: std::sync::OnceLock<(tempfile::TempDir, Bucket)> = std::sync::OnceLock::new();
     let (_, bucket) = BUCKET.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
-        let bucket = Bucket::open(dir.path(), "b", Default::default(), Clock::system()).unwrap();
+        let bucket =
+            Bucket::open(dir.path(), "b", Default::default(), Clock::system(), Default::default()).unwrap();
         (dir, bucket)
     });
     bucket

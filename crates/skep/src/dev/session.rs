@@ -182,6 +182,7 @@ impl Session {
         }
         expose(&mut specs);
         self.namespaces.expose(&mut specs);
+        specs.iter_mut().for_each(CellSpec::hide_gone);
         let mut specs = specs.into_iter();
         all.into_iter()
             .filter_map(|(n, table)| match table {

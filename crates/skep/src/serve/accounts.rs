@@ -16,6 +16,7 @@ use skep_wire::BoxFuture;
 
 use super::hosts::Hosts;
 use super::notifications::Notifications;
+use super::quota::Meter;
 use super::runner::{Runner, Surroundings};
 use super::tenant::Tenant;
 use crate::events::ask_instances;
@@ -99,6 +100,13 @@ impl Accounts {
                     }
                 },
             );
+        }
+        if tenant.quota.is_limited() {
+            let meter = Meter::new(tenant.clone());
+            tokio::spawn(meter.clone().run());
+            self.jobs.every(format!("{account}: measure what is stored"), Meter::EVERY, move || {
+                meter.clone().run()
+            });
         }
         let (tidied, clock) = (tenant.clone(), clock.clone());
         self.jobs.every(format!("{account}: remove unused content"), TIDY, move || {

@@ -13,6 +13,7 @@ mod links;
 mod metrics;
 mod notifications;
 mod public_buckets;
+mod quota;
 mod rotate;
 mod runner;
 mod stored;
@@ -147,6 +148,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             keeps: tenant::Keeps {
                 logs: skep_logs::Retention { age: args.log_retention, bytes: u64::from(args.log_size) << 20 },
                 d1_history: args.d1.retention(),
+                storage: args.max_account_storage.map(|mib| mib << 20),
             },
             egress: std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect(),
         },

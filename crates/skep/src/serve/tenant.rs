@@ -13,7 +13,7 @@ use skep_logs::LogStore;
 use skep_queues::Queues;
 use skep_r2::R2Store;
 use skep_runtime::{Clock, Jobs, Shutdown};
-use skep_store::{BlobId, Blobs};
+use skep_store::{BlobId, Blobs, Quota};
 
 use super::stored;
 use crate::stores::Stores;
@@ -31,6 +31,8 @@ pub struct Tenant {
     pub logs: LogStore,
     /// Modules, assets, manifests.
     pub blobs: Blobs,
+    /// How much of all that it may store, and stores.
+    pub quota: Arc<Quota>,
     /// Small assets of all its scripts.
     pub asset_cache: Arc<ContentCache>,
 }
@@ -42,6 +44,8 @@ pub struct Keeps {
     pub logs: skep_logs::Retention,
     /// Earlier states of D1 databases; `None` keeps none.
     pub d1_history: Option<skep_d1::Retention>,
+    /// Bytes that an account may store; `None`: any number.
+    pub storage: Option<u64>,
 }
 
 impl Tenant {
@@ -55,14 +59,15 @@ impl Tenant {
         jobs: &Jobs,
         shutdown: &Shutdown,
     ) -> Result<Self, String> {
-        let stores = Stores::open(dir, "--data", clock, jobs, shutdown, keeps.d1_history)?;
+        let quota = Arc::new(keeps.storage.map_or_else(Quota::default, Quota::new));
+        let stores = Stores::open(dir, "--data", clock, jobs, shutdown, keeps.d1_history, &quota)?;
         let logs = LogStore::open(&dir.join("logs"), id, keeps.logs, clock.clone(), jobs, shutdown.clone())
             .map_err(|e| format!("cannot open the logs in {}: {e}", dir.display()))?;
-        let blobs = Blobs::open(&dir.join("content")).map_err(|e| e.to_string())?;
+        let blobs = Blobs::open(&dir.join("content")).map_err(|e| e.to_string())?.within(quota.clone());
         let named = stores.catalog.all_blobs().map_err(|e| e.to_string())?;
         let named: HashSet<BlobId> = named.iter().filter_map(|name| BlobId::parse(name)).collect();
         blobs.sweep(&named).map_err(|e| e.to_string())?;
-        Ok(Self { id: id.to_owned(), stores, logs, blobs, asset_cache: cache })
+        Ok(Self { id: id.to_owned(), stores, logs, blobs, quota, asset_cache: cache })
     }
 
     /// Removes content that no version has used for a day.

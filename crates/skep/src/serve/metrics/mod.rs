@@ -19,6 +19,7 @@ use super::accounts::Accounts;
 pub use meters::{EventKind, Meters, ScriptMeter};
 use page::{Kind, Page};
 use sizes::Sizes;
+pub use sizes::files_below;
 
 /// The script and queue that stand for all that have no series of their own; neither can have this name.
 const OTHERS: &str = "*";

@@ -59,22 +59,30 @@ impl Sizes {
 
 /// Bytes in a file or in all files of a folder. What cannot be read, or goes away meanwhile, does not count.
 fn bytes_below(path: &Path) -> u64 {
-    let Ok(found) = path.symlink_metadata() else { return 0 };
-    if !found.is_dir() {
-        return if found.is_file() { found.len() } else { 0 };
-    }
     let mut total = 0;
+    files_below(path, |_, len| total += len);
+    total
+}
+
+/// Shows a file, or all files of a folder, with their lengths.
+pub fn files_below(path: &Path, mut show: impl FnMut(&Path, u64)) {
+    let Ok(found) = path.symlink_metadata() else { return };
+    if !found.is_dir() {
+        if found.is_file() {
+            show(path, found.len());
+        }
+        return;
+    }
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             match entry.metadata() {
                 Ok(found) if found.is_dir() => folders.push(entry.path()),
-                Ok(found) if found.is_file() => total += found.len(),
+                Ok(found) if found.is_file() => show(&entry.path(), found.len()),
                 _ => {}
             }
         }
     }
-    total
 }
 
 #[cfg(test)]

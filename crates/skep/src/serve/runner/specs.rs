@@ -9,6 +9,7 @@ use skep_fleet::{CellSpec, DurableClass, Exposed, Limits};
 
 use super::{Runner, lock};
 use crate::serve::alarms::next_alarm;
+use crate::serve::quota::file_limit;
 use crate::serve::version::{bundle_of, config_of, cpu_of, open_assets, subrequests_of};
 use crate::serve::workflows::fill;
 use crate::stand_ins::Running;
@@ -69,6 +70,7 @@ impl Runner {
             let objects = spec.object_storage.clone();
             spec.next_alarm = Some(Arc::new(move || next_alarm(&objects, &keys)));
         }
+        spec.file_limit = file_limit(&self.tenant.quota);
         spec.egress.clone_from(&self.around.egress);
         spec.limits = Some(Limits {
             memory: self.around.cell_memory,
@@ -81,7 +83,7 @@ impl Runner {
         }
         self.dispatching(script, content, &mut spec);
         spec.exposed = self.needed_of(name);
-        hide_gone(&mut spec);
+        spec.hide_gone();
         Ok(spec)
     }
 
@@ -100,7 +102,7 @@ impl Runner {
                 sqlite: namespace.sqlite,
             })
             .collect();
-        hide_gone(&mut spec);
+        spec.hide_gone();
         let tried = self.fleet.try_out(&spec).await.map_err(|e| e.to_string())?;
         let named = tried.named.into_iter().map(|named| NamedHandlers {
             handlers: match named.is_class && named.handlers.is_empty() {
@@ -115,13 +117,4 @@ impl Runner {
             startup_time_ms: tried.took.as_millis() as u64,
         })
     }
-}
-
-/// Others may call a class still that has gone or been moved since: until they are led to where it is.
-fn hide_gone(spec: &mut CellSpec) {
-    let classes = &spec.classes;
-    spec.exposed.retain(|exposed| match exposed {
-        Exposed::Objects { class } => classes.iter().any(|own| own.name == *class),
-        _ => true,
-    });
 }
