@@ -51,12 +51,12 @@ fn bound(binding: &Table<'_>, own: &str, workflows: &[WorkflowExport]) {
         binding.error("script_name", message, "remove it, or give the export a different name");
     } else if binding.string("class_name").is_some_and(|bound| bound != *class) {
         let message = format!("\"exports.{class}\" declares the Workflow \"{name}\" with a different class");
-        binding.error("class_name", message, &format!("expected \"{class}\""));
+        binding.error("class_name", message, format!("expected \"{class}\""));
     }
     for key in workflow::OWNERS.iter().chain(&["jurisdiction"]).filter(|key| binding.get(key).is_some()) {
         let message =
             format!("\"{}\" configures a Workflow that \"exports.{class}\" declares", binding.name(key));
-        binding.error(key, message, &format!("set \"{key}\" on the export instead"));
+        binding.error(key, message, format!("set \"{key}\" on the export instead"));
     }
 }
 
