@@ -10,12 +10,14 @@ mod body;
 mod client;
 mod exchange;
 mod framing;
+mod general;
 mod head;
 mod rewound;
 mod server;
 mod service;
 mod serving;
 mod socket;
+mod upload;
 
 pub use body::{
     Body, BoxError, ReadError, Request, Response, empty, full, header_bytes, json, read_all, reason, reply,
