@@ -327,3 +327,61 @@ fn podman_builds_and_pushes_where_it_is_installed() {
         Command::new(&podman).args(["rmi", own]).output().unwrap();
     }
 }
+
+/// `metadata.containers` of what was uploaded last.
+fn uploaded(seen: &[Recorded]) -> Value {
+    let put = seen.iter().rfind(|r| r.method == "PUT" && r.path.contains("/scripts/cont")).unwrap();
+    let text = String::from_utf8_lossy(&put.body);
+    let metadata = text.split("\r\n").find(|line| line.starts_with("{\"main_module\"")).unwrap();
+    serde_json::from_str::<Value>(metadata).unwrap()["containers"].clone()
+}
+
+#[test]
+fn containers_that_a_durable_object_manages_are_sent_as_wrangler_sends_them() {
+    let (theirs, ours) = (cloudflare(limits()), cloudflare(limits()));
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let dockers = [Docker::new(), Docker::new()];
+    let serve = serve();
+    let pinned = format!("{REGISTRY}/{ACCOUNT}/base@sha256:{}", "ab".repeat(32));
+    let images = format!(
+        r#""images": {{ "one": {{ "dockerfile": "./box/Dockerfile", "build_vars": {{ "WHO": "me" }} }},
+            "same": {{ "dockerfile": "./box/Dockerfile", "build_vars": {{ "WHO": "me" }} }}, "fixed": {{ "image": "{pinned}" }} }}"#
+    );
+    let cases = [
+        format!(r#""scheduling_policy": "durable_object", {images}"#),
+        // Settings of the application that is there now; then none of the images is the container's own.
+        format!(
+            r#""scheduling_policy": "durable_object", "observability": {{ "enabled": true }}, "ssh": {{ "enabled": true }},
+               "unsafe": {{ "configuration": {{ "experimental_flags": ["b", "a"] }} }}, {images}"#
+        ),
+        r#""scheduling_policy": "durable_object", "observability": { "enabled": false }"#.to_owned(),
+    ];
+    for container in &cases {
+        dirs.iter().for_each(|dir| project(dir.path(), container, "FROM scratch\n"));
+        let mut wrangler = serve.wrangler_command(dirs[0].path(), &["deploy", "--tag", "t"]);
+        wrangler
+            .env("CLOUDFLARE_API_BASE_URL", &theirs.api)
+            .env("CLOUDFLARE_ACCOUNT_ID", ACCOUNT)
+            .env("CLOUDFLARE_API_TOKEN", "t0ken");
+        dockers[0].put_into(&mut wrangler);
+        let ran = run(&mut wrangler);
+        assert!(ran.success, "{}", ran.text);
+        let ran = deploy(&ours, &dockers[1], dirs[1].path(), &["--tag", "t", "--force"]);
+        assert!(ran.success, "{}", ran.text);
+        let (wrangler, skep) = (theirs.take(), ours.take());
+        let text = |all: &[Recorded]| -> Vec<String> {
+            changes(all).iter().map(|(call, body)| format!("{call} {body}")).collect()
+        };
+        assert_eq!(text(&skep), text(&wrangler), "{container}");
+        assert_eq!(uploaded(&skep).to_string(), uploaded(&wrangler).to_string(), "{container}");
+    }
+    let wrong = r#""scheduling_policy": "durable_object", "max_instances": 3, "images": { "a": {} }"#;
+    project(dirs[1].path(), wrong, "FROM scratch\n");
+    let ran = deploy(&ours, &dockers[1], dirs[1].path(), &[]);
+    for part in [
+        "Unsupported fields for Durable Object-managed Containers",
+        "exactly one of \"dockerfile\" or \"image\"",
+    ] {
+        assert!(!ran.success && ran.text.contains(part), "{part}\n{}", ran.text);
+    }
+}

@@ -44,6 +44,11 @@ pub fn answer(known: &mut Known, request: &Recorded, limits: &Value) -> Says {
         ("POST", path) if path == format!("/containers/registries/{REGISTRY}/credentials") => result(
             json!({ "account_id": ACCOUNT, "registry_host": REGISTRY, "username": "v1", "password": PASSWORD }),
         ),
+        ("POST", "/containers/image-preparations") => result(json!({ "status": "ready" })),
+        ("GET", path) if path.starts_with("/containers/applications/") => {
+            let own = known.applications.iter().find(|own| path.ends_with(own["id"].as_str().unwrap()));
+            own.map_or_else(|| refused(404, 1000, "APPLICATION_NOT_FOUND"), |own| result(own.clone()))
+        }
         ("GET", "/containers/applications") => result(known.applications.clone().into()),
         ("POST", "/containers/applications") => {
             let mut made = body();
@@ -55,7 +60,10 @@ pub fn answer(known: &mut Known, request: &Recorded, limits: &Value) -> Says {
                 configuration.insert("memory_mib".into(), json!(4096));
                 configuration.insert("disk".into(), json!({ "size_mb": 8000 }));
             }
-            made["id"] = format!("app-{}", known.applications.len()).into();
+            made["id"] = match made["scheduling_policy"] == "durable_object" {
+                true => made["durable_objects"]["namespace_id"].clone(),
+                false => format!("app-{}", known.applications.len()).into(),
+            };
             made["version"] = 1.into();
             known.applications.push(made.clone());
             result(made)

@@ -26,7 +26,7 @@ case "$1" in
       inspect)
         id=$(cat images/$(file "$3")) || exit 1
         case "$5" in
-          *RepoDigests*) if [ -e pushed/$id ]; then echo "[\"REGISTRY/ACCOUNT/cont-mycontainer@sha256:$id\"]"; else echo "[]"; fi ;;
+          *RepoDigests*) if [ -e pushed/$id ]; then name=${3##*/}; echo "[\"REGISTRY/ACCOUNT/${name%%:*}@sha256:$id\"]"; else echo "[]"; fi ;;
           *Size*) echo "${SIZE:-1000000} 3" ;;
           *Id*) echo "sha256:$id" ;;
         esac ;;

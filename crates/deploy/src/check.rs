@@ -27,6 +27,7 @@ pub fn problems(project: &Project) -> Vec<String> {
     problems.extend(classes(project));
     problems.extend(exported_workflows(project));
     problems.extend(containers::config::containers(project).1);
+    problems.extend(containers::config::managed(project).1);
     let (routes, domains) = triggers::routes(project);
     let nameless = |route: &&Json| route["pattern"].as_str().is_none_or(str::is_empty);
     if routes.iter().chain(&domains).any(|route| nameless(&route)) {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::client::Client;
 use crate::containers::config::Container;
+use crate::containers::managed::{self, Images, Managed};
 use crate::containers::{self, Tools};
 use crate::error::ApiError;
 use crate::plan::{Action, Plan, Planned, Step};
@@ -98,6 +99,10 @@ pub struct Deploy<'a> {
     /// The migrations that each resource lacks: names and texts.
     pub(crate) pending: Vec<Vec<(String, String)>>,
     pub(crate) containers: Vec<Container>,
+    /// Containers that a Durable Object manages.
+    pub(crate) managed: Vec<Managed>,
+    /// Their images, as far as is known.
+    managed_images: Images,
     pub(crate) plan: Plan,
     /// The image of each container, once it is in the registry.
     images: BTreeMap<usize, String>,
@@ -121,6 +126,8 @@ impl<'a> Deploy<'a> {
             resources: Vec::new(),
             pending: Vec::new(),
             containers: Vec::new(),
+            managed: containers::config::managed(project).0,
+            managed_images: Images::new(),
             plan: Plan::default(),
             images: BTreeMap::new(),
             assets_token: None,
@@ -133,6 +140,7 @@ impl<'a> Deploy<'a> {
                 all.map(|own| if rollout == Rollout::Immediate { own.at_once() } else { own }).collect()
             }
         };
+        deploy.managed_images = managed::known(client, &deploy.options.tools, &deploy.managed);
         deploy.plan.title = format!("{} → {target}", project.name());
         survey::read(&mut deploy).await?;
         survey::plan(&mut deploy).await?;
@@ -219,6 +227,23 @@ impl<'a> Deploy<'a> {
                 }
                 Ok(image)
             }
+            Step::ManagedImages => {
+                let (images, count) =
+                    managed::prepare(client, &self.options.tools, project, &self.managed).await?;
+                self.managed_images = images;
+                Ok(format!("{} ready to run", counted(count as u64, "image")))
+            }
+            Step::Application(at) => {
+                let own = self.managed.get(at).ok_or("there is no such container")?;
+                let version = self.outcome.version.as_deref();
+                match managed::apply(client, project, own, version).await? {
+                    None => Ok("nothing had to change".to_owned()),
+                    Some(done) => {
+                        self.outcome.done.push(planned.subject.clone());
+                        Ok(done)
+                    }
+                }
+            }
             Step::Container(at) => {
                 let own = self.containers.get(at).ok_or("there is no such container")?;
                 let image = match self.images.get(&at) {
@@ -290,6 +315,7 @@ impl<'a> Deploy<'a> {
             message: self.options.message.as_deref(),
             tag: self.options.tag.as_deref(),
             assets_token: self.assets_token.clone(),
+            images: self.managed_images.clone(),
         }
     }
 

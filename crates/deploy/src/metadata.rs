@@ -22,6 +22,8 @@ pub struct Extras {
     pub keep_vars: bool,
     /// The upload is deployed at once.
     pub whole: bool,
+    /// Images of containers that a Durable Object manages, by class.
+    pub images: Map<String, Json>,
 }
 
 /// The metadata's JSON.
@@ -37,7 +39,7 @@ pub fn metadata(project: &Project, extras: &Extras) -> Json {
     let entry = if code.format == Format::Modules { "main_module" } else { "body_part" };
     set(entry, code.main.clone().into());
     set("bindings", extras.bindings.clone().into());
-    set("containers", containers::config::metadata(project));
+    set("containers", containers::config::metadata(project, &extras.images));
     set("compatibility_date", project.config.compatibility_date.clone().into());
     set("compatibility_flags", project.config.compatibility_flags.clone().into());
     set("migrations", extras.migrations.clone().unwrap_or_default());

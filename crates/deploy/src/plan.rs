@@ -13,12 +13,16 @@ pub enum Step {
     Templates,
     /// Builds and pushes a container's image: its place in the configuration.
     Image(usize),
+    /// Builds, pushes and prepares the images of containers that a Durable Object manages.
+    ManagedImages,
     /// Uploads static assets that the server lacks.
     Assets,
     /// Uploads the code and puts it in force.
     Script,
     /// Makes or changes a container's application: its place in the configuration.
     Container(usize),
+    /// Makes or changes the application of a container that a Durable Object manages: its place among these.
+    Application(usize),
     /// Switches the address below the account's domain.
     Subdomain,
     /// Sets the routes.

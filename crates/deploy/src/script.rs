@@ -20,6 +20,8 @@ pub(crate) struct Upload<'a> {
     pub message: Option<&'a str>,
     pub tag: Option<&'a str>,
     pub assets_token: Option<String>,
+    /// Images of containers that a Durable Object manages, by class.
+    pub images: Map<String, Json>,
 }
 
 /// What it came to.
@@ -68,7 +70,8 @@ pub(crate) fn extras(project: &Project, remote: &Remote, ids: &Ids, upload: &Upl
         }
     }
     let assets_token = upload.assets_token.clone();
-    Extras { bindings: all, migrations, assets_token, annotations, keep_vars: upload.keep_vars, whole }
+    let (keep_vars, images) = (upload.keep_vars, upload.images.clone());
+    Extras { bindings: all, migrations, assets_token, annotations, keep_vars, whole, images }
 }
 
 /// Uploads and deploys. Refusals that have a known way out are met once each:

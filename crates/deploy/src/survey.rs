@@ -2,8 +2,8 @@
 
 use futures_util::future::try_join_all;
 
-use crate::containers::{self, config::Image};
-use crate::deploy::{Deploy, counted, size};
+use crate::containers::{self, config::Image, managed::Managed};
+use crate::deploy::{Deploy, Rollout, counted, size};
 use crate::error::ApiError;
 use crate::plan::{Action, Step};
 use crate::project::Project;
@@ -52,14 +52,28 @@ fn problems(deploy: &Deploy<'_>, resources: &[Resource]) -> Vec<String> {
 
 /// What stands in the way of the containers.
 async fn containers(deploy: &Deploy<'_>) -> Result<Vec<String>, String> {
-    match deploy.containers.as_slice() {
+    let managed = &deploy.managed;
+    let mut problems = containers::problems_of_managed(deploy.client, &deploy.options.tools, managed).await?;
+    if !managed.is_empty() && deploy.options.rollout == Rollout::None {
+        problems.push(
+            "images that a Durable Object manages are part of the script's version: --containers-rollout none cannot leave them out"
+                .to_owned(),
+        );
+    }
+    if !managed.is_empty() && deploy.options.dispatch_namespace.is_some() {
+        let names: Vec<&str> = managed.iter().map(|own| own.name.as_str()).collect();
+        problems.push(format!("scripts of a dispatch namespace have no containers: {}", names.join(", ")));
+    }
+    let more = match deploy.containers.as_slice() {
         [] => Ok(Vec::new()),
         all if deploy.options.dispatch_namespace.is_some() => {
             let names: Vec<&str> = all.iter().map(|own| own.name.as_str()).collect();
             Ok(vec![format!("scripts of a dispatch namespace have no containers: {}", names.join(", "))])
         }
         all => containers::problems(deploy.client, &deploy.options.tools, all).await,
-    }
+    };
+    problems.extend(more?);
+    Ok(problems)
 }
 
 /// The migrations that a database lacks.
@@ -126,6 +140,17 @@ async fn plan_templates(deploy: &mut Deploy<'_>) -> Result<(), ApiError> {
 }
 
 fn plan_images(deploy: &mut Deploy<'_>) {
+    let managed: usize = deploy.managed.iter().map(|own| own.images.len()).sum();
+    if managed > 0 {
+        let names: Vec<&str> = deploy.managed.iter().map(|own| own.name.as_str()).collect();
+        let detail = format!("{}, pushed if it is not there", counted(managed as u64, "image"));
+        deploy.plan.add(
+            Step::ManagedImages,
+            Action::Check,
+            format!("images of {}", names.join(", ")),
+            detail,
+        );
+    }
     for (at, own) in deploy.containers.iter().enumerate() {
         if let Image::Dockerfile { file, .. } = &own.image {
             let file = file.strip_prefix(&deploy.project.config.dir).unwrap_or(file);
@@ -136,6 +161,10 @@ fn plan_images(deploy: &mut Deploy<'_>) {
 }
 
 async fn plan_containers(deploy: &mut Deploy<'_>) -> Result<(), String> {
+    for (at, own) in deploy.managed.iter().enumerate() {
+        let detail = format!("{}, managed by its objects", own.class);
+        deploy.plan.add(Step::Application(at), Action::Check, format!("container {}", own.name), detail);
+    }
     for (at, own) in deploy.containers.iter().enumerate() {
         let before = containers::application(deploy.client, &own.name).await.map_err(|e| e.to_string())?;
         let image = containers::reference(deploy.client, &deploy.options.tools, &own.image)?;
@@ -162,7 +191,11 @@ fn plan_script(deploy: &mut Deploy<'_>) {
     let all_there = deploy.resources.iter().all(|resource| resource.id.is_some());
     let migrations =
         metadata::migrations(project.list(&["migrations"]), deploy.remote.migration_tag.as_deref());
+    let is_built =
+        |own: &Managed| own.images.iter().any(|(_, image)| matches!(image, Image::Dockerfile { .. }));
     let same = all_there
+        // Which images a version has shows when they are built.
+        && !deploy.managed.iter().any(is_built)
         && migrations.is_none()
         && project.secrets.is_empty()
         && !deploy.options.force

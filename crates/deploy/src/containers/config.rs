@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
+use super::managed::{Images, Managed};
 use super::sizes::{self, LITE, Size};
 use crate::project::Project;
 
@@ -69,10 +70,10 @@ const KEYS: [&str; 22] = [
     "observability",
 ];
 
-/// All containers, and everything that is wrong with them.
+/// All containers but those that a Durable Object manages, and everything that is wrong with them.
 pub(crate) fn containers(project: &Project) -> (Vec<Container>, Vec<String>) {
     let (mut all, mut problems) = (Vec::new(), Vec::new());
-    for own in project.list(&["containers"]) {
+    for own in project.list(&["containers"]).iter().filter(|own| !is_managed(own)) {
         match container(project, own, &mut problems) {
             Some(one) => all.push(one),
             None if problems.is_empty() => {
@@ -89,16 +90,7 @@ fn container(project: &Project, own: &Json, problems: &mut Vec<String>) -> Optio
     for key in own.as_object()?.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         wrong(format!("Unexpected field found in containers field: \"{key}\""));
     }
-    let class = own["class_name"].as_str().map(str::to_owned).or_else(|| exported(project, own));
-    let Some(class) = class else {
-        let name = own["name"].as_str().unwrap_or_default();
-        wrong(format!(
-            "The container \"{name}\" is not linked to a Durable Object. Either set \"containers.class_name\", or reference this \
-             container from a Durable Object's `exports` entry via its \"container\" field."
-        ));
-        return None;
-    };
-    let name = own["name"].as_str().map_or_else(|| own_name(project, &class), str::to_owned);
+    let (name, class) = name_and_class(project, own, &mut wrong)?;
     linked(project, &name, &class, &mut wrong);
     let image = image(project, own, &mut wrong);
     let (size, instance_type) = size(own, &mut wrong);
@@ -117,6 +109,148 @@ fn container(project: &Project, own: &Json, problems: &mut Vec<String>) -> Optio
         ));
     }
     Some(Container { name, class, image: image?, size, instance_type, raw: own.clone(), max_instances })
+}
+
+/// Whether a Durable Object manages it.
+fn is_managed(own: &Json) -> bool {
+    own["scheduling_policy"] == "durable_object"
+}
+
+/// The keys that are known of those.
+const MANAGED_KEYS: [&str; 8] = [
+    "name",
+    "class_name",
+    "scheduling_policy",
+    "images",
+    "observability",
+    "ssh",
+    "authorized_keys",
+    "unsafe",
+];
+
+/// All containers that a Durable Object manages, and everything that is wrong with them. The rules and most texts are
+/// wrangler's.
+pub(crate) fn managed(project: &Project) -> (Vec<Managed>, Vec<String>) {
+    let (mut all, mut problems) = (Vec::new(), Vec::new());
+    for own in project.list(&["containers"]).iter().filter(|own| is_managed(own)) {
+        all.extend(managed_one(project, own, &mut problems));
+    }
+    (all, problems)
+}
+
+fn managed_one(project: &Project, own: &Json, problems: &mut Vec<String>) -> Option<Managed> {
+    let mut wrong = |text: String| problems.push(text);
+    let unknown: Vec<String> = own
+        .as_object()?
+        .keys()
+        .filter(|key| !MANAGED_KEYS.contains(&key.as_str()))
+        .map(|key| format!("\"{key}\""))
+        .collect();
+    if !unknown.is_empty() {
+        wrong(format!(
+            "Unsupported fields for Durable Object-managed Containers in containers: {}. Only \"name\", \"class_name\", \
+             \"scheduling_policy\", \"images\", \"observability\", \"ssh\", \"authorized_keys\", and restricted \"unsafe\" settings \
+             are supported.",
+            unknown.join(",")
+        ));
+    }
+    let (name, class) = name_and_class(project, own, &mut wrong)?;
+    linked(project, &name, &class, &mut wrong);
+    let observed = &own["observability"];
+    if !observed["target_instance_count"].is_null() || !observed["target_instance_percentage"].is_null() {
+        wrong(
+            "\"containers.observability\" only supports enabling or disabling logs for Durable Object-managed Containers; instance \
+             targeting is not supported."
+                .to_owned(),
+        );
+    }
+    let other =
+        |json: &Json, only: &str| json.as_object().is_some_and(|all| all.keys().any(|key| key != only));
+    if other(&own["unsafe"], "configuration") || other(&own["unsafe"]["configuration"], "experimental_flags")
+    {
+        wrong(
+            "Only \"containers.unsafe.configuration.experimental_flags\" is supported for Durable Object-managed Containers."
+                .to_owned(),
+        );
+    }
+    let mut images = Vec::new();
+    match &own["images"] {
+        Json::Null => {}
+        Json::Object(all) if !all.is_empty() && all.len() <= 100 => {
+            for (name, image) in all {
+                images.extend(
+                    managed_image(project, name, image, &mut wrong).map(|image| (name.clone(), image)),
+                );
+            }
+        }
+        Json::Object(all) if all.len() > 100 => {
+            wrong("\"containers.images\" must contain at most 100 images.".to_owned());
+        }
+        _ => wrong("\"containers.images\" must be a non-empty object when present.".to_owned()),
+    }
+    Some(Managed { name, class, images, raw: own.clone() })
+}
+
+fn managed_image(project: &Project, name: &str, own: &Json, wrong: &mut impl FnMut(String)) -> Option<Image> {
+    let field = format!("containers.images.{name}");
+    if name.is_empty() || name.chars().count() > 128 {
+        wrong("\"containers.images\" image names must be between 1 and 128 characters.".to_owned());
+    }
+    let text = |key: &str| own[key].as_str().filter(|text| !text.is_empty());
+    let known: &[&str] = match own["dockerfile"].is_null() {
+        true => &["image"],
+        false => &["dockerfile", "build_context", "build_vars"],
+    };
+    for key in
+        own.as_object().into_iter().flat_map(|all| all.keys()).filter(|key| !known.contains(&key.as_str()))
+    {
+        wrong(format!("Unexpected fields found in {field} field: \"{key}\""));
+    }
+    match (text("dockerfile"), text("image")) {
+        (Some(path), None) => {
+            let file = project.config.dir.join(path);
+            if !file.is_file() {
+                wrong(format!("\"{field}.dockerfile\" is \"{path}\", which is no file"));
+            }
+            let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
+            let context = text("build_context").map_or(folder, |path| project.config.dir.join(path));
+            let arguments = own["build_vars"].as_object().into_iter().flatten();
+            let value = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let arguments = arguments.map(|(name, own)| (name.clone(), value(own))).collect();
+            Some(Image::Dockerfile { file, context, arguments })
+        }
+        (None, Some(image)) => {
+            let digest = image.rsplit_once("@sha256:").map(|(_, digits)| digits);
+            if !digest
+                .is_some_and(|digits| digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+            {
+                wrong(format!(
+                    "\"{field}.image\" must be a digest-pinned image in the managed registry, in the form \
+                     \"<registry>/<account-id>/<repository>@sha256:<64 lowercase hex characters>\"."
+                ));
+            }
+            Some(Image::Reference(image.to_owned()))
+        }
+        _ => {
+            wrong(format!("\"{field}\" must specify exactly one of \"dockerfile\" or \"image\"."));
+            None
+        }
+    }
+}
+
+/// What it is called, and the class that it belongs to.
+fn name_and_class(project: &Project, own: &Json, wrong: &mut impl FnMut(String)) -> Option<(String, String)> {
+    let class = own["class_name"].as_str().map(str::to_owned).or_else(|| exported(project, own));
+    let Some(class) = class else {
+        let name = own["name"].as_str().unwrap_or_default();
+        wrong(format!(
+            "The container \"{name}\" is not linked to a Durable Object. Either set \"containers.class_name\", or reference this \
+             container from a Durable Object's `exports` entry via its \"container\" field."
+        ));
+        return None;
+    };
+    let name = own["name"].as_str().map_or_else(|| own_name(project, &class), str::to_owned);
+    Some((name, class))
 }
 
 /// The class whose `exports` entry names this container.
@@ -280,13 +414,22 @@ fn rollout(own: &Json, wrong: &mut impl FnMut(String)) {
     }
 }
 
-/// `metadata.containers` of an upload.
-pub(crate) fn metadata(project: &Project) -> Json {
+/// `metadata.containers` of an upload; `images` are those of the containers that a Durable Object manages.
+pub(crate) fn metadata(project: &Project, images: &Images) -> Json {
     let all = project.list(&["containers"]);
     if all.is_empty() {
         return Json::Null;
     }
     let one = |own: &Json| {
+        if is_managed(own)
+            && let Some((name, class)) = name_and_class(project, own, &mut |_| {})
+        {
+            let mut entry = json!({ "name": name, "class_name": class });
+            if let Some(images) = images.get(&class) {
+                entry["images"] = images.clone();
+            }
+            return entry;
+        }
         let class = own["class_name"].as_str();
         let name =
             own["name"].as_str().map(str::to_owned).or_else(|| class.map(|class| own_name(project, class)));

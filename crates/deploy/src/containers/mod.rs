@@ -3,6 +3,7 @@
 
 pub(crate) mod config;
 mod docker;
+pub(crate) mod managed;
 mod request;
 pub(crate) mod sizes;
 
@@ -18,6 +19,7 @@ use crate::project::Project;
 use crate::remote::script_path;
 use crate::resources::encode;
 use config::{Container, Image};
+use managed::Managed;
 
 /// How long the credentials of a push are good for, in minutes.
 const LOGIN: u64 = 15;
@@ -63,16 +65,33 @@ pub(crate) async fn problems(
     }));
     if all.iter().any(|own| matches!(own.image, Image::Dockerfile { .. })) {
         match &tools.docker {
-            None => problems.push(
-                "there is neither docker nor podman: the image of a container has to be built. WRANGLER_DOCKER_BIN may name one"
-                    .to_owned(),
-            ),
+            None => problems.push(NO_DOCKER.to_owned()),
             Some(docker) => problems.extend(docker.check().await.err()),
         }
     }
     problems.extend(all.iter().filter_map(|own| reference(client, tools, &own.image).err()));
     Ok(problems)
 }
+
+/// The same of those that a Durable Object manages.
+pub(crate) async fn problems_of_managed(
+    client: &Client,
+    tools: &Tools,
+    all: &[Managed],
+) -> Result<Vec<String>, String> {
+    let images: Vec<&Image> = all.iter().flat_map(|own| &own.images).map(|(_, image)| image).collect();
+    let mut problems = Vec::new();
+    if images.iter().any(|image| matches!(image, Image::Dockerfile { .. })) {
+        match &tools.docker {
+            None => problems.push(NO_DOCKER.to_owned()),
+            Some(docker) => problems.extend(docker.check().await.err()),
+        }
+    }
+    problems.extend(images.into_iter().filter_map(|image| reference(client, tools, image).err()));
+    Ok(problems)
+}
+
+const NO_DOCKER: &str = "there is neither docker nor podman: the image of a container has to be built. WRANGLER_DOCKER_BIN may name one";
 
 /// Builds the image of a container and pushes it unless it is there. The image by its digest, and whether it was pushed.
 pub(crate) async fn image(client: &Client, tools: &Tools, own: &Container) -> Result<(String, bool), String> {
