@@ -160,3 +160,23 @@ fn messages_are_looked_at_removed_and_kept_longer() {
         assert_eq!(serve.call("POST", &format!("{path}/{what}"), Some(&body)).status, 400, "{what} {body}");
     }
 }
+
+#[test]
+fn a_queue_gets_one_consumer_however_many_ask_at_once() {
+    let serve = serve();
+    let made = post(&serve, "/queues", json!({ "queue_name": "one" }));
+    let path = format!("/queues/{}/consumers", made["queue_id"].as_str().unwrap());
+    let add = || serve.call("POST", &path, Some(&json!({ "type": "http_pull" }))).json();
+    for _ in 0..8 {
+        let answers: Vec<Value> = std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..8).map(|_| scope.spawn(add)).collect();
+            asked.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let taken: Vec<&Value> = answers.iter().filter(|answer| answer["success"] == true).collect();
+        let [taken] = taken.as_slice() else { panic!("{answers:?}") };
+        let refused = answers.iter().filter(|answer| answer["errors"][0]["code"] == 11004).count();
+        assert_eq!(refused, 7, "{answers:?}");
+        let id = taken["result"]["consumer_id"].as_str().unwrap();
+        assert_eq!(serve.call("DELETE", &format!("{path}/{id}"), None).status, 200);
+    }
+}

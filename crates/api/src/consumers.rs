@@ -10,7 +10,7 @@ use skep_queues::{
 };
 
 use crate::call::{Call, script_of};
-use crate::queues::{check_name, consumers, keep, row};
+use crate::queues::{check_name, consumers, edit, row};
 use crate::reply::{Answer, ApiError, ok, time};
 use crate::scripts::current_version;
 
@@ -110,43 +110,60 @@ pub(crate) async fn list(call: Call) -> Answer {
 }
 
 pub(crate) async fn add(mut call: Call) -> Answer {
-    let mut row = row(&call)?;
-    let made = consumer(&mut call, &row, uuid::Uuid::new_v4().simple().to_string()).await?;
-    if !consumers(&row).is_empty() {
-        return Err(ApiError::bad(11004, format!("Queue '{}' has a consumer already.", row.name)));
-    }
-    row.settings["consumers"] = json!([made]);
-    keep(&call, &mut row).await?;
+    let queue = row(&call)?;
+    let made = consumer(&mut call, &queue, uuid::Uuid::new_v4().simple().to_string()).await?;
+    edit(&call, {
+        let made = made.clone();
+        move |row| {
+            if !consumers(row).is_empty() {
+                return Err(ApiError::bad(11004, format!("Queue '{}' has a consumer already.", row.name)));
+            }
+            row.settings["consumers"] = json!([made]);
+            Ok(())
+        }
+    })
+    .await?;
     ok(made)
 }
 
-fn find_consumer(call: &Call, row: &Resource) -> Result<usize, ApiError> {
-    let found = consumers(row).iter().position(|c| c["consumer_id"] == call.param(1));
+/// Where the consumer `id` is among those of a queue.
+fn find_consumer(row: &Resource, id: &str) -> Result<usize, ApiError> {
+    let found = consumers(row).iter().position(|c| c["consumer_id"] == id);
     found.ok_or_else(|| ApiError::not_found(11006, "The consumer could not be found."))
 }
 
 pub(crate) async fn get(call: Call) -> Answer {
     let row = row(&call)?;
-    let at = find_consumer(&call, &row)?;
+    let at = find_consumer(&row, call.param(1))?;
     ok(consumers(&row).swap_remove(at))
 }
 
 pub(crate) async fn update(mut call: Call) -> Answer {
-    let mut row = row(&call)?;
-    let at = find_consumer(&call, &row)?;
+    let queue = row(&call)?;
     let id = call.param(1).to_owned();
-    let made = consumer(&mut call, &row, id).await?;
-    row.settings["consumers"][at] = made.clone();
-    keep(&call, &mut row).await?;
+    find_consumer(&queue, &id)?;
+    let made = consumer(&mut call, &queue, id.clone()).await?;
+    edit(&call, {
+        let made = made.clone();
+        move |row| {
+            let at = find_consumer(row, &id)?;
+            row.settings["consumers"][at] = made;
+            Ok(())
+        }
+    })
+    .await?;
     ok(made)
 }
 
 pub(crate) async fn delete(call: Call) -> Answer {
-    let mut row = row(&call)?;
-    let at = find_consumer(&call, &row)?;
-    let mut left = consumers(&row);
-    left.remove(at);
-    row.settings["consumers"] = left.into();
-    keep(&call, &mut row).await?;
+    let id = call.param(1).to_owned();
+    edit(&call, move |row| {
+        let at = find_consumer(row, &id)?;
+        let mut left = consumers(row);
+        left.remove(at);
+        row.settings["consumers"] = left.into();
+        Ok(())
+    })
+    .await?;
     ok(Json::Null)
 }

@@ -105,18 +105,24 @@ pub(crate) async fn get(call: Call) -> Answer {
 /// Renames it, or changes whether its scripts are trusted.
 pub(crate) async fn update(mut call: Call) -> Answer {
     let asked: Asked = call.json().await?;
-    let mut changed = namespace(&call)?;
-    if let Some(name) = asked.name {
-        check_name(&name)?;
-        changed.name = name;
+    if let Some(name) = &asked.name {
+        check_name(name)?;
     }
-    if let Some(trusted) = asked.trusted_workers {
-        changed.settings["trusted_workers"] = trusted.into();
-    }
-    changed.settings["modified_ms"] = call.now_ms().into();
-    changed.settings["modified_by"] = call.token.id.clone().into();
-    let tenant = call.tenant()?;
-    tenant.catalog().change_resource(Kind::Dispatch, changed.clone()).await.map_err(taken)?;
+    let id = namespace(&call)?.id;
+    let (now, token) = (call.now_ms(), call.token.id.clone());
+    let change = move |row: &mut Resource| {
+        if let Some(name) = asked.name {
+            row.name = name;
+        }
+        if let Some(trusted) = asked.trusted_workers {
+            row.settings["trusted_workers"] = trusted.into();
+        }
+        row.settings["modified_ms"] = now.into();
+        row.settings["modified_by"] = token.into();
+        Ok::<_, ApiError>(row.clone())
+    };
+    let edited = call.tenant()?.catalog().edit_resource(Kind::Dispatch, &id, change).await.map_err(taken)?;
+    let changed = edited.ok_or_else(no_namespace)??;
     call.api.platform.namespace_changed(&call.token.account, &changed.id).map_err(ApiError::internal)?;
     ok(shown(&call, &changed)?)
 }

@@ -18,7 +18,11 @@ pub(crate) const MAX_DELAY: u64 = 43_200;
 
 pub(crate) fn row(call: &Call) -> Result<Resource, ApiError> {
     let found = call.tenant()?.catalog().resource(Kind::Queue, call.param(0))?;
-    found.ok_or_else(|| ApiError::not_found(11000, "Queue not found. Verify the queue id."))
+    found.ok_or_else(no_queue)
+}
+
+fn no_queue() -> ApiError {
+    ApiError::not_found(11000, "Queue not found. Verify the queue id.")
 }
 
 /// A queue with who sends to it and who gets from it.
@@ -142,25 +146,39 @@ pub(crate) async fn get(call: Call) -> Answer {
     ok(shown(&call, &row(&call)?)?)
 }
 
-pub(crate) async fn keep(call: &Call, row: &mut Resource) -> Result<(), ApiError> {
-    row.settings["modified_ms"] = call.now_ms().into();
-    call.tenant()?.catalog().change_resource(Kind::Queue, row.clone()).await.map_err(name_taken)?;
-    // Consumers start, stop and pause with what is kept; no script is touched by it.
-    upload::apply(call, "").await
+/// Changes a queue by what it is then: two such calls at once do not undo each other. Consumers start, stop and pause with what is kept; no script is
+/// touched by it.
+pub(crate) async fn edit<T: Send + 'static>(
+    call: &Call,
+    change: impl FnOnce(&mut Resource) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let id = row(call)?.id;
+    let now = call.now_ms();
+    let change = move |row: &mut Resource| {
+        let done = change(row)?;
+        row.settings["modified_ms"] = now.into();
+        Ok::<_, ApiError>(done)
+    };
+    let edited = call.tenant()?.catalog().edit_resource(Kind::Queue, &id, change).await?;
+    let done = edited.ok_or_else(no_queue)??;
+    upload::apply(call, "").await?;
+    Ok(done)
 }
 
 pub(crate) async fn update(mut call: Call) -> Answer {
     let asked: Asked = call.json().await?;
-    let mut row = row(&call)?;
-    if asked.queue_name.is_some_and(|name| name != row.name) {
-        return Err(ApiError::bad(
-            10026,
-            "A queue cannot be renamed: its messages and bindings hang on its name.",
-        ));
-    }
-    merge(&mut row.settings, asked.settings)?;
-    keep(&call, &mut row).await?;
-    ok(shown(&call, &row)?)
+    let changed = edit(&call, move |row| {
+        if asked.queue_name.is_some_and(|name| name != row.name) {
+            return Err(ApiError::bad(
+                10026,
+                "A queue cannot be renamed: its messages and bindings hang on its name.",
+            ));
+        }
+        merge(&mut row.settings, asked.settings)?;
+        Ok(row.clone())
+    })
+    .await?;
+    ok(shown(&call, &changed)?)
 }
 
 pub(crate) async fn delete(call: Call) -> Answer {

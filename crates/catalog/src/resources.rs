@@ -1,6 +1,6 @@
 //! Resources that scripts are bound to: what they are called and when they were made. Their content is elsewhere.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde_json::Value as Json;
 
 use crate::{Catalog, CatalogError};
@@ -104,24 +104,11 @@ impl Catalog {
 
     /// Renames one and keeps its settings; false if it is not there.
     pub async fn change_resource(&self, kind: Kind, changed: Resource) -> Result<bool, CatalogError> {
-        self.change(move |t| {
-            let taken: bool = t.query_row(
-                "SELECT EXISTS(SELECT 1 FROM resource WHERE kind = ? AND name = ? AND id <> ?)",
-                params![kind.key(), changed.name, changed.id],
-                |row| row.get(0),
-            )?;
-            if taken {
-                return Err(CatalogError::Exists(changed.name));
-            }
-            let settings = crate::script::text(&changed.settings)?;
-            let sql = "UPDATE resource SET name = ?, settings = ? WHERE kind = ? AND id = ?";
-            Ok(t.execute(sql, params![changed.name, settings, kind.key(), changed.id])? > 0)
-        })
-        .await
+        self.change(move |t| update(t, kind, &changed)).await
     }
 
-    /// Changes the settings of one by what they are then, so that changes at the same time do not undo each other;
-    /// `None` if it is not there. What `change` refuses is not kept.
+    /// Changes the name or the settings of one by what they are then, so that changes at the same time do not undo each
+    /// other; `None` if it is not there. What `change` refuses is not kept.
     pub async fn edit_resource<T, E, F>(
         &self,
         kind: Kind,
@@ -140,9 +127,7 @@ impl Catalog {
             let Some(mut found) = found else { return Ok(None) };
             let changed = change(&mut found);
             if changed.is_ok() {
-                let settings = crate::script::text(&found.settings)?;
-                let sql = "UPDATE resource SET settings = ? WHERE kind = ? AND id = ?";
-                t.execute(sql, params![settings, kind.key(), id])?;
+                update(t, kind, &Resource { id, ..found })?;
             }
             Ok(Some(changed))
         })
@@ -160,6 +145,21 @@ impl Catalog {
         })
         .await
     }
+}
+
+/// Writes the name and the settings of one; false if it is not there.
+fn update(t: &Transaction<'_>, kind: Kind, changed: &Resource) -> Result<bool, CatalogError> {
+    let taken: bool = t.query_row(
+        "SELECT EXISTS(SELECT 1 FROM resource WHERE kind = ? AND name = ? AND id <> ?)",
+        params![kind.key(), changed.name, changed.id],
+        |row| row.get(0),
+    )?;
+    if taken {
+        return Err(CatalogError::Exists(changed.name.clone()));
+    }
+    let settings = crate::script::text(&changed.settings)?;
+    let sql = "UPDATE resource SET name = ?, settings = ? WHERE kind = ? AND id = ?";
+    Ok(t.execute(sql, params![changed.name, settings, kind.key(), changed.id])? > 0)
 }
 
 #[cfg(test)]
@@ -211,5 +211,16 @@ mod tests {
         assert_eq!(catalog.resource(Kind::R2, "b").unwrap().unwrap().settings, serde_json::json!([1, 2]));
         let none = catalog.edit_resource(Kind::R2, "none", |_| Ok::<_, ()>(())).await;
         assert_eq!(none.unwrap(), None);
+        let other = Resource { id: "c".into(), name: "c".into(), created_ms: 1, settings: Json::Null };
+        catalog.add_resource(Kind::R2, other).await.unwrap();
+        let rename = |name: &'static str| {
+            catalog.edit_resource(Kind::R2, "b", move |row| {
+                row.name = name.to_owned();
+                Ok::<_, ()>(())
+            })
+        };
+        assert!(matches!(rename("c").await, Err(CatalogError::Exists(name)) if name == "c"));
+        rename("d").await.unwrap();
+        assert_eq!(catalog.resource(Kind::R2, "b").unwrap().unwrap().name, "d");
     }
 }
