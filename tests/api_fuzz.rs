@@ -193,6 +193,19 @@ fn what_makes_no_sense_is_refused_in_the_envelope_and_changes_nothing() {
 fn ids_of_another_account_lead_nowhere() {
     let (serve, own, other) = two_accounts();
     let before = other.state(&serve);
+    let host = format!("{}.example.com", &other.id[..8]);
+    let domain = json!({ "service": own.ids["script"], "hostname": host });
+    let origins = json!({ "origins": [{ "hostname": host }], "override_existing_origin": true });
+    let records = format!("/workers/scripts/{}/domains/records", own.ids["script"]);
+    for (path, body) in [("/workers/domains", domain), (records.as_str(), origins)] {
+        let answer = own.send(&serve, "PUT", path, "application/json", Some(body.to_string().as_bytes()));
+        assert_eq!(
+            (answer.status, answer.json()["errors"][0]["code"].as_u64()),
+            (409, Some(100_116)),
+            "{path}: {}",
+            answer.text()
+        );
+    }
     for operation in OPERATIONS.iter().filter(|operation| !operation.open) {
         let what = format!("{} {}", operation.method, operation.path);
         let body = (operation.method != "GET").then_some(&b"{}"[..]);

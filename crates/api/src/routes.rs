@@ -284,11 +284,20 @@ fn taken(error: CatalogError) -> ApiError {
     }
 }
 
+/// Refuses a name that is a domain of another account's: its visitors are not ours.
+fn check_owner(call: &Call, domain: &Domain) -> Result<(), ApiError> {
+    match call.api.platform.is_taken(&domain.hostname, &call.token.account).map_err(ApiError::internal)? {
+        true => Err(taken(CatalogError::Exists(domain.hostname.clone()))),
+        false => Ok(()),
+    }
+}
+
 pub(crate) async fn set_domains(mut call: Call) -> Answer {
     let Records { origins, override_existing_origin } = call.json().await?;
     let name = call.param(0).to_owned();
     let domains: Vec<Domain> =
         origins.into_iter().map(|origin| new_domain(&name, origin)).collect::<Result<_, _>>()?;
+    domains.iter().try_for_each(|domain| check_owner(&call, domain))?;
     let tenant = call.tenant()?;
     let shown = domains.iter().map(shown_domain).collect();
     tenant.catalog().set_domains(&name, domains, override_existing_origin).await.map_err(taken)?;
@@ -327,6 +336,7 @@ struct PutDomain {
 pub(crate) async fn put_domain(mut call: Call) -> Answer {
     let PutDomain { service, origin } = call.json().await?;
     let domain = new_domain(&service, origin)?;
+    check_owner(&call, &domain)?;
     let tenant = call.tenant()?;
     tenant.catalog().put_domain(domain.clone(), false).await.map_err(taken)?;
     upload::apply(&call, &service).await?;
