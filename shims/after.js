@@ -1,17 +1,21 @@
-// What an invocation that a visitor began does after its response: it is ended after a while, as it is at Cloudflare.
+// What an invocation does after its answer: it is ended after a while, as it is at Cloudflare.
 // https://developers.cloudflare.com/workers/runtime-apis/context/#waituntil
 //
 // What `waitUntil` gets races with the end of that time; when nothing is waited for any more, the engine cancels what is left. When
-// a response has ended only Skep knows, so it is asked. Which invocation it is for stands in the asynchronous context, and, as an
+// a visitor's response has ended only Skep knows, so it is asked. An answer to another script or an object has been given when the
+// handler has returned; if it has a body that may still be on its way, there is more time, and so there is for events. Which invocation it is for stands in the asynchronous context, and, as an
 // application can step out of that, at the visitor's context itself. Who has neither has the time from now on.
 
 /**
- * @typedef {{ ctx: any, genuine: boolean | undefined, request: Request | undefined, over: Promise<void> | undefined }} Scope
+ * @typedef {{ ctx: any, genuine: boolean | undefined, kind: string, result: any, request: Request | undefined,
+ *             over: Promise<void> | undefined }} Scope
  * @typedef {{ fetch(url: string): Promise<Response> }} Fetcher
  */
 
 /** How often to ask whether a response has ended, where somebody waits for that. */
 const [ASK_FIRST, ASK_AGAIN] = [1_000, 5_000];
+/** Milliseconds that events have, and what follows an answer whose end cannot be seen. */
+const LONG = 900_000;
 const CANCELLED =
   "waitUntil() tasks did not complete within the allowed time after invocation end and have been cancelled. " +
   "See: https://developers.cloudflare.com/workers/runtime-apis/context/#waituntil";
@@ -23,9 +27,11 @@ const resolved = Promise.resolve.bind(Promise);
 const { then } = Promise.prototype;
 const [later, forget] = [setTimeout.bind(globalThis), clearTimeout.bind(globalThis)];
 const warn = console.warn.bind(console);
+const PlainResponse = Response;
 const header = Headers.prototype.get;
 /** Old compatibility dates have it on each request. */
 const headers = getOwnPropertyDescriptor(Request.prototype, "headers")?.get;
+const bodyOf = getOwnPropertyDescriptor(Response.prototype, "body")?.get;
 /** Ours, and the engine's that it is in the place of. @type {WeakMap<Function, Function>} */
 const plains = new WeakMap();
 const [plain, keep] = [plains.get.bind(plains), plains.set.bind(plains)];
@@ -55,6 +61,12 @@ class Visit extends Same {
 export const headerOf = (request, name) => {
   const said = headers === undefined ? request.headers : apply(headers, request, []);
   return apply(header, said, [name]);
+};
+
+/** Whether a response may still be on its way when it has been returned. @param {any} response */
+const isOpen = (response) => {
+  if (!(response instanceof PlainResponse)) return true;
+  return (bodyOf === undefined ? response.body : apply(bodyOf, response, [])) !== null;
 };
 
 /** @param {number} ms @returns {Promise<void>} */
@@ -99,10 +111,26 @@ export const bounding = (current, isGenuine, after, responses) => {
       apply(then, promise, [settled, settled]);
     });
 
-  /** Waits until the invocation of a request may do no more; for ever where Skep does not know the request. @param {any} request */
-  const over = async (request) => {
+  /** Waits until an invocation that another script began, or an event, may do no more. @param {Scope} scope */
+  const called = async (scope) => {
+    // Its handler may not have returned yet.
+    await undefined;
+    let { result } = scope;
+    scope.result = undefined;
+    if (result instanceof PlainPromise) {
+      result = await new PlainPromise((resolve) => {
+        apply(then, result, [(/** @type {any} */ value) => resolve([value]), () => resolve([])]);
+      });
+      [result] = result;
+    }
+    await sleep(scope.kind === "method" || scope.kind === "fetch" && !isOpen(result) ? after : LONG);
+    warn(CANCELLED);
+  };
+
+  /** Waits until an invocation that a request began may do no more. @param {Scope} scope @param {any} request */
+  const over = async (scope, request) => {
     const ray = headerOf(request, "cf-ray");
-    if (ray === null) return new PlainPromise(() => {});
+    if (ray === null) return called(scope);
     let pause = ASK_FIRST;
     do {
       await sleep(pause < after ? pause : after);
@@ -116,9 +144,11 @@ export const bounding = (current, isGenuine, after, responses) => {
   const endOf = (ctx, promise) => {
     const scope = current();
     const visited = scope?.request === undefined ? (Visit.of(ctx) ?? Visit.of(scope?.ctx)) : scope;
-    if (visited !== undefined) return (visited.over ??= over(visited.request));
-    // An invocation that no visitor began may take its time.
-    if (scope !== undefined && (scope.genuine ??= isGenuine(scope.ctx))) return undefined;
+    if (visited !== undefined) return (visited.over ??= over(visited, visited.request));
+    if (scope !== undefined && (scope.genuine ??= isGenuine(scope.ctx))) {
+      // What an object does ends with the object.
+      return scope.kind === "object" ? undefined : (scope.over ??= called(scope));
+    }
     return end(promise);
   };
 

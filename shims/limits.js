@@ -42,9 +42,10 @@ const NAME = "__skep";
 
 /**
  * What an invocation may still use, and the engine's context of it; whether that is genuine is found out when it matters.
- * `request` began it, if a visitor's did; `over` resolves when it may do no more.
+ * `request` began it, if a visitor's did; `over` resolves when it may do no more. `kind` says what was called: `fetch`, a `method` over
+ * RPC, an `object`'s, or an `event`'s handler; `result` is what that returned.
  * @typedef {{ left: number, ctx: any, genuine: boolean | undefined, open: number, waiting: (() => void)[] | undefined,
- *             request: Request | undefined, over: Promise<void> | undefined }} Scope
+ *             request: Request | undefined, over: Promise<void> | undefined, kind: string, result: any }} Scope
  */
 
 const { AsyncLocalStorage } = asyncHooks;
@@ -119,9 +120,9 @@ const isGenuine = (ctx) => {
   }
 };
 
-/** @param {any} ctx @param {number} limit @param {Request | undefined} request @returns {Scope} */
-const makeScope = (ctx, limit, request) =>
-  ({ left: limit, ctx, genuine: undefined, open: 0, waiting: undefined, request, over: undefined });
+/** @param {any} ctx @param {number} limit @param {Request | undefined} request @param {string} kind @returns {Scope} */
+const makeScope = (ctx, limit, request, kind) =>
+  ({ left: limit, ctx, genuine: undefined, open: 0, waiting: undefined, request, over: undefined, kind, result: undefined });
 
 /** Starts a call when it is its turn. @param {Scope} scope @param {() => any} start @returns {any} */
 const inTurn = (scope, start) => {
@@ -155,7 +156,7 @@ const inTurn = (scope, start) => {
 const enter = (scope, method, self, args) => {
   depth += 1;
   try {
-    return run(scope, apply, method, self, args);
+    return (scope.result = run(scope, apply, method, self, args));
   } finally {
     depth -= 1;
   }
@@ -163,10 +164,13 @@ const enter = (scope, method, self, args) => {
 
 /**
  * Calls `method` as an invocation that may use `limit`, unless it is called by one.
- * @param {any} ctx @param {number} limit @param {Function} method @param {any} self @param {any[]} args
+ * @param {any} ctx @param {number} limit @param {string} kind @param {Function} method @param {any} self @param {any[]} args
  */
-const invoke = (ctx, limit, method, self, args) =>
-  depth > 0 || current() !== undefined ? apply(method, self, args) : enter(makeScope(ctx, limit, undefined), method, self, args);
+const invoke = (ctx, limit, kind, method, self, args) =>
+  depth > 0 || current() !== undefined ? apply(method, self, args) : enter(makeScope(ctx, limit, undefined, kind), method, self, args);
+
+/** What an entrypoint's method is: a handler of its own, or one that is called over RPC. @param {PropertyKey} name */
+const kindOf = (name) => (name === "fetch" ? "fetch" : apply(includes, HANDLERS, [name]) ? "event" : "method");
 
 /** Puts `make(value)` in the place of a method. @param {any} object @param {PropertyKey} name @param {(value: any) => any} make */
 const replace = (object, name, make) => {
@@ -279,12 +283,13 @@ const methods = (prototype) => {
   for (; prototype && prototype !== Object.prototype && !BASES.includes(prototype); prototype = getPrototypeOf(prototype)) {
     for (const name of plain ? HANDLERS : ownKeys(prototype)) {
       if (name === "constructor") continue;
+      const kind = isObject ? "object" : kindOf(name);
       replace(prototype, name, (method) => function (/** @type {any[]} */ ...args) {
         const self = /** @type {any} */ (this);
         const [env, ctx] = plain ? [args[1], args[2]] : [self.env, self.ctx];
         // What an object waits for ends with the object.
         begin(env, isObject ? undefined : ctx);
-        return invoke(ctx, LIMIT, method, self, args);
+        return invoke(ctx, LIMIT, kind, method, self, args);
       });
     }
   }
@@ -326,7 +331,7 @@ const handled = (app) => {
       for (const name of HANDLERS) {
         replace(value, name, (handler) => function (/** @type {any[]} */ ...args) {
           begin(args[1], args[2]);
-          return invoke(args[2], LIMIT, handler, this, args);
+          return invoke(args[2], LIMIT, kindOf(name), handler, this, args);
         });
       }
     }
@@ -337,7 +342,7 @@ const handled = (app) => {
  * Calls `then` as an invocation that may use `limit` and no more than the script's own.
  * @param {any} ctx @param {number} limit @param {() => any} then
  */
-const within = (ctx, limit, then) => invoke(ctx, Math.min(limit, LIMIT), then, undefined, []);
+const within = (ctx, limit, then) => invoke(ctx, Math.min(limit, LIMIT), "method", then, undefined, []);
 
 /**
  * Calls `then` as the invocation that a visitor's request begins: it ends a while after its response.
@@ -352,7 +357,7 @@ const visited = (request, ctx, then) => {
     return then();
   }
   if (depth > 0) return then();
-  const own = makeScope(ctx, LIMIT, request);
+  const own = makeScope(ctx, LIMIT, request, "fetch");
   visit(ctx, own);
   return enter(own, then, undefined, []);
 };
@@ -373,7 +378,7 @@ const listening = (listener) => {
       const self = /** @type {any} */ (this);
       const call = () =>
         typeof listener === "function" ? apply(listener, self, [event]) : apply(listener.handleEvent, listener, [event]);
-      return event.type === "fetch" ? visited(event.request, event, call) : invoke(event, LIMIT, call, undefined, []);
+      return event.type === "fetch" ? visited(event.request, event, call) : invoke(event, LIMIT, "event", call, undefined, []);
     };
     keepListener(listener, ours);
   }

@@ -5,6 +5,7 @@
 mod harness;
 
 mod acme;
+mod alone;
 mod api_fuzz;
 mod api_page;
 mod assets_api;

@@ -53,10 +53,11 @@ impl Cells {
     /// What can be seen of them from outside, as if they were one.
     pub(crate) fn seen(&self) -> Seen {
         let all = self.0.iter().map(|generation| generation.seen());
-        all.fold(Seen { busy: false, uses: 0, cpu: 0 }, |sum, one| Seen {
+        all.fold(Seen { busy: false, uses: 0, cpu: 0, called: false }, |sum, one| Seen {
             busy: sum.busy || one.busy,
             uses: sum.uses + one.uses,
             cpu: sum.cpu + one.cpu,
+            called: sum.called || one.called,
         })
     }
 }

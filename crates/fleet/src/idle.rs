@@ -11,6 +11,17 @@ pub(crate) struct Seen {
     pub uses: u64,
     /// Its CPU time in clock ticks: what it does by itself, such as timers and `waitUntil`, shows here.
     pub cpu: u64,
+    /// Other cells have connections to it.
+    pub called: bool,
+}
+
+/// For how long a process has had nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Quiet {
+    /// Nothing at all.
+    pub idle: Duration,
+    /// Nothing but what it does by itself, which it does still; zero if it does nothing.
+    pub alone: Duration,
 }
 
 /// CPU time between two looks that an engine without work may use: collecting garbage, once.
@@ -19,25 +30,42 @@ const RESTING_TICKS: u64 = 2;
 /// Since when a process has had nothing to do.
 #[derive(Debug, Default)]
 pub(crate) struct Idle {
-    last: Option<(Seen, Instant)>,
+    last: Option<Look>,
+}
+
+#[derive(Debug)]
+struct Look {
+    seen: Seen,
+    /// Since when it has done nothing.
+    idle: Instant,
+    /// Since when nobody has used it.
+    alone: Instant,
 }
 
 impl Idle {
     /// Takes note of what is seen at `now`; returns for how long there has been nothing to do.
-    pub fn note(&mut self, seen: Seen, now: Instant) -> Duration {
-        match &mut self.last {
-            Some((last, since))
-                if !seen.busy
-                    && seen.uses == last.uses
-                    && seen.cpu.saturating_sub(last.cpu) <= RESTING_TICKS =>
-            {
-                last.cpu = seen.cpu;
-                now.saturating_duration_since(*since)
-            }
-            last => {
-                *last = Some((seen, now));
-                Duration::ZERO
-            }
+    pub fn note(&mut self, seen: Seen, now: Instant) -> Quiet {
+        let last = self.last.take().filter(|last| !seen.busy && seen.uses == last.seen.uses);
+        let Some(mut last) = last else {
+            self.last = Some(Look { seen, idle: now, alone: now });
+            return Quiet::default();
+        };
+        let works = seen.cpu.saturating_sub(last.seen.cpu) > RESTING_TICKS;
+        if works {
+            last.idle = now;
+        }
+        let quiet = Quiet {
+            idle: now.saturating_duration_since(last.idle),
+            alone: if works { now.saturating_duration_since(last.alone) } else { Duration::ZERO },
+        };
+        self.last = Some(Look { seen, ..last });
+        quiet
+    }
+
+    /// An event has begun that nobody outside is told of.
+    pub fn begun(&mut self, now: Instant) {
+        if let Some(last) = &mut self.last {
+            last.alone = now;
         }
     }
 }
@@ -64,15 +92,38 @@ mod tests {
     fn any_use_starts_the_time_anew() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let seen = |busy, uses, cpu| Seen { busy, uses, cpu };
+        let seen = |busy, uses, cpu| Seen { busy, uses, cpu, called: false };
         let mut idle = Idle::default();
-        assert_eq!(idle.note(seen(false, 1, 5), at(0)), Duration::ZERO);
-        assert_eq!(idle.note(seen(false, 1, 5), at(10)), Duration::from_secs(10));
-        assert_eq!(idle.note(seen(false, 1, 6), at(20)), Duration::from_secs(20), "resting costs a little");
-        assert_eq!(idle.note(seen(false, 2, 6), at(30)), Duration::ZERO, "a request came and went");
-        assert_eq!(idle.note(seen(false, 2, 60), at(40)), Duration::ZERO, "it worked by itself");
-        assert_eq!(idle.note(seen(true, 2, 60), at(50)), Duration::ZERO, "a request is in it");
-        assert_eq!(idle.note(seen(false, 2, 60), at(60)), Duration::from_secs(10));
+        let mut note = |seen, now| idle.note(seen, now).idle;
+        assert_eq!(note(seen(false, 1, 5), at(0)), Duration::ZERO);
+        assert_eq!(note(seen(false, 1, 5), at(10)), Duration::from_secs(10));
+        assert_eq!(note(seen(false, 1, 6), at(20)), Duration::from_secs(20), "resting costs a little");
+        assert_eq!(note(seen(false, 2, 6), at(30)), Duration::ZERO, "a request came and went");
+        assert_eq!(note(seen(false, 2, 60), at(40)), Duration::ZERO, "it worked by itself");
+        assert_eq!(note(seen(true, 2, 60), at(50)), Duration::ZERO, "a request is in it");
+        assert_eq!(note(seen(false, 2, 60), at(60)), Duration::ZERO);
+        assert_eq!(note(seen(false, 2, 60), at(70)), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_a_process_does_by_itself_does_not_start_the_time_anew_that_it_has_for_that() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let seen = |uses, cpu| Seen { busy: false, uses, cpu, called: false };
+        let alone = |seconds| Quiet { idle: Duration::ZERO, alone: Duration::from_secs(seconds) };
+        let mut idle = Idle::default();
+        idle.note(seen(1, 0), at(0));
+        assert_eq!(
+            [(50, 10), (100, 20)].map(|(cpu, s)| idle.note(seen(1, cpu), at(s))),
+            [alone(10), alone(20)]
+        );
+        let rests = Quiet { idle: Duration::from_secs(10), alone: Duration::ZERO };
+        assert_eq!(idle.note(seen(1, 100), at(30)), rests, "it does nothing now");
+        assert_eq!(idle.note(seen(1, 200), at(40)), alone(40));
+        idle.begun(at(40));
+        assert_eq!(idle.note(seen(1, 300), at(50)), alone(10), "an alarm rang");
+        assert_eq!(idle.note(seen(2, 400), at(60)), Quiet::default(), "somebody used it");
+        assert_eq!(idle.note(seen(2, 500), at(70)), alone(10));
     }
 
     #[test]

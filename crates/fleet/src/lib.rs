@@ -6,6 +6,7 @@
 //!
 //! Entry points: [`Machine::new`], [`Fleet::deploy`], [`Worker::acquire`], [`Worker::event`].
 
+mod alone;
 mod capnp;
 mod cells;
 mod certificates;

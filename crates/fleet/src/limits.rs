@@ -26,6 +26,8 @@ pub struct Limits {
     pub subrequests: u32,
     /// How long an invocation of a visitor may go on after its response with what `waitUntil` got.
     pub after: Duration,
+    /// How long its objects may go on by themselves, without an event; `None`: as long as on Cloudflare.
+    pub alone: Option<Duration>,
 }
 
 impl Limits {
@@ -124,6 +126,8 @@ pub(crate) struct Inside {
     pub one: Option<u64>,
     /// The least CPU time that one of them may use, where that is less than the script's limit.
     pub cap: Option<Duration>,
+    /// Whether there is none: what it does, it does by itself.
+    pub none: bool,
 }
 
 /// What to do about a process.
@@ -133,6 +137,8 @@ pub(crate) enum Verdict {
     Fine,
     /// Ask it for a sign of life: the answer says that its code gives others their turn.
     Ask,
+    /// Say by [`Watch::alarm`] whether an alarm of its objects has rung: what it does may not be what it is counted as.
+    Alarm,
     /// End it.
     End(Exceeded),
 }
@@ -150,17 +156,25 @@ pub(crate) struct Watch {
     /// The one invocation that was in it at the last look, and what it has used so far.
     one: Option<u64>,
     used: Duration,
+    /// Whether an alarm may begin something in it that nobody else sees.
+    alarms: bool,
+    /// Alarms were asked for when it had used half of its time.
+    half: bool,
+    /// Nobody waits for what it does, and it has done much.
+    by_itself: bool,
     pause: Duration,
 }
 
 /// Nobody waits for the rest of a computation as for a request: after this it may take longer.
 const STUCK: Duration = Duration::from_millis(60);
+/// Nor for what it does when it has answered everything.
+const BY_ITSELF: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(250);
 
 impl Watch {
-    /// Of a process that can be asked to collect its garbage, or cannot.
-    pub fn new(limits: Limits, collects: bool) -> Self {
+    /// Of a process that can be asked to collect its garbage, or cannot, and that has objects with alarms, or has none.
+    pub fn new(limits: Limits, collects: bool, alarms: bool) -> Self {
         Self {
             limits,
             memory: Memory::new(limits.process_memory(), collects),
@@ -170,6 +184,9 @@ impl Watch {
             last: Duration::ZERO,
             one: None,
             used: Duration::ZERO,
+            alarms,
+            half: false,
+            by_itself: false,
             pause: SHORTEST,
         }
     }
@@ -199,9 +216,16 @@ impl Watch {
         let limit = sample.inside.cap.map_or(self.limits.cpu, |cap| cap.min(self.limits.cpu)).max(LEAST_CPU);
         self.used = match one.is_some() && one == self.one {
             true => self.used + sample.cpu.saturating_sub(before),
-            false => Duration::ZERO,
+            false => {
+                self.half = false;
+                Duration::ZERO
+            }
         };
         self.one = one;
+        self.by_itself = sample.inside.none && self.used >= BY_ITSELF;
+        if self.alarms && self.used >= if self.half { limit } else { limit / 2 } {
+            return Verdict::Alarm;
+        }
         if self.used >= limit {
             return Verdict::End(Exceeded::Cpu);
         }
@@ -227,9 +251,20 @@ impl Watch {
         self.memory.collected();
     }
 
-    /// Whether its code does not give others their turn: it has no claim to the CPU before those that do.
-    pub fn is_stuck(&self) -> bool {
-        self.asked && self.last.saturating_sub(self.free) >= STUCK
+    /// Whether an alarm has rung: then a new count begins. Otherwise it has had its time, or half of it.
+    pub fn alarm(&mut self, rang: bool) -> Verdict {
+        if rang {
+            self.used = Duration::ZERO;
+        }
+        match std::mem::replace(&mut self.half, !rang) && !rang {
+            true => Verdict::End(Exceeded::Cpu),
+            false => Verdict::Fine,
+        }
+    }
+
+    /// Whether its code does not give others their turn, or nobody waits for it: it has no claim to the CPU before those that do.
+    pub fn runs_last(&self) -> bool {
+        self.by_itself || self.asked && self.last.saturating_sub(self.free) >= STUCK
     }
 
     /// When to look again: soon while it works, rarely while it rests.
@@ -247,8 +282,13 @@ impl Watch {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { memory: 128 << 20, cpu: Duration::from_secs(1), subrequests: 50, after: Duration::ZERO };
+    const LIMITS: Limits = Limits {
+        memory: 128 << 20,
+        cpu: Duration::from_secs(1),
+        subrequests: 50,
+        after: Duration::ZERO,
+        alone: None,
+    };
 
     fn sample(ms: u64) -> Sample {
         Sample { cpu: Duration::from_millis(ms), memory: 20 << 20, inside: Inside::default() }
@@ -256,21 +296,21 @@ mod tests {
 
     #[test]
     fn a_loop_is_found_when_it_has_had_its_time() {
-        let mut watch = Watch::new(LIMITS, true);
+        let mut watch = Watch::new(LIMITS, true, false);
         assert_eq!(watch.note(sample(30)), Verdict::Ask);
         watch.answered();
         assert_eq!(watch.note(sample(30)), Verdict::Fine);
         assert_eq!(watch.note(sample(70)), Verdict::Ask);
         for ms in [110, 500, 1060] {
             assert_eq!(watch.note(sample(ms)), Verdict::Fine, "{ms}");
-            assert_eq!(watch.is_stuck(), ms > 130);
+            assert_eq!(watch.runs_last(), ms > 130);
         }
         assert_eq!(watch.note(sample(1080)), Verdict::End(Exceeded::Cpu));
     }
 
     #[test]
     fn work_in_turns_may_go_on_for_ever() {
-        let mut watch = Watch::new(LIMITS, true);
+        let mut watch = Watch::new(LIMITS, true, false);
         for turn in 1..100 {
             let verdict = watch.note(sample(turn * 900));
             assert_eq!(verdict, Verdict::Ask, "{turn}");
@@ -280,11 +320,11 @@ mod tests {
 
     #[test]
     fn what_one_invocation_uses_with_pauses_is_counted_while_it_is_the_only_one() {
-        let mut watch = Watch::new(LIMITS, true);
+        let mut watch = Watch::new(LIMITS, true, false);
         let mut cpu = 0;
         let mut look = |one| {
             cpu += 400;
-            let verdict = watch.note(Sample { inside: Inside { one, cap: None }, ..sample(cpu) });
+            let verdict = watch.note(Sample { inside: Inside { one, ..Inside::default() }, ..sample(cpu) });
             watch.answered();
             verdict
         };
@@ -295,8 +335,31 @@ mod tests {
     }
 
     #[test]
+    fn what_objects_do_by_themselves_is_counted_from_alarm_to_alarm() {
+        let mut watch = Watch::new(LIMITS, true, true);
+        let mut cpu = 0;
+        let mut look = |watch: &mut Watch| {
+            cpu += 300;
+            let inside = Inside { one: Some(7), cap: None, none: true };
+            let verdict = watch.note(Sample { inside, ..sample(cpu) });
+            watch.answered();
+            verdict
+        };
+        look(&mut watch);
+        assert_eq!(look(&mut watch), Verdict::Ask);
+        assert_eq!(look(&mut watch), Verdict::Alarm, "half of its time");
+        assert_eq!(watch.alarm(true), Verdict::Fine);
+        assert_eq!([look(&mut watch), look(&mut watch)], [Verdict::Ask, Verdict::Alarm]);
+        assert_eq!(watch.alarm(false), Verdict::Fine);
+        assert!(!watch.runs_last());
+        assert_eq!([look(&mut watch), look(&mut watch)], [Verdict::Ask, Verdict::Alarm], "all of it");
+        assert!(watch.runs_last(), "nobody waits for it");
+        assert_eq!(watch.alarm(false), Verdict::End(Exceeded::Cpu));
+    }
+
+    #[test]
     fn waiting_is_not_work() {
-        let mut watch = Watch::new(LIMITS, true);
+        let mut watch = Watch::new(LIMITS, true, false);
         assert_eq!(watch.note(sample(30)), Verdict::Ask);
         // It does not answer, but does nothing either: the machine is busy with others.
         for _ in 0..1000 {
@@ -323,7 +386,7 @@ mod tests {
 
     #[test]
     fn memory_counts_without_what_the_engine_needs() {
-        let mut watch = Watch::new(LIMITS, false);
+        let mut watch = Watch::new(LIMITS, false, false);
         let with = |memory| Sample { memory, ..Sample::default() };
         assert_eq!(watch.note(with(160 << 20)), Verdict::Fine);
         assert_eq!(watch.note(with((160 << 20) + 1)), Verdict::End(Exceeded::Memory));
@@ -332,7 +395,7 @@ mod tests {
 
     #[test]
     fn garbage_is_collected_before_memory_counts() {
-        let mut watch = Watch::new(LIMITS, true);
+        let mut watch = Watch::new(LIMITS, true, false);
         let with = |memory| Sample { memory, ..Sample::default() };
         assert_eq!((watch.note(with(20 << 20)), watch.wants_collection()), (Verdict::Fine, false));
         assert_eq!((watch.note(with(161 << 20)), watch.wants_collection()), (Verdict::Fine, true));
@@ -344,8 +407,8 @@ mod tests {
     #[test]
     fn a_request_with_less_time_lowers_the_limit_while_it_is_there() {
         let limits = Limits { cpu: Duration::from_secs(30), ..LIMITS };
-        let mut watch = Watch::new(limits, true);
-        let inside = Inside { one: Some(1), cap: Some(Duration::from_millis(100)) };
+        let mut watch = Watch::new(limits, true, false);
+        let inside = Inside { one: Some(1), cap: Some(Duration::from_millis(100)), none: false };
         assert_eq!(watch.note(Sample { inside, ..sample(0) }), Verdict::Fine);
         assert_ne!(watch.note(Sample { inside, ..sample(60) }), Verdict::End(Exceeded::Cpu));
         let without = Inside { cap: None, ..inside };

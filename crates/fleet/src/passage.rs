@@ -43,6 +43,7 @@ impl Worker {
         if let Some(cpu) = cpu {
             lease.cap_cpu(cpu);
         }
+        lease.generation().ready().await;
         let path = caller.0.join(format!("p{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         let listener = bind_unix(&path).map_err(io::Error::other)?;
         let socket = path.clone();

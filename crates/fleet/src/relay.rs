@@ -76,8 +76,10 @@ async fn connection(mut caller: Socket, link: &Link, shared: &Arc<Shared>) {
     let Ok(lease) = worker.acquire().await else { return };
     let generation = lease.generation().clone();
     let Ok(mut callee) = Socket::connect(&generation.socket(&link.exposed.socket())).await else { return };
+    generation.ready().await;
     // The engine keeps one connection for all its calls: it would hold the callee back for ever.
     drop(lease);
+    let _called = generation.call();
     let replaced = async {
         worker.replaced(&generation).await;
         tokio::time::sleep(LAST_CALLS).await;

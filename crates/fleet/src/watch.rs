@@ -2,15 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use skep_sandbox::Group;
 use skep_wire::{UnixClient, empty, read_all};
 use tokio::sync::Notify;
 
+use crate::alone::Alarms;
 use crate::limits::{Exceeded, Inside, Limits, START_CPU, Sample, Verdict, Watch};
 use crate::process::Killer;
-use crate::spec::FileLimit;
+use crate::spec::{FileLimit, NextAlarm};
 
 /// How often to look at a process that is coming up.
 const START_LOOK: Duration = Duration::from_millis(40);
@@ -29,6 +30,8 @@ pub(crate) struct Watched {
     pub collector: Option<Arc<UnixClient>>,
     /// How large its files may be, if that changes.
     pub files: Option<Files>,
+    /// When its objects' next alarm is due, if they can have any.
+    pub next_alarm: Option<NextAlarm>,
 }
 
 /// How large the files of a process may be.
@@ -96,7 +99,8 @@ impl Watched {
         busy: Arc<Notify>,
         inside: impl Fn() -> Inside,
     ) {
-        let mut watch = Watch::new(self.limits, self.collector.is_some());
+        let mut watch = Watch::new(self.limits, self.collector.is_some(), self.next_alarm.is_some());
+        let mut alarms = Alarms::default();
         let mut asked: Option<tokio::task::JoinHandle<bool>> = None;
         let mut collecting: Option<tokio::task::JoinHandle<bool>> = None;
         let mut last = false;
@@ -117,16 +121,20 @@ impl Watched {
             if collecting.take_if(|collection| collection.is_finished()).is_some() {
                 watch.collected();
             }
-            match watch.note(Sample { inside: inside(), ..sample(self.pid) }) {
-                Verdict::Fine => {}
+            let mut verdict = watch.note(Sample { inside: inside(), ..sample(self.pid) });
+            if let (Verdict::Alarm, Some(next)) = (verdict, &self.next_alarm) {
+                verdict = watch.alarm(alarms.note(next(), SystemTime::now()));
+            }
+            match verdict {
+                Verdict::Fine | Verdict::Alarm => {}
                 Verdict::Ask => asked = Some(tokio::spawn(answers(pulse.clone()))),
                 Verdict::End(exceeded) => return self.end(exceeded),
             }
             if let Some(collector) = self.collector.as_ref().filter(|_| watch.wants_collection()) {
                 collecting = Some(tokio::spawn(answers(collector.clone())));
             }
-            if let Some(group) = self.group.as_ref().filter(|_| last != watch.is_stuck()) {
-                last = watch.is_stuck();
+            if let Some(group) = self.group.as_ref().filter(|_| last != watch.runs_last()) {
+                last = watch.runs_last();
                 group.run_last(last);
             }
         }
@@ -134,7 +142,7 @@ impl Watched {
 }
 
 /// Whether the process answers; takes as long as its code takes to give others their turn.
-async fn answers(socket: Arc<UnixClient>) -> bool {
+pub(crate) async fn answers(socket: Arc<UnixClient>) -> bool {
     let mut request = http::Request::new(empty());
     *request.uri_mut() = http::Uri::from_static("/health");
     request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("skep"));

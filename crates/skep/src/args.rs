@@ -154,6 +154,10 @@ pub struct ServeArgs {
     /// What a request goes on with after its response (`waitUntil`) is ended after so long
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub wait_until: Duration,
+    /// What Durable Objects do by themselves, without requests and alarms, is ended after so long [default: 140s, or 15m
+    /// for scripts whose compatibility date is 2026-10-01 or later, as at Cloudflare]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub object_timeout: Option<Duration>,
     /// The requests that may be in a script's process at once; as many more may wait while it starts
     #[arg(long, value_name = "N", default_value = "4096")]
     pub cell_requests: usize,

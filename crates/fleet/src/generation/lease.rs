@@ -20,6 +20,16 @@ impl Drop for Hold {
     }
 }
 
+/// A connection of another cell.
+#[derive(Debug)]
+pub(crate) struct Called(pub(super) Arc<Generation>);
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        self.0.called.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Counts a process that serves, of its account and of all, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted([Arc<AtomicUsize>; 2]);

@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use skep_runtime::ShutdownTrigger;
 use skep_wire::UnixClient;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 
 use crate::engine::Folder;
 use crate::idle::{Seen, cpu_ticks};
 use crate::limits::Exceeded;
 use crate::process::Killer;
 use crate::responses::Responses;
-use crate::watch::Offence;
+use crate::watch::{Offence, answers};
 pub use launch::CallerFolder;
-use lease::Counted;
+use lease::{Called, Counted};
 pub use lease::{Hold, Lease};
 pub use start::StartError;
 
@@ -37,11 +37,17 @@ pub struct Generation {
     inspector_port: Option<u16>,
     /// Whether it writes the files of Durable Objects.
     pub(crate) has_objects: bool,
+    has_workflows: bool,
     in_flight: AtomicUsize,
     /// CPU times that requests in it may use at most, and how many have each.
     caps: Mutex<BTreeMap<Duration, usize>>,
     /// Connections that stay open, such as WebSockets.
     open: AtomicUsize,
+    /// Connections of other cells, which stay open whether anything is called or not.
+    called: AtomicUsize,
+    /// Whether its code has been made ready for being called otherwise than by a visitor.
+    ready: OnceCell<()>,
+    collector: Option<Arc<UnixClient>>,
     /// How often it was used.
     uses: AtomicU64,
     /// Milliseconds since the fleet began.
@@ -66,10 +72,15 @@ impl Generation {
     }
 
     /// Says, by a number, which one invocation is in it, with what it does after its response; `None` if there may be
-    /// several. Events of objects come without us.
+    /// several. Events of objects come without us, and one may call many of them: there, what is done by itself after the
+    /// last use counts as one.
     fn only_one(&self) -> Option<u64> {
-        let one = self.in_flight.load(Ordering::SeqCst) <= 1 && self.open.load(Ordering::SeqCst) == 0;
-        (one && !self.has_objects).then(|| self.uses.load(Ordering::Relaxed))
+        let one = match self.has_objects {
+            // Steps of a Workflow come one after the other for days.
+            true => self.in_flight() == 0 && !self.has_workflows,
+            false => self.in_flight() <= 1 && self.open.load(Ordering::SeqCst) == 0,
+        };
+        one.then(|| self.uses.load(Ordering::Relaxed))
     }
 
     /// What it was ended for, if it used too much.
@@ -121,7 +132,7 @@ impl Generation {
     }
 
     /// Notes that it is used now.
-    pub(crate) fn touch(&self) {
+    pub fn touch(&self) {
         self.uses.fetch_add(1, Ordering::Relaxed);
         self.last_used.store(now_ms(), Ordering::Relaxed);
     }
@@ -131,6 +142,28 @@ impl Generation {
     pub fn hold(self: &Arc<Self>) -> Hold {
         self.open.fetch_add(1, Ordering::SeqCst);
         Hold(self.clone())
+    }
+
+    /// Whether nobody waits for anything that it does, as far as can be seen.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.in_flight() == 0 && self.called.load(Ordering::Relaxed) == 0
+    }
+
+    /// Counts a connection of another cell until the result is dropped.
+    pub(crate) fn call(self: &Arc<Self>) -> Called {
+        self.called.fetch_add(1, Ordering::Relaxed);
+        Called(self.clone())
+    }
+
+    /// Makes the code ready for calls that do not come from a visitor: bounds are set in it where it is first called with a
+    /// context, and so the first one has to be ours. Once.
+    pub(crate) async fn ready(&self) {
+        let Some(collector) = &self.collector else { return };
+        self.ready
+            .get_or_init(|| async {
+                answers(collector.clone()).await;
+            })
+            .await;
     }
 
     /// How many requests are in it.
@@ -150,7 +183,12 @@ impl Generation {
 
     /// What can be seen of it from outside.
     pub(crate) fn seen(&self) -> Seen {
-        Seen { busy: self.is_busy(), uses: self.uses.load(Ordering::Relaxed), cpu: cpu_ticks(self.pid) }
+        Seen {
+            busy: self.is_busy(),
+            uses: self.uses.load(Ordering::Relaxed),
+            cpu: cpu_ticks(self.pid),
+            called: self.called.load(Ordering::Relaxed) > 0,
+        }
     }
 
     /// Resolves with how the process ended.

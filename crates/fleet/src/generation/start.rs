@@ -9,7 +9,7 @@ use serde::Deserialize;
 use skep_runtime::{Shutdown, ShutdownTrigger};
 use skep_wire::UnixClient;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 
 use super::launch::launch;
 use super::lease::Counted;
@@ -149,12 +149,14 @@ impl Generation {
             ended_tx.send_replace(Some(how));
         });
 
+        let collector = collects(spec).then(|| UnixClient::new(folder.0.join(COLLECT_SOCKET)));
         let watched = match spec.limits {
             Some(limits) => {
-                let collector = collects(spec).then(|| UnixClient::new(folder.0.join(COLLECT_SOCKET)));
+                let collector = collector.clone();
+                let next_alarm = spec.next_alarm.clone();
                 let (killer, offence) = (killer.try_clone()?, offence.clone());
                 let files = spec.file_limit.clone().map(Files::new);
-                Some(Watched { pid, killer, limits, offence, group, collector, files })
+                Some(Watched { pid, killer, limits, offence, group, collector, files, next_alarm })
             }
             None => None,
         };
@@ -194,9 +196,13 @@ impl Generation {
             pid,
             inspector_port: inspector_port.filter(|_| spec.inspector),
             has_objects: spec.is_exclusive(),
+            has_workflows: !spec.workflows.is_empty(),
             in_flight: AtomicUsize::new(0),
             caps: Mutex::default(),
             open: AtomicUsize::new(0),
+            called: AtomicUsize::new(0),
+            ready: OnceCell::new(),
+            collector,
             uses: AtomicU64::new(0),
             last_used: AtomicU64::new(now_ms()),
             _counted: counted,
@@ -215,6 +221,7 @@ impl Generation {
                 watch.upgrade().map_or_else(Inside::default, |generation| Inside {
                     one: generation.only_one(),
                     cap: generation.caps().keys().next().copied(),
+                    none: generation.is_alone(),
                 })
             };
             tokio::spawn(async move {
@@ -223,6 +230,10 @@ impl Generation {
                     () = watched.running(pulse, busy, inside) => {}
                 }
             });
+        }
+        // An alarm calls nobody else first.
+        if this.has_objects {
+            this.ready().await;
         }
         Ok(this)
     }

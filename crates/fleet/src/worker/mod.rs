@@ -233,6 +233,7 @@ impl Worker {
             let lease = self.acquire().await?;
             if let Some(events) = lease.generation().events() {
                 let events = events.clone();
+                lease.generation().ready().await;
                 return Ok((lease, events));
             }
             drop(lease);

@@ -9,6 +9,7 @@ use futures_util::future::{join_all, select_all};
 use tokio::sync::{mpsc, watch};
 
 use super::{Command, State};
+use crate::alone::{Alarms, TASKS, most};
 use crate::cells::Cells;
 use crate::fleet::Shared;
 use crate::generation::{Generation, StartError};
@@ -34,6 +35,8 @@ pub(super) struct Supervisor {
     restart_at: Option<Instant>,
     /// Since when what takes requests has had none.
     idle: Idle,
+    /// Which alarms of its objects have rung.
+    alarms: Alarms,
     /// When to look next whether it has.
     look_at: Instant,
     /// How many processes it needs.
@@ -64,6 +67,7 @@ impl Supervisor {
             since: Instant::now(),
             restart_at: None,
             idle: Idle::default(),
+            alarms: Alarms::default(),
             look_at: Instant::now(),
             scale: Scale::default(),
             scale_at: Instant::now(),
@@ -185,10 +189,33 @@ impl Supervisor {
     async fn look(&mut self) {
         let (Some(rest), Some(current)) = (self.shared.rest, self.current()) else { return };
         self.look_at = Instant::now() + look_every(rest.after);
-        if self.idle.note(current.seen(), Instant::now()) >= rest.after {
-            drop(current);
+        let seen = current.seen();
+        let quiet = self.idle.note(seen, Instant::now());
+        drop(current);
+        if quiet.idle >= rest.after {
             self.rest().await;
+        } else if self.has_been_alone(quiet.alone, seen.called) {
+            self.say("ended what the script does by itself, without any event".to_owned());
+            self.end().await;
         }
+    }
+
+    /// Whether it may not go on any longer with what it has done by itself for this long.
+    fn has_been_alone(&mut self, alone: Duration, is_called: bool) -> bool {
+        let Some(spec) = self.spec.as_ref().filter(|spec| spec.workflows.is_empty()) else { return false };
+        let most = most(spec, is_called);
+        // What is known of alarms has to be known before.
+        if alone < most / 2 {
+            return false;
+        }
+        let now = SystemTime::now();
+        let next = spec.next_alarm.as_ref().and_then(|next| next());
+        if self.alarms.note(next, now) {
+            self.idle.begun(Instant::now());
+            return false;
+        }
+        let rings = next.is_some_and(|at| at <= now);
+        alone >= if rings { most.max(TASKS) } else { most }
     }
 
     fn may_scale(&self) -> bool {
@@ -254,6 +281,18 @@ impl Supervisor {
                 _ => return,
             },
         };
+        self.end_by(current, wake_at).await;
+    }
+
+    /// Ends the process whatever it does by itself; the next request or alarm starts one.
+    async fn end(&mut self) {
+        let (Some(current), Some(spec)) = (self.current(), &self.spec) else { return };
+        let until = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
+        let wake_at = spec.next_alarm.as_ref().and_then(|next| next()).map(|at| Instant::now() + until(at));
+        self.end_by(current, wake_at).await;
+    }
+
+    async fn end_by(&mut self, current: Cells, wake_at: Option<Instant>) {
         // From here on requests wait; one may just have come in.
         self.state.send_replace(State::Starting);
         if current.is_busy() {
@@ -427,6 +466,7 @@ impl Supervisor {
 
     fn ready(&mut self, generation: Arc<Generation>) {
         self.idle = Idle::default();
+        self.alarms = Alarms::default();
         self.look_at =
             Instant::now() + self.shared.rest.map_or(Duration::ZERO, |rest| look_every(rest.after));
         self.scale = Scale::default();

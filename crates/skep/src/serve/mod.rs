@@ -144,6 +144,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             },
             cell_requests: args.cell_requests,
             wait_until: args.wait_until,
+            alone: args.object_timeout,
             cell_memory: u64::from(args.cell_memory) << 20,
             keeps: tenant::Keeps {
                 logs: skep_logs::Retention { age: args.log_retention, bytes: u64::from(args.log_size) << 20 },

@@ -48,6 +48,8 @@ pub struct Surroundings {
     pub cell_requests: usize,
     /// How long an invocation may go on after its response.
     pub wait_until: std::time::Duration,
+    /// How long objects may go on without an event; `None`: as long as on Cloudflare.
+    pub alone: Option<std::time::Duration>,
     /// Bytes of memory that a cell may use beside what the engine needs.
     pub cell_memory: u64,
     /// What of the past is kept.

@@ -77,6 +77,7 @@ impl Runner {
             cpu: cpu_of(content),
             subrequests: subrequests_of(content),
             after: self.around.wait_until,
+            alone: self.around.alone,
         });
         if version.is_some() {
             spec.usage = self.around.meters.of(&self.tenant.id, script).usage.clone();
