@@ -38,6 +38,7 @@ mod logs;
 mod lookups;
 mod metrics;
 mod moved;
+mod names;
 mod notifications;
 mod objects;
 mod otlp;

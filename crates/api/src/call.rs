@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
-use skep_catalog::{Account, Catalog, Origin, Script, Token};
+use skep_catalog::{Account, Catalog, CatalogError, Origin, Script, Token};
 use skep_wire::{Body, ReadError, read_all};
 
 use crate::Api;
@@ -46,6 +46,19 @@ impl Call {
 
     pub fn tenant(&self) -> Result<Arc<dyn Tenant>, ApiError> {
         self.api.platform.tenant(&self.token.account).map_err(ApiError::internal)
+    }
+
+    /// Changes the account's catalog once the host names are its own.
+    pub async fn claim<F>(
+        &self,
+        names: Vec<String>,
+        change: impl FnOnce(Arc<dyn Tenant>) -> F,
+    ) -> Result<Result<(), CatalogError>, ApiError>
+    where
+        F: Future<Output = Result<(), CatalogError>> + Send + 'static,
+    {
+        let change = Box::pin(change(self.tenant()?));
+        Ok(self.api.platform.claim(&self.token.account, names, change).await)
     }
 
     /// Parameter `n` after the account.

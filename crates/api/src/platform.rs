@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use skep_catalog::{Catalog, Content, NamedHandlers, Namespace};
+use skep_catalog::{Catalog, CatalogError, Content, NamedHandlers, Namespace};
 use skep_d1::D1Store;
 use skep_kv::KvStore;
 use skep_logs::LogStore;
@@ -126,10 +126,17 @@ pub trait Platform: Send + Sync + 'static {
     fn check_cron(&self, cron: &str) -> Result<(), String>;
     /// When a cron expression is due next after a moment, both in milliseconds since 1970; `None` if never.
     fn next_run(&self, cron: &str, after_ms: i64) -> Option<i64>;
-    /// Buckets are public elsewhere now.
-    fn addresses_changed(&self) -> Result<(), String>;
-    /// Whether a host name is a custom domain of another account's.
-    fn is_taken(&self, hostname: &str, account: &str) -> Result<bool, String>;
+    /// Buckets of an account are public elsewhere now.
+    fn addresses_changed<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<(), String>>;
+    /// Makes host names, or those that a pattern of a route begins with (`*.example.com`), the account's own, and then
+    /// changes its catalog. [`CatalogError::Taken`] says which name is another account's. The change runs to its end even
+    /// if nobody waits for it any more.
+    fn claim<'a>(
+        &'a self,
+        account: &'a str,
+        names: Vec<String>,
+        change: BoxFuture<'static, Result<(), CatalogError>>,
+    ) -> BoxFuture<'a, Result<(), CatalogError>>;
     /// Where scripts answer.
     fn addresses(&self) -> &Addresses;
 }

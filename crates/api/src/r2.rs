@@ -179,7 +179,7 @@ pub(crate) async fn delete(call: Call) -> Answer {
     tenant.catalog().remove_resource(Kind::R2, &row.id).await?;
     let removed = tokio::task::spawn_blocking(move || tenant.r2().remove(&row.name));
     removed.await.map_err(ApiError::internal)?.map_err(crate::modules::storage)?;
-    crate::r2_domains::gone(&call)?;
+    crate::r2_domains::gone(&call).await?;
     ok(json!({}))
 }
 

@@ -1,5 +1,7 @@
 //! Where a bucket is public. <https://developers.cloudflare.com/r2/buckets/public-buckets/>
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -7,6 +9,7 @@ use sha2::{Digest, Sha256};
 use skep_catalog::{BucketDomain, CatalogError, Kind, Resource};
 
 use crate::call::{Call, R2_MALFORMED, malformed};
+use crate::platform::Tenant;
 use crate::r2::{edit, row};
 use crate::reply::{Answer, ApiError, ok};
 use crate::routes::{is_host_name, zone_id};
@@ -62,18 +65,19 @@ pub(crate) async fn put_managed(mut call: Call) -> Answer {
         Ok(row.clone())
     });
     let row = changed.await?;
-    apply(&call)?;
+    apply(&call).await?;
     ok(shown_managed(&call, &row))
 }
 
 /// Brings addresses in line.
-fn apply(call: &Call) -> Result<(), ApiError> {
-    call.api.platform.addresses_changed().map_err(ApiError::internal)
+async fn apply(call: &Call) -> Result<(), ApiError> {
+    let applied = call.api.platform.addresses_changed(&call.token.account).await;
+    applied.map_err(ApiError::internal)
 }
 
 /// Forgets where a bucket that is gone was public.
-pub(crate) fn gone(call: &Call) -> Result<(), ApiError> {
-    apply(call)
+pub(crate) async fn gone(call: &Call) -> Result<(), ApiError> {
+    apply(call).await
 }
 
 fn no_domain() -> ApiError {
@@ -152,10 +156,6 @@ pub(crate) async fn add(mut call: Call) -> Answer {
     if !is_host_name(&hostname) {
         return Err(malformed(R2_MALFORMED, &format!("\"{domain}\" is not a host name")));
     }
-    let elsewhere = call.api.platform.is_taken(&hostname, &call.token.account).map_err(ApiError::internal)?;
-    if elsewhere {
-        return Err(in_use(&hostname));
-    }
     let made = BucketDomain {
         hostname,
         bucket: row.id,
@@ -163,12 +163,13 @@ pub(crate) async fn add(mut call: Call) -> Answer {
         enabled: enabled.unwrap_or(true),
         min_tls: min_tls.unwrap_or_else(|| MIN_TLS[0].into()),
     };
-    let added = call.tenant()?.catalog().add_bucket_domain(made.clone()).await;
-    added.map_err(|error| match error {
-        CatalogError::Exists(hostname) => in_use(&hostname),
+    let row = made.clone();
+    let change = |tenant: Arc<dyn Tenant>| async move { tenant.catalog().add_bucket_domain(row).await };
+    call.claim(vec![made.hostname.clone()], change).await?.map_err(|error| match error {
+        CatalogError::Exists(hostname) | CatalogError::Taken(hostname) => in_use(&hostname),
         other => other.into(),
     })?;
-    apply(&call)?;
+    apply(&call).await?;
     ok(shown(&made))
 }
 
@@ -187,7 +188,7 @@ pub(crate) async fn update(mut call: Call) -> Answer {
     let tenant = call.tenant()?;
     let changed = tenant.catalog().change_bucket_domain(&row.id, &name, enabled, min_tls).await?;
     let changed = changed.ok_or_else(no_domain)?;
-    apply(&call)?;
+    apply(&call).await?;
     ok(shown(&changed))
 }
 
@@ -196,7 +197,7 @@ pub(crate) async fn remove(call: Call) -> Answer {
     if !call.tenant()?.catalog().remove_bucket_domain(&row.id, &name).await? {
         return Err(no_domain());
     }
-    apply(&call)?;
+    apply(&call).await?;
     ok(json!({ "domain": name }))
 }
 

@@ -27,9 +27,10 @@ pub(crate) async fn zones(call: Call) -> Answer {
     let account = call.account()?;
     let tenant = call.tenant()?;
     let mut names: Vec<String> = tenant.catalog().domains()?.into_iter().map(|d| d.zone).collect();
-    names.extend(
-        tenant.catalog().routes()?.into_iter().filter_map(|r| r.zone.or_else(|| zone_of(&r.pattern))),
-    );
+    names.extend(tenant.catalog().routes()?.into_iter().filter_map(|r| {
+        let by_host = zone_of(r.host());
+        r.zone.or(by_host)
+    }));
     names.push(call.api.platform.addresses().domain.clone());
     if let Some(name) = call.query("name") {
         // Whoever deploys here says which names lead here.
@@ -51,9 +52,7 @@ pub(crate) async fn zones(call: Call) -> Answer {
 }
 
 /// The zone of a pattern that names none: the last two labels of its host, so that who goes through the zones meets it.
-fn zone_of(pattern: &str) -> Option<String> {
-    let bare = pattern.split_once("://").map_or(pattern, |(_, rest)| rest);
-    let host = bare.split('/').next().unwrap_or_default();
+fn zone_of(host: &str) -> Option<String> {
     let labels: Vec<&str> = host.rsplitn(3, '.').take(2).collect();
     let [top, name] = labels.as_slice() else { return None };
     let name = name.trim_start_matches('*');
@@ -89,6 +88,10 @@ fn exists(error: CatalogError) -> ApiError {
         CatalogError::Exists(pattern) => {
             ApiError::bad(10020, format!("A route with the same pattern already exists: {pattern}"))
         }
+        // There, a route is in a zone, and a zone is one account's.
+        CatalogError::Taken(host) => {
+            ApiError::bad(10020, format!("The host '{host}' is in use by another account."))
+        }
         other => other.into(),
     }
 }
@@ -112,9 +115,11 @@ pub(crate) async fn set_routes(mut call: Call) -> Answer {
             zone: route.zone_name.or(route.zone_id),
         });
     }
-    let tenant = call.tenant()?;
     let shown = routes.iter().map(shown_route).collect();
-    tenant.catalog().set_routes(&name, routes).await.map_err(exists)?;
+    let hosts = routes.iter().map(|route| route.host().to_owned()).collect();
+    let script = name.clone();
+    let change = |tenant: Arc<dyn Tenant>| async move { tenant.catalog().set_routes(&script, routes).await };
+    call.claim(hosts, change).await?.map_err(exists)?;
     upload::apply(&call, &name).await?;
     ok(shown)
 }
@@ -133,9 +138,7 @@ fn in_zone(tenant: &Arc<dyn Tenant>, zone: &str) -> Result<Vec<Route>, ApiError>
     let is_in = |route: &Route| match &route.zone {
         Some(name) if name == zone || zone_id(name) == zone => true,
         _ => {
-            let bare = route.pattern.split_once("://").map_or(route.pattern.as_str(), |(_, rest)| rest);
-            let host = bare.split('/').next().unwrap_or_default().trim_start_matches(['*', '.']);
-            let mut rest = Some(host);
+            let mut rest = Some(route.host().trim_start_matches(['*', '.']));
             std::iter::from_fn(|| {
                 let name = rest?;
                 rest = name.split_once('.').map(|(_, parent)| parent);
@@ -157,8 +160,9 @@ async fn put_route(call: &mut Call, id: String) -> Answer {
     let ZoneRoute { pattern, script } = call.json().await?;
     let zone = call.param(0).to_owned();
     let route = Route { id, pattern: check_pattern(&pattern)?, script, zone: Some(zone) };
-    let tenant = call.tenant()?;
-    tenant.catalog().put_route(route.clone()).await.map_err(exists)?;
+    let row = route.clone();
+    let change = |tenant: Arc<dyn Tenant>| async move { tenant.catalog().put_route(row).await };
+    call.claim(vec![route.host().to_owned()], change).await?.map_err(exists)?;
     upload::apply(call, route.script.as_deref().unwrap_or_default()).await?;
     ok(shown_route(&route))
 }
@@ -275,7 +279,7 @@ struct Records {
 
 fn taken(error: CatalogError) -> ApiError {
     match error {
-        CatalogError::Exists(host) => ApiError::new(
+        CatalogError::Exists(host) | CatalogError::Taken(host) => ApiError::new(
             http::StatusCode::CONFLICT,
             100_116,
             format!("The hostname '{host}' is already in use by another Worker."),
@@ -284,23 +288,18 @@ fn taken(error: CatalogError) -> ApiError {
     }
 }
 
-/// Refuses a name that is a domain of another account's: its visitors are not ours.
-fn check_owner(call: &Call, domain: &Domain) -> Result<(), ApiError> {
-    match call.api.platform.is_taken(&domain.hostname, &call.token.account).map_err(ApiError::internal)? {
-        true => Err(taken(CatalogError::Exists(domain.hostname.clone()))),
-        false => Ok(()),
-    }
-}
-
 pub(crate) async fn set_domains(mut call: Call) -> Answer {
     let Records { origins, override_existing_origin } = call.json().await?;
     let name = call.param(0).to_owned();
     let domains: Vec<Domain> =
         origins.into_iter().map(|origin| new_domain(&name, origin)).collect::<Result<_, _>>()?;
-    domains.iter().try_for_each(|domain| check_owner(&call, domain))?;
-    let tenant = call.tenant()?;
     let shown = domains.iter().map(shown_domain).collect();
-    tenant.catalog().set_domains(&name, domains, override_existing_origin).await.map_err(taken)?;
+    let hosts = domains.iter().map(|domain| domain.hostname.clone()).collect();
+    let script = name.clone();
+    let change = |tenant: Arc<dyn Tenant>| async move {
+        tenant.catalog().set_domains(&script, domains, override_existing_origin).await
+    };
+    call.claim(hosts, change).await?.map_err(taken)?;
     upload::apply(&call, &name).await?;
     ok(shown)
 }
@@ -336,9 +335,9 @@ struct PutDomain {
 pub(crate) async fn put_domain(mut call: Call) -> Answer {
     let PutDomain { service, origin } = call.json().await?;
     let domain = new_domain(&service, origin)?;
-    check_owner(&call, &domain)?;
-    let tenant = call.tenant()?;
-    tenant.catalog().put_domain(domain.clone(), false).await.map_err(taken)?;
+    let row = domain.clone();
+    let change = |tenant: Arc<dyn Tenant>| async move { tenant.catalog().put_domain(row, false).await };
+    call.claim(vec![domain.hostname.clone()], change).await?.map_err(taken)?;
     upload::apply(&call, &service).await?;
     ok(shown_domain(&domain))
 }

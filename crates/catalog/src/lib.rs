@@ -9,6 +9,7 @@
 //! Entry points: [`Catalog`], [`Registry`].
 
 mod bucket_domains;
+mod claims;
 mod content;
 mod durations;
 mod exports;
@@ -150,6 +151,9 @@ pub enum CatalogError {
     /// Something of that name or id is there.
     #[error("{0} already exists")]
     Exists(String),
+    /// A host name is another account's.
+    #[error("{0} belongs to another account")]
+    Taken(String),
     /// Something cannot be stored.
     #[error("cannot be stored: {0}")]
     Invalid(String),

@@ -1,4 +1,4 @@
-//! Accounts, the tokens that speak for them, and the log of who changed what.
+//! Accounts, the tokens that speak for them, and the log of who changed what. Which names are whose: `claims`.
 
 use std::path::Path;
 
@@ -29,12 +29,17 @@ pub(crate) const SCHEMA: Schema = Schema(&[
     ALTER TABLE token ADD COLUMN disabled INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE token ADD COLUMN policies TEXT NOT NULL DEFAULT '[]';
     ",
+    // Whose a host name is. What earlier formats have is adopted from the catalogs at start.
+    "
+    CREATE TABLE claim(name TEXT PRIMARY KEY, account TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE INDEX claim_account ON claim(account);
+    ",
 ]);
 
 /// Accounts, tokens and the audit log.
 #[derive(Debug)]
 pub struct Registry {
-    db: Database,
+    pub(crate) db: Database,
 }
 
 /// An account: a name space of scripts and resources.

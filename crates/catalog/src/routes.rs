@@ -18,6 +18,14 @@ pub struct Route {
     pub zone: Option<String>,
 }
 
+impl Route {
+    /// The host of the pattern, with the `*` that it may begin with.
+    pub fn host(&self) -> &str {
+        let bare = self.pattern.split_once("://").map_or(self.pattern.as_str(), |(_, rest)| rest);
+        bare.split('/').next().unwrap_or_default()
+    }
+}
+
 /// A custom domain: all of a host name for one script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {

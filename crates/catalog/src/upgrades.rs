@@ -68,10 +68,12 @@ fn a_registry_of_any_earlier_format_is_opened_with_what_is_in_it() {
         &[],
         &[
             "INSERT INTO account VALUES ('a1', 'Main', 'main', 5)",
-            "INSERT INTO token VALUES ('t1', 'a1', 'first', x'00', '*', 5, NULL, NULL)",
+            "INSERT INTO token(id, account, name, hash, permissions, created)
+                 VALUES ('t1', 'a1', 'first', x'00', '*', 5)",
             "INSERT INTO audit VALUES (1, 6, 'a1', 't1', 'PUT /x', 200)",
         ],
         &[],
+        &["INSERT INTO claim VALUES ('shop.test', 'a1')"],
     ];
     assert_eq!(rows.len(), crate::registry::SCHEMA.0.len() + 1, "a format without sample rows");
     for steps in 0..crate::registry::SCHEMA.0.len() {
@@ -87,6 +89,7 @@ fn a_registry_of_any_earlier_format_is_opened_with_what_is_in_it() {
                 (1, ["*".to_owned()].as_slice())
             );
         }
+        assert!(registry.claims().unwrap().is_empty());
         drop(registry);
         let columns = |path: &std::path::Path| -> Vec<String> {
             let connection = Connection::open(path).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use skep_api::{Addresses, Candidate, Examined, InstanceError, Platform, TailEvents};
 use skep_assets::{ContentCache, DEFAULT_CAPACITY};
-use skep_catalog::Registry;
+use skep_catalog::{CatalogError, Registry};
 use skep_cron::Expression;
 use skep_d1::Paused;
 use skep_fleet::Still;
@@ -15,6 +15,7 @@ use skep_runtime::Jobs;
 use skep_wire::BoxFuture;
 
 use super::hosts::Hosts;
+use super::names::Names;
 use super::notifications::Notifications;
 use super::quota::Meter;
 use super::runner::{Runner, Surroundings};
@@ -33,6 +34,7 @@ pub struct Accounts {
     registry: Arc<Registry>,
     addresses: Addresses,
     hosts: Arc<Hosts>,
+    names: Arc<Names>,
     around: Surroundings,
     jobs: Jobs,
     assets: Arc<ContentCache>,
@@ -41,7 +43,7 @@ pub struct Accounts {
 
 impl Accounts {
     /// Opens all accounts and reads where they answer.
-    pub fn open(
+    pub async fn open(
         data: &Path,
         registry: Arc<Registry>,
         addresses: Addresses,
@@ -53,6 +55,7 @@ impl Accounts {
         domains.push("localhost".into());
         let this = Arc::new(Self {
             data: data.to_owned(),
+            names: Arc::new(Names::new(registry.clone())),
             registry,
             addresses,
             hosts: Arc::new(Hosts::new(domains)),
@@ -61,9 +64,13 @@ impl Accounts {
             assets: Arc::new(ContentCache::new(DEFAULT_CAPACITY)),
             open: Mutex::default(),
         });
+        let mut tenants = Vec::new();
         for account in this.registry.accounts().map_err(|e| e.to_string())? {
-            this.runner(&account.id)?.boot()?;
+            let runner = this.runner(&account.id)?;
+            runner.boot()?;
+            tenants.push(runner.tenant.clone());
         }
+        this.names.adopt(&tenants).await.map_err(|e| e.to_string())?;
         this.read_hosts()?;
         Ok(this)
     }
@@ -123,7 +130,13 @@ impl Accounts {
         for account in self.registry.accounts().map_err(|e| e.to_string())? {
             all.push((account.subdomain, self.runner(&account.id)?));
         }
-        self.hosts.set(all)
+        self.hosts.set(all, self.names.all().map_err(|e| e.to_string())?)
+    }
+
+    /// Gives up host names that an account does not use any more, and reads where everything answers.
+    async fn settle(&self, account: &str) -> Result<(), String> {
+        self.names.settle(&self.runner(account)?.tenant).await.map_err(|e| e.to_string())?;
+        self.read_hosts()
     }
 
     /// All that are open.
@@ -165,7 +178,7 @@ impl Platform for Accounts {
     fn apply<'a>(&'a self, account: &'a str, script: &'a str) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
             self.runner(account)?.apply(script).await?;
-            self.read_hosts()
+            self.settle(account).await
         })
     }
 
@@ -207,22 +220,25 @@ impl Platform for Accounts {
         i64::try_from(cron.parse::<Expression>().ok()?.next_after(after)?).ok()
     }
 
-    fn addresses_changed(&self) -> Result<(), String> {
-        self.read_hosts()
+    fn addresses_changed<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(self.settle(account))
     }
 
-    fn is_taken(&self, hostname: &str, account: &str) -> Result<bool, String> {
-        for runner in self.runners().into_iter().filter(|runner| runner.tenant.id != account) {
-            let catalog = &runner.tenant.stores.catalog;
-            let scripts = catalog.domains().map_err(|e| e.to_string())?;
-            let buckets = catalog.bucket_domains().map_err(|e| e.to_string())?;
-            if scripts.iter().any(|domain| domain.hostname == hostname)
-                || buckets.iter().any(|domain| domain.hostname == hostname)
-            {
-                return Ok(true);
+    fn claim<'a>(
+        &'a self,
+        account: &'a str,
+        names: Vec<String>,
+        change: BoxFuture<'static, Result<(), CatalogError>>,
+    ) -> BoxFuture<'a, Result<(), CatalogError>> {
+        Box::pin(async move {
+            let tenant = self.runner(account).map_err(CatalogError::Invalid)?.tenant.clone();
+            if let Some(name) = names.iter().find(|name| self.hosts.is_beneath_another(name, account)) {
+                return Err(CatalogError::Taken(name.clone()));
             }
-        }
-        Ok(false)
+            let claims = self.names.clone();
+            let claimed = tokio::spawn(async move { claims.claim(&tenant, names, change).await });
+            claimed.await.map_err(|e| CatalogError::Invalid(e.to_string()))?
+        })
     }
 
     fn addresses(&self) -> &Addresses {

@@ -53,16 +53,19 @@ impl Pattern {
         Self { scheme, host: host.to_owned(), any_host, path: path.to_owned(), any_path, target }
     }
 
-    fn matches(&self, scheme: &str, host: &str, path: &str) -> bool {
-        let host_fits = match self.any_host {
+    fn takes(&self, host: &str) -> bool {
+        match self.any_host {
             true => host.ends_with(&self.host),
             false => host == self.host,
-        };
+        }
+    }
+
+    fn matches(&self, scheme: &str, host: &str, path: &str) -> bool {
         let path_fits = match self.any_path {
             true => path.starts_with(&self.path),
             false => path == self.path,
         };
-        host_fits && path_fits && self.scheme.as_deref().is_none_or(|wanted| wanted == scheme)
+        self.takes(host) && path_fits && self.scheme.as_deref().is_none_or(|wanted| wanted == scheme)
     }
 
     /// The host that it names, if visitors of that host alone can get something over TLS by it.
@@ -82,8 +85,37 @@ struct Table {
     /// By subdomain.
     accounts: HashMap<String, Arc<Runner>>,
     domains: HashMap<String, Target>,
+    /// The more specific ones first.
     patterns: Vec<Pattern>,
     buckets: PublicBuckets,
+    /// The accounts that have a name of a custom domain or of a route.
+    claims: HashMap<String, String>,
+}
+
+impl Table {
+    /// The account that a host is of: its visitors are for none of another's. A name is its own before it is below that of
+    /// another, and below a longer one before a shorter.
+    fn holder(&self, host: &str, domains: &[String]) -> Option<&str> {
+        let own = self.claims.get(host).map(String::as_str);
+        own.or_else(|| self.beneath(host, domains)).or_else(|| {
+            let pattern = self.patterns.iter().find(|pattern| pattern.takes(host))?;
+            Some(&pattern.target.runner.tenant.id)
+        })
+    }
+
+    /// The account below whose own address a host is.
+    fn beneath(&self, host: &str, domains: &[String]) -> Option<&str> {
+        if let Some((account, _)) = self.buckets.managed(host, domains) {
+            return Some(account);
+        }
+        let (_, subdomain) = labels(host, domains)?.split_once('.')?;
+        self.accounts.get(subdomain).map(|runner| runner.tenant.id.as_str())
+    }
+}
+
+/// What a host name below one of `domains` begins with.
+fn labels<'a>(host: &'a str, domains: &[String]) -> Option<&'a str> {
+    domains.iter().find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'))
 }
 
 /// All addresses of all accounts.
@@ -102,20 +134,29 @@ impl Hosts {
         Self { domains, table: RwLock::default(), version: AtomicU64::new(0), challenges: OnceLock::new() }
     }
 
-    /// Reads all addresses anew: the accounts with their subdomains.
-    pub fn set(&self, accounts: Vec<(Option<String>, Arc<Runner>)>) -> Result<(), String> {
-        let mut table = Table::default();
+    /// Reads all addresses anew: the accounts with their subdomains, and whose the names of custom domains and routes are.
+    pub fn set(
+        &self,
+        accounts: Vec<(Option<String>, Arc<Runner>)>,
+        claims: HashMap<String, String>,
+    ) -> Result<(), String> {
+        let mut table = Table { claims, ..Table::default() };
         for (subdomain, runner) in accounts {
             let catalog = &runner.tenant.stores.catalog;
-            for domain in catalog.domains().map_err(|e| e.to_string())?.into_iter().filter(|d| d.enabled) {
-                let target = Target { runner: runner.clone(), script: Some(domain.script) };
-                table.domains.insert(domain.hostname, target);
+            let is_own = |name: &str| table.claims.get(name) == Some(&runner.tenant.id);
+            for domain in catalog.domains().map_err(|e| e.to_string())? {
+                if domain.enabled && is_own(&domain.hostname) {
+                    let target = Target { runner: runner.clone(), script: Some(domain.script) };
+                    table.domains.insert(domain.hostname, target);
+                }
             }
             for route in catalog.routes().map_err(|e| e.to_string())? {
-                let target = Target { runner: runner.clone(), script: route.script };
-                table.patterns.push(Pattern::new(&route.pattern, target));
+                if is_own(route.host()) {
+                    let target = Target { runner: runner.clone(), script: route.script };
+                    table.patterns.push(Pattern::new(&route.pattern, target));
+                }
             }
-            table.buckets.add(&runner.tenant)?;
+            table.buckets.add(&runner.tenant, is_own)?;
             table.accounts.extend(subdomain.map(|subdomain| (subdomain, runner)));
         }
         table.patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.weight()));
@@ -137,6 +178,11 @@ impl Hosts {
         domains.chain(buckets).chain(table.patterns.iter().filter_map(Pattern::named)).collect()
     }
 
+    /// Whether a host name is below the address of another account than this one.
+    pub fn is_beneath_another(&self, name: &str, account: &str) -> bool {
+        self.table().beneath(name, &self.domains).is_some_and(|holder| holder != account)
+    }
+
     /// Answers an ACME authority, at every host.
     pub fn answer_challenges(&self, challenges: Challenges) {
         let _ = self.challenges.set(Arc::new(Answers(challenges)));
@@ -156,16 +202,20 @@ impl Hosts {
         let host = host_of(head)?;
         let table = self.table();
         let scheme = head.extensions.get::<Scheme>().map_or("http", Scheme::as_str);
+        // Who has no routes is not asked whose the host is.
+        let holder = (!table.patterns.is_empty()).then(|| table.holder(&host, &self.domains)).flatten();
         let target = table
             .patterns
             .iter()
-            .find(|pattern| pattern.matches(scheme, &host, path))
+            .find(|pattern| {
+                holder == Some(&pattern.target.runner.tenant.id) && pattern.matches(scheme, &host, path)
+            })
             .map(|pattern| &pattern.target)
             .or_else(|| table.domains.get(&host));
         // Routes go before what is behind them; a pattern that turns scripts off leads to it.
         if target.is_none_or(|target| target.script.is_none())
             && let Some(bucket) =
-                table.buckets.at(&host).or_else(|| table.buckets.managed(&host, &self.domains))
+                table.buckets.at(&host).or_else(|| Some(&table.buckets.managed(&host, &self.domains)?.1))
         {
             return Some(Site { local: Some(bucket.clone()), ..Site::default() });
         }
@@ -178,8 +228,7 @@ impl Hosts {
 
     /// `<script>.<account>.<domain>`, or `<version>-<script>.<account>.<domain>`.
     fn below_account(&self, table: &Table, host: &str, head: &Parts) -> Option<Site> {
-        let labels = self.domains.iter().find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'))?;
-        let (label, subdomain) = labels.split_once('.')?;
+        let (label, subdomain) = labels(host, &self.domains)?.split_once('.')?;
         let runner = table.accounts.get(subdomain)?;
         if let Some(live) = runner.live(label) {
             return live.workers_dev.then(|| choose(&live, label, head).map(|share| runner.site(share)))?;
@@ -204,14 +253,12 @@ impl Names for Hosts {
         let by_name =
             || table.patterns.iter().any(|pattern| pattern.named().is_some_and(|host| host == *name));
         let by_script = || {
-            let labels =
-                self.domains.iter().find_map(|d| name.as_str().strip_suffix(d)?.strip_suffix('.'))?;
-            let (script, subdomain) = labels.split_once('.')?;
+            let (script, subdomain) = labels(name.as_str(), &self.domains)?.split_once('.')?;
             Some(table.accounts.get(subdomain)?.live(script)?.workers_dev)
         };
         let host = name.as_str();
         let is_bucket =
-            table.buckets.at(host).or_else(|| table.buckets.managed(host, &self.domains)).is_some();
+            table.buckets.at(host).is_some() || table.buckets.managed(host, &self.domains).is_some();
         is_bucket || table.domains.contains_key(host) || by_name() || by_script().unwrap_or(false)
     }
 }

@@ -11,6 +11,7 @@ mod export;
 mod hosts;
 mod links;
 mod metrics;
+mod names;
 mod notifications;
 mod public_buckets;
 mod quota;
@@ -153,7 +154,8 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             },
             egress: std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect(),
         },
-    )?;
+    )
+    .await?;
     let api = Api::new(accounts.clone(), registry, sealer.clone(), clock);
     let control = control::Control {
         data: data.clone(),

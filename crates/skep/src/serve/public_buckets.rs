@@ -16,24 +16,24 @@ use super::tenant::Tenant;
 /// The buckets that are public, by where.
 #[derive(Default)]
 pub struct PublicBuckets {
-    /// By the ids in managed domains.
-    managed: HashMap<String, Arc<dyn LocalHandler>>,
+    /// By the ids in managed domains, with the account.
+    managed: HashMap<String, (String, Arc<dyn LocalHandler>)>,
     /// By custom domains.
     domains: HashMap<String, Arc<dyn LocalHandler>>,
 }
 
 impl PublicBuckets {
-    /// Adds those of an account.
-    pub fn add(&mut self, tenant: &Arc<Tenant>) -> Result<(), String> {
+    /// Adds those of an account, at custom domains that `is_own`.
+    pub fn add(&mut self, tenant: &Arc<Tenant>, is_own: impl Fn(&str) -> bool) -> Result<(), String> {
         let catalog = &tenant.stores.catalog;
         let public = |name: String| -> Arc<dyn LocalHandler> {
             Arc::new(Public { tenant: tenant.clone(), name, bucket: OnceCell::new() })
         };
         for (id, name) in managed_buckets(&tenant.id, catalog).map_err(|e| e.to_string())? {
-            self.managed.insert(id, public(name));
+            self.managed.insert(id, (tenant.id.clone(), public(name)));
         }
         for domain in catalog.bucket_domains().map_err(|e| e.to_string())? {
-            if domain.enabled {
+            if domain.enabled && is_own(&domain.hostname) {
                 // A bucket's id is its name.
                 self.domains.insert(domain.hostname, public(domain.bucket));
             }
@@ -46,8 +46,8 @@ impl PublicBuckets {
         self.domains.get(host)
     }
 
-    /// The bucket whose managed domain this is.
-    pub fn managed(&self, host: &str, domains: &[String]) -> Option<&Arc<dyn LocalHandler>> {
+    /// The bucket whose managed domain this is, and its account.
+    pub fn managed(&self, host: &str, domains: &[String]) -> Option<&(String, Arc<dyn LocalHandler>)> {
         self.managed.get(domains.iter().find_map(|domain| managed_label(host, domain))?)
     }
 
