@@ -418,6 +418,36 @@ fn versions(serve: &Serve, dir: &Path) {
     assert_eq!(code(serve, "GET", "/orders/versions/none", None), (404, 10200));
 }
 
+#[test]
+fn puts_of_a_workflow_at_the_same_time_lose_no_version() {
+    let serve = serve();
+    let metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    let code = "export default { fetch: () => new Response('x') };";
+    assert_eq!(serve.upload("shop", &metadata, code).status, 200);
+    const WRITERS: usize = 8;
+    let put = || {
+        serve.call("PUT", "/workflows/flow", Some(&json!({ "script_name": "shop", "class_name": "Flow" })))
+    };
+    let made: Vec<Value> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(put)).collect();
+        writers
+            .into_iter()
+            .map(|writer| {
+                let answer = writer.join().unwrap();
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                answer.json()["result"].clone()
+            })
+            .collect()
+    });
+    assert!(made.iter().all(|one| one["id"] == made[0]["id"]), "one Workflow: {made:?}");
+    let kept = serve.call("GET", "/workflows/flow/versions", None).json()["result"].clone();
+    let id = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
+    let kept: std::collections::BTreeSet<String> =
+        kept.as_array().unwrap().iter().map(|version| id(version, "id")).collect();
+    let made = made.iter().map(|one| id(one, "version_id")).collect();
+    assert_eq!(kept, made);
+}
+
 const DECLARED: &str = r#"
 import { WorkflowEntrypoint } from "cloudflare:workers";
 export class Orders extends WorkflowEntrypoint {

@@ -54,7 +54,11 @@ fn title_exists(error: CatalogError) -> ApiError {
 
 fn row(call: &Call) -> Result<Resource, ApiError> {
     let found = call.tenant()?.catalog().resource(Kind::Kv, call.param(0))?;
-    found.ok_or_else(|| ApiError::not_found(10013, "namespace not found"))
+    found.ok_or_else(no_namespace)
+}
+
+fn no_namespace() -> ApiError {
+    ApiError::not_found(10013, "namespace not found")
 }
 
 fn namespace(call: &Call) -> Result<Arc<Namespace>, ApiError> {
@@ -110,10 +114,13 @@ pub(crate) async fn get(call: Call) -> Answer {
 
 pub(crate) async fn rename(mut call: Call) -> Answer {
     let name = call.json::<Title>().await?.checked()?;
-    let changed = Resource { name, ..row(&call)? };
+    let id = row(&call)?.id;
     let tenant = call.tenant()?;
-    tenant.catalog().change_resource(Kind::Kv, changed.clone()).await.map_err(title_exists)?;
-    ok(shown(&changed))
+    let renamed = tenant.catalog().edit_resource(Kind::Kv, &id, move |row| {
+        row.name = name;
+        Ok::<_, ApiError>(row.clone())
+    });
+    ok(shown(&renamed.await.map_err(title_exists)?.ok_or_else(no_namespace)??))
 }
 
 pub(crate) async fn delete(call: Call) -> Answer {

@@ -241,39 +241,32 @@ pub(crate) async fn put(mut call: Call) -> Answer {
     let tenant = call.tenant()?;
     script_of(tenant.catalog(), &script_name)?;
     let name = call.param(0).to_owned();
-    let before = tenant.catalog().resource(Kind::Workflow, &name)?;
-    let id = before
-        .as_ref()
-        .map_or_else(|| uuid::Uuid::new_v4().to_string().into(), |row| row.settings["id"].clone());
     let new = uuid::Uuid::new_v4().to_string();
-    let mut first = json!({ "id": new, "created_ms": call.now_ms(), "class_name": class_name.as_str() });
+    let now = call.now_ms();
+    let mut first = json!({ "id": new, "created_ms": now, "class_name": class_name.as_str() });
     for (key, value) in kept.iter().filter(|(key, _)| *key == "limits" || *key == "default_retention") {
         first[key] = value.clone();
     }
-    let mut versions = vec![first];
-    versions.extend(before.as_ref().map(versions_of).unwrap_or_default());
-    versions.truncate(VERSIONS);
-    let mut settings = json!({
-        "id": id, "script_name": script_name, "class_name": class_name, "modified_ms": call.now_ms(), "versions": versions,
+    let empty = Resource { id: name.clone(), name, created_ms: now, settings: Json::Null };
+    let changed = tenant.catalog().edit_or_add_resource(Kind::Workflow, empty, move |row| {
+        let before = row.settings.is_object().then(|| row.clone());
+        let owners: BTreeSet<String> = before.iter().filter_map(owner).chain([script_name.clone()]).collect();
+        let id = match &before {
+            Some(row) => row.settings["id"].clone(),
+            None => uuid::Uuid::new_v4().to_string().into(),
+        };
+        let mut versions = vec![first];
+        versions.extend(before.as_ref().map(versions_of).unwrap_or_default());
+        versions.truncate(VERSIONS);
+        row.settings = json!({
+            "id": id, "script_name": script_name, "class_name": class_name, "modified_ms": now, "versions": versions,
+        });
+        if let Some(settings) = row.settings.as_object_mut() {
+            settings.extend(kept);
+        }
+        (row.clone(), owners)
     });
-    if let Some(settings) = settings.as_object_mut() {
-        settings.extend(kept);
-    }
-    let row = Resource {
-        id: name.clone(),
-        name,
-        created_ms: before.as_ref().map_or(call.now_ms(), |row| row.created_ms),
-        settings,
-    };
-    let owners: BTreeSet<String> = before.iter().filter_map(owner).chain([script_name]).collect();
-    match before {
-        Some(_) => {
-            tenant.catalog().change_resource(Kind::Workflow, row.clone()).await?;
-        }
-        None => {
-            tenant.catalog().add_resource(Kind::Workflow, row.clone()).await?;
-        }
-    }
+    let (row, owners) = changed.await?;
     apply(&call, owners).await?;
     let mut result = shown(&call, &row);
     result["version_id"] = new.into();
@@ -335,22 +328,21 @@ struct Patch {
 pub(crate) async fn change_settings(mut call: Call) -> Answer {
     let Patch { default_retention } = call.json().await?;
     let tenant = call.tenant()?;
-    let before = tenant.catalog().resource(Kind::Defaults, DEFAULTS)?;
-    let Some(asked) = default_retention else { return ok(shown_settings(before.as_ref())) };
-    let is_new = before.is_none();
-    let mut row = before.unwrap_or_else(|| Resource {
+    let Some(asked) = default_retention else { return settings(call).await };
+    let asked = asked.read()?;
+    let empty = Resource {
         id: DEFAULTS.to_owned(),
         name: DEFAULTS.to_owned(),
         created_ms: call.now_ms(),
         settings: json!({ "default_retention": {} }),
+    };
+    let changed = tenant.catalog().edit_or_add_resource(Kind::Defaults, empty, |row| {
+        for (key, ms) in asked {
+            row.settings["default_retention"][key] = ms;
+        }
+        row.clone()
     });
-    for (key, ms) in asked.read()? {
-        row.settings["default_retention"][key] = ms;
-    }
-    match is_new {
-        true => drop(tenant.catalog().add_resource(Kind::Defaults, row.clone()).await?),
-        false => drop(tenant.catalog().change_resource(Kind::Defaults, row.clone()).await?),
-    }
+    let row = changed.await?;
     let owners: BTreeSet<String> =
         tenant.catalog().resources(Kind::Workflow)?.iter().filter_map(owner).collect();
     apply(&call, owners).await?;

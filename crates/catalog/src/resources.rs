@@ -1,6 +1,6 @@
 //! Resources that scripts are bound to: what they are called and when they were made. Their content is elsewhere.
 
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::Value as Json;
 
 use crate::{Catalog, CatalogError};
@@ -74,10 +74,7 @@ impl Catalog {
 
     /// One by its id.
     pub fn resource(&self, kind: Kind, id: &str) -> Result<Option<Resource>, CatalogError> {
-        self.db.read(|c| {
-            let mut query = c.prepare_cached(&format!("{RESOURCE} AND id = ?"))?;
-            Ok(query.query_row([kind.key(), id], resource).optional()?)
-        })
+        self.db.read(|c| find(c, kind, id))
     }
 
     /// One by its name.
@@ -91,20 +88,10 @@ impl Catalog {
     /// Keeps a new one; [`CatalogError::Exists`] if its id or name is taken.
     pub async fn add_resource(&self, kind: Kind, made: Resource) -> Result<Resource, CatalogError> {
         self.change(move |t| {
-            let sql = "INSERT INTO resource VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
-            let settings = crate::script::text(&made.settings)?;
-            let values = params![kind.key(), made.id, made.name, made.created_ms, settings];
-            match t.prepare_cached(sql)?.execute(values)? {
-                0 => Err(CatalogError::Exists(made.name)),
-                _ => Ok(made),
-            }
+            insert(t, kind, &made)?;
+            Ok(made)
         })
         .await
-    }
-
-    /// Renames one and keeps its settings; false if it is not there.
-    pub async fn change_resource(&self, kind: Kind, changed: Resource) -> Result<bool, CatalogError> {
-        self.change(move |t| update(t, kind, &changed)).await
     }
 
     /// Changes the name or the settings of one by what they are then, so that changes at the same time do not undo each
@@ -122,14 +109,37 @@ impl Catalog {
     {
         let id = id.to_owned();
         self.change(move |t| {
-            let mut query = t.prepare_cached(&format!("{RESOURCE} AND id = ?"))?;
-            let found = query.query_row([kind.key(), &id], resource).optional()?;
-            let Some(mut found) = found else { return Ok(None) };
+            let Some(mut found) = find(t, kind, &id)? else { return Ok(None) };
             let changed = change(&mut found);
             if changed.is_ok() {
                 update(t, kind, &Resource { id, ..found })?;
             }
             Ok(Some(changed))
+        })
+        .await
+    }
+
+    /// The same of one that need not be there: then it is made of `new`.
+    pub async fn edit_or_add_resource<T, F>(
+        &self,
+        kind: Kind,
+        new: Resource,
+        change: F,
+    ) -> Result<T, CatalogError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Resource) -> T + Send + 'static,
+    {
+        self.change(move |t| {
+            let found = find(t, kind, &new.id)?;
+            let is_new = found.is_none();
+            let mut row = found.unwrap_or(new);
+            let changed = change(&mut row);
+            match is_new {
+                true => insert(t, kind, &row)?,
+                false => update(t, kind, &row)?,
+            }
+            Ok(changed)
         })
         .await
     }
@@ -147,8 +157,23 @@ impl Catalog {
     }
 }
 
-/// Writes the name and the settings of one; false if it is not there.
-fn update(t: &Transaction<'_>, kind: Kind, changed: &Resource) -> Result<bool, CatalogError> {
+fn find(c: &Connection, kind: Kind, id: &str) -> Result<Option<Resource>, CatalogError> {
+    let mut query = c.prepare_cached(&format!("{RESOURCE} AND id = ?"))?;
+    Ok(query.query_row([kind.key(), id], resource).optional()?)
+}
+
+fn insert(t: &Transaction<'_>, kind: Kind, made: &Resource) -> Result<(), CatalogError> {
+    let sql = "INSERT INTO resource VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+    let settings = crate::script::text(&made.settings)?;
+    let values = params![kind.key(), made.id, made.name, made.created_ms, settings];
+    match t.prepare_cached(sql)?.execute(values)? {
+        0 => Err(CatalogError::Exists(made.name.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the name and the settings of one that is there.
+fn update(t: &Transaction<'_>, kind: Kind, changed: &Resource) -> Result<(), CatalogError> {
     let taken: bool = t.query_row(
         "SELECT EXISTS(SELECT 1 FROM resource WHERE kind = ? AND name = ? AND id <> ?)",
         params![kind.key(), changed.name, changed.id],
@@ -159,7 +184,8 @@ fn update(t: &Transaction<'_>, kind: Kind, changed: &Resource) -> Result<bool, C
     }
     let settings = crate::script::text(&changed.settings)?;
     let sql = "UPDATE resource SET name = ?, settings = ? WHERE kind = ? AND id = ?";
-    Ok(t.execute(sql, params![changed.name, settings, kind.key(), changed.id])? > 0)
+    t.execute(sql, params![changed.name, settings, kind.key(), changed.id])?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -181,9 +207,7 @@ mod tests {
         let twice = catalog.add_resource(Kind::Kv, made("2", "a")).await;
         assert!(matches!(twice, Err(CatalogError::Exists(name)) if name == "a"));
         catalog.add_resource(Kind::Kv, made("2", "b")).await.unwrap();
-        assert!(catalog.change_resource(Kind::Kv, made("2", "a")).await.is_err());
-        assert!(catalog.change_resource(Kind::Kv, made("2", "c")).await.unwrap());
-        assert_eq!(catalog.resource_named(Kind::Kv, "c").unwrap().unwrap().id, "2");
+        assert_eq!(catalog.resource_named(Kind::Kv, "b").unwrap().unwrap().id, "2");
         assert!(catalog.remove_resource(Kind::Kv, "2").await.unwrap());
         assert!(!catalog.remove_resource(Kind::Kv, "2").await.unwrap());
         assert_eq!(catalog.resources(Kind::Kv).unwrap(), [made("1", "a")]);
@@ -222,5 +246,30 @@ mod tests {
         assert!(matches!(rename("c").await, Err(CatalogError::Exists(name)) if name == "c"));
         rename("d").await.unwrap();
         assert_eq!(catalog.resource(Kind::R2, "b").unwrap().unwrap().name, "d");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_made_or_changed_at_the_same_time_keeps_what_everybody_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("c.sqlite")).unwrap();
+        let new = |created_ms| Resource {
+            id: "w".into(),
+            name: "w".into(),
+            created_ms,
+            settings: serde_json::json!([]),
+        };
+        let add = |n: i64| {
+            catalog.edit_or_add_resource(Kind::Workflow, new(n), move |row| {
+                row.settings.as_array_mut().unwrap().push(n.into());
+                row.created_ms
+            })
+        };
+        let (a, b) = tokio::join!(add(1), add(2));
+        assert_eq!((a.unwrap(), b.unwrap()), (1, 1));
+        let kept = catalog.resource(Kind::Workflow, "w").unwrap().unwrap();
+        assert_eq!(kept, Resource { settings: serde_json::json!([1, 2]), ..new(1) });
+        let named = Resource { id: "x".into(), ..new(3) };
+        let taken = catalog.edit_or_add_resource(Kind::Workflow, named, |_| ()).await;
+        assert!(matches!(taken, Err(CatalogError::Exists(name)) if name == "w"));
     }
 }
