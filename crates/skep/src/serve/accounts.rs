@@ -17,9 +17,9 @@ use skep_wire::BoxFuture;
 use super::hosts::Hosts;
 use super::names::Names;
 use super::notifications::Notifications;
-use super::quota::Meter;
 use super::runner::{Runner, Surroundings};
 use super::tenant::Tenant;
+use super::{quota, sizes};
 use crate::events::ask_instances;
 
 /// How often unused content is looked for.
@@ -109,10 +109,10 @@ impl Accounts {
             );
         }
         if tenant.quota.is_limited() {
-            let meter = Meter::new(tenant.clone());
-            tokio::spawn(meter.clone().run());
-            self.jobs.every(format!("{account}: measure what is stored"), Meter::EVERY, move || {
-                meter.clone().run()
+            tokio::spawn(quota::keep(tenant.clone()));
+            let kept = tenant.clone();
+            self.jobs.every(format!("{account}: measure what is stored"), sizes::EVERY, move || {
+                quota::keep(kept.clone())
             });
         }
         let (tidied, clock) = (tenant.clone(), clock.clone());

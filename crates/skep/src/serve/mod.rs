@@ -17,6 +17,7 @@ mod public_buckets;
 mod quota;
 mod rotate;
 mod runner;
+mod sizes;
 mod stored;
 mod tails;
 mod tenant;

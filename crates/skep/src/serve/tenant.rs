@@ -15,6 +15,7 @@ use skep_r2::R2Store;
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_store::{BlobId, Blobs, Quota};
 
+use super::sizes::Sizes;
 use super::stored;
 use crate::stores::Stores;
 
@@ -33,6 +34,8 @@ pub struct Tenant {
     pub blobs: Blobs,
     /// How much of all that it may store, and stores.
     pub quota: Arc<Quota>,
+    /// What of that is measured.
+    pub sizes: Sizes,
     /// Small assets of all its scripts.
     pub asset_cache: Arc<ContentCache>,
 }
@@ -67,7 +70,8 @@ impl Tenant {
         let named = stores.catalog.all_blobs().map_err(|e| e.to_string())?;
         let named: HashSet<BlobId> = named.iter().filter_map(|name| BlobId::parse(name)).collect();
         blobs.sweep(&named).map_err(|e| e.to_string())?;
-        Ok(Self { id: id.to_owned(), stores, logs, blobs, quota, asset_cache: cache })
+        let sizes = Sizes::new(quota.clone());
+        Ok(Self { id: id.to_owned(), stores, logs, blobs, quota, sizes, asset_cache: cache })
     }
 
     /// Removes content that no version has used for a day.

@@ -2,7 +2,6 @@
 
 mod meters;
 mod page;
-mod sizes;
 
 use std::sync::Arc;
 
@@ -18,8 +17,6 @@ use skep_wire::{BoxFuture, Request, Response, Service, full, reply};
 use super::accounts::Accounts;
 pub use meters::{EventKind, Meters, ScriptMeter};
 use page::{Kind, Page};
-use sizes::Sizes;
-pub use sizes::files_below;
 
 /// The script and queue that stand for all that have no series of their own; neither can have this name.
 const OTHERS: &str = "*";
@@ -38,7 +35,6 @@ struct Sources {
     acme: Option<Arc<Acme>>,
     exporter: Option<Exporter>,
     jobs: Jobs,
-    sizes: Sizes,
 }
 
 impl Metrics {
@@ -51,7 +47,7 @@ impl Metrics {
         exporter: Option<Exporter>,
         jobs: Jobs,
     ) -> Self {
-        Self(Arc::new(Sources { accounts, meters, traffic, acme, exporter, jobs, sizes: Sizes::default() }))
+        Self(Arc::new(Sources { accounts, meters, traffic, acme, exporter, jobs }))
     }
 }
 
@@ -173,11 +169,13 @@ impl Sources {
     }
 
     fn storage(&self, page: &mut Page) {
-        let runners = self.accounts.runners();
         let mut family =
             page.family("skep_storage_bytes", Kind::Gauge, "Bytes of the files that an account keeps.");
-        for (account, store, bytes) in self.sizes.of(runners.iter().map(|runner| &**runner)) {
-            family.sample(&[("account", &account), ("store", store)], bytes);
+        for runner in self.accounts.runners() {
+            let tenant = &runner.tenant;
+            for (store, bytes) in tenant.sizes.recent(&tenant.stores.dir).stores {
+                family.sample(&[("account", &tenant.id), ("store", store)], bytes);
+            }
         }
     }
 
