@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use skep_wire::{BoxError, full, reply};
+use skep_wire::{BoxError, Held, full, reply};
 use tokio::time::Sleep;
 
 use crate::activity::Active;
@@ -169,36 +169,7 @@ impl HttpBody for Guarded {
 }
 
 /// A response's body; while it is sent, the connection is in use.
-pub(crate) struct Answer {
-    body: EdgeBody,
-    _active: Active,
-}
-
-impl Answer {
-    pub fn new(body: EdgeBody, active: Active) -> Self {
-        Self { body, _active: active }
-    }
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
+pub(crate) type Answer = Held<EdgeBody, Active>;
 
 #[cfg(test)]
 mod tests {

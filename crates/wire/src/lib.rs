@@ -12,6 +12,7 @@ mod exchange;
 mod framing;
 mod general;
 mod head;
+mod held;
 mod rewound;
 mod server;
 mod service;
@@ -24,6 +25,7 @@ pub use body::{
     stream,
 };
 pub use client::{ClientBody, SendError, UnixClient};
+pub use held::Held;
 pub use rewound::Rewound;
 pub use server::{ServeError, bind_unix, serve_tcp, serve_unix};
 pub use service::{BINDING_HEADER, BindingTable, BoxFuture, Service};
