@@ -57,8 +57,15 @@ impl Runner {
         };
         let schedules: Vec<String> =
             row.settings.schedules.into_iter().map(|schedule| schedule.cron).collect();
-        let mut workflows = catalog.resources(Kind::Workflow).map_err(|e| e.to_string())?;
-        workflows.retain(|workflow| workflow.settings["script_name"] == script);
+        let workflows = catalog.resources(Kind::Workflow).map_err(|e| e.to_string())?;
+        let own = workflows.into_iter().filter(|workflow| workflow.settings["script_name"] == script);
+        let own = own.map(|row| (settings_of(&row.settings).schedules, row.name));
+        let workflows: Vec<_> = own.filter(|(schedules, _)| !schedules.is_empty()).collect();
+        if schedules.is_empty() && workflows.is_empty() {
+            // The fleet need not know of it: a script that nobody has called is a few rows on the disk.
+            lock(&self.crons).remove(script);
+            return Ok(());
+        }
         let name = script.to_owned();
         let report: Report = Arc::new(move |text: &str| tracing::info!(script = name, text));
         let worker = self.fleet.worker(script);
@@ -66,14 +73,10 @@ impl Runner {
         let at_times = AtTimes { worker: &worker, report: &report, clock, shutdown };
         let mut started: Vec<_> = workflows
             .iter()
-            .filter_map(|row| at_times.workflow(&row.name, &settings_of(&row.settings).schedules))
+            .filter_map(|(schedules, workflow)| at_times.workflow(workflow, schedules))
             .collect();
         started.extend(at_times.handler(&schedules, self.note(script, EventKind::Scheduled)));
-        let mut crons = lock(&self.crons);
-        match started.is_empty() {
-            true => drop(crons.remove(script)),
-            false => drop(crons.insert(script.to_owned(), started)),
-        }
+        lock(&self.crons).insert(script.to_owned(), started);
         Ok(())
     }
 
