@@ -128,12 +128,53 @@ fn an_image_is_built_and_pushed_and_its_application_made_changed_and_left_alone(
     assert_eq!(changed[2].1["steps"][1]["step_size"]["percentage"], 100);
 }
 
+/// wrangler and `skep deploy` beside each other, each with a folder, a Docker and a Cloudflare of its own: wrangler's first.
+struct Pair {
+    clouds: [StandIn; 2],
+    dirs: [tempfile::TempDir; 2],
+    dockers: [Docker; 2],
+    serve: Serve,
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self {
+            clouds: [cloudflare(limits()), cloudflare(limits())],
+            dirs: [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()],
+            dockers: [Docker::new(), Docker::new()],
+            serve: serve(),
+        }
+    }
+
+    /// Both deploy a project; what they sent. What they changed at the containers API must be the same.
+    fn deploy(&self, container: &str, dockerfile: &str, args: &[&str]) -> [Vec<Recorded>; 2] {
+        self.dirs.iter().for_each(|dir| project(dir.path(), container, dockerfile));
+        let mut wrangler = self.serve.wrangler_command(self.dirs[0].path(), &["deploy", "--tag", "t"]);
+        wrangler
+            .env("CLOUDFLARE_API_BASE_URL", &self.clouds[0].api)
+            .env("CLOUDFLARE_ACCOUNT_ID", ACCOUNT)
+            .env("CLOUDFLARE_API_TOKEN", "t0ken");
+        self.dockers[0].put_into(&mut wrangler);
+        let ran = run(&mut wrangler);
+        assert!(ran.success, "{}", ran.text);
+        let ran = self.skep(&[&["--tag", "t"], args].concat());
+        assert!(ran.success, "{}", ran.text);
+        let sent = self.clouds.each_ref().map(StandIn::take);
+        let [theirs, ours] = sent.each_ref().map(|all| -> Vec<String> {
+            changes(all).iter().map(|(call, body)| format!("{call} {body}")).collect()
+        });
+        assert_eq!(ours, theirs, "{container}");
+        sent
+    }
+
+    fn skep(&self, args: &[&str]) -> Ran {
+        deploy(&self.clouds[1], &self.dockers[1], self.dirs[1].path(), args)
+    }
+}
+
 #[test]
 fn what_is_sent_is_what_wrangler_sends() {
-    let (theirs, ours) = (cloudflare(limits()), cloudflare(limits()));
-    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let dockers = [Docker::new(), Docker::new()];
-    let serve = serve();
+    let pair = Pair::new();
     let cases = [
         (BUILT.to_owned(), "FROM scratch\n"),
         (BUILT.replace("3", "9"), "FROM scratch\nENV A=1\n"),
@@ -146,23 +187,7 @@ fn what_is_sent_is_what_wrangler_sends() {
         ),
     ];
     for (container, dockerfile) in &cases {
-        project(dirs[0].path(), container, dockerfile);
-        project(dirs[1].path(), container, dockerfile);
-        let mut wrangler = serve.wrangler_command(dirs[0].path(), &["deploy", "--tag", "t"]);
-        wrangler
-            .env("CLOUDFLARE_API_BASE_URL", &theirs.api)
-            .env("CLOUDFLARE_ACCOUNT_ID", ACCOUNT)
-            .env("CLOUDFLARE_API_TOKEN", "t0ken");
-        dockers[0].put_into(&mut wrangler);
-        let ran = run(&mut wrangler);
-        assert!(ran.success, "{}", ran.text);
-        let ran = deploy(&ours, &dockers[1], dirs[1].path(), &["--tag", "t"]);
-        assert!(ran.success, "{}", ran.text);
-        let (wrangler, skep) = (changes(&theirs.take()), changes(&ours.take()));
-        let text = |all: &[(String, Value)]| -> Vec<String> {
-            all.iter().map(|(call, body)| format!("{call} {body}")).collect()
-        };
-        assert_eq!(text(&skep), text(&wrangler));
+        pair.deploy(container, dockerfile, &[]);
     }
 }
 
@@ -338,10 +363,7 @@ fn uploaded(seen: &[Recorded]) -> Value {
 
 #[test]
 fn containers_that_a_durable_object_manages_are_sent_as_wrangler_sends_them() {
-    let (theirs, ours) = (cloudflare(limits()), cloudflare(limits()));
-    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let dockers = [Docker::new(), Docker::new()];
-    let serve = serve();
+    let pair = Pair::new();
     let pinned = format!("{REGISTRY}/{ACCOUNT}/base@sha256:{}", "ab".repeat(32));
     let images = format!(
         r#""images": {{ "one": {{ "dockerfile": "./box/Dockerfile", "build_vars": {{ "WHO": "me" }} }},
@@ -357,27 +379,12 @@ fn containers_that_a_durable_object_manages_are_sent_as_wrangler_sends_them() {
         r#""scheduling_policy": "durable_object", "observability": { "enabled": false }"#.to_owned(),
     ];
     for container in &cases {
-        dirs.iter().for_each(|dir| project(dir.path(), container, "FROM scratch\n"));
-        let mut wrangler = serve.wrangler_command(dirs[0].path(), &["deploy", "--tag", "t"]);
-        wrangler
-            .env("CLOUDFLARE_API_BASE_URL", &theirs.api)
-            .env("CLOUDFLARE_ACCOUNT_ID", ACCOUNT)
-            .env("CLOUDFLARE_API_TOKEN", "t0ken");
-        dockers[0].put_into(&mut wrangler);
-        let ran = run(&mut wrangler);
-        assert!(ran.success, "{}", ran.text);
-        let ran = deploy(&ours, &dockers[1], dirs[1].path(), &["--tag", "t", "--force"]);
-        assert!(ran.success, "{}", ran.text);
-        let (wrangler, skep) = (theirs.take(), ours.take());
-        let text = |all: &[Recorded]| -> Vec<String> {
-            changes(all).iter().map(|(call, body)| format!("{call} {body}")).collect()
-        };
-        assert_eq!(text(&skep), text(&wrangler), "{container}");
+        let [wrangler, skep] = pair.deploy(container, "FROM scratch\n", &["--force"]);
         assert_eq!(uploaded(&skep).to_string(), uploaded(&wrangler).to_string(), "{container}");
     }
     let wrong = r#""scheduling_policy": "durable_object", "max_instances": 3, "images": { "a": {} }"#;
-    project(dirs[1].path(), wrong, "FROM scratch\n");
-    let ran = deploy(&ours, &dockers[1], dirs[1].path(), &[]);
+    project(pair.dirs[1].path(), wrong, "FROM scratch\n");
+    let ran = pair.skep(&[]);
     for part in [
         "Unsupported fields for Durable Object-managed Containers",
         "exactly one of \"dockerfile\" or \"image\"",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::harness::eventually;
-use crate::harness::serve::{FORM, Serve, form, serve_in};
+use crate::harness::serve::{Serve, serve_in};
 
 const WORKER: &str = r#"
 import { AsyncLocalStorage } from "node:async_hooks";
@@ -95,15 +95,11 @@ fn it_is_cancelled_in_service_worker_syntax_too() {
     let serve = node();
     let id = serve.call("GET", "/storage/kv/namespaces", None).json()["result"][0]["id"].clone();
     let metadata = json!({
-        "body_part": "index.js", "compatibility_date": "2021-01-01",
+        "compatibility_date": "2021-01-01",
         "bindings": [{ "type": "kv_namespace", "name": "KV", "namespace_id": id }],
     });
-    let form = String::from_utf8(form(&metadata, &[("index.js", LISTENS)])).unwrap();
-    let form = form.replace("application/javascript+module", "application/javascript");
-    let path = "/workers/scripts/listens";
-    let answer = serve.own_call("PUT", path, &[("content-type", FORM)], Some(form.as_bytes()));
+    let answer = serve.upload_service_worker("listens", &metadata, LISTENS);
     assert_eq!(answer.status, 200, "{}", answer.text());
-    serve.call("POST", &format!("{path}/subdomain"), Some(&json!({ "enabled": true })));
     for query in ["name=slow&ms=8000", "name=quick&ms=100"] {
         assert_eq!(serve.get("listens.main.localhost", &format!("/?{query}")).text(), "answered");
     }

@@ -264,11 +264,22 @@ impl Serve {
 
     /// Uploads a script of one module, `index.js`, and gives it its address.
     pub fn upload(&self, script: &str, metadata: &Value, code: &str) -> Answer {
+        self.upload_form(script, &form(metadata, &[("index.js", code)]))
+    }
+
+    /// The same of a script in service worker syntax; `metadata` names no part.
+    pub fn upload_service_worker(&self, script: &str, metadata: &Value, code: &str) -> Answer {
+        let mut metadata = metadata.clone();
+        metadata["body_part"] = "index.js".into();
+        let form = String::from_utf8(form(&metadata, &[("index.js", code)])).unwrap();
+        let form = form.replace("application/javascript+module", "application/javascript");
+        self.upload_form(script, form.as_bytes())
+    }
+
+    fn upload_form(&self, script: &str, form: &[u8]) -> Answer {
         let path = format!("/workers/scripts/{script}");
-        let form = form(metadata, &[("index.js", code)]);
-        let answer = self.own_call("PUT", &path, &[("content-type", FORM)], Some(&form));
-        let address = format!("/workers/scripts/{script}/subdomain");
-        self.call("POST", &address, Some(&serde_json::json!({ "enabled": true })));
+        let answer = self.own_call("PUT", &path, &[("content-type", FORM)], Some(form));
+        self.call("POST", &format!("{path}/subdomain"), Some(&serde_json::json!({ "enabled": true })));
         answer
     }
 

@@ -146,6 +146,62 @@ fn partner(c: &Connection, script: &str, label: &str) -> Result<Partner, Catalog
     Ok(if elsewhere { Partner::Elsewhere { dispatched: within.is_none() } } else { Partner::Missing })
 }
 
+/// Which way a class goes, with Cloudflare's tags for where it cannot.
+struct Way {
+    /// Before the name of the partner.
+    goes: &'static str,
+    missing: &'static str,
+    /// What to do if the partner is missing.
+    advice: &'static str,
+    partner_dispatched: &'static str,
+    own_dispatched: &'static str,
+}
+
+const HITHER: Way = Way {
+    goes: "is expected from",
+    missing: "phase_one_transfer_source_missing",
+    advice: "Correct `transfer_from`.",
+    partner_dispatched: "phase_one_transfer_source_in_dispatch_namespace",
+    own_dispatched: "phase_one_transfer_target_in_dispatch_namespace",
+};
+
+const THITHER: Way = Way {
+    goes: "is transferred to",
+    missing: "transferred_target_missing",
+    advice: "Correct `transferred_to`, or deploy that Worker first.",
+    partner_dispatched: "transferred_target_in_dispatch_namespace",
+    own_dispatched: "transferred_source_in_dispatch_namespace",
+};
+
+/// A partner that is there.
+struct There<'a> {
+    name: &'a String,
+    namespaces: &'a BTreeMap<String, Namespace>,
+    wanted: &'a BTreeMap<String, String>,
+}
+
+impl Way {
+    /// The partner that an entry calls `label`, if a class can go this way.
+    fn partner<'a>(&self, partner: &'a Partner, class: &str, label: &str) -> Result<There<'a>, Remark> {
+        match partner {
+            Partner::Missing => {
+                let message =
+                    format!("The class '{class}' {} the Worker '{label}', which does not exist.", self.goes);
+                Err(remark(class, self.missing, message).suggest(self.advice.into()))
+            }
+            Partner::Elsewhere { dispatched } => {
+                let scenario = if *dispatched { self.partner_dispatched } else { self.own_dispatched };
+                let message = format!(
+                    "The class '{class}' cannot be transferred between a Worker in a dispatch namespace and one outside of it."
+                );
+                Err(remark(class, scenario, message)
+                    .suggest("Both Workers have to be in the same dispatch namespace, or in none.".into()))
+            }
+            Partner::There { name, namespaces, wanted } => Ok(There { name, namespaces, wanted }),
+        }
+    }
+}
+
 /// What an entry comes to that expects a class from another script.
 pub(crate) fn expecting(
     standing: Standing<'_>,
@@ -166,22 +222,7 @@ pub(crate) fn expecting(
         return Err(remark(class, "phase_one_transfer_duplicate", message)
             .suggest(format!("Cancel it first: deploy once without the entry of '{class}'.")));
     }
-    let (name, namespaces, wanted) = match partner {
-        Partner::Missing => {
-            let message =
-                format!("The class '{class}' is expected from the Worker '{from}', which does not exist.");
-            return Err(remark(class, "phase_one_transfer_source_missing", message)
-                .suggest("Correct `transfer_from`.".into()));
-        }
-        Partner::Elsewhere { dispatched } => {
-            let scenario = match dispatched {
-                true => "phase_one_transfer_source_in_dispatch_namespace",
-                false => "phase_one_transfer_target_in_dispatch_namespace",
-            };
-            return Err(across(class, scenario));
-        }
-        Partner::There { name, namespaces, wanted } => (name, namespaces, wanted),
-    };
+    let There { name, namespaces, wanted } = HITHER.partner(partner, class, from)?;
     if name == standing.script {
         return Err(remark(
             class,
@@ -262,36 +303,14 @@ fn same_storage(namespace: &Namespace, class: &str, sqlite: bool) -> Result<(), 
         .suggest(format!("Declare it with \"storage\": \"{has}\". Storage cannot be changed.")))
 }
 
-fn across(class: &str, scenario: &'static str) -> Remark {
-    let message = format!(
-        "The class '{class}' cannot be transferred between a Worker in a dispatch namespace and one outside of it."
-    );
-    remark(class, scenario, message)
-        .suggest("Both Workers have to be in the same dispatch namespace, or in none.".into())
-}
-
 /// What an entry comes to that gives a class to another script.
 pub(crate) fn transferred(standing: Standing<'_>, class: &str, to: &str) -> Result<Verdict, Remark> {
     let users = standing.users.get(class).map(Vec::as_slice).unwrap_or_default();
     if !standing.provisioned.contains_key(class) {
         return Ok(stale(class, users));
     }
-    let name = match standing.transfers.partners.get(to).unwrap_or(&Partner::Missing) {
-        Partner::Missing => {
-            let message =
-                format!("The class '{class}' is transferred to the Worker '{to}', which does not exist.");
-            return Err(remark(class, "transferred_target_missing", message)
-                .suggest("Correct `transferred_to`, or deploy that Worker first.".into()));
-        }
-        Partner::Elsewhere { dispatched } => {
-            let scenario = match dispatched {
-                true => "transferred_target_in_dispatch_namespace",
-                false => "transferred_source_in_dispatch_namespace",
-            };
-            return Err(across(class, scenario));
-        }
-        Partner::There { name, .. } => name,
-    };
+    let partner = standing.transfers.partners.get(to).unwrap_or(&Partner::Missing);
+    let There { name, .. } = THITHER.partner(partner, class, to)?;
     match standing.transfers.wanted.get(class) {
         None => {
             let message = format!("The Worker '{to}' does not expect the class '{class}' from this one.");
