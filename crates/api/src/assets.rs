@@ -16,7 +16,7 @@ use crate::call::Call;
 use crate::modules;
 use crate::platform::Tenant;
 use crate::reply::{Answer, ApiError, ok, with_status};
-use crate::upload;
+use crate::uploaded;
 
 /// Files of a version at most. <https://developers.cloudflare.com/workers/platform/limits/#static-assets>
 const MAX_FILES: usize = 100_000;
@@ -106,7 +106,7 @@ pub(crate) async fn session(mut call: Call) -> Answer {
     let Session { manifest } = call.json_within(MAX_MANIFEST, 100_306).await?;
     check(&manifest)?;
     let name = call.param(0).to_owned();
-    upload::check_name(skep_catalog::split_name(&name).1)?;
+    uploaded::check_name(skep_catalog::split_name(&name).1)?;
     let tenant = call.tenant()?;
     let text = serde_json::to_vec(&manifest).map_err(ApiError::internal)?;
     let key = modules::key_of(&text);

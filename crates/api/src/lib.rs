@@ -54,6 +54,7 @@ mod tail_filter;
 mod tails;
 mod tokens;
 mod upload;
+mod uploaded;
 mod versions;
 mod worker_objects;
 mod worker_versions;

@@ -13,7 +13,8 @@ use crate::exports;
 use crate::modules;
 use crate::platform::Tenant;
 use crate::reply::{Answer, ok, page, time};
-use crate::upload::{self, Plan, Upload};
+use crate::upload::{self, Plan};
+use crate::uploaded::Upload;
 
 /// A script as the API shows it, with what of a version belongs to it.
 pub(crate) fn shown(script: &Script, version: Option<&Version>) -> Json {

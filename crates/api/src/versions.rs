@@ -7,7 +7,8 @@ use crate::bindings;
 use crate::call::{Call, script_of};
 use crate::exports;
 use crate::reply::{Answer, no_version, ok, page_info, time, with_info};
-use crate::upload::{self, Plan, Upload};
+use crate::upload::{self, Plan};
+use crate::uploaded::Upload;
 
 /// A version as the API shows it.
 pub(crate) fn shown(version: &Version) -> Json {

@@ -6,8 +6,8 @@ use skep_catalog::Script;
 
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok};
-use crate::upload;
 use crate::workers::{find, shown};
+use crate::{upload, uploaded};
 
 /// Takes over what `asked` names. `whole`: what it does not name becomes what a new Worker has.
 fn change(script: &mut Script, asked: &Json, whole: bool) {
@@ -45,7 +45,7 @@ fn check_same_name(asked: &Json, name: &str) -> Result<(), ApiError> {
 pub(crate) async fn create(mut call: Call) -> Answer {
     let asked: Json = call.json().await?;
     let name = asked["name"].as_str().unwrap_or_default().to_owned();
-    upload::check_name(&name)?;
+    uploaded::check_name(&name)?;
     crate::observability::check(asked.get("observability"))?;
     let tenant = call.tenant()?;
     let made = tenant.catalog().create_script(&name, call.now_ms(), {

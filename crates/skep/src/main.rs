@@ -14,6 +14,7 @@ mod events;
 mod inspector;
 mod keys;
 mod limits;
+mod namespaces;
 mod reports;
 mod serve;
 mod signals;

@@ -17,11 +17,12 @@ use super::output::Output;
 use super::project::{Affected, Project};
 use super::{complain, shown};
 use crate::events::{Noted, QueueConsumer, Report, consumer_settings};
+use crate::namespaces::{follow_exports, migrate};
 use crate::stand_ins::Running;
 use crate::stores::Stores;
 use crate::terminal::{Style, paint, say};
 use crate::watch::Watcher;
-use crate::wiring::{Wired, follow_exports, migrate, wire};
+use crate::wiring::{Wired, wire};
 
 /// The projects and everything that they run on.
 pub struct Session {

@@ -1,0 +1,153 @@
+//! What is uploaded of a version: its metadata and its modules, and what they may be called.
+//! <https://developers.cloudflare.com/workers/configuration/multipart-upload-metadata/>
+
+use serde_json::Value as Json;
+
+use crate::call::Call;
+use crate::form::{Form, Part};
+use crate::reply::ApiError;
+
+/// The kinds of modules, by MIME type.
+const MODULE_TYPES: [&str; 10] = [
+    "application/javascript+module",
+    "text/javascript+module",
+    "application/javascript",
+    "text/javascript",
+    "application/wasm",
+    "text/plain",
+    "application/octet-stream",
+    "application/source-map",
+    "text/x-python",
+    "text/x-python-requirement",
+];
+const SOURCE_MAP: &str = "application/source-map";
+const NAME_LIMIT: usize = 63;
+
+/// A script's name: what a host name's label can be, and `_`.
+/// <https://developers.cloudflare.com/workers/wrangler/configuration/>
+pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if !name.is_empty()
+        && name.len() <= NAME_LIMIT
+        && name.chars().all(allowed)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+    {
+        return Ok(());
+    }
+    Err(ApiError::bad(
+        10016,
+        format!(
+            "Invalid Worker name '{name}'. Names are 1 to {NAME_LIMIT} lowercase letters, digits, dashes and underscores, \
+             and do not start or end with a dash."
+        ),
+    ))
+}
+
+/// A module's name, its MIME type and its content.
+pub(crate) type Named<'a> = (String, String, &'a Part);
+
+/// What was uploaded.
+pub(crate) struct Upload {
+    pub metadata: Json,
+    pub modules: Vec<Part>,
+}
+
+impl Upload {
+    /// Reads the body: a form, or a bare service worker script.
+    pub async fn read(call: &mut Call) -> Result<Self, ApiError> {
+        if let Some(form) = call.form().await? {
+            return Self::from_form(&form);
+        }
+        let script = call.bytes(usize::MAX).await?;
+        if script.is_empty() {
+            return Err(ApiError::bad(10021, "The request has no script"));
+        }
+        let part = Part {
+            name: "worker.js".into(),
+            file_name: None,
+            content_type: Some("application/javascript".into()),
+            bytes: script,
+        };
+        Ok(Self { metadata: serde_json::json!({ "body_part": "worker.js" }), modules: vec![part] })
+    }
+
+    fn from_form(form: &Form) -> Result<Self, ApiError> {
+        let metadata = form.typed_document("metadata", "Metadata")?;
+        Ok(Self { metadata, modules: form.without("metadata").cloned().collect() })
+    }
+
+    pub fn strings(&self, key: &str) -> Result<Option<Vec<String>>, ApiError> {
+        match &self.metadata[key] {
+            Json::Null => Ok(None),
+            value => serde_json::from_value(value.clone())
+                .map(Some)
+                .map_err(|_| ApiError::bad(10021, format!("{key} is not a list of strings"))),
+        }
+    }
+
+    /// The modules, the main one first; source maps are left out.
+    pub fn ordered(&self) -> Result<(Vec<Named<'_>>, bool), ApiError> {
+        let main = self.metadata["main_module"].as_str();
+        let body = self.metadata["body_part"].as_str();
+        let Some(entry) = main.or(body) else {
+            return match self.metadata["assets"].is_object() || self.metadata["keep_assets"] == true {
+                true => Ok((Vec::new(), false)),
+                false => Err(no_entry()),
+            };
+        };
+        let mut ordered: Vec<Named<'_>> = Vec::new();
+        for part in &self.modules {
+            let name = part.file_name.as_deref().unwrap_or(&part.name);
+            let content_type = part.content_type.as_deref().unwrap_or("application/octet-stream");
+            let kind = content_type.split(';').next().unwrap_or_default().trim().to_lowercase();
+            check_module(name, &kind)?;
+            if kind == SOURCE_MAP || name.starts_with("./capnp-") {
+                continue;
+            }
+            if ordered.iter().any(|(other, ..)| other == name) {
+                return Err(ApiError::bad(10021, format!("There are two modules named \"{name}\".")));
+            }
+            match name == entry {
+                true => ordered.insert(0, (name.to_owned(), kind, part)),
+                false => ordered.push((name.to_owned(), kind, part)),
+            }
+        }
+        match ordered.first() {
+            Some((first, ..)) if first == entry => Ok((ordered, main.is_none())),
+            _ => Err(ApiError::bad(10021, format!("No such module \"{entry}\"."))),
+        }
+    }
+}
+
+/// How names of the engine's modules begin.
+const RESERVED_SCHEMES: [&str; 6] =
+    ["node:", "cloudflare:", "workerd:", "node-internal:", "cloudflare-internal:", "skep-internal:"];
+/// Names of modules of ours beside a script's (`shims/`).
+const RESERVED: [&str; 4] = ["skep-entry.js", "skep-limits.js", "skep-dispatched.js", "skep-outbound.js"];
+
+pub(crate) fn no_entry() -> ApiError {
+    ApiError::bad(10021, "The metadata names neither main_module nor body_part")
+}
+
+fn check_module(name: &str, kind: &str) -> Result<(), ApiError> {
+    let leaves = name.split('/').any(|segment| segment == "..");
+    if name.is_empty() || name.len() > 1024 || name.starts_with('/') || leaves || name.contains(['\0', '\\'])
+    {
+        return Err(ApiError::bad(10021, format!("\"{name}\" is not the name of a module")));
+    }
+    // Such a name would go before the engine's own module, or one of ours, for all that import that.
+    if RESERVED_SCHEMES.iter().any(|scheme| name.starts_with(scheme)) || RESERVED.contains(&name) {
+        return Err(ApiError::bad(10021, format!("module \"{name}\": the name is reserved")));
+    }
+    if !MODULE_TYPES.contains(&kind) {
+        return Err(ApiError::bad(
+            10021,
+            format!("module \"{name}\" has unsupported Content-Type \"{kind}\""),
+        ));
+    }
+    if kind.starts_with("text/x-python") {
+        return Err(ApiError::bad(10021, format!("module \"{name}\": Skep does not run Python Workers")));
+    }
+    Ok(())
+}
