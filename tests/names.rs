@@ -1,13 +1,15 @@
 //! A host name is one account's, whatever it is for and however many want it at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use skep_catalog::Registry;
 
-use crate::harness::Answer;
 use crate::harness::accounts::{Account, add};
+use crate::harness::random::Random;
 use crate::harness::serve::{FORM, Serve, form, serve, serve_in};
+use crate::harness::{Answer, request, signal};
 
 /// A node with two accounts, each with the script `s`, which says whose it is, and the bucket `files`.
 fn node() -> (Serve, [Account; 2]) {
@@ -184,4 +186,58 @@ fn a_crash_leaves_a_name_to_its_owner_or_to_nobody_and_earlier_data_keeps_its_na
     }
     assert_eq!(outcome(&want_bucket(&serve, &other, "files.test")), (409, Some(10071)));
     assert_eq!(serve.get("half-too.test", "/").text(), "other");
+}
+
+/// The custom domains of an account.
+fn domains(serve: &Serve, account: &Account) -> BTreeSet<String> {
+    let all = account.send(serve, "GET", "/workers/domains", "application/json", None).json();
+    let hosts = all["result"].as_array().unwrap().iter().map(|domain| domain["hostname"].as_str().unwrap());
+    hosts.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_node_that_is_killed_leaves_each_name_to_one_account_or_to_nobody() {
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    println!("seed {seed}");
+    let mut random = Random::new(seed);
+    let (mut serve, [main, other]) = node();
+    for round in 0..4 {
+        let host = |n: usize| format!("killed-{round}-{n}.test");
+        let had = [domains(&serve, &main), domains(&serve, &other)];
+        // Which names an account was told that it has, until nobody answers any more.
+        let want_all = |serve: &Serve, account: &Account| {
+            let url = format!("{}/accounts/{}/workers/domains", serve.api, account.id);
+            let token = format!("Bearer {}", account.token);
+            let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
+            let mut told = BTreeSet::new();
+            for n in 0.. {
+                let body = json!({ "service": "s", "hostname": host(n) }).to_string();
+                match request(&url, "PUT", &headers, Some(body.as_bytes())) {
+                    Ok(answer) if answer.status == 200 => drop(told.insert(host(n))),
+                    Ok(answer) => assert_eq!(outcome(&answer), (409, Some(100_116))),
+                    Err(_) => return (told, n),
+                }
+            }
+            unreachable!()
+        };
+        let ((a, reached), (b, also_reached)) = std::thread::scope(|scope| {
+            let a = scope.spawn(|| want_all(&serve, &main));
+            let b = scope.spawn(|| want_all(&serve, &other));
+            std::thread::sleep(Duration::from_millis(100 + random.below(900)));
+            signal(serve.pid(), "KILL");
+            (a.join().unwrap(), b.join().unwrap())
+        });
+        serve = serve_in(serve.stop("KILL"), &[]);
+        let has = [domains(&serve, &main), domains(&serve, &other)];
+        assert!(has[0].is_disjoint(&has[1]), "{has:?}");
+        for (told, (had, has)) in [a, b].iter().zip(had.iter().zip(&has)) {
+            assert!(has.is_superset(told) && has.is_superset(had), "what was answered is kept");
+        }
+        // The name that was under way when the node ended, too, has one owner or is free.
+        for n in [reached, also_reached] {
+            let is_others = has[1].contains(&host(n));
+            assert_eq!(want_domain(&serve, &main, &host(n)).status == 200, !is_others, "{}", host(n));
+            assert_eq!(want_domain(&serve, &other, &host(n)).status == 200, is_others, "{}", host(n));
+        }
+    }
 }
