@@ -316,3 +316,56 @@ fn a_version_that_does_not_answer_is_undone_and_any_can_be_rolled_back() {
     assert!(ran.success, "{}", ran.text);
     assert_eq!(says(), "two");
 }
+
+/// A project whose file has the ids of a Cloudflare account.
+#[test]
+fn what_is_made_has_the_ids_of_the_project_so_that_wrangler_deploys_it_unchanged() {
+    let serve = serve();
+    let (kv, d1) = ("0f2ac74b498b48028cb68387c421e279", "7f3a2b1c-1111-4222-8333-444455556666");
+    let config = json!({ "name": "moved", "main": "index.js", "compatibility_date": "2026-01-01",
+        "kv_namespaces": [{ "binding": "KV", "id": kv }],
+        "d1_databases": [{ "binding": "DB", "database_name": "notes", "database_id": d1 }] });
+    let project = serve.project(
+        "moved",
+        &[
+            ("wrangler.json", &config.to_string()),
+            ("migrations/0001.sql", "CREATE TABLE t (a); INSERT INTO t VALUES (7);"),
+            (
+                "index.js",
+                "export default { async fetch(_, env) {
+               const row = await env.DB.prepare('SELECT a FROM t').first();
+               return Response.json([await env.KV.get('k'), row.a]);
+             } };",
+            ),
+        ],
+    );
+    let refused = serve.try_wrangler(&project, &["deploy"], "");
+    let says = format!("KV namespace '{kv}' not found. `skep deploy` makes what a project lacks");
+    assert!(!refused.success && refused.text.contains(&says), "{}", refused.text);
+
+    deploy(&serve, &project, &[]);
+    let put = ["kv", "key", "put", "k", "v", "--binding", "KV", "--remote"];
+    serve.wrangler(&project, &put);
+    serve.wrangler(
+        &project,
+        &["d1", "execute", "DB", "--remote", "-y", "--command", "UPDATE t SET a = a + 1"],
+    );
+    serve.wrangler(&project, &["deploy"]);
+    assert_eq!(serve.get("moved.main.localhost", "/").text(), r#"["v",8]"#);
+    assert!(deploy(&serve, &project, &[]).contains("keep   D1 database notes"));
+
+    // Nobody gets what is there already, and an id is one.
+    for (path, body) in [
+        ("/storage/kv/namespaces", json!({ "title": "other", "id": kv })),
+        ("/storage/kv/namespaces", json!({ "title": "other", "id": "../../x" })),
+        ("/d1/database", json!({ "name": "other", "uuid": d1 })),
+        ("/d1/database", json!({ "name": "other", "uuid": "../x" })),
+    ] {
+        let answer = serve.call("POST", path, Some(&body));
+        assert_eq!((answer.status, &answer.json()["success"]), (400, &json!(false)), "{body}");
+    }
+    assert_eq!(
+        serve.call("GET", "/storage/kv/namespaces", None).json()["result"].as_array().unwrap().len(),
+        1
+    );
+}

@@ -90,7 +90,13 @@ fn data_moves_from_one_account_to_another_and_goes_on_after_a_failure() {
     }
     assert_eq!(values(through.take()), 201, "what is there is not read again");
 
+    // What the projects of the account name by its id is what they mean here, too.
     let id = namespace(&to, "settings");
+    assert_eq!(id, namespace(&from, "settings"));
+    let database = |serve: &Serve| {
+        serve.call("GET", "/d1/database?name=notes", None).json()["result"][0]["uuid"].clone()
+    };
+    assert_eq!(database(&to), database(&from));
     let path = |key: &str| format!("/storage/kv/namespaces/{id}/values/{key}");
     assert_eq!(to.call("GET", &path("k%2F1199"), None).text(), "v1199");
     assert_eq!(to.call("GET", &path("odd%20%C3%BC%3F%26"), None).body, [0, 1, 2, 3]);

@@ -41,6 +41,7 @@ mod moved;
 mod names;
 mod notifications;
 mod objects;
+mod old_projects;
 mod otlp;
 mod outside;
 mod platform;

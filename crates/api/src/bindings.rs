@@ -15,6 +15,10 @@ const UNPROVISIONED: u32 = 100_406;
 /// Types that hold a value which is never shown again.
 const SECRET_TYPES: [&str; 2] = ["secret_text", "secret_key"];
 
+/// Beyond Cloudflare's text: the ids of a project that was deployed to Cloudflare mean nothing here at first.
+const HINT: &str =
+    " `skep deploy` makes what a project lacks here, under the ids that it has in its configuration.";
+
 /// What bindings are resolved against.
 pub(crate) struct Resolver<'a> {
     pub catalog: &'a Catalog,
@@ -170,7 +174,8 @@ impl Resolver<'_> {
                 need(binding, "dataset")?;
             }
             "dispatch_namespace" => self.dispatch_namespace(binding, &mut kept)?,
-            "assets" | "version_metadata" => {}
+            // What `part` names is read with the modules.
+            "assets" | "version_metadata" | "wasm_module" | "text_blob" | "data_blob" => {}
             other => {
                 return Err(invalid(format!(
                     "binding {name} of type {other} is not supported by Skep; remove it from the configuration"
@@ -183,7 +188,7 @@ impl Resolver<'_> {
     fn kv(&self, id: &str) -> Result<(), ApiError> {
         match self.catalog.resource(Kind::Kv, id)? {
             Some(_) => Ok(()),
-            None => Err(ApiError::bad(10041, format!("KV namespace '{id}' not found."))),
+            None => Err(ApiError::bad(10041, format!("KV namespace '{id}' not found.{HINT}"))),
         }
     }
 
@@ -197,7 +202,7 @@ impl Resolver<'_> {
     fn d1(&self, id: &str) -> Result<(), ApiError> {
         match self.catalog.resource(Kind::D1, id)? {
             Some(_) => Ok(()),
-            None => Err(ApiError::bad(10181, format!("D1 database '{id}' not found."))),
+            None => Err(ApiError::bad(10181, format!("D1 database '{id}' not found.{HINT}"))),
         }
     }
 

@@ -68,10 +68,12 @@ pub(crate) async fn list(call: Call) -> Answer {
 struct Create {
     name: String,
     jurisdiction: Option<String>,
+    /// Skep's own: the id that a project's configuration has already.
+    uuid: Option<String>,
 }
 
 pub(crate) async fn create(mut call: Call) -> Answer {
-    let Create { name, jurisdiction } = call.json().await?;
+    let Create { name, jurisdiction, uuid } = call.json().await?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ' ' | '.');
     if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
         return Err(ApiError::bad(
@@ -85,12 +87,11 @@ pub(crate) async fn create(mut call: Call) -> Answer {
             format!("Skep has no jurisdiction \"{jurisdiction}\": leave it out."),
         ));
     }
-    let made = Resource {
-        id: uuid::Uuid::new_v4().to_string(),
-        name,
-        created_ms: call.now_ms(),
-        settings: json!({}),
+    let id = match uuid {
+        None => uuid::Uuid::new_v4(),
+        Some(id) => uuid::Uuid::try_parse(&id).map_err(|_| ApiError::bad(7400, "The uuid is not one."))?,
     };
+    let made = Resource { id: id.to_string(), name, created_ms: call.now_ms(), settings: json!({}) };
     let tenant = call.tenant()?;
     let made = tenant.catalog().add_resource(Kind::D1, made).await.map_err(|error| match error {
         CatalogError::Exists(name) => {

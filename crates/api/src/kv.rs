@@ -82,6 +82,8 @@ pub(crate) async fn list(call: Call) -> Answer {
 struct Title {
     #[serde(default)]
     title: String,
+    /// Skep's own: the id that a project's configuration has already, for one that is to be made.
+    id: Option<String>,
 }
 
 impl Title {
@@ -96,14 +98,19 @@ impl Title {
     }
 }
 
+/// Whether an id looks as Cloudflare's do.
+fn is_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 pub(crate) async fn create(mut call: Call) -> Answer {
-    let name = call.json::<Title>().await?.checked()?;
-    let made = Resource {
-        id: uuid::Uuid::new_v4().simple().to_string(),
-        name,
-        created_ms: call.now_ms(),
-        settings: Json::Null,
+    let mut asked = call.json::<Title>().await?;
+    let id = match asked.id.take() {
+        None => uuid::Uuid::new_v4().simple().to_string(),
+        Some(id) if is_id(&id) => id,
+        Some(_) => return Err(ApiError::bad(10019, "An id has 32 lowercase hexadecimal digits.")),
     };
+    let made = Resource { id, name: asked.checked()?, created_ms: call.now_ms(), settings: Json::Null };
     let tenant = call.tenant()?;
     ok(shown(&tenant.catalog().add_resource(Kind::Kv, made).await.map_err(title_exists)?))
 }

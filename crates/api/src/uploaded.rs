@@ -96,11 +96,21 @@ impl Upload {
                 false => Err(no_entry()),
             };
         };
+        let blobs = blobs(&self.metadata["bindings"], main.is_some())?;
+        if let Some((name, part, _)) =
+            blobs.iter().find(|(_, part, _)| self.modules.iter().all(|own| own.name != *part))
+        {
+            return Err(ApiError::bad(10021, format!("binding {name}: there is no part named \"{part}\"")));
+        }
         let mut ordered: Vec<Named<'_>> = Vec::new();
         for part in &self.modules {
-            let name = part.file_name.as_deref().unwrap_or(&part.name);
             let content_type = part.content_type.as_deref().unwrap_or("application/octet-stream");
             let kind = content_type.split(';').next().unwrap_or_default().trim().to_lowercase();
+            let blob = blobs.iter().find(|(_, own, _)| *own == part.name);
+            let (name, kind) = match blob {
+                Some((name, _, kind)) => (*name, (*kind).to_owned()),
+                None => (part.file_name.as_deref().unwrap_or(&part.name), kind),
+            };
             check_module(name, &kind)?;
             if kind == SOURCE_MAP || name.starts_with("./capnp-") {
                 continue;
@@ -118,6 +128,31 @@ impl Upload {
             _ => Err(ApiError::bad(10021, format!("No such module \"{entry}\"."))),
         }
     }
+}
+
+/// The bindings that are parts of the form: their names, their parts, and what these are. Only a script in service worker
+/// syntax has them, and gets them by their names, as it does modules.
+fn blobs(bindings: &Json, is_module: bool) -> Result<Vec<(&str, &str, &'static str)>, ApiError> {
+    let mut blobs = Vec::new();
+    for binding in bindings.as_array().into_iter().flatten() {
+        let kind = match binding["type"].as_str() {
+            Some("wasm_module") => "application/wasm",
+            Some("text_blob") => "text/plain",
+            Some("data_blob") => "application/octet-stream",
+            _ => continue,
+        };
+        let (name, part) = (binding["name"].as_str(), binding["part"].as_str());
+        let (Some(name), Some(part)) = (name, part) else {
+            return Err(ApiError::bad(10021, format!("binding {} has no `part`", binding["name"])));
+        };
+        if is_module {
+            let text =
+                format!("binding {name}: a script in module syntax imports what is in a part of its upload");
+            return Err(ApiError::bad(10021, text));
+        }
+        blobs.push((name, part, kind));
+    }
+    Ok(blobs)
 }
 
 /// How names of the engine's modules begin.

@@ -67,6 +67,17 @@ pub enum AssetsError {
          configuration file, or provide a Worker script in your configuration file (`main`)."
     )]
     NoWorker,
+    /// A file of a Workers Site is larger than what KV takes.
+    #[error(
+        "File {0} is too big, it should be under 25 MiB. See https://developers.cloudflare.com/workers/platform/limits#kv-limits"
+    )]
+    SiteFileTooLarge(String),
+    /// The path of such a file is longer than a key may be.
+    #[error(
+        "The asset path key \"{0}\" exceeds the maximum key size limit of 512. See \
+         https://developers.cloudflare.com/workers/platform/limits#kv-limits"
+    )]
+    SiteKeyTooLong(String),
     /// The disk failed.
     #[error("cannot read {}: {source}", path.display())]
     Io {

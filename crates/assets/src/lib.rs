@@ -35,6 +35,7 @@ mod site;
 mod test_support;
 mod view;
 mod walk;
+mod workers_site;
 
 pub use assets::{Assets, AssetsBinding, Decision};
 pub use cache::{ContentCache, DEFAULT_CAPACITY};
@@ -45,3 +46,4 @@ pub use mime::content_type;
 pub use path::pathname;
 pub use router::image_reply_allowed;
 pub use site::AssetEntry;
+pub use workers_site::{SiteFile, site_files};

@@ -21,7 +21,7 @@ const ACCOUNT: &str = "there is no Cloudflare account or zone on this machine";
 const TELEMETRY: &str = "Skep sends nothing home";
 const NETWORK: &str = "there is one place: this machine";
 const DEPLOY: &str = "it is about deploying";
-const REMOTE: &str = "remote bindings run on Cloudflare: remove it to use the binding on this machine";
+const REMOTE: &str = "`skep dev` has the binding on this machine, as `wrangler dev --local` does";
 const KIND: &str =
     "Skep does not have this kind of binding yet: remove it, or keep it in an `env` that runs on Cloudflare";
 const LATER: &str = "Skep does not have this yet: remove it, or keep it in an `env` that runs on Cloudflare";
@@ -57,7 +57,6 @@ const TREES: &[(&str, KeyClass)] = &[
     ("routes", Works),
     ("secrets_store_secrets", Refused(KIND)),
     ("send_email", Refused(KIND)),
-    ("site", Refused("Workers Sites is deprecated: use `assets`")),
     ("stream", Refused(KIND)),
     ("streaming_tail_consumers", Refused(LATER)),
     ("unsafe_hello_world", Refused(KIND)),
@@ -77,7 +76,7 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("analytics_engine_datasets", Works),
     ("analytics_engine_datasets[].binding", Works),
     ("analytics_engine_datasets[].dataset", Works),
-    ("analytics_engine_datasets[].remote", Refused(REMOTE)),
+    ("analytics_engine_datasets[].remote", NoMeaning(REMOTE)),
     ("assets", Works),
     ("assets.base_path", Refused(LATER)),
     ("assets.binding", Works),
@@ -103,7 +102,7 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("d1_databases[].migrations_pattern", Works),
     ("d1_databases[].migrations_table", Works),
     ("d1_databases[].preview_database_id", Works),
-    ("d1_databases[].remote", Refused(REMOTE)),
+    ("d1_databases[].remote", NoMeaning(REMOTE)),
     ("data_blobs", Works),
     ("data_blobs.*", Works),
     ("define", Works),
@@ -127,7 +126,7 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("dispatch_namespaces[].outbound.environment", Works),
     ("dispatch_namespaces[].outbound.parameters", Works),
     ("dispatch_namespaces[].outbound.service", Works),
-    ("dispatch_namespaces[].remote", Refused(REMOTE)),
+    ("dispatch_namespaces[].remote", NoMeaning(REMOTE)),
     ("durable_objects", Works),
     ("durable_objects.bindings", Works),
     ("durable_objects.bindings[].class_name", Works),
@@ -148,7 +147,7 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("kv_namespaces[].binding", Works),
     ("kv_namespaces[].id", Works),
     ("kv_namespaces[].preview_id", Works),
-    ("kv_namespaces[].remote", Refused(REMOTE)),
+    ("kv_namespaces[].remote", NoMeaning(REMOTE)),
     ("limits", NoMeaning("`skep dev` sets no limits")),
     ("limits.*", NoMeaning("`skep dev` sets no limits")),
     ("logpush", NoMeaning(ACCOUNT)),
@@ -186,7 +185,7 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("queues.producers[].binding", Works),
     ("queues.producers[].delivery_delay", Works),
     ("queues.producers[].queue", Works),
-    ("queues.producers[].remote", Refused(REMOTE)),
+    ("queues.producers[].remote", NoMeaning(REMOTE)),
     ("r2_buckets", Works),
     ("r2_buckets[].binding", Works),
     ("r2_buckets[].bucket_name", Works),
@@ -194,7 +193,7 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("r2_buckets[].local_dev", NoMeaning("there is no S3 API in `skep dev`")),
     ("r2_buckets[].local_dev.*", NoMeaning("there is no S3 API in `skep dev`")),
     ("r2_buckets[].preview_bucket_name", Works),
-    ("r2_buckets[].remote", Refused(REMOTE)),
+    ("r2_buckets[].remote", NoMeaning(REMOTE)),
     ("ratelimits", Works),
     ("ratelimits[].name", Works),
     ("ratelimits[].namespace_id", Works),
@@ -220,8 +219,13 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("services[].environment", Works),
     ("services[].props", Works),
     ("services[].props.*", Works),
-    ("services[].remote", Refused(REMOTE)),
+    ("services[].remote", NoMeaning(REMOTE)),
     ("services[].service", Works),
+    ("site", Works),
+    ("site.bucket", Works),
+    ("site.entry-point", Works),
+    ("site.exclude", Works),
+    ("site.include", Works),
     ("tail_consumers", Works),
     ("tail_consumers[].environment", Works),
     ("tail_consumers[].service", Works),

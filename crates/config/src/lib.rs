@@ -20,6 +20,7 @@ mod migrations;
 mod model;
 mod node;
 mod read;
+mod site;
 mod variables;
 mod worker;
 mod workflow;

@@ -24,6 +24,8 @@ pub struct LoadOptions {
     /// The configuration is to be deployed, perhaps to Cloudflare: keys that only `skep dev` lacks are no errors, and
     /// files with variables for development are not read.
     pub deploying: bool,
+    /// The entry file, in place of `main`.
+    pub main: Option<PathBuf>,
     /// Taken instead of the file's content: what it would be after an edit.
     pub text: Option<String>,
 }
@@ -99,13 +101,14 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
     let deploying = options.deploying;
     let reader = Reader { source: &source, dir, deploying, problems: RefCell::new(problems) };
     let mut config = worker::read(&reader, &reader.root(&root));
+    config.main = options.main.clone().or(config.main);
     check_whole(&reader, &root, &config);
     if !deploying {
         config.secrets = secrets(&reader, &root, &config, options);
     }
     let problems = reader.problems.into_inner();
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
-        return Err(Diagnostics(problems));
+        return Err(Diagnostics(by_weight(problems)));
     }
     config.environment = environment;
     config.project_dir = project_dir.unwrap_or(config.project_dir);
@@ -117,6 +120,14 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
         config.name = folder_name(dir);
     }
     Ok(Loaded { config, raw: root.to_json(), service, notes: problems })
+}
+
+/// What is wrong before what is doubtful. What merely has no effect is not why the configuration is refused.
+fn by_weight(problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut told: Vec<Diagnostic> =
+        problems.into_iter().filter(|problem| problem.severity != Severity::Note).collect();
+    told.sort_by_key(|problem| problem.severity != Severity::Error);
+    told
 }
 
 /// The variables in files beside the configuration. Where it declares the secrets that it needs, only those are taken, and
@@ -233,8 +244,19 @@ fn is_off(node: &Node) -> bool {
 /// What no single key shows.
 fn check_whole(reader: &Reader<'_>, root: &Node, config: &WorkerConfig) {
     if config.main.is_none() && config.assets.is_none() {
-        let message = "there is neither \"main\" nor \"assets\"";
-        reader.error(root, message, "expected the worker's entry file, the folder of its assets, or both");
+        match root.get("pages_build_output_dir") {
+            None => {
+                let message = "there is neither \"main\" nor \"assets\"";
+                let help = "expected the worker's entry file, the folder of its assets, or both";
+                reader.error(root, message, help);
+            }
+            Some(node) if reader.deploying => {
+                let message = "It looks like you've run a Workers-specific command in a Pages project.";
+                reader.error(node, message, "Pages projects do not run on Skep: use `assets` and `main`");
+            }
+            // Refused as a key.
+            Some(_) => {}
+        }
     }
     if let Some(assets) = &config.assets
         && config.main.is_none()
@@ -386,6 +408,44 @@ mod tests {
         let own = load(Some("y"), &[]);
         assert_eq!(own.config.secrets["PATH"], std::env::var("PATH").unwrap());
         assert_eq!(own.config.secrets.len(), 1);
+    }
+
+    #[test]
+    fn a_refusal_is_told_alone_and_a_pages_project_by_its_name() {
+        let text = r#"{ "observability": { "enabled": true }, "nam": "a", "main": "x.js", "ai": { "binding": "AI" } }"#;
+        let Diagnostics(told) = load_text("wrangler.jsonc", text, None).unwrap_err();
+        let told: Vec<&str> = told.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(told, ["\"ai\" does not work on Skep", "unknown key \"nam\": it has no effect"]);
+        let text = r#"{ "name": "a", "pages_build_output_dir": "dist" }"#;
+        let error = load_text("wrangler.jsonc", text, None).unwrap_err().to_string();
+        assert!(error.contains("Pages projects do not run on Skep") && !error.contains("neither"), "{error}");
+    }
+
+    #[test]
+    fn a_site_has_an_entry_file_of_its_own_and_no_assets() {
+        let load = |text: &str| load_text("wrangler.toml", text, None);
+        let entry = |text: &str| {
+            let loaded = load(text).unwrap();
+            let main = loaded.config.main.unwrap();
+            (main.strip_prefix(&loaded.config.dir).unwrap().to_owned(), loaded.notes.len())
+        };
+        assert_eq!(entry("site = { bucket = \"./public\" }"), ("workers-site/index.js".into(), 1));
+        assert_eq!(entry("[site]\nbucket = \"p\"\nentry-point = \"w\""), ("w/index.js".into(), 0));
+        assert_eq!(
+            entry("main = \"src/x.ts\"\n[site]\nbucket = \"p\"\ninclude = [\"*.html\"]"),
+            ("src/x.ts".into(), 0)
+        );
+        for (text, says) in [
+            (
+                "main = \"x\"\n[site]\nbucket = \"p\"\n[assets]\ndirectory = \"p\"",
+                "Cannot use assets and Workers Sites",
+            ),
+            ("main = \"x\"\n[site]\nbucket = \"p\"\nentry-point = \"y\"", "Don't define both the `main`"),
+            ("main = \"x\"\n[site]\n", "\"site.bucket\" is missing"),
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}\n{error}");
+        }
     }
 
     #[test]

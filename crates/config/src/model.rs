@@ -64,6 +64,8 @@ pub struct WorkerConfig {
     pub version_metadata: Option<String>,
     /// Static assets.
     pub assets: Option<Assets>,
+    /// Workers Sites: static files as they were served before there were assets.
+    pub site: Option<Site>,
     /// Files on `env`, by binding.
     pub wasm_modules: BTreeMap<String, PathBuf>,
     /// Files on `env` as strings.
@@ -313,6 +315,17 @@ pub struct Assets {
     pub not_found_handling: Option<String>,
     /// Which requests go to the worker first.
     pub run_worker_first: RunWorkerFirst,
+}
+
+/// `site`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The folder.
+    pub bucket: PathBuf,
+    /// Patterns, as `.gitignore` has them, of the files that are taken; all where there are none.
+    pub include: Vec<String>,
+    /// Patterns of those that are left out.
+    pub exclude: Vec<String>,
 }
 
 /// `assets.run_worker_first`

@@ -64,6 +64,12 @@ impl<'a> Table<'a> {
         self.reader.problems.borrow_mut().push(note.help(help));
     }
 
+    /// Warns of `node`.
+    pub fn warn(&self, node: &Node, message: impl Into<String>, help: &str) {
+        let warning = self.reader.source.at(Severity::Warning, node.span.clone(), message);
+        self.reader.problems.borrow_mut().push(warning.help(help));
+    }
+
     /// The key's full name, for error texts.
     pub fn name(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }

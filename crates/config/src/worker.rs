@@ -2,7 +2,7 @@
 
 use crate::model::*;
 use crate::read::{Reader, Table};
-use crate::{d1, exports, workflow};
+use crate::{d1, exports, site, workflow};
 
 /// The longest delay that queues know: 24 hours.
 const DAY: u32 = 86_400;
@@ -16,7 +16,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         project_dir: reader.dir.to_owned(),
         environment: None,
         name: name(root),
-        main: root.path("main"),
+        main: root.path("main").or_else(|| site::entry(root)),
         compatibility_date: compatibility_date(root),
         compatibility_flags: root.strings("compatibility_flags"),
         vars: root
@@ -42,6 +42,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         ratelimits: ratelimits(root),
         version_metadata: root.table("version_metadata").map(|t| t.required("binding")),
         assets: root.table("assets").and_then(|t| assets(&t)),
+        site: root.table("site").map(|t| site::read(root, &t)),
         wasm_modules: root.path_map("wasm_modules"),
         text_blobs: root.path_map("text_blobs"),
         data_blobs: root.path_map("data_blobs"),

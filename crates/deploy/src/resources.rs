@@ -221,9 +221,9 @@ impl Resource {
         Ok(text_of(&list.result, |own| own["name"] == self.name.as_str(), "uuid"))
     }
 
-    /// Makes it. That somebody else has made it meanwhile is fine.
+    /// Makes it, under the id that the configuration has for it, if that is one. That somebody else has made it meanwhile is fine.
     pub(crate) async fn create(&mut self, client: &Client) -> Result<(), ApiError> {
-        let (path, body, key) = match self.kind {
+        let (path, mut body, key) = match self.kind {
             Kind::Kv => ("{account}/storage/kv/namespaces", json!({ "title": self.name }), "id"),
             Kind::D1 => ("{account}/d1/database", json!({ "name": self.name }), "uuid"),
             Kind::R2 => ("{account}/r2/buckets", json!({ "name": self.name }), "name"),
@@ -232,6 +232,13 @@ impl Resource {
                 ("{account}/workers/dispatch/namespaces", json!({ "name": self.name }), "namespace_name")
             }
         };
+        // Under its own id a project goes on as it is, also by stock wrangler. Cloudflare, which gives ids, gets here
+        // without one.
+        if let Some(id) = self.asked.as_deref().filter(|id| is_cloudflares(id))
+            && matches!(self.kind, Kind::Kv | Kind::D1)
+        {
+            body[key] = id.to_lowercase().into();
+        }
         match self.call(client, Method::POST, path).json(&body).send().await {
             Ok(made) => {
                 let named = matches!(self.kind, Kind::R2 | Kind::Dispatch).then(|| self.name.clone());

@@ -46,7 +46,7 @@ pub enum Command {
 /// `skep dev`
 #[derive(Clone, Debug, Args)]
 pub struct DevArgs {
-    /// The project's folder
+    /// The project: its folder, or its entry file in place of the configuration's `main`
     #[arg(default_value = ".")]
     pub dir: PathBuf,
     /// The configuration file; several times for several workers, of which the first takes the requests

@@ -12,6 +12,7 @@ use skep_ratelimit::Limits;
 use skep_wire::Service;
 
 use crate::dates::ENGINE_DATE;
+use crate::site::namespace_of;
 use crate::stand_ins::{Front, NotRunning, Running};
 use crate::stores::Stores;
 
@@ -284,6 +285,11 @@ impl Wiring<'_> {
             let namespace = stores.kv.namespace(&b.id).map_err(|e| e.to_string())?;
             let service = self.serve(namespace);
             self.add(&b.binding, "KV namespace", format!("kv/ \"{}\"", b.id), Binding::Kv { service });
+        }
+        if self.config.site.is_some() {
+            let id = namespace_of(self.config);
+            let service = self.serve(stores.kv.namespace(&id).map_err(|e| e.to_string())?);
+            self.add("__STATIC_CONTENT", "Workers Site", format!("kv/ \"{id}\""), Binding::Kv { service });
         }
         for b in &self.config.r2_buckets {
             let bucket = stores.r2.bucket(&b.bucket_name).map_err(|e| e.to_string())?;

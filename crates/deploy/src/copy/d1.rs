@@ -29,7 +29,7 @@ pub(super) async fn databases(client: &Client) -> Result<Vec<(String, String)>, 
 }
 
 pub(super) async fn copy(copy: &mut Copy<'_>, name: &str, database: &str, id: &str) -> Result<(), String> {
-    let to = made(copy.to, Kind::D1, database).await?;
+    let to = made(copy.to, Kind::D1, database, Some(id)).await?;
     let sql = exported(copy.from, id).await?;
     let tables = "SELECT count(*) AS n FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
                   AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\'";

@@ -25,7 +25,7 @@ pub(super) async fn namespaces(client: &Client) -> Result<Vec<(String, String)>,
 }
 
 pub(super) async fn copy(copy: &mut Copy<'_>, name: &str, title: &str, id: &str) -> Result<(), String> {
-    let to = made(copy.to, Kind::Kv, title).await?;
+    let to = made(copy.to, Kind::Kv, title, Some(id)).await?;
     let mut mark = copy.mark(name);
     loop {
         let (keys, next) = keys(copy.from, id, mark.cursor.as_deref()).await.map_err(text)?;
@@ -100,9 +100,15 @@ async fn send(client: &Client, namespace: &str, bulk: Vec<Json>) -> Result<(), A
     Ok(())
 }
 
-/// The resource of this kind and name, made if it is missing; its id.
-pub(super) async fn made(client: &Client, kind: Kind, name: &str) -> Result<String, String> {
-    let (binding, asked, id, jurisdiction) = (None, None, None, None);
+/// The resource of this kind, with the id that it has there or at least its name, made if it is missing; its id.
+pub(super) async fn made(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+    there: Option<&str>,
+) -> Result<String, String> {
+    let (binding, id, jurisdiction) = (None, None, None);
+    let asked = there.map(str::to_owned);
     let mut own = Resource { kind, binding, name: name.to_owned(), asked, id, jurisdiction };
     own.find(client, &[]).await.map_err(text)?;
     if own.id.is_none() {

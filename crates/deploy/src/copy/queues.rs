@@ -24,7 +24,7 @@ pub(super) async fn copy(copy: &mut Copy<'_>, wanted: &Wanted, print: &impl Fn(&
 }
 
 async fn one(copy: &Copy<'_>, own: &str, queue: &Json) -> Result<(), String> {
-    let id = made(copy.to, Kind::Queue, own).await?;
+    let id = made(copy.to, Kind::Queue, own, None).await?;
     let path = format!("{{account}}/queues/{}", encode(&id));
     let mut settings = queue["settings"].clone();
     if let Some(settings) = settings.as_object_mut() {

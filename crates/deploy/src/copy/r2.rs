@@ -32,7 +32,7 @@ pub(super) async fn buckets(client: &Client) -> Result<Vec<String>, ApiError> {
 }
 
 pub(super) async fn copy(copy: &mut Copy<'_>, name: &str, bucket: &str) -> Result<(), String> {
-    made(copy.to, Kind::R2, bucket).await?;
+    made(copy.to, Kind::R2, bucket, None).await?;
     let mut mark = copy.mark(name);
     loop {
         let (objects, next) = page(copy.from, bucket, mark.cursor.as_deref()).await.map_err(text)?;

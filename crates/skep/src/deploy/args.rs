@@ -10,7 +10,7 @@ use crate::args::parse_var;
 /// Which project.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ProjectArgs {
-    /// The project's folder
+    /// The project: its folder, or its entry file in place of the configuration's `main`
     #[arg(default_value = ".")]
     pub dir: PathBuf,
     /// The configuration file [default: wrangler.json, .jsonc or .toml in the folder]

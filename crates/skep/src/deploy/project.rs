@@ -13,6 +13,7 @@ use skep_toolchain::Toolchain;
 use super::args::DeployArgs;
 use crate::assets::assets_config;
 use crate::bundling::{bundler, install_dependencies};
+use crate::named::{Named, named};
 use crate::terminal::{Style, paint};
 
 /// The longest file of settings: a configuration, secrets, `_headers`.
@@ -24,15 +25,16 @@ const MAX_CODE: usize = 128 << 20;
 
 /// Reads the configuration; `text` is taken instead of the file's content.
 pub fn load(args: &DeployArgs, text: Option<String>) -> Result<Loaded, String> {
-    let dir = std::path::absolute(&args.project.dir).unwrap_or_else(|_| args.project.dir.clone());
+    let Named { config, main } = named(&args.project.dir);
     let path = match &args.project.config {
         Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
-        None => skep_config::find(&dir).ok_or_else(|| {
-            format!("there is no wrangler.json, wrangler.jsonc or wrangler.toml in {}", dir.display())
+        None => config.ok_or_else(|| {
+            let dir = args.project.dir.display();
+            format!("there is no wrangler.json, wrangler.jsonc or wrangler.toml in {dir}")
         })?,
     };
-    let options =
-        LoadOptions { environment: args.project.env.clone(), vars: args.vars.clone(), deploying: true, text };
+    let (environment, vars) = (args.project.env.clone(), args.vars.clone());
+    let options = LoadOptions { environment, vars, deploying: true, main, text };
     limited(&path, MAX_TEXT)?;
     skep_config::load(&path, &options).map_err(|e| e.to_string())
 }

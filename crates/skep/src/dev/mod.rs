@@ -21,6 +21,7 @@ use skep_toolchain::Toolchain;
 use crate::args::DevArgs;
 use crate::bundling::install_dependencies;
 use crate::keys::{HELP, Key, Keyboard};
+use crate::named::{Named, named};
 use crate::signals::Signals;
 use crate::stores::Stores;
 use crate::terminal::{Style, is_interactive, paint, say, table};
@@ -199,9 +200,11 @@ fn load_projects(args: &DevArgs) -> Result<Vec<Project>, String> {
             )
         })
     };
-    let mut paths: Vec<(PathBuf, Option<String>)> = match args.config.is_empty() {
-        false => args.config.iter().map(|path| (path.clone(), None)).collect(),
-        true => vec![(found(&args.dir)?, None)],
+    let Named { config, main } = named(&args.dir);
+    let mut paths: Vec<(PathBuf, Option<String>)> = match (args.config.is_empty(), config) {
+        (false, _) => args.config.iter().map(|path| (path.clone(), None)).collect(),
+        (true, Some(path)) => vec![(path, None)],
+        (true, None) => vec![(found(&args.dir)?, None)],
     };
     for (namespace, path) in &args.namespaced {
         let path = if path.is_dir() { found(path)? } else { path.clone() };
@@ -210,9 +213,10 @@ fn load_projects(args: &DevArgs) -> Result<Vec<Project>, String> {
     let mut projects: Vec<Project> = Vec::new();
     for (path, namespace) in paths {
         let path = path.canonicalize().map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-        // Variables of the command line are for the first worker, as with wrangler.
-        let vars = if projects.is_empty() { args.vars.clone() } else { Vec::new() };
-        let options = LoadOptions { environment: args.env.clone(), vars, ..LoadOptions::default() };
+        // The entry file and variables of the command line are for the first worker, as with wrangler.
+        let own = if projects.is_empty() { (main.clone(), args.vars.clone()) } else { Default::default() };
+        let options =
+            LoadOptions { environment: args.env.clone(), main: own.0, vars: own.1, ..LoadOptions::default() };
         let project = Project::load(&path, namespace, options)?;
         if let Some(other) = projects.iter().find(|other| other.config.name == project.config.name) {
             return Err(format!(

@@ -52,7 +52,7 @@ impl Output {
     fn format(&self, script: &str, event: &LogEvent) -> Option<String> {
         Some(match event {
             LogEvent::Console { level, message } => {
-                let text = printable(&self.map(script, message));
+                let text = printable(&without_shims(&self.map(script, message)));
                 match level.as_str() {
                     "error" => paint(Style::Red, &text),
                     "warn" => paint(Style::Yellow, &text),
@@ -97,9 +97,10 @@ fn engine_text(message: &str) -> Option<&str> {
     (!message.contains("worker_do_not_log")).then_some(of_script)
 }
 
-/// A stack without the lines of our own entry module.
-fn without_shims(stack: &str) -> String {
-    stack.lines().filter(|line| !line.contains("skep-entry.js")).collect::<Vec<_>>().join("\n")
+/// A text without those lines of a stack in it that are of our own entry module.
+fn without_shims(text: &str) -> String {
+    let is_ours = |line: &&str| line.trim_start().starts_with("at ") && line.contains("skep-entry.js:");
+    text.lines().filter(|line| !is_ours(line)).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -122,5 +123,11 @@ mod tests {
         };
         assert_eq!(output.format("s", &again), None);
         assert_eq!(output.format("s", &again).as_deref(), Some("TypeError: x"));
+        let printed = LogEvent::Console {
+            level: "log".into(),
+            message: "Error: y\n    at index.js:1:1\n    at async Object.fetch (skep-entry.js:2:2)\n    at x.js:1:1".into(),
+        };
+        let text = output.format("s", &printed).unwrap();
+        assert_eq!(text, "Error: y\n    at index.js:1:1\n    at x.js:1:1");
     }
 }

@@ -18,6 +18,8 @@ use crate::assets::assets_config;
 use crate::bundling::bundler;
 use crate::dates;
 use crate::events::{AtTimes, Noted, Report};
+use crate::site;
+use crate::stores::Stores;
 use crate::terminal::{Style, paint, say};
 use crate::wiring::workflows_of;
 
@@ -132,6 +134,12 @@ impl Project {
         Ok(Some(self.bundle.insert(bundle)))
     }
 
+    /// Puts the files of a Workers Site where its code reads them; `is_start`: nothing of it runs yet, or all is made anew.
+    pub async fn publish_site(&mut self, stores: &Stores, is_start: bool) -> Result<(), String> {
+        let Some(bundle) = &mut self.bundle else { return Ok(()) };
+        site::publish(&self.config, stores, bundle, is_start).await
+    }
+
     /// Opens the assets folder, or reads it again.
     pub async fn load_assets(&mut self) -> Result<(), String> {
         let Some(config) = &self.config.assets else {
@@ -171,6 +179,7 @@ impl Project {
         files.insert(self.config.path.clone());
         let mut trees = BTreeSet::new();
         trees.extend(self.config.assets.iter().map(|a| a.directory.clone()));
+        trees.extend(self.config.site.iter().map(|site| site.bucket.clone()));
         if self.config.bundle.command.is_some() {
             trees.extend(self.config.bundle.watch_dirs.iter().filter(|dir| dir.is_dir()).cloned());
         }

@@ -150,6 +150,7 @@ impl Session {
         }
         if affected >= Affected::Code {
             project.build(tools).await?;
+            project.publish_site(stores, affected == Affected::Configuration).await?;
         }
         Ok(())
     }
