@@ -29,6 +29,7 @@ mod garbage;
 mod handed_over;
 mod hive;
 mod hostile;
+mod hyperdrive;
 mod import;
 mod import_workers;
 mod jail;

@@ -15,6 +15,7 @@ mod exports;
 mod generated;
 #[cfg(test)]
 mod hostile;
+mod hyperdrive;
 mod load;
 mod migrations;
 mod model;

@@ -315,6 +315,7 @@ impl WorkerConfig {
         names.extend(
             self.analytics_engine_datasets.iter().map(|b| (b.binding.as_str(), "Analytics Engine Dataset")),
         );
+        names.extend(self.hyperdrive.iter().map(|b| (b.binding.as_str(), "Hyperdrive Config")));
         names.extend(self.ratelimits.iter().map(|b| (b.name.as_str(), "Rate Limit")));
         names.extend(self.version_metadata.iter().map(|b| (b.as_str(), "Worker Version Metadata")));
         names.extend(self.assets.iter().filter_map(|a| a.binding.as_deref()).map(|b| (b, "Assets")));

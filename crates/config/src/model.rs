@@ -58,6 +58,8 @@ pub struct WorkerConfig {
     pub exported_workflows: Vec<WorkflowExport>,
     /// Analytics Engine datasets.
     pub analytics_engine_datasets: Vec<AnalyticsDataset>,
+    /// Databases of one's own, over TCP.
+    pub hyperdrive: Vec<Hyperdrive>,
     /// Rate limiters.
     pub ratelimits: Vec<RateLimit>,
     /// The binding that holds the version's id, tag and time.
@@ -281,6 +283,23 @@ pub struct AnalyticsDataset {
     pub binding: String,
     /// The dataset; the binding's name where none is given.
     pub dataset: String,
+}
+
+/// `hyperdrive[]`, as it is while one develops.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hyperdrive {
+    /// The name on `env`.
+    pub binding: String,
+    /// `postgres`, `postgresql` or `mysql`.
+    pub scheme: String,
+    /// Host and port.
+    pub address: String,
+    /// Who asks.
+    pub user: String,
+    /// What proves it.
+    pub password: String,
+    /// Which database.
+    pub database: String,
 }
 
 /// `ratelimits[]`, or `unsafe.bindings[]` of type `ratelimit`.

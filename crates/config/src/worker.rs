@@ -2,7 +2,7 @@
 
 use crate::model::*;
 use crate::read::{Reader, Table};
-use crate::{d1, exports, site, workflow};
+use crate::{d1, exports, hyperdrive, site, workflow};
 
 /// The longest delay that queues know: 24 hours.
 const DAY: u32 = 86_400;
@@ -39,6 +39,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         workflows: root.tables("workflows").iter().map(|t| workflow::read(t, &own)).collect(),
         exported_workflows,
         analytics_engine_datasets: root.tables("analytics_engine_datasets").iter().map(dataset).collect(),
+        hyperdrive: hyperdrive::read(root),
         ratelimits: ratelimits(root),
         version_metadata: root.table("version_metadata").map(|t| t.required("binding")),
         assets: root.table("assets").and_then(|t| assets(&t)),

@@ -149,6 +149,8 @@ pub enum Binding {
     Dispatch { service: String },
     /// An HTTP server of ours: static assets.
     Fetcher { service: String },
+    /// A database that is reached over TCP, as Hyperdrive gives it; `address` is `host:port`.
+    Hyperdrive { address: String, scheme: String, user: String, password: String, database: String },
     /// A Durable Object class of this script.
     DurableObject { class: String },
     /// A Durable Object class of another script.

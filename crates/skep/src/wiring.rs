@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use skep_assets::{Assets, AssetsBinding};
 use skep_bundle::{Bundle, Format};
-use skep_config::{WorkerConfig, WorkflowExport, WorkflowSettings};
+use skep_config::{Hyperdrive, WorkerConfig, WorkflowExport, WorkflowSettings};
 use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, Workflow};
 use skep_ratelimit::Limits;
 use skep_wire::Service;
@@ -305,6 +305,12 @@ impl Wiring<'_> {
                 format!("d1/ \"{}\"", b.database_id),
                 Binding::D1 { service },
             );
+        }
+        for b in &self.config.hyperdrive {
+            let Hyperdrive { binding, scheme, address, user, password, database } = b.clone();
+            let backing = format!("{scheme} at {address}");
+            let to = Binding::Hyperdrive { address, scheme, user, password, database };
+            self.add(&binding, "Hyperdrive", backing, to);
         }
         for b in &self.config.analytics_engine_datasets {
             let service = self.serve(stores.analytics.dataset(&b.dataset));

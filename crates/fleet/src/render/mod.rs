@@ -253,6 +253,19 @@ impl Render<'_> {
                 let passage = fields([("name", text("passage")), ("service", self.passage())]);
                 ("wrapped", wrapped("skep-internal:dispatch", service(id), Some(passage)))
             }
+            Binding::Hyperdrive { address, scheme, user, password, database } => {
+                let designator = format!("hyperdrive-{}", hex_name(name));
+                let external = fields([("address", text(address)), ("tcp", fields([]))]);
+                self.services.push(fields([("name", text(&designator)), ("external", external)]));
+                let fields = fields([
+                    ("designator", text(designator)),
+                    ("scheme", text(scheme)),
+                    ("user", text(user)),
+                    ("password", text(password)),
+                    ("database", text(database)),
+                ]);
+                ("hyperdrive", fields)
+            }
             Binding::DurableObject { class } => ("durableObjectNamespace", text(class)),
             Binding::RemoteDurableObject { .. } => {
                 let class = text(self.link(binding).unwrap_or_default());
