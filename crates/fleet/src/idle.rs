@@ -45,7 +45,8 @@ struct Look {
 impl Idle {
     /// Takes note of what is seen at `now`; returns for how long there has been nothing to do.
     pub fn note(&mut self, seen: Seen, now: Instant) -> Quiet {
-        let last = self.last.take().filter(|last| !seen.busy && seen.uses == last.seen.uses);
+        let unused = |last: &Look| !seen.busy && !last.seen.busy && seen.uses == last.seen.uses;
+        let last = self.last.take().filter(unused);
         let Some(mut last) = last else {
             self.last = Some(Look { seen, idle: now, alone: now });
             return Quiet::default();
