@@ -25,8 +25,8 @@ use crate::{BoxError, Rewound};
 const MAX_HEAD: usize = 16 << 10;
 /// Read at once.
 const PIECE: usize = 4 << 10;
-/// Pieces of an answer up to this size are joined before they are written.
-const JOINED: usize = 16 << 10;
+/// Pieces of an answer up to this size are joined before they are written: larger ones cost more to copy than to name.
+const JOINED: usize = 4 << 10;
 /// Written at once, if there is as much: a reader that is behind need not be woken for each piece.
 const FULL: usize = 256 << 10;
 
