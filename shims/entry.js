@@ -49,6 +49,7 @@ export const skepCollect = {
   fetch(/** @type {Request} */ request, /** @type {any} */ _, /** @type {any} */ ctx) {
     // As a visit: it may be the first one, before which no bounds are set.
     return /** @type {any} */ (visited)(request, ctx, () => {
+      if (request.url.endsWith("/ready")) return new Response(null, { status: 204 });
       try {
         new ArrayBuffer(2 ** 52);
       } catch {}

@@ -5,6 +5,7 @@
 //   POST /tail       {events, target?}
 //   POST /workflow   {workflow, op, …}, for the instances of a Workflow: see workflows.js
 //   GET  /health
+//   GET  /collect    collects this worker's garbage: see entry.js
 //
 // `USER` is the application's default entrypoint; `target` names another service binding of this worker.
 // The answer is what the engine says of the event. An event that could not be made or handled at all is
@@ -90,6 +91,12 @@ export default {
   async fetch(request, env) {
     const call = `${request.method} ${new URL(request.url).pathname}`;
     if (call === "GET /health") return new Response("ok");
+    if (call === "GET /collect") {
+      try {
+        new ArrayBuffer(2 ** 52);
+      } catch {}
+      return new Response(null, { status: 204 });
+    }
     if (!Object.hasOwn(events, call)) return failed(404, new BadEvent(`no such event: ${call}`));
     let event;
     try {

@@ -19,6 +19,7 @@ mod deploy_faults;
 mod deploy_wire;
 mod dev;
 mod dev_dispatch;
+mod devtools;
 mod disk_full;
 mod dispatch;
 mod edge;

@@ -60,7 +60,7 @@ fn a_script_that_keeps_a_core_busy_gets_another_process_and_has_one_again_afterw
     });
     assert!(answers.load(Ordering::Relaxed) > 20);
 
-    // What is not needed finishes what it has, and goes: ten seconds and thirty.
+    // What is not needed finishes what it has, and goes: thirty seconds and thirty.
     let quiet = Instant::now();
     while serve.cells().len() > 1 {
         assert!(quiet.elapsed() < Duration::from_secs(180), "{:?} still run", serve.cells());

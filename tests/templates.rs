@@ -101,7 +101,7 @@ fn hello_world_assets_only() {
     assert!(skep.get("/").text().to_lowercase().contains("<!doctype html>"));
     assert_eq!(skep.get("/nowhere").status, 404);
     assert_eq!(skep.post("/", "").status, 405);
-    assert!(skep.cells().is_empty(), "assets alone need no engine");
+    assert!(skep.engines().is_empty(), "assets alone need no engine");
 }
 
 #[test]

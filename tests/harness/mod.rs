@@ -199,7 +199,24 @@ impl Skep {
         self.engines().into_iter().filter(|pid| !listens(*pid)).collect()
     }
 
-    fn engines(&self) -> Vec<u32> {
+    /// The port on which it takes DevTools: the other one that it listens on.
+    pub fn inspector_port(&self) -> u16 {
+        let own: Vec<PathBuf> = std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+            .collect();
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.pid())).unwrap();
+        let ports = table.lines().skip(1).filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let is_own = own.contains(&PathBuf::from(format!("socket:[{}]", fields[9])));
+            let port = u16::from_str_radix(fields[1].rsplit(':').next()?, 16).ok()?;
+            (fields[3] == "0A" && is_own && !self.url.ends_with(&format!(":{port}"))).then_some(port)
+        });
+        ports.last().unwrap()
+    }
+
+    /// The process ids of all of these.
+    pub fn engines(&self) -> Vec<u32> {
         let is_engine = |pid: &u32| {
             std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "workerd")
         };

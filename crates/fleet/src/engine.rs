@@ -41,13 +41,18 @@ impl Engine {
 }
 
 impl Kind {
-    /// The kind of waiting engine that can become a process of `spec`; `None` where the jail has to know more of it than
-    /// its kind, or the configuration is no message.
-    pub fn of(spec: &CellSpec, storage: Storage) -> Option<Self> {
-        let has_folders = spec.is_exclusive() && storage == Storage::Real;
-        let plain = spec.limits.is_some() && !spec.inspector && spec.workflows.is_empty() && !has_folders;
+    /// What a process of `spec` has to be.
+    fn needed_by(spec: &CellSpec) -> Self {
         // What goes out through an outbound worker needs no network of its own.
-        plain.then_some(Self { network: spec.outbound.is_none(), dispatched: spec.dispatched })
+        let network = spec.outbound.is_none();
+        Self { network, dispatched: spec.dispatched, inspector: spec.inspector }
+    }
+
+    /// The kind of waiting engine that can become a process of `spec`; `None` where its jail, if it is in one, has to know
+    /// more of it than its kind.
+    pub fn of(spec: &CellSpec, storage: Storage, jailed: bool) -> Option<Self> {
+        let has_folders = spec.is_exclusive() && storage == Storage::Real;
+        (!jailed || !has_folders).then(|| Self::needed_by(spec))
     }
 
     /// What it may do.
@@ -56,16 +61,16 @@ impl Kind {
             read: certificates.files.clone(),
             write: vec![folder.to_owned()],
             network: self.network,
+            listen: self.inspector,
             ..Permissions::default()
         }
     }
 
     /// How it is started.
     pub fn options(self, folder: &Path) -> Vec<OsString> {
-        match self.dispatched {
-            true => vec![format!("--debug-port=unix:{}", folder.join(DEBUG_SOCKET).display()).into()],
-            false => Vec::new(),
-        }
+        let debug = || format!("--debug-port=unix:{}", folder.join(DEBUG_SOCKET).display()).into();
+        let inspector = self.inspector.then(|| "--inspector-addr=127.0.0.1:0".into());
+        inspector.into_iter().chain(self.dispatched.then(debug)).collect()
     }
 }
 
@@ -76,20 +81,17 @@ pub(crate) fn permissions(
     storage: Storage,
     certificates: &Certificates,
 ) -> Permissions {
-    let kind = Kind { network: spec.outbound.is_none(), dispatched: spec.dispatched };
+    let kind = Kind::needed_by(spec);
     let objects = object_folder(spec, folder, storage);
     let mut permissions = kind.permissions(folder, certificates);
     permissions.write.extend(object_keys(spec).map(|key| objects.join(key)));
     permissions.list.extend(spec.is_exclusive().then_some(objects));
-    permissions.listen = spec.inspector;
     permissions
 }
 
 /// How the engine is started for `spec`, beside its configuration.
 pub(crate) fn options(spec: &CellSpec, folder: &Path) -> Vec<OsString> {
-    let kind = Kind { network: spec.outbound.is_none(), dispatched: spec.dispatched };
-    let inspector = spec.inspector.then(|| "--inspector-addr=127.0.0.1:0".into());
-    inspector.into_iter().chain(kind.options(folder)).collect()
+    Kind::needed_by(spec).options(folder)
 }
 
 #[cfg(test)]
@@ -136,11 +138,12 @@ mod tests {
     fn who_gets_a_waiting_engine_may_do_what_he_could_in_one_of_his_own() {
         let certificates = Certificates { variables: Vec::new(), files: vec!["/certificates".into()] };
         let folder = Path::new("/run/7");
-        for (network, dispatched) in [(true, true), (true, false), (false, true), (false, false)] {
+        for n in 0..8 {
+            let [network, dispatched, inspector] = [1, 2, 4].map(|bit| n & bit != 0);
             let outbound = (!network).then(|| "outbound".to_owned());
-            let spec = CellSpec { outbound, dispatched, ..spec() };
-            let kind = Kind::of(&spec, Storage::Real).unwrap();
-            assert_eq!(kind, Kind { network, dispatched });
+            let spec = CellSpec { outbound, dispatched, inspector, ..spec() };
+            let kind = Kind::of(&spec, Storage::Real, true).unwrap();
+            assert_eq!(kind, Kind { network, dispatched, inspector });
             let own = permissions(&spec, folder, Storage::Real, &certificates);
             assert_eq!(kind.permissions(folder, &certificates), own);
             assert_eq!(kind.options(folder), options(&spec, folder));
@@ -151,10 +154,9 @@ mod tests {
     fn what_a_jail_must_know_before_is_not_for_waiting_engines() {
         let class = DurableClass { name: "C".into(), unique_key: "k".into(), sqlite: true };
         let with_objects = CellSpec { classes: vec![class], ..spec() };
-        assert_eq!(Kind::of(&with_objects, Storage::Real), None);
+        assert_eq!(Kind::of(&with_objects, Storage::Real, true), None);
+        assert!(Kind::of(&with_objects, Storage::Real, false).is_some());
         // A trial keeps its objects in its own folder.
-        assert!(Kind::of(&with_objects, Storage::Throwaway).is_some());
-        assert_eq!(Kind::of(&CellSpec { inspector: true, ..spec() }, Storage::Real), None);
-        assert_eq!(Kind::of(&CellSpec { limits: None, ..spec() }, Storage::Real), None);
+        assert!(Kind::of(&with_objects, Storage::Throwaway, true).is_some());
     }
 }

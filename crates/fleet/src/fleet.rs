@@ -28,19 +28,12 @@ pub struct FleetOptions {
     /// Called with the name of a script that is wanted but was never deployed here; it is expected to lead
     /// to a deploy, for which the request waits.
     pub wanted: Option<Wanted>,
-    /// When cells are stopped that nobody uses; needs `wanted`. `None`: never.
-    pub rest: Option<Rest>,
-    /// Requests that may be in a process at once; as many may wait for one.
-    pub requests: usize,
-}
-
-/// When cells are stopped that nobody uses, and how many a script may have.
-#[derive(Clone, Copy, Debug)]
-pub struct Rest {
-    /// After so long without work.
-    pub after: Duration,
+    /// Cells that nobody uses are stopped after so long without work; needs `wanted`. `None`: never.
+    pub rest: Option<Duration>,
     /// So many processes a script without Durable Objects may have, while requests wait for its code.
     pub per_script: usize,
+    /// Requests that may be in a process at once; as many may wait for one.
+    pub requests: usize,
 }
 
 /// Hears of scripts that are wanted.
@@ -54,7 +47,8 @@ pub(crate) struct Shared {
     pub log: LogSink,
     pub stop: Shutdown,
     pub wanted: Option<Wanted>,
-    pub rest: Option<Rest>,
+    pub rest: Option<Duration>,
+    pub per_script: usize,
     pub requests: usize,
     /// Processes that serve.
     pub cells: Arc<AtomicUsize>,
@@ -107,10 +101,9 @@ impl Shared {
 
     /// How many processes a script may have that has `cells` now.
     pub(crate) fn most_cells(&self, cells: usize) -> usize {
-        match self.rest {
-            None => 1,
-            Some(rest) if self.machine.is_full() => rest.per_script.min(cells),
-            Some(rest) => rest.per_script,
+        match self.machine.is_full() {
+            true => self.per_script.min(cells),
+            false => self.per_script,
         }
     }
 
@@ -140,6 +133,7 @@ impl Fleet {
             log: options.log,
             stop: stopping,
             rest: options.rest.filter(|_| options.wanted.is_some()),
+            per_script: options.per_script,
             requests: options.requests,
             wanted: options.wanted,
             cells: Arc::default(),

@@ -10,6 +10,7 @@ mod alone;
 mod capnp;
 mod cells;
 mod certificates;
+mod collector;
 mod egress;
 mod engine;
 mod fleet;
@@ -45,7 +46,7 @@ mod watch;
 mod worker;
 
 pub use egress::check_network;
-pub use fleet::{Fleet, FleetOptions, Rest, Wanted, config_hash, expose, print_config};
+pub use fleet::{Fleet, FleetOptions, Wanted, config_hash, expose, print_config};
 pub use generation::{CallerFolder, Generation, Hold, Lease, StartError};
 pub use launcher::{LAUNCHER_COMMAND, become_cell};
 pub use limits::{Exceeded, Limits};
@@ -59,4 +60,4 @@ pub use spec::{
 pub use still::Still;
 pub use tried::{NamedExport, Tried};
 pub use usage::{Usage, Used};
-pub use worker::{EventError, Unavailable, Worker};
+pub use worker::{Debugged, EventError, Unavailable, Worker};

@@ -30,6 +30,8 @@ pub struct MachineOptions {
     pub max_cells: usize,
     /// So many engines are started ahead and wait for a script; each holds about 5 MB.
     pub waiting: usize,
+    /// Whether they wait before a script was ever started.
+    pub wait_at_once: bool,
 }
 
 /// What runs cells on this machine, for any number of [fleets](crate::Fleet).
@@ -59,6 +61,8 @@ impl std::fmt::Debug for Machine {
 impl Machine {
     /// One without fleets. In a runtime, where engines are to wait.
     pub fn new(options: MachineOptions) -> io::Result<Arc<Self>> {
+        let ordinary = Kind { network: true, dispatched: false, inspector: false };
+        let first = options.wait_at_once.then_some(ordinary);
         let this = Arc::new(Self {
             starts: Starts::new(std::thread::available_parallelism().map_or(2, |n| n.get() * 2)),
             cells: Arc::default(),
@@ -66,7 +70,7 @@ impl Machine {
             sandbox: options.sandbox,
             spawner: Spawner::start()?,
             max_cells: options.max_cells,
-            waiting: Waiting::new(options.waiting),
+            waiting: Waiting::new(options.waiting, first),
             run_dir: RunDir::create()?,
             next_folder: AtomicU64::new(0),
             certificates: OnceLock::new(),
@@ -168,6 +172,11 @@ impl Machine {
         let permissions = kind.permissions(&folder.0, self.certificates()?);
         let options = kind.options(&folder.0);
         self.start(folder, permissions, Some(self.group()?), &options, None).await
+    }
+
+    /// Whether what a process may do is fixed before it is the engine.
+    pub(crate) fn is_jailed(&self) -> bool {
+        !self.sandbox.is_none()
     }
 
     /// An engine of that kind that waits already.

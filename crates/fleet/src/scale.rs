@@ -16,7 +16,7 @@ const PATIENCE: u32 = 2;
 /// One process is too many when the others would be used no more than this,
 const RELAXED: f64 = 0.5;
 /// for so long.
-const SHRINK_AFTER: Duration = Duration::from_secs(10);
+const SHRINK_AFTER: Duration = Duration::from_secs(30);
 
 /// What one process did since the last look.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,10 +125,10 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let quiet = loads(&[(1, 0.2), (0, 0.2)]);
         assert_eq!(scale.note(&quiet, 2, at(0)), Step::Stay);
-        assert_eq!(scale.note(&loads(&[(3, 0.6), (3, 0.6)]), 2, at(6)), Step::Stay, "needed in between");
-        assert_eq!(scale.note(&quiet, 2, at(7)), Step::Stay);
-        assert_eq!(scale.note(&quiet, 2, at(16)), Step::Stay);
-        assert_eq!(scale.note(&quiet, 2, at(17)), Step::Shrink);
+        assert_eq!(scale.note(&loads(&[(3, 0.6), (3, 0.6)]), 2, at(20)), Step::Stay, "needed in between");
+        assert_eq!(scale.note(&quiet, 2, at(21)), Step::Stay);
+        assert_eq!(scale.note(&quiet, 2, at(50)), Step::Stay);
+        assert_eq!(scale.note(&quiet, 2, at(51)), Step::Shrink);
         assert_eq!(
             scale.note(&loads(&[(0, 0.0)]), 2, at(60)),
             Step::Stay,

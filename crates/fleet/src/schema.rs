@@ -1,6 +1,5 @@
 //! Where the fields of the engine's configuration are in a Cap'n Proto message: those of `workerd.capnp` that are used
-//! here. A field never moves in later versions of a schema. What Workflows need is not written down: cells with them
-//! start from text.
+//! here. A field never moves in later versions of a schema.
 
 /// A struct type: words of data, pointers, fields.
 pub(crate) struct Layout {
@@ -101,7 +100,7 @@ static DESIGNATOR: Layout = Layout {
 
 static WORKER: Layout = Layout {
     data: 1,
-    pointers: 15,
+    pointers: 16,
     fields: &[
         either("modules", 0, List(0, &MODULE)),
         either("serviceWorkerScript", 1, Text(0)),
@@ -120,6 +119,7 @@ static WORKER: Layout = Layout {
         ),
         field("tails", List(10, &DESIGNATOR)),
         field("streamingTails", List(11, &DESIGNATOR)),
+        field("workflowsEngine", Struct(15, &WORKFLOWS)),
     ],
 };
 
@@ -134,6 +134,23 @@ static MODULE: Layout = Layout {
         either("data", 3, Data(1)),
         either("wasm", 4, Data(1)),
         either("json", 5, Text(1)),
+        either("bundled", 9, Text(1)),
+    ],
+};
+
+static WORKFLOWS: Layout = Layout {
+    data: 0,
+    pointers: 2,
+    fields: &[field("actorClass", Struct(0, &DESIGNATOR)), field("workflows", List(1, &WORKFLOW))],
+};
+
+static WORKFLOW: Layout = Layout {
+    data: 0,
+    pointers: 3,
+    fields: &[
+        field("className", Text(0)),
+        field("name", Text(1)),
+        field("bindingService", Struct(2, &DESIGNATOR)),
     ],
 };
 

@@ -12,16 +12,18 @@ pub(crate) struct Kind {
     pub network: bool,
     /// Whether dispatchers can call it over RPC.
     pub dispatched: bool,
+    /// Whether it listens for DevTools.
+    pub inspector: bool,
 }
 
 impl Kind {
     /// Those that there are.
     #[cfg(test)]
     const ALL: [Self; 4] = [
-        Self { network: true, dispatched: false },
-        Self { network: true, dispatched: true },
-        Self { network: false, dispatched: false },
-        Self { network: false, dispatched: true },
+        Self { network: true, dispatched: false, inspector: false },
+        Self { network: true, dispatched: true, inspector: false },
+        Self { network: false, dispatched: false, inspector: false },
+        Self { network: true, dispatched: false, inspector: true },
     ];
 }
 
@@ -46,18 +48,33 @@ pub(crate) enum Need<T> {
 }
 
 impl<T> Stock<T> {
-    /// So many at most; until they are asked for, of the kind of ordinary scripts.
-    pub fn new(most: usize) -> Self {
-        let ordinary = Kind { network: true, dispatched: false };
-        Self { most, waiting: Vec::new(), wishes: std::iter::repeat_n(ordinary, most).collect() }
+    /// So many at most. Until they are asked for they are of the `first` kind, or there are none.
+    pub fn new(most: usize, first: Option<Kind>) -> Self {
+        let mut this = Self { most, waiting: Vec::new(), wishes: VecDeque::new() };
+        first.into_iter().for_each(|kind| this.wish(kind));
+        this
+    }
+
+    /// One of that kind is asked for; who asks first is taken for an example.
+    fn wish(&mut self, kind: Kind) {
+        if self.wishes.is_empty() {
+            self.wishes = std::iter::repeat_n(kind, self.most).collect();
+        } else {
+            self.wishes.pop_front();
+            self.wishes.push_back(kind);
+        }
+    }
+
+    /// Has no more of them started, and gives away those that wait.
+    pub fn close(&mut self) -> Vec<T> {
+        self.most = 0;
+        self.wishes.clear();
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, one)| one).collect()
     }
 
     /// Gives one of that kind away, and takes note that it is asked for.
     pub fn take(&mut self, kind: Kind) -> Option<T> {
-        if self.most > 0 {
-            self.wishes.pop_front();
-            self.wishes.push_back(kind);
-        }
+        self.wish(kind);
         let place = self.waiting.iter().position(|(other, _)| *other == kind)?;
         Some(self.waiting.remove(place).1)
     }
@@ -127,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_last_waits() {
-        let mut stock = Stock::new(3);
+        let mut stock = Stock::new(3, Some(ORDINARY));
         assert_eq!(fill(&mut stock), 3);
         assert!((0..3).all(|_| stock.take(ORDINARY).is_some()));
         assert_eq!(stock.take(ORDINARY), None);
@@ -141,8 +158,17 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_has_asked_yet_none_waits() {
+        let mut stock = Stock::new(2, None);
+        assert_eq!(fill(&mut stock), 0);
+        assert_eq!(stock.take(DISPATCHED), None);
+        assert_eq!(fill(&mut stock), 2);
+        assert!((0..2).all(|_| stock.take(DISPATCHED).is_some()));
+    }
+
+    #[test]
     fn kinds_that_take_turns_do_not_push_each_other_out() {
-        let mut stock = Stock::new(4);
+        let mut stock = Stock::new(4, Some(ORDINARY));
         for _ in 0..4 {
             stock.take(ORDINARY);
             stock.take(DISPATCHED);
@@ -156,7 +182,7 @@ mod tests {
 
     #[test]
     fn none_at_all_is_none() {
-        let mut stock = Stock::new(0);
+        let mut stock = Stock::new(0, Some(ORDINARY));
         assert_eq!(fill(&mut stock), 0);
         assert_eq!(stock.take(ORDINARY), None);
         assert_eq!(fill(&mut stock), 0);
@@ -164,7 +190,7 @@ mod tests {
 
     #[test]
     fn one_that_ended_is_replaced() {
-        let mut stock = Stock::new(2);
+        let mut stock = Stock::new(2, Some(ORDINARY));
         fill(&mut stock);
         assert_eq!(stock.retain(|one| *one != 0), [0]);
         assert_eq!(fill(&mut stock), 1);
@@ -173,7 +199,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_full_stock_holds_what_the_last_wishes_were(most in 0_usize..6, wishes in proptest::collection::vec(0_usize..4, 0..30)) {
-            let mut stock = Stock::new(most);
+            let mut stock = Stock::new(most, Some(ORDINARY));
             for wish in &wishes {
                 stock.take(Kind::ALL[*wish]);
                 fill(&mut stock);

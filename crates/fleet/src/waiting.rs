@@ -26,9 +26,9 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// At most so many.
-    pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { stock: Mutex::new(Stock::new(most)), changed: Notify::new() })
+    /// At most so many, at first of that kind or none.
+    pub fn new(most: usize, first: Option<Kind>) -> Arc<Self> {
+        Arc::new(Self { stock: Mutex::new(Stock::new(most, first)), changed: Notify::new() })
     }
 
     /// Gives one away, and sees to it that there will be others.
@@ -46,7 +46,7 @@ impl Waiting {
 
     /// Gives all away, and has no more started.
     pub fn close(&self) -> Vec<Engine> {
-        let all = std::mem::replace(&mut *self.stock(), Stock::new(0)).retain(|_| false);
+        let all = self.stock().close();
         self.changed.notify_one();
         all
     }

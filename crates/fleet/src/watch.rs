@@ -9,6 +9,7 @@ use skep_wire::{UnixClient, empty, read_all};
 use tokio::sync::Notify;
 
 use crate::alone::Alarms;
+use crate::collector::Collector;
 use crate::limits::{Exceeded, Inside, Limits, START_CPU, Sample, Verdict, Watch};
 use crate::process::Killer;
 use crate::spec::{FileLimit, NextAlarm};
@@ -26,8 +27,8 @@ pub(crate) struct Watched {
     pub limits: Limits,
     pub offence: Offence,
     pub group: Option<Arc<Group>>,
-    /// Where it collects its garbage when it is called, if it does.
-    pub collector: Option<Arc<UnixClient>>,
+    /// Has it collect its garbage, if it does when it is asked.
+    pub collector: Option<Collector>,
     /// How large its files may be, if that changes.
     pub files: Option<Files>,
     /// When its objects' next alarm is due, if they can have any.
@@ -102,7 +103,7 @@ impl Watched {
         let mut watch = Watch::new(self.limits, self.collector.is_some(), self.next_alarm.is_some());
         let mut alarms = Alarms::default();
         let mut asked: Option<tokio::task::JoinHandle<bool>> = None;
-        let mut collecting: Option<tokio::task::JoinHandle<bool>> = None;
+        let mut collecting: Option<tokio::task::JoinHandle<()>> = None;
         let mut last = false;
         loop {
             if tokio::time::timeout(watch.pause(), busy.notified()).await.is_ok() {
@@ -127,11 +128,15 @@ impl Watched {
             }
             match verdict {
                 Verdict::Fine | Verdict::Alarm => {}
-                Verdict::Ask => asked = Some(tokio::spawn(answers(pulse.clone()))),
+                Verdict::Ask => {
+                    let pulse = pulse.clone();
+                    asked = Some(tokio::spawn(async move { answers(&pulse, "/health").await }));
+                }
                 Verdict::End(exceeded) => return self.end(exceeded),
             }
             if let Some(collector) = self.collector.as_ref().filter(|_| watch.wants_collection()) {
-                collecting = Some(tokio::spawn(answers(collector.clone())));
+                let collector = collector.clone();
+                collecting = Some(tokio::spawn(async move { collector.collect().await }));
             }
             if let Some(group) = self.group.as_ref().filter(|_| last != watch.runs_last()) {
                 last = watch.runs_last();
@@ -142,9 +147,9 @@ impl Watched {
 }
 
 /// Whether the process answers; takes as long as its code takes to give others their turn.
-pub(crate) async fn answers(socket: Arc<UnixClient>) -> bool {
+pub(crate) async fn answers(socket: &Arc<UnixClient>, path: &'static str) -> bool {
     let mut request = http::Request::new(empty());
-    *request.uri_mut() = http::Uri::from_static("/health");
+    *request.uri_mut() = http::Uri::from_static(path);
     request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("skep"));
     match socket.send(request).await {
         Ok(response) => read_all(response.into_body(), 1 << 10).await.is_ok(),

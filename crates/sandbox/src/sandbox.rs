@@ -86,6 +86,11 @@ impl Sandbox {
         Self { layers, groups, engine, engine_files }
     }
 
+    /// Whether there is no layer at all.
+    pub fn is_none(&self) -> bool {
+        self.layers.is_empty()
+    }
+
     /// The layers that this machine lacks.
     pub fn missing(&self) -> Vec<Layer> {
         Layer::ALL.into_iter().filter(|layer| !self.layers.contains(layer)).collect()

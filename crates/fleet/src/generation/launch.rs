@@ -14,7 +14,9 @@ use crate::fleet::Shared;
 use crate::limits::Limits;
 use crate::message::message;
 use crate::relay::relay;
-use crate::render::{BINDINGS_SOCKET, Link, PULSE_FOLDER, Storage, object_folder, object_keys, render};
+use crate::render::{
+    BINDINGS_SOCKET, Link, PULSE_FOLDER, Storage, object_folder, object_keys, render, takes_events,
+};
 use crate::responses::{RESPONSES, Responses};
 use crate::spec::{Binding, CellSpec};
 use crate::stock::Kind;
@@ -37,7 +39,7 @@ pub(super) async fn launch(
         let message = message(&rendered.config, &rendered.files);
         (rendered, message)
     };
-    let waiting = match Kind::of(spec, storage).and_then(|kind| machine.take(kind)) {
+    let waiting = match Kind::of(spec, storage, machine.is_jailed()).and_then(|kind| machine.take(kind)) {
         None => None,
         Some(engine) => match render_in(&engine.folder.0) {
             (rendered, Some(message)) => Some((engine, rendered, message)),
@@ -102,7 +104,7 @@ fn surround(
     for key in object_keys(spec) {
         std::fs::create_dir_all(objects.join(key))?;
     }
-    if !spec.takes_events() {
+    if !takes_events(spec, storage) {
         std::fs::create_dir(folder.join(PULSE_FOLDER))?;
     }
     serve_bindings(spec, folder, responses, stop)?;

@@ -14,12 +14,13 @@ use skep_runtime::ShutdownTrigger;
 use skep_wire::UnixClient;
 use tokio::sync::{Notify, OnceCell, watch};
 
+use crate::collector::Collector;
 use crate::engine::Folder;
 use crate::idle::{Seen, cpu_ticks};
 use crate::limits::Exceeded;
 use crate::process::Killer;
 use crate::responses::Responses;
-use crate::watch::{Offence, answers};
+use crate::watch::Offence;
 pub use launch::CallerFolder;
 use lease::{Called, Counted};
 pub use lease::{Hold, Lease};
@@ -47,7 +48,8 @@ pub struct Generation {
     called: AtomicUsize,
     /// Whether its code has been made ready for being called otherwise than by a visitor.
     ready: OnceCell<()>,
-    collector: Option<Arc<UnixClient>>,
+    /// What sets bounds in its code, where there are any.
+    bounds: Option<Collector>,
     /// How often it was used.
     uses: AtomicU64,
     /// Milliseconds since the fleet began.
@@ -158,12 +160,8 @@ impl Generation {
     /// Makes the code ready for calls that do not come from a visitor: bounds are set in it where it is first called with a
     /// context, and so the first one has to be ours. Once.
     pub(crate) async fn ready(&self) {
-        let Some(collector) = &self.collector else { return };
-        self.ready
-            .get_or_init(|| async {
-                answers(collector.clone()).await;
-            })
-            .await;
+        let Some(bounds) = &self.bounds else { return };
+        self.ready.get_or_init(|| bounds.call()).await;
     }
 
     /// How many requests are in it.

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, OnceCell, watch};
 use super::launch::launch;
 use super::lease::Counted;
 use super::{Generation, now_ms};
+use crate::collector::Collector;
 use crate::egress::Egress;
 use crate::engine::Engine;
 use crate::fleet::Shared;
@@ -21,7 +22,7 @@ use crate::guard::Guard;
 use crate::limits::{Exceeded, Inside, Pace};
 use crate::log::{CellLog, LogEvent, LogSink, is_out_of_memory, parse, start_failure};
 use crate::process::{Started, each_line};
-use crate::render::{COLLECT_SOCKET, EVENTS_SOCKET, HTTP_SOCKET, PULSE_SOCKET, Storage, collects};
+use crate::render::{EVENTS_SOCKET, HTTP_SOCKET, PULSE_SOCKET, Storage, collects, takes_events};
 use crate::responses::Responses;
 use crate::spec::{CellSpec, Exposed};
 use crate::usage::Usage;
@@ -67,6 +68,7 @@ struct Coming {
     /// Those that it will listen on.
     sockets: Vec<String>,
     servers: ShutdownTrigger,
+    takes_events: bool,
     counted: Option<Counted>,
     usage: Option<Arc<Usage>>,
     responses: Option<Arc<Responses>>,
@@ -107,11 +109,13 @@ impl Generation {
         };
         let counted = (storage == Storage::Real).then(|| Counted::new(&shared.cells, &machine.cells));
         let usage = counted.is_some().then(|| spec.usage.clone());
-        Self::come_up(spec, Coming { log, engine, sockets, servers, counted, usage, responses }).await
+        let takes_events = takes_events(spec, storage);
+        let coming = Coming { log, engine, sockets, servers, takes_events, counted, usage, responses };
+        Self::come_up(spec, coming).await
     }
 
     async fn come_up(spec: &CellSpec, coming: Coming) -> Result<Arc<Self>, StartError> {
-        let Coming { log, engine, sockets, servers, counted, usage, responses } = coming;
+        let Coming { log, engine, sockets, servers, takes_events, counted, usage, responses } = coming;
         let Engine { folder, started, group, .. } = engine;
         let group = group.map(Arc::new);
         let Started { process, mut control, stdout, stderr, .. } = started;
@@ -149,7 +153,7 @@ impl Generation {
             ended_tx.send_replace(Some(how));
         });
 
-        let collector = collects(spec).then(|| UnixClient::new(folder.0.join(COLLECT_SOCKET)));
+        let collector = collects(spec).then(|| Collector::new(&folder.0, takes_events));
         let watched = match spec.limits {
             Some(limits) => {
                 let collector = collector.clone();
@@ -185,7 +189,6 @@ impl Generation {
         for event in said {
             log(CellLog { script: spec.name.clone(), event });
         }
-        let takes_events = spec.takes_events();
         let pulse = UnixClient::new(folder.0.join(if takes_events { EVENTS_SOCKET } else { PULSE_SOCKET }));
         let busy = Arc::new(Notify::new());
         let this = Arc::new(Self {
@@ -202,7 +205,7 @@ impl Generation {
             open: AtomicUsize::new(0),
             called: AtomicUsize::new(0),
             ready: OnceCell::new(),
-            collector,
+            bounds: collector.clone().filter(|_| spec.limits.is_some()),
             uses: AtomicU64::new(0),
             last_used: AtomicU64::new(now_ms()),
             _counted: counted,
@@ -215,8 +218,9 @@ impl Generation {
             ended: ended.clone(),
             _servers: servers,
         });
+        let mut gone = ended;
         if let Some(watched) = watched {
-            let (watch, mut ended) = (Arc::downgrade(&this), ended);
+            let watch = Arc::downgrade(&this);
             let inside = move || {
                 watch.upgrade().map_or_else(Inside::default, |generation| Inside {
                     one: generation.only_one(),
@@ -226,8 +230,15 @@ impl Generation {
             };
             tokio::spawn(async move {
                 tokio::select! {
-                    _ = ended.wait_for(Option::is_some) => {}
+                    _ = gone.wait_for(Option::is_some) => {}
                     () = watched.running(pulse, busy, inside) => {}
+                }
+            });
+        } else if let Some(collector) = collector {
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = gone.wait_for(Option::is_some) => {}
+                    () = collector.tend(pid, busy) => {}
                 }
             });
         }

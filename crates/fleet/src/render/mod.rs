@@ -9,7 +9,7 @@ use skep_wire::BINDING_HEADER;
 
 use crate::capnp::{Value, fields, list, text};
 use crate::responses::RESPONSES;
-use crate::spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind};
+use crate::spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, Tail};
 use shims::workflow_api;
 
 /// The header in which `request.cf` travels as JSON, on every hop of ours.
@@ -91,6 +91,11 @@ pub(crate) fn object_folder(spec: &CellSpec, folder: &Path, storage: Storage) ->
     }
 }
 
+/// Whether a process of `spec` takes events. One that only shows whether the code starts gets none.
+pub(crate) fn takes_events(spec: &CellSpec, storage: Storage) -> bool {
+    storage == Storage::Real && spec.takes_events()
+}
+
 /// The names of the subfolders that the engine keeps objects in: one per class, one per Workflow.
 pub(crate) fn object_keys(spec: &CellSpec) -> impl Iterator<Item = String> {
     let workflows = spec.workflows.iter().map(|workflow| workflow_class(&workflow.name));
@@ -126,7 +131,7 @@ pub(crate) fn render(spec: &CellSpec, folder: &Path, storage: Storage) -> Render
         extensions: Vec::new(),
     };
     render.user();
-    match spec.takes_events() {
+    match takes_events(spec, storage) {
         true => render.events(),
         false => render.pulse(),
     }
@@ -135,7 +140,17 @@ pub(crate) fn render(spec: &CellSpec, folder: &Path, storage: Storage) -> Render
     render.finish()
 }
 
-impl Render<'_> {
+impl<'a> Render<'a> {
+    /// Whether what it logs goes anywhere: what a trial says, the real one says again.
+    fn is_heard(&self) -> bool {
+        self.storage == Storage::Real
+    }
+
+    /// Who is told of its spans.
+    fn trace_heard(&self) -> Option<&'a Tail> {
+        self.spec.trace.as_ref().filter(|_| self.is_heard())
+    }
+
     fn user(&mut self) {
         let mut worker = vec![self.code()];
         worker.push(("compatibilityDate", text(&self.spec.compatibility_date)));
@@ -158,10 +173,10 @@ impl Render<'_> {
         worker.push(("bindings", Value::List(bindings)));
         let outbound = spec.outbound.as_deref().map_or_else(|| "internet".to_owned(), external_name);
         worker.push(("globalOutbound", text(outbound)));
-        if let Some(tail) = &spec.tail {
+        if let Some(tail) = spec.tail.as_ref().filter(|_| self.is_heard()) {
             worker.push(("tails", list([text(self.tail(tail))])));
         }
-        if let Some(trace) = &spec.trace {
+        if let Some(trace) = self.trace_heard() {
             worker.push(("streamingTails", list([text(self.trace(trace))])));
         }
         if let Some(cache) = &spec.cache {
@@ -403,8 +418,9 @@ impl Render<'_> {
         flags.extend(self.spec.limits.map(|l| format!("--max-old-space-size={}", l.heap_mib())));
         // V8 would wait for long with its first collection, which then takes long: until then 200 MB of requests that are over
         // hang on a small heap. Who can be asked for a collection is, and keeps the code that the engine has compiled ahead;
-        // workers of ours beside the application cannot.
-        let others = self.services.iter().filter(|service| is_worker(service)).count() > 1;
+        // workers of ours beside the application cannot, but for the one with the events.
+        let asked = 1 + usize::from(takes_events(self.spec, self.storage));
+        let others = self.services.iter().filter(|service| is_worker(service)).count() > asked;
         // A trial ends too soon for any.
         if self.storage == Storage::Real && (others || !collects(self.spec)) {
             flags.push("--initial-old-space-size=4".to_owned());
@@ -422,10 +438,9 @@ fn is_worker(service: &Value) -> bool {
     matches!(service, Value::Struct(fields) if fields.iter().any(|(name, _)| *name == "worker"))
 }
 
-/// Whether a cell of `spec` can be asked to collect its garbage: where memory is limited, and there is a module of ours beside
-/// the application's.
+/// Whether a cell of `spec` can be asked to collect its garbage: where there is a module of ours beside the application's.
 pub(crate) fn collects(spec: &CellSpec) -> bool {
-    spec.limits.is_some() && matches!(spec.code, Code::Modules(_))
+    matches!(spec.code, Code::Modules(_))
 }
 
 fn http_options() -> Value {

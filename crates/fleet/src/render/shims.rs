@@ -203,7 +203,7 @@ impl Render<'_> {
             ("compatibilityFlags", list([text("experimental"), text("service_binding_extra_handlers")])),
             ("bindings", Value::List(bindings)),
         ];
-        if self.spec.trace.is_some() {
+        if self.trace_heard().is_some() {
             // It hears only which span an event is.
             worker.push(("streamingTails", list([designator("skep-trace", Some("events"), None)])));
         }
@@ -231,7 +231,7 @@ impl Render<'_> {
 
     /// Adds a worker that passes calls on: of whom a call is, its traces say.
     fn through(&mut self, name: &str, mut worker: Vec<(&'static str, Value)>) {
-        if self.spec.trace.is_some() {
+        if self.trace_heard().is_some() {
             worker.push(("streamingTails", list([designator("skep-trace", Some("through"), None)])));
         }
         self.services.push(fields([("name", text(name)), ("worker", Value::Struct(worker))]));

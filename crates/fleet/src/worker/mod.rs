@@ -86,6 +86,7 @@ enum Command {
     Deploy(Box<CellSpec>, oneshot::Sender<Result<(), StartError>>),
     TakeEvents(oneshot::Sender<Result<(), StartError>>),
     Break(String, oneshot::Sender<()>),
+    Narrow(oneshot::Sender<()>),
     Rest(Answered),
     GiveUp(oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
@@ -102,6 +103,8 @@ pub struct Worker {
     most: usize,
     /// Whether there has been an event.
     has_events: Arc<AtomicBool>,
+    /// How many debuggers are attached.
+    debugged: Arc<AtomicUsize>,
     /// Whether it has been asked to rest, and has not answered yet.
     asked: Arc<AtomicBool>,
 }
@@ -120,10 +123,12 @@ impl Worker {
         let wanted = shared.wanted.clone();
         let most = shared.requests;
         let has_events: Arc<AtomicBool> = Arc::default();
-        let supervisor = Supervisor::new(name.clone(), has_events.clone(), shared, state_tx);
+        let debugged: Arc<AtomicUsize> = Arc::default();
+        let supervisor =
+            Supervisor::new(name.clone(), has_events.clone(), debugged.clone(), shared, state_tx);
         tokio::spawn(supervisor.run(inbox));
         let (waiting, asked) = (AtomicUsize::new(0), Arc::default());
-        Arc::new(Self { name, state, commands, wanted, has_events, asked, waiting, most })
+        Arc::new(Self { name, state, commands, wanted, has_events, debugged, asked, waiting, most })
     }
 
     /// The script's name.
@@ -186,6 +191,16 @@ impl Worker {
             State::Ready(cells) => Some(cells.least_busy().clone()),
             _ => None,
         }
+    }
+
+    /// Keeps the script to one process while the result lives: a debugger sees what that one is asked, and no more.
+    pub async fn debugged(&self) -> Debugged {
+        let debugged = Debugged::count(&self.debugged);
+        let (tx, rx) = oneshot::channel();
+        if self.commands.send(Command::Narrow(tx)).is_ok() {
+            let _ = rx.await;
+        }
+        debugged
     }
 
     /// Resolves when `generation` no longer takes requests.
@@ -284,6 +299,23 @@ struct Answered(Arc<AtomicBool>);
 impl Drop for Answered {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A debugger that is attached to a script.
+#[derive(Debug)]
+pub struct Debugged(Arc<AtomicUsize>);
+
+impl Debugged {
+    fn count(debugged: &Arc<AtomicUsize>) -> Self {
+        debugged.fetch_add(1, Ordering::Relaxed);
+        Self(debugged.clone())
+    }
+}
+
+impl Drop for Debugged {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

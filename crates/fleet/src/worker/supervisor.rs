@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{join_all, select_all};
@@ -25,6 +25,8 @@ pub(super) struct Supervisor {
     name: String,
     /// Whether there has been an event.
     has_events: Arc<AtomicBool>,
+    /// How many debuggers are attached.
+    debugged: Arc<AtomicUsize>,
     shared: Arc<Shared>,
     state: watch::Sender<State>,
     spec: Option<Box<CellSpec>>,
@@ -50,16 +52,19 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Of a script that nothing was deployed of yet. `has_events` says whether there has been an event.
+    /// Of a script that nothing was deployed of yet. `has_events` says whether there has been an event, `debugged` how
+    /// many debuggers are attached.
     pub fn new(
         name: String,
         has_events: Arc<AtomicBool>,
+        debugged: Arc<AtomicUsize>,
         shared: Arc<Shared>,
         state: watch::Sender<State>,
     ) -> Self {
         Self {
             name,
             has_events,
+            debugged,
             shared,
             state,
             spec: None,
@@ -134,6 +139,11 @@ impl Supervisor {
                         }
                         let _ = reply.send(());
                     }
+                    Some(Command::Narrow(reply)) => {
+                        drop(current);
+                        self.narrow();
+                        let _ = reply.send(());
+                    }
                     Some(Command::Rest(_asked)) => {
                         drop(current);
                         self.rest().await;
@@ -188,11 +198,11 @@ impl Supervisor {
     /// Stops what has had nothing to do for long enough.
     async fn look(&mut self) {
         let (Some(rest), Some(current)) = (self.shared.rest, self.current()) else { return };
-        self.look_at = Instant::now() + look_every(rest.after);
+        self.look_at = Instant::now() + look_every(rest);
         let seen = current.seen();
         let quiet = self.idle.note(seen, Instant::now());
         drop(current);
-        if quiet.idle >= rest.after {
+        if quiet.idle >= rest {
             self.rest().await;
         } else if self.has_been_alone(quiet.alone, seen.called) {
             self.say("ended what the script does by itself, without any event".to_owned());
@@ -219,8 +229,7 @@ impl Supervisor {
     }
 
     fn may_scale(&self) -> bool {
-        self.shared.rest.is_some_and(|rest| rest.per_script > 1)
-            && self.spec.as_ref().is_some_and(|spec| !spec.is_exclusive())
+        self.shared.per_script > 1 && self.spec.as_ref().is_some_and(|spec| !spec.is_exclusive())
     }
 
     /// Starts another process while requests wait for the code, ends one that is not needed.
@@ -233,7 +242,7 @@ impl Supervisor {
             true => vec![Load { in_flight, busy: 0.0 }],
             false => self.loads(&cells, now),
         };
-        match self.scale.note(&loads, self.shared.most_cells(cells.all().len()), now) {
+        match self.scale.note(&loads, self.most_cells(cells.all().len()), now) {
             Step::Stay => {}
             Step::Grow => match Generation::start(&self.shared, &spec, Storage::Real).await {
                 Ok(new) => {
@@ -251,6 +260,24 @@ impl Supervisor {
             }
         }
         self.scale_at = Instant::now() + if at_rest { LOOK_AT_REST } else { LOOK };
+    }
+
+    /// How many processes there may be, where there are `cells`.
+    fn most_cells(&self, cells: usize) -> usize {
+        match self.debugged.load(Ordering::Relaxed) {
+            0 => self.shared.most_cells(cells),
+            _ => 1,
+        }
+    }
+
+    /// Leaves all to the first process; the others finish what they have.
+    fn narrow(&mut self) {
+        let Some(cells) = self.current() else { return };
+        let [first, others @ ..] = cells.all() else { return };
+        if !others.is_empty() {
+            self.state.send_replace(State::Ready(Cells::one(first.clone())));
+            others.iter().for_each(|cell| self.finish(cell.clone()));
+        }
     }
 
     /// What the processes did since the last look.
@@ -467,8 +494,7 @@ impl Supervisor {
     fn ready(&mut self, generation: Arc<Generation>) {
         self.idle = Idle::default();
         self.alarms = Alarms::default();
-        self.look_at =
-            Instant::now() + self.shared.rest.map_or(Duration::ZERO, |rest| look_every(rest.after));
+        self.look_at = Instant::now() + self.shared.rest.map_or(Duration::ZERO, look_every);
         self.scale = Scale::default();
         self.scale_at = Instant::now() + LOOK;
         self.wake_at = None;

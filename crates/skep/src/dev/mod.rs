@@ -35,6 +35,9 @@ use session::Session;
 
 pub use listen::timezone;
 
+/// Engines that wait for the next save: one shows whether the code starts, one runs it.
+const WAITING: usize = 2;
+
 /// Runs until a signal or a key ends it.
 pub async fn run(args: DevArgs) -> Result<(), String> {
     let (trigger, shutdown) = Shutdown::new();
@@ -63,22 +66,35 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
         engine,
         sandbox: Sandbox::none(),
         max_cells: usize::MAX,
-        waiting: 0,
+        waiting: WAITING,
+        // A site of assets alone needs none.
+        wait_at_once: false,
     });
+    let machine = machine.map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
     let fleet = Fleet::new(FleetOptions {
-        machine: machine.map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?,
+        machine: machine.clone(),
         log: {
             let output = output.clone();
             Arc::new(move |log| output.print(&log))
         },
         wanted: None,
         rest: None,
+        per_script: std::thread::available_parallelism().map_or(1, usize::from),
         requests: usize::MAX,
     });
 
     let namespaces = Namespaces::open(&state.join("dispatch.key"))?;
-    let mut session =
-        Session { projects, stores, tools, fleet, output, namespaces, clock, shutdown: shutdown.clone() };
+    let mut session = Session {
+        projects,
+        stores,
+        tools,
+        fleet,
+        output,
+        namespaces,
+        clock,
+        shutdown: shutdown.clone(),
+        maps: None,
+    };
     if args.print_config {
         for spec in session.specs().await? {
             say(&print_config(&spec));
@@ -88,6 +104,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
     let result = serve(&args, &mut session, &jobs, &shutdown, signals).await;
     trigger.trigger();
     session.stop().await;
+    machine.stop().await;
     result
 }
 
@@ -104,7 +121,9 @@ async fn serve(
     let inspector = listen::inspector(args, &config.dev).await?;
     let inspector_port = inspector.local_addr().map_err(|e| e.to_string())?.port();
     let first = session.fleet.worker(&config.name);
-    tokio::spawn(inspector::serve(inspector, first, shutdown.clone()));
+    let maps = Arc::new(inspector::Sources::new(inspector_port));
+    session.maps = Some(maps.clone());
+    tokio::spawn(inspector::serve(inspector, first, maps, shutdown.clone()));
 
     let mut watcher = Watcher::new()?;
     let rows = session.start().await;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use skep_config::ObjectExport;
 use skep_d1::Migrations;
-use skep_fleet::{CellSpec, Fleet, expose};
+use skep_fleet::{CellSpec, Code, Fleet, expose};
 use skep_runtime::{Clock, Shutdown};
 use skep_toolchain::Toolchain;
 
@@ -17,6 +18,7 @@ use super::output::Output;
 use super::project::{Affected, Project};
 use super::{complain, shown};
 use crate::events::{Noted, QueueConsumer, Report, consumer_settings};
+use crate::inspector::Sources;
 use crate::namespaces::{follow_exports, migrate};
 use crate::stand_ins::Running;
 use crate::stores::Stores;
@@ -35,6 +37,8 @@ pub struct Session {
     pub namespaces: Arc<Namespaces>,
     pub clock: Clock,
     pub shutdown: Shutdown,
+    /// The source maps of the first worker, once DevTools can ask for them.
+    pub maps: Option<Arc<Sources>>,
 }
 
 impl Session {
@@ -174,6 +178,9 @@ impl Session {
             let Some(bundle) = &project.bundle else { continue };
             match wire(&project.config, bundle, &self.stores, project.assets.as_ref(), &running, None) {
                 Ok(mut wired) => {
+                    if let (0, Some(maps), Some(map)) = (n, &self.maps, &bundle.source_map) {
+                        lead(&mut wired.spec.code, maps, map);
+                    }
                     self.namespaces.add(project, &mut wired);
                     consumers::add(project, &running, &self.fleet, &mut wired);
                     specs.push(wired.spec);
@@ -249,6 +256,17 @@ impl Session {
             project.crons.clear();
         }
         self.fleet.stop().await;
+    }
+}
+
+/// Has the main module say where DevTools find its source map.
+fn lead(code: &mut Code, maps: &Sources, map: &Bytes) {
+    let content = match code {
+        Code::Modules(modules) => modules.first_mut().map(|main| &mut main.content),
+        Code::ServiceWorker(script) => Some(script),
+    };
+    if let Some(content) = content {
+        *content = maps.lead(content, map);
     }
 }
 

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use skep_api::{Addresses, Api, ApiService, BASE};
 use skep_catalog::{Registry, Sealer};
 use skep_edge::{EdgeOptions, Traffic};
-use skep_fleet::{Machine, MachineOptions, Rest};
+use skep_fleet::{Machine, MachineOptions};
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_sandbox::Sandbox;
 use skep_toolchain::Toolchain;
@@ -124,6 +124,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         sandbox,
         max_cells: args.max_cells.unwrap_or_else(cells_that_fit),
         waiting: args.waiting_cells,
+        wait_at_once: true,
     });
     let machine = machine.map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
     let accounts = Accounts::open(
@@ -140,10 +141,8 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             meters: meters.clone(),
             exporter: exporter.clone(),
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
-            rest: Rest {
-                after: args.idle_timeout,
-                per_script: args.cells_per_script.map_or_else(cores, usize::from),
-            },
+            rest: args.idle_timeout,
+            per_script: args.cells_per_script.map_or_else(cores, usize::from),
             cell_requests: args.cell_requests,
             wait_until: args.wait_until,
             alone: args.object_timeout,

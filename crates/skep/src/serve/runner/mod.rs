@@ -42,8 +42,10 @@ pub struct Surroundings {
     pub exporter: Option<Exporter>,
     /// What is counted of scripts.
     pub meters: Arc<Meters>,
-    /// When scripts are stopped that nobody uses.
-    pub rest: skep_fleet::Rest,
+    /// Scripts that nobody uses are stopped after so long.
+    pub rest: std::time::Duration,
+    /// So many processes a script without Durable Objects may have.
+    pub per_script: usize,
     /// Requests that may be in a cell at once; as many may wait for one.
     pub cell_requests: usize,
     /// How long an invocation may go on after its response.
@@ -145,6 +147,7 @@ impl Runner {
                 let _ = wanted.send(name.to_owned());
             })),
             rest: Some(around.rest),
+            per_script: around.per_script,
             requests: around.cell_requests,
         });
         let this = Arc::new(Self {
