@@ -1,15 +1,17 @@
 //! One database: which thread runs a call.
 
 use std::path::Path;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use skep_store::{Quota, StoreError};
 use tokio::sync::Semaphore;
 
 use crate::bookmark::{Bookmarks, Place};
 use crate::error::D1Error;
 use crate::gate::Gate;
+use crate::held::Output;
 use crate::history::{History, Keeping, TimeTravelError};
 use crate::plan::Plans;
 use crate::request::{ExportOptions, ResultsFormat, Statement, without_comments};
@@ -42,6 +44,8 @@ pub struct D1Database {
 struct Inner {
     readers: Mutex<Vec<Session>>,
     long: Arc<Semaphore>,
+    /// By which others know it.
+    number: u64,
     /// After the readers: it has the database's file open, and closing that would drop SQLite's locks.
     shared: Arc<Shared>,
 }
@@ -65,7 +69,10 @@ impl D1Database {
         quota: Arc<Quota>,
         claim: Claim,
     ) -> Result<Self, StoreError> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let session = Session::writer(path)?;
+        session.belongs_to(number);
         let (opening, stamp) = next_opening(&session, path)?;
         let history = match keeping {
             Some(keeping) => {
@@ -93,7 +100,8 @@ impl D1Database {
         });
         let writer = Writer::start(session, shared.clone(), stamp)
             .map_err(|e| StoreError::io("cannot start a D1 writer thread", e))?;
-        let inner = Inner { readers: Mutex::default(), long: Arc::new(Semaphore::new(LONG_QUERIES)), shared };
+        let inner =
+            Inner { readers: Mutex::default(), long: Arc::new(Semaphore::new(LONG_QUERIES)), number, shared };
         Ok(Self { inner: Arc::new(inner), writer, _claim: claim })
     }
 
@@ -101,7 +109,11 @@ impl D1Database {
     /// that the engine's client reads, one object per statement.
     ///
     /// Short reads run on the calling thread; nothing blocks it for longer than about a millisecond.
-    pub async fn run(&self, statements: Vec<Statement>, format: ResultsFormat) -> Result<Vec<u8>, D1Error> {
+    pub async fn run(&self, statements: Vec<Statement>, format: ResultsFormat) -> Result<Bytes, D1Error> {
+        self.output(statements, format).await.map(Output::into_bytes)
+    }
+
+    async fn output(&self, statements: Vec<Statement>, format: ResultsFormat) -> Body {
         let statements = without_comments(statements)?;
         if !statements.iter().all(|statement| may_read(&statement.sql)) {
             return self.writer.run(statements, format).await;
@@ -135,7 +147,7 @@ impl D1Database {
     }
 
     /// The database as lines of SQL, as the reply's body.
-    pub(crate) async fn export(&self, options: ExportOptions) -> Body {
+    pub(crate) async fn export(&self, options: ExportOptions) -> Result<Vec<u8>, D1Error> {
         self.on_blocking_thread(move |inner| {
             inner.with_reader(|session| {
                 session.start_timer(Patience::Full);
@@ -247,7 +259,7 @@ impl Inner {
         statements: &[Statement],
         format: ResultsFormat,
         patience: Patience,
-    ) -> Result<Vec<u8>, Stop> {
+    ) -> Result<Output, Stop> {
         self.with_reader(|session| {
             let mut runner = Runner {
                 session,
@@ -282,6 +294,7 @@ impl Inner {
             None => self.new_reader()?,
         };
         let result = work(&session);
+        session.rests();
         if session.connection.is_autocommit() {
             let mut idle = self.idle();
             if idle.len() < IDLE_READERS {
@@ -293,6 +306,7 @@ impl Inner {
 
     fn new_reader(&self) -> rusqlite::Result<Session> {
         let session = Session::reader(&self.shared.path)?;
+        session.belongs_to(self.number);
         if self.shared.history.is_some() {
             session.keep_log()?;
         }

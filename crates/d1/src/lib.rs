@@ -23,6 +23,7 @@ mod error;
 mod export;
 mod gate;
 mod guard;
+mod held;
 mod history;
 mod limit;
 mod migrations;
@@ -33,6 +34,7 @@ mod service;
 mod session;
 mod split;
 mod store;
+mod turns;
 mod writer;
 
 pub use database::{D1Database, Restored};

@@ -9,6 +9,7 @@ use rusqlite::{CachedStatement, ErrorCode};
 
 use crate::encode;
 use crate::error::{D1Error, TIMED_OUT, TOO_LARGE};
+use crate::held::Output;
 use crate::plan::{Plan, Plans};
 use crate::request::{ResultsFormat, Statement};
 use crate::session::{Patience, Session};
@@ -87,21 +88,22 @@ pub(crate) struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     /// Runs every statement; the result is the JSON array of the reply.
-    pub(crate) fn run(&mut self, statements: &[Statement]) -> Result<Vec<u8>, Stop> {
-        let mut out = Vec::with_capacity(512);
-        out.push(b'[');
+    pub(crate) fn run(&mut self, statements: &[Statement]) -> Result<Output, Stop> {
+        let mut out = Output::default();
+        out.bytes.reserve(512);
+        out.bytes.push(b'[');
         for (i, statement) in statements.iter().enumerate() {
             if i > 0 {
-                out.push(b',');
+                out.bytes.push(b',');
             }
             self.one(statement, &mut out)?;
         }
-        out.push(b']');
+        out.bytes.push(b']');
         Ok(out)
     }
 
     /// A text may hold several statements; the last one has the parameters and gives the result.
-    fn one(&mut self, statement: &Statement, out: &mut Vec<u8>) -> Result<(), Stop> {
+    fn one(&mut self, statement: &Statement, out: &mut Output) -> Result<(), Stop> {
         let mut sql = statement.sql.as_str();
         let total_before = self.session.connection.total_changes();
         if !split::is_single(sql) {
@@ -128,7 +130,7 @@ impl<'a> Runner<'a> {
         }
         let started = Instant::now();
         let own_before = self.session.connection.total_changes();
-        out.extend_from_slice(b"{\"success\":true,\"results\":");
+        out.bytes.extend_from_slice(b"{\"success\":true,\"results\":");
         let rows = self.step(&plan, &mut prepared, out)?;
         let milliseconds = started.elapsed().as_secs_f64() * 1e3;
         let read = plan.rows_read(&prepared, rows);
@@ -137,7 +139,7 @@ impl<'a> Runner<'a> {
         let total = self.session.connection.total_changes();
         let written =
             plan.rows_written(self.session.connection.changes().min(total - own_before), total - own_before);
-        self.meta(out, milliseconds, total - total_before, read, written)
+        self.meta(&mut out.bytes, milliseconds, total - total_before, read, written)
     }
 
     /// Runs a statement that others follow in the same text; its rows are not wanted.
@@ -217,20 +219,21 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs a bound statement to its end and writes its rows; returns how many.
-    fn step(&self, plan: &Plan, prepared: &mut CachedStatement<'_>, out: &mut Vec<u8>) -> Result<u64, Stop> {
+    fn step(&self, plan: &Plan, prepared: &mut CachedStatement<'_>, out: &mut Output) -> Result<u64, Stop> {
         self.start_timer();
         let mut table: Option<Table> = None;
         let mut count = 0;
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next().map_err(|e| self.failed(plan, &e))? {
             // Not before the first step: it compiles the statement anew if the schema has changed.
-            let table = table.get_or_insert_with(|| Table::begin(row.as_ref(), self.format, out));
-            comma(out, count > 0);
-            table.row(row, out)?;
+            let table = table.get_or_insert_with(|| Table::begin(row.as_ref(), self.format, &mut out.bytes));
+            comma(&mut out.bytes, count > 0);
+            table.row(row, &mut out.bytes)?;
+            out.note()?;
             count += 1;
         }
         drop(rows);
-        table.unwrap_or_else(|| Table::begin(prepared, self.format, out)).end(out);
+        table.unwrap_or_else(|| Table::begin(prepared, self.format, &mut out.bytes)).end(&mut out.bytes);
         Ok(count)
     }
 

@@ -45,7 +45,7 @@ impl D1Database {
         };
         let result = match parse(&body) {
             Ok(Asked::Run(statements)) => self.run(statements, format).await,
-            Ok(Asked::Export(options)) => self.export(options).await,
+            Ok(Asked::Export(options)) => self.export(options).await.map(Bytes::from),
             Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
         };
         match result {

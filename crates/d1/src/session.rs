@@ -11,6 +11,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::guard::Guard;
+use crate::turns::TURNS;
 
 /// The longest that one query may take (developers.cloudflare.com/d1/platform/limits).
 const QUERY_TIME: Duration = Duration::from_secs(30);
@@ -21,6 +22,9 @@ const STEPS: i32 = 1000;
 /// How many such looks a query gets on the caller's thread before it has to move to a blocking one:
 /// 40,000 steps, about half a millisecond, some thousand rows.
 const INLINE_LOOKS: u64 = 40;
+/// Microseconds that a statement may compute before it needs a turn, and before another one may have it.
+const BRIEF: u64 = 20_000;
+const TURN: u64 = 100_000;
 /// Bytes of a database at most; same page.
 const DATABASE: i64 = 10_000_000_000;
 /// Bytes that the journal keeps once its content is in the database.
@@ -62,19 +66,59 @@ struct Timer {
     deadline: AtomicU64,
     looks: AtomicU64,
     fired: AtomicBool,
+    /// Which database it is.
+    database: AtomicU64,
+    /// Whether it has a turn, and since when it has that, or computes without.
+    has_turn: AtomicBool,
+    since: AtomicU64,
 }
 
 impl Timer {
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+
     fn should_stop(&self) -> bool {
         let deadline = self.deadline.load(Ordering::Relaxed);
         let stop = match deadline {
             0 => self.looks.fetch_add(1, Ordering::Relaxed) >= INLINE_LOOKS,
-            _ => self.started.elapsed().as_micros() as u64 > deadline,
+            _ => self.take_turns(deadline) > deadline,
         };
         if stop {
             self.fired.store(true, Ordering::Relaxed);
         }
         stop
+    }
+
+    /// Waits for its turn, if it has computed for long; returns the time after that.
+    fn take_turns(&self, deadline: u64) -> u64 {
+        let now = self.now();
+        let has_turn = self.has_turn.load(Ordering::Relaxed);
+        let most = if has_turn { TURN } else { BRIEF };
+        if now < self.since.load(Ordering::Relaxed) + most || now > deadline {
+            return now;
+        }
+        if !has_turn || TURNS.are_wanted() {
+            self.give_back();
+            let patience = Duration::from_micros(deadline - now);
+            let has_turn = TURNS.take(self.database.load(Ordering::Relaxed), patience);
+            self.has_turn.store(has_turn, Ordering::Relaxed);
+        }
+        let now = self.now();
+        self.since.store(now, Ordering::Relaxed);
+        now
+    }
+
+    fn give_back(&self) {
+        if self.has_turn.swap(false, Ordering::Relaxed) {
+            TURNS.give_back();
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
@@ -129,12 +173,25 @@ impl Session {
             deadline: AtomicU64::new(0),
             looks: AtomicU64::new(0),
             fired: AtomicBool::new(false),
+            database: AtomicU64::new(0),
+            has_turn: AtomicBool::new(false),
+            since: AtomicU64::new(0),
         });
         let watch = timer.clone();
         connection.progress_handler(STEPS, Some(move || watch.should_stop()))?;
         let guard = Guard::install(&connection)?;
         let room = Room { page: 1, is_short: Cell::new(false) };
         Ok(Self { connection, guard, query_time: QUERY_TIME, timer, room })
+    }
+
+    /// Says which database it is of: databases take turns when they compute for long.
+    pub(crate) fn belongs_to(&self, database: u64) {
+        self.timer.database.store(database, Ordering::Relaxed);
+    }
+
+    /// Nothing runs on it any more.
+    pub(crate) fn rests(&self) {
+        self.timer.give_back();
     }
 
     /// Leaves the log alone: whoever reads it says when it may be begun anew.
@@ -156,6 +213,8 @@ impl Session {
             Patience::Inline => 0,
             Patience::Full => (self.timer.started.elapsed() + self.query_time).as_micros() as u64,
         };
+        self.timer.give_back();
+        self.timer.since.store(self.timer.now(), Ordering::Relaxed);
         self.timer.deadline.store(deadline, Ordering::Relaxed);
         self.timer.looks.store(0, Ordering::Relaxed);
         self.timer.fired.store(false, Ordering::Relaxed);

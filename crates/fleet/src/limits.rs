@@ -160,8 +160,8 @@ pub(crate) struct Watch {
     alarms: bool,
     /// Alarms were asked for when it had used half of its time.
     half: bool,
-    /// Nobody waits for what it does, and it has done much.
-    by_itself: bool,
+    /// What it has used since anybody waited for what it does, while it does something.
+    by_itself: Duration,
     pause: Duration,
 }
 
@@ -186,7 +186,7 @@ impl Watch {
             used: Duration::ZERO,
             alarms,
             half: false,
-            by_itself: false,
+            by_itself: Duration::ZERO,
             pause: SHORTEST,
         }
     }
@@ -222,7 +222,10 @@ impl Watch {
             }
         };
         self.one = one;
-        self.by_itself = sample.inside.none && self.used >= BY_ITSELF;
+        self.by_itself = match sample.inside.none && !rests {
+            true => self.by_itself + sample.cpu.saturating_sub(before),
+            false => Duration::ZERO,
+        };
         if self.alarms && self.used >= if self.half { limit } else { limit / 2 } {
             return Verdict::Alarm;
         }
@@ -264,7 +267,7 @@ impl Watch {
 
     /// Whether its code does not give others their turn, or nobody waits for it: it has no claim to the CPU before those that do.
     pub fn runs_last(&self) -> bool {
-        self.by_itself || self.asked && self.last.saturating_sub(self.free) >= STUCK
+        self.by_itself >= BY_ITSELF || self.asked && self.last.saturating_sub(self.free) >= STUCK
     }
 
     /// When to look again: soon while it works, rarely while it rests.
@@ -351,10 +354,21 @@ mod tests {
         assert_eq!(watch.alarm(true), Verdict::Fine);
         assert_eq!([look(&mut watch), look(&mut watch)], [Verdict::Ask, Verdict::Alarm]);
         assert_eq!(watch.alarm(false), Verdict::Fine);
-        assert!(!watch.runs_last());
         assert_eq!([look(&mut watch), look(&mut watch)], [Verdict::Ask, Verdict::Alarm], "all of it");
-        assert!(watch.runs_last(), "nobody waits for it");
         assert_eq!(watch.alarm(false), Verdict::End(Exceeded::Cpu));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_runs_last_while_it_runs() {
+        let mut watch = Watch::new(LIMITS, true, true);
+        let mut look = |cpu, none| {
+            watch.note(Sample { inside: Inside { one: None, cap: None, none }, ..sample(cpu) });
+            watch.answered();
+            watch.runs_last()
+        };
+        let looks = [(900, false), (1500, true), (2400, true), (2400, true), (3600, true), (4800, false)];
+        let last = looks.map(|(cpu, none)| look(cpu, none));
+        assert_eq!(last, [false, false, true, false, true, false]);
     }
 
     #[test]

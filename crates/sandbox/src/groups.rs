@@ -46,19 +46,31 @@ pub struct Group {
 const CONTROLLERS: [(&str, Layer); 3] =
     [("memory", Layer::MemoryGroup), ("cpu", Layer::CpuGroup), ("pids", Layer::ThreadGroup)];
 const PREFIX: &str = "skep-";
+/// The group that shows whether groups take processes.
+const TRIAL: &str = "trial";
 /// The length of the time slices in which a limit of cores counts, in microseconds.
 const PERIOD: u64 = 100_000;
 
 impl Groups {
-    /// Makes the group that the others will be in, as far as this machine lets us.
-    pub fn find() -> Arc<Self> {
+    /// Makes the group that the others will be in, as far as this machine lets us. What a group can be made in may still be
+    /// closed to processes (from a namespace of control groups, where the mount is another one's): `child` is put in each, and
+    /// has to end afterwards, before [`Self::settle`].
+    pub fn find(child: u32) -> Arc<Self> {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let places = places(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
         let hierarchies = places.into_iter().filter_map(|place| match place.unified {
-            true => prepare_unified(place),
+            true => prepare_unified(place, child),
             false => prepare_controller(place),
         });
-        Arc::new(Self { hierarchies: hierarchies.collect(), next: AtomicU64::new(0) })
+        let open = hierarchies.filter(|hierarchy| hierarchy.takes(child));
+        Arc::new(Self { hierarchies: open.collect(), next: AtomicU64::new(0) })
+    }
+
+    /// The child has ended.
+    pub(crate) fn settle(&self) {
+        for hierarchy in &self.hierarchies {
+            let _ = std::fs::remove_dir(hierarchy.folder.join(TRIAL));
+        }
     }
 
     /// None at all.
@@ -81,6 +93,20 @@ impl Groups {
             group.folders.push(folder);
         }
         Ok(group)
+    }
+}
+
+impl Hierarchy {
+    /// Whether a process can be put in a group here; if not, nothing is left of it.
+    fn takes(&self, child: u32) -> bool {
+        let trial = self.folder.join(TRIAL);
+        let entered = std::fs::create_dir(&trial)
+            .and_then(|()| std::fs::write(trial.join("cgroup.procs"), child.to_string()));
+        if entered.is_err() {
+            let _ = std::fs::remove_dir(&trial);
+            let _ = std::fs::remove_dir(&self.folder);
+        }
+        entered.is_ok()
     }
 }
 
@@ -150,9 +176,12 @@ fn places(mounts: &str, own: &str) -> Vec<Hierarchy> {
             .filter(|(name, _)| unified || names.split(',').any(|n| n == *name))
             .map(|(_, layer)| layer)
             .collect();
-        let mounted = mounts.lines().find_map(|mount| mount_of(mount, unified, names));
-        if let (false, Some((root, point))) = (layers.is_empty(), mounted) {
-            let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
+        // A mount of what our own group is not below leads to others' groups.
+        let mounted = mounts.lines().find_map(|mount| {
+            let (root, point) = mount_of(mount, unified, names)?;
+            Some((Path::new(path).strip_prefix(root).ok()?, point))
+        });
+        if let (false, Some((below, point))) = (layers.is_empty(), mounted) {
             found.push(Hierarchy { folder: Path::new(point).join(below), unified, layers });
         }
     }
@@ -199,6 +228,16 @@ fn is_alive(pid: u32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
 }
 
+/// A process, its parent, and so on, as far as can be seen.
+fn line_of_descent(pid: u32) -> Vec<String> {
+    let parent = |pid: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?.to_owned();
+        (parent != "0").then_some(parent)
+    };
+    std::iter::successors(Some(pid.to_string()), parent).take(64).collect()
+}
+
 /// Version 1: a hierarchy per controller.
 fn prepare_controller(place: Hierarchy) -> Option<Hierarchy> {
     remove_stale(&place.folder);
@@ -208,7 +247,7 @@ fn prepare_controller(place: Hierarchy) -> Option<Hierarchy> {
 }
 
 /// Version 2: one hierarchy, in which only groups without processes hand controllers on.
-fn prepare_unified(place: Hierarchy) -> Option<Hierarchy> {
+fn prepare_unified(place: Hierarchy, child: u32) -> Option<Hierarchy> {
     remove_stale(&place.folder);
     let listed = std::fs::read_to_string(place.folder.join("cgroup.controllers")).unwrap_or_default();
     let has = |name: &str| listed.split_whitespace().any(|listed| listed == name);
@@ -221,19 +260,27 @@ fn prepare_unified(place: Hierarchy) -> Option<Hierarchy> {
     let folder = place.folder.join(own_name());
     std::fs::create_dir(&folder).ok()?;
     let hand_on = |group: &Path| std::fs::write(group.join("cgroup.subtree_control"), all.trim_end());
+    let here = place.folder.join("cgroup.procs");
+    // A child of ours is in the same group as we are.
+    let own = line_of_descent(child);
     let handed_on = hand_on(&place.folder).or_else(|_| {
-        // We are in the way ourselves.
+        // We are in the way ourselves, and who started us and waits, such as a shell or a container's first process.
         let node = place.folder.join(format!("{}-node", own_name()));
         std::fs::create_dir(&node)?;
-        std::fs::write(node.join("cgroup.procs"), std::process::id().to_string())?;
+        let there = std::fs::read_to_string(&here)?;
+        for pid in there.lines().filter(|pid| own.iter().any(|own| own == pid)) {
+            std::fs::write(node.join("cgroup.procs"), pid)?;
+        }
         hand_on(&place.folder)
     });
     match handed_on.and_then(|()| hand_on(&folder)) {
         Ok(()) => Some(Hierarchy { folder, layers, ..place }),
         Err(_) => {
             // As it was: others are in the way too.
-            let pid = std::process::id().to_string();
-            let _ = std::fs::write(place.folder.join("cgroup.procs"), pid);
+            let node = place.folder.join(format!("{}-node", own_name())).join("cgroup.procs");
+            for pid in std::fs::read_to_string(node).unwrap_or_default().lines() {
+                let _ = std::fs::write(&here, pid);
+            }
             let _ = std::fs::remove_dir(place.folder.join(format!("{}-node", own_name())));
             let _ = std::fs::remove_dir(&folder);
             None
@@ -291,12 +338,43 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_of_others_groups_is_not_ours() {
+        // As it is in a namespace of control groups that the mount is older than.
+        let mounts = "41 31 0:38 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+                      42 31 0:38 / /run/own rw - cgroup2 cgroup2 rw";
+        let folders: Vec<_> = places(mounts, "0::/").into_iter().map(|place| place.folder).collect();
+        assert_eq!(folders, [Path::new("/run/own/")]);
+        assert_eq!(places(mounts.lines().next().unwrap(), "0::/"), []);
+    }
+
+    #[test]
+    fn a_place_that_takes_no_process_is_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        std::fs::create_dir(&own).unwrap();
+        let hierarchy = Hierarchy { folder: own.clone(), unified: true, layers: Vec::new() };
+        assert!(hierarchy.takes(std::process::id()));
+        std::fs::remove_dir_all(&own).unwrap();
+        assert!(!hierarchy.takes(std::process::id()));
+        // Only a folder can be made, as in a group that processes cannot be moved to.
+        std::fs::create_dir_all(own.join(TRIAL).join("cgroup.procs")).unwrap();
+        assert!(!hierarchy.takes(std::process::id()));
+    }
+
+    #[test]
+    fn who_started_us_is_in_our_line() {
+        let line = line_of_descent(std::process::id());
+        assert_eq!(line[0], std::process::id().to_string());
+        assert!(line.len() > 1 && !line.contains(&"0".to_owned()), "{line:?}");
+    }
+
+    #[test]
     fn version_2_hands_its_controllers_on_and_takes_limits() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("cgroup.controllers"), "cpuset cpu io memory pids").unwrap();
         let mount = format!("41 31 0:38 / {} rw - cgroup2 cgroup2 rw", folder.path().display());
         let [place] = &places(&mount, "0::/")[..] else { panic!("not found") };
-        let hierarchy = prepare_unified(place.clone()).unwrap();
+        let hierarchy = prepare_unified(place.clone(), std::process::id()).unwrap();
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
         assert_eq!(read(&folder.path().join("cgroup.subtree_control")), "+memory +cpu +pids");
         let groups = Arc::new(Groups { hierarchies: vec![hierarchy.clone()], next: AtomicU64::new(0) });
@@ -343,7 +421,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("cgroup.controllers"), "hugetlb").unwrap();
         let mount = format!("41 31 0:38 / {} rw - cgroup2 cgroup2 rw", folder.path().display());
-        assert_eq!(places(&mount, "0::/").into_iter().filter_map(prepare_unified).count(), 0);
+        assert_eq!(
+            places(&mount, "0::/").into_iter().filter_map(|place| prepare_unified(place, 0)).count(),
+            0
+        );
         assert_eq!(Groups::none().layers().count(), 0);
     }
 }

@@ -79,17 +79,20 @@ pub(crate) fn probe(launcher: &Path, command: &str, engine: &Path) -> std::io::R
             BufReader::new(stdout).read_line(&mut said)?;
         }
         let seen = sees_into(&child);
+        let layers = serde_json::from_str::<Option<Layers>>(&said);
+        let groups = matches!(layers, Ok(Some(_))).then(|| Groups::find(child.id()));
         drop(child.stdin.take());
         child.wait()?;
-        if let Ok(Some(mut layers)) = serde_json::from_str::<Option<Layers>>(&said) {
+        if let (Ok(Some(mut layers)), Some(groups)) = (layers, groups) {
+            groups.settle();
             if !seen {
                 layers.remove(&Layer::Connections);
             }
-            return Ok(Sandbox::new(layers, Groups::find(), engine.to_owned(), linked(engine)?));
+            return Ok(Sandbox::new(layers, groups, engine.to_owned(), linked(engine)?));
         }
     }
     // Trying killed it: nothing is known to hold.
-    Ok(Sandbox::new(Layers::new(), Groups::find(), engine.to_owned(), linked(engine)?))
+    Ok(Sandbox::new(Layers::new(), Groups::none(), engine.to_owned(), linked(engine)?))
 }
 
 /// Whether we get at the memory and the sockets of a process in a jail, which opening connections for it takes.

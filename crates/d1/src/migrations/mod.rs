@@ -117,7 +117,7 @@ impl D1Database {
             sql: "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ?".into(),
             params: vec![Param::Text(migrations.table.clone())],
         };
-        let read = |body: Vec<u8>| -> Result<Vec<Row>, D1Error> {
+        let read = |body: bytes::Bytes| -> Result<Vec<Row>, D1Error> {
             let replies: Vec<Rows> =
                 serde_json::from_slice(&body).map_err(|error| D1Error::new(error.to_string()))?;
             Ok(replies.into_iter().next().map(|reply| reply.results).unwrap_or_default())

@@ -16,6 +16,7 @@ use self::thread::Thread;
 use crate::bookmark::{Bookmarks, Place};
 use crate::error::D1Error;
 use crate::gate::Gate;
+use crate::held::Output;
 use crate::history::{History, TimeTravelError};
 use crate::plan::Plans;
 use crate::request::{ResultsFormat, Statement};
@@ -58,7 +59,7 @@ impl Shared {
 }
 
 /// A reply's body.
-pub(crate) type Body = Result<Vec<u8>, D1Error>;
+pub(crate) type Body = Result<Output, D1Error>;
 
 /// A call that waits for the writer.
 struct Job {

@@ -26,7 +26,7 @@ fn writer(prepare: impl FnOnce(&mut Session)) -> (tempfile::TempDir, Writer) {
 
 async fn run(writer: &Writer, sql: &str) -> Result<String, D1Error> {
     let body = writer.run(vec![Statement::new(sql)], ResultsFormat::RowsAndColumns).await?;
-    Ok(String::from_utf8(body).unwrap())
+    Ok(String::from_utf8(body.bytes).unwrap())
 }
 
 async fn count(writer: &Writer) -> String {
