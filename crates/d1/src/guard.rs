@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use crate::dialect::{
-    FUNCTIONS, MODULES, NO_PAGES, NO_TRANSACTIONS, PAGES, SWITCHES, WRITER_FUNCTIONS, allowed_name,
-    is_boolean,
+    FUNCTIONS, MODULES, NO_PAGES, NO_TRANSACTIONS, PAGES, QUICK_FUNCTIONS, SWITCHES, WRITER_FUNCTIONS,
+    allowed_name, is_boolean,
 };
 
 /// What a statement was seen to touch while it was compiled.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
+    /// A function may take long.
+    pub slow: bool,
     /// The reason to give instead of SQLite's own message.
     pub refused: Option<&'static str>,
     /// The answer depends on the writing connection.
@@ -170,6 +172,7 @@ fn decide_use(action: AuthAction<'_>, direct: bool, seen: &mut Seen) -> bool {
         }
         AuthAction::Function { function_name } => {
             seen.writer_only |= WRITER_FUNCTIONS.contains(&function_name);
+            seen.slow |= !QUICK_FUNCTIONS.iter().any(|quick| function_name.eq_ignore_ascii_case(quick));
             FUNCTIONS.binary_search(&function_name).is_ok()
         }
         AuthAction::Pragma { pragma_name, pragma_value } => decide_pragma(pragma_name, pragma_value, seen),

@@ -27,7 +27,7 @@ const REMEMBERED: usize = 1 << 20;
 pub(crate) struct Plan {
     /// It changes nothing and depends on no connection: any reader can run it.
     pub reads: bool,
-    /// It once took longer than a caller's thread may be held.
+    /// It may take longer than a caller's thread may be held, or once has.
     pub slow: AtomicBool,
     /// It sets a switch of the connection.
     pub switches: bool,
@@ -62,7 +62,7 @@ impl Plan {
         let tables = seen.tables_read.iter().filter(|name| counts && !seen.through.contains(name)).count();
         Ok(Self {
             reads,
-            slow: AtomicBool::new(false),
+            slow: AtomicBool::new(seen.slow),
             switches: seen.switches,
             schema: seen.schema,
             alters: seen.alters,

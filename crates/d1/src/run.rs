@@ -63,6 +63,9 @@ impl From<rusqlite::Error> for Stop {
     }
 }
 
+/// Bytes of a result that is made on the caller's thread.
+const INLINE_BYTES: usize = 256 << 10;
+
 /// What a call did besides its answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Effects {
@@ -223,12 +226,13 @@ impl<'a> Runner<'a> {
         self.start_timer();
         let mut table: Option<Table> = None;
         let mut count = 0;
+        let most = if self.patience == Patience::Inline { INLINE_BYTES } else { usize::MAX };
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next().map_err(|e| self.failed(plan, &e))? {
             // Not before the first step: it compiles the statement anew if the schema has changed.
             let table = table.get_or_insert_with(|| Table::begin(row.as_ref(), self.format, &mut out.bytes));
             comma(&mut out.bytes, count > 0);
-            table.row(row, &mut out.bytes)?;
+            table.row(row, &mut out.bytes, most)?;
             out.note()?;
             count += 1;
         }
@@ -269,7 +273,7 @@ impl<'a> Runner<'a> {
         match self.patience {
             Patience::Full => D1Error::new(TIMED_OUT).into(),
             Patience::Inline => {
-                plan.slow.store(self.alone, Ordering::Relaxed);
+                plan.slow.store(self.alone && !self.session.was_late(), Ordering::Relaxed);
                 Stop::TooLong
             }
         }
@@ -340,12 +344,13 @@ impl Table {
         Self { names, objects: None }
     }
 
-    fn row(&self, row: &rusqlite::Row<'_>, out: &mut Vec<u8>) -> Result<(), Stop> {
+    fn row(&self, row: &rusqlite::Row<'_>, out: &mut Vec<u8>, most: usize) -> Result<(), Stop> {
         let Some(columns) = &self.objects else {
             out.push(b'[');
             for i in 0..self.names.len() {
                 comma(out, i > 0);
                 encode::value(out, row.get_ref(i)?)?;
+                within(out, most)?;
             }
             out.push(b']');
             return Ok(());
@@ -357,6 +362,7 @@ impl Table {
             encode::text(out, name);
             out.push(b':');
             encode::value(out, row.get_ref(*from)?)?;
+            within(out, most)?;
         }
         out.push(b'}');
         Ok(())
@@ -397,6 +403,11 @@ fn reserved_name_exists(connection: &rusqlite::Connection) -> rusqlite::Result<b
     connection
         .prepare_cached("SELECT 1 FROM sqlite_schema WHERE tbl_name LIKE '\\_cf\\_%' ESCAPE '\\'")?
         .exists([])
+}
+
+/// A result that is larger is not made here.
+fn within(out: &[u8], most: usize) -> Result<(), Stop> {
+    if out.len() > most { Err(Stop::TooLong) } else { Ok(()) }
 }
 
 fn comma(out: &mut Vec<u8>, wanted: bool) {

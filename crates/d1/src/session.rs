@@ -17,11 +17,13 @@ use crate::turns::TURNS;
 const QUERY_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a row, text or BLOB at most; same page.
 const LENGTH: i32 = 2_000_000;
-/// Steps of SQLite's virtual machine between two looks at the clock, some 10 µs.
-const STEPS: i32 = 1000;
+/// Steps of SQLite's virtual machine between two looks at the clock, some 2 µs.
+const STEPS: i32 = 200;
 /// How many such looks a query gets on the caller's thread before it has to move to a blocking one:
 /// 40,000 steps, about half a millisecond, some thousand rows.
-const INLINE_LOOKS: u64 = 40;
+const INLINE_LOOKS: u64 = 200;
+/// Microseconds after which it has to move whatever it did: a step may copy megabytes.
+const INLINE_TIME: u64 = 5_000;
 /// Microseconds that a statement may compute before it needs a turn, and before another one may have it.
 const BRIEF: u64 = 20_000;
 const TURN: u64 = 100_000;
@@ -70,6 +72,8 @@ struct Timer {
     database: AtomicU64,
     /// Whether it has a turn, and since when it has that, or computes without.
     has_turn: AtomicBool,
+    /// It was stopped for its time, which the machine may have taken.
+    late: AtomicBool,
     since: AtomicU64,
 }
 
@@ -81,7 +85,7 @@ impl Timer {
     fn should_stop(&self) -> bool {
         let deadline = self.deadline.load(Ordering::Relaxed);
         let stop = match deadline {
-            0 => self.looks.fetch_add(1, Ordering::Relaxed) >= INLINE_LOOKS,
+            0 => self.looks.fetch_add(1, Ordering::Relaxed) >= INLINE_LOOKS || self.is_late(),
             _ => self.take_turns(deadline) > deadline,
         };
         if stop {
@@ -107,6 +111,13 @@ impl Timer {
         let now = self.now();
         self.since.store(now, Ordering::Relaxed);
         now
+    }
+
+    /// Whether its time on the caller's thread is up.
+    fn is_late(&self) -> bool {
+        let late = self.now() - self.since.load(Ordering::Relaxed) >= INLINE_TIME;
+        self.late.store(late, Ordering::Relaxed);
+        late
     }
 
     fn give_back(&self) {
@@ -175,6 +186,7 @@ impl Session {
             fired: AtomicBool::new(false),
             database: AtomicU64::new(0),
             has_turn: AtomicBool::new(false),
+            late: AtomicBool::new(false),
             since: AtomicU64::new(0),
         });
         let watch = timer.clone();
@@ -218,11 +230,17 @@ impl Session {
         self.timer.deadline.store(deadline, Ordering::Relaxed);
         self.timer.looks.store(0, Ordering::Relaxed);
         self.timer.fired.store(false, Ordering::Relaxed);
+        self.timer.late.store(false, Ordering::Relaxed);
     }
 
     /// Whether the last statement was stopped because its time was up.
     pub(crate) fn timed_out(&self) -> bool {
         self.timer.fired.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was stopped for that, and not for the steps that it took.
+    pub(crate) fn was_late(&self) -> bool {
+        self.timer.late.load(Ordering::Relaxed)
     }
 
     /// Runs our own SQL, which may do what an application's may not.
