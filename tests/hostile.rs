@@ -219,6 +219,53 @@ fn a_flood_of_logs_slows_only_itself() {
     assert!(!flood.is_finished(), "a flood of logs was taken in at once");
 }
 
+const QUERIES: &str = r#"
+const endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
+const large = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x, hex(zeroblob(500000)) FROM c";
+const limited = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 300000) SELECT count(*) AS n FROM c";
+export default {
+  async fetch(request, env) {
+    const all = Object.keys(env).filter((name) => name.startsWith("DB")).map((name) => env[name]);
+    const ask = (db, sql) => db.prepare(sql).first().catch((error) => error.message);
+    switch (new URL(request.url).pathname) {
+      case "/endless": return Response.json(await Promise.all(all.flatMap((db) => Array.from({ length: 8 }, () => ask(db, endless)))));
+      case "/large": return Response.json(await Promise.all(all.flatMap((db) => Array.from({ length: 8 }, () => ask(db, large)))));
+      case "/limited": return Response.json((await ask(env.DB, limited)).n);
+    }
+    return new Response("fine");
+  },
+};
+"#;
+
+#[test]
+fn queries_without_end_in_many_databases_leave_others_their_turns_and_the_memory() {
+    let scene = scene(&json!({}), "export default { fetch() { return new Response('fine') } }", &[]);
+    let database = |name: &str| {
+        let made = scene.serve.call("POST", "/d1/database", Some(&json!({ "name": name }))).json();
+        json!({ "type": "d1", "name": name, "database_id": made["result"]["uuid"] })
+    };
+    let plain = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    for (script, names) in [("bad", &["DB1", "DB2", "DB3", "DB4", "DB5", "DB6"][..]), ("asks", &["DB"])] {
+        let mut metadata = plain.clone();
+        metadata["bindings"] = names.iter().map(|name| database(name)).collect();
+        assert_eq!(scene.serve.upload(script, &metadata, QUERIES).status, 200);
+    }
+    scene.recovered();
+    let storms = ["/endless", "/large"].map(|path| scene.serve.start_get(HOST, path));
+    scene.meanwhile(|| {
+        // Some tenths of a second of computing each, among a hundred queries that want all they can get.
+        for _ in 0..3 {
+            assert_eq!(scene.serve.get("asks.main.localhost", "/limited").text(), "300000");
+        }
+    });
+    assert!(storms.iter().any(|storm| !storm.is_finished()), "nothing was to be endured");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", scene.serve.pid())).unwrap();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    // Of 48 results that would have 100 MB each.
+    assert!(peak.is_some_and(|peak: u64| peak < 1_600_000), "{peak:?} kB");
+}
+
 #[test]
 fn giant_headers_are_an_error_of_their_own_request() {
     let scene = scene(&json!({}), NOISE, &[]);

@@ -142,6 +142,7 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("hyperdrive[].binding", Works),
     ("hyperdrive[].id", Works),
     ("hyperdrive[].localConnectionString", Works),
+    ("hyperdrive[].remote", NoMeaning(REMOTE)),
     ("jsx_factory", Works),
     ("jsx_fragment", Works),
     ("keep_names", Works),
