@@ -25,8 +25,9 @@ use crate::{BoxError, Rewound};
 const MAX_HEAD: usize = 16 << 10;
 /// Read at once.
 const PIECE: usize = 4 << 10;
-/// Pieces of an answer up to this size are joined before they are written: larger ones cost more to copy than to name.
-const JOINED: usize = 4 << 10;
+/// Pieces of an answer up to this size are joined before they are written. An asset of 10 KiB took 15.9 µs of CPU time this way, and
+/// 17.0 with its body named beside the head (medians of eight rounds in turn).
+const JOINED: usize = 16 << 10;
 /// Written at once, if there is as much: a reader that is behind need not be woken for each piece.
 const FULL: usize = 256 << 10;
 
