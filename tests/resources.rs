@@ -338,3 +338,34 @@ fn the_objects_of_a_namespace_are_listed_with_what_they_hold() {
     let unknown = serve.call("GET", unknown, None);
     assert_eq!((unknown.status, unknown.json()["errors"][0]["code"].as_u64()), (404, Some(10066)));
 }
+
+#[test]
+fn an_id_that_a_project_has_already_is_kept_is_taken_once_and_leads_to_nothing_old() {
+    let serve = serve();
+    let said = |path: &str, body: &Value| serve.call("POST", path, Some(body)).json();
+    let kv = "0123456789abcdef0123456789abcdef";
+    let made = || said("/storage/kv/namespaces", &json!({ "title": "one", "id": kv }))["result"]["id"] == kv;
+    assert!(made());
+    let taken = said("/storage/kv/namespaces", &json!({ "title": "other", "id": kv }));
+    assert_eq!(taken["errors"][0]["code"], 10014, "{taken}");
+    assert!(taken["errors"][0]["message"].as_str().unwrap().contains(kv), "{taken}");
+    let wrong = said("/storage/kv/namespaces", &json!({ "title": "other", "id": "../other" }));
+    assert_eq!(wrong["errors"][0]["code"], 10019, "{wrong}");
+    let path = format!("/storage/kv/namespaces/{kv}");
+    assert_eq!(serve.call("PUT", &format!("{path}/values/key"), Some(&json!("old"))).status, 200);
+    assert_eq!(serve.call("DELETE", &path, None).status, 200);
+    assert!(made());
+    assert_eq!(serve.call("GET", &format!("{path}/keys"), None).json()["result"], json!([]));
+
+    let d1 = "01234567-89ab-4def-8123-456789abcdef";
+    let made = || said("/d1/database", &json!({ "name": "one", "uuid": d1 }))["result"]["uuid"] == d1;
+    assert!(made());
+    let taken = said("/d1/database", &json!({ "name": "other", "uuid": d1 }));
+    assert_eq!(taken["errors"][0]["code"], 7502, "{taken}");
+    assert!(taken["errors"][0]["message"].as_str().unwrap().contains(d1), "{taken}");
+    let query = |sql: &str| said(&format!("/d1/database/{d1}/query"), &json!({ "sql": sql }));
+    assert_eq!(query("CREATE TABLE t (x)")["success"], true);
+    assert_eq!(serve.call("DELETE", &format!("/d1/database/{d1}"), None).status, 200);
+    assert!(made());
+    assert_eq!(query("SELECT name FROM sqlite_master")["result"][0]["results"], json!([]));
+}

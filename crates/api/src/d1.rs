@@ -93,6 +93,9 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     };
     let made = Resource { id: id.to_string(), name, created_ms: call.now_ms(), settings: json!({}) };
     let tenant = call.tenant()?;
+    if tenant.catalog().resource(Kind::D1, &made.id)?.is_some() {
+        return Err(ApiError::bad(7502, format!("A database with the uuid {} already exists", made.id)));
+    }
     let made = tenant.catalog().add_resource(Kind::D1, made).await.map_err(|error| match error {
         CatalogError::Exists(name) => {
             ApiError::bad(7502, format!("A database with the name {name} already exists"))

@@ -112,6 +112,9 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     };
     let made = Resource { id, name: asked.checked()?, created_ms: call.now_ms(), settings: Json::Null };
     let tenant = call.tenant()?;
+    if tenant.catalog().resource(Kind::Kv, &made.id)?.is_some() {
+        return Err(ApiError::bad(10014, format!("A namespace with the id {} already exists.", made.id)));
+    }
     ok(shown(&tenant.catalog().add_resource(Kind::Kv, made).await.map_err(title_exists)?))
 }
 
