@@ -122,7 +122,12 @@ impl Wal {
 
     /// The next commit after `at`, if one is there.
     pub fn next(&mut self) -> io::Result<Option<Commit>> {
-        let Some(salts) = self.salts()? else { return Ok(None) };
+        let Some(salts) = self.salts()? else {
+            // Emptied since: all of it is in the database now.
+            self.index.clear();
+            self.at = Position { pages: self.at.pages, ..Position::default() };
+            return Ok(None);
+        };
         if salts != self.at.salts {
             self.index.clear();
             self.at = Position { salts, frames: 0, sums: self.header_sums()?, pages: self.at.pages };
@@ -332,6 +337,21 @@ mod tests {
             assert_eq!(again.seek(place).unwrap(), Found::Place);
             assert_eq!(again.at, place);
             assert_eq!(image(&again), std::fs::read(&path).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_was_in_a_log_that_is_emptied_is_read_from_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, connection) = database(dir.path());
+        let mut wal = Wal::open(&path).unwrap();
+        wal.skip_to_end().unwrap();
+        for round in 1..4 {
+            connection.execute("INSERT INTO t VALUES (zeroblob(?))", [round * 5000]).unwrap();
+            assert_eq!(commits(&mut wal), 1);
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+            assert_eq!(commits(&mut wal), 0);
+            assert_eq!(image(&wal), std::fs::read(&path).unwrap());
         }
     }
 
