@@ -62,6 +62,7 @@ mod sdk;
 mod secrets;
 mod serve;
 mod several;
+mod storms;
 mod subrequests;
 mod templates;
 mod tls;

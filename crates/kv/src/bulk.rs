@@ -16,6 +16,9 @@ use crate::types::{Entry, Value};
 /// Bytes of the request at most: 100 keys of 512 bytes, each byte written as `\u00XX`, fit several times.
 pub(crate) const MAX_REQUEST: usize = 1024 * 1024;
 
+/// Bytes of values that are put into JSON on the event loop; others wait meanwhile. Values that are files have more.
+const AT_ONCE: u64 = 64 * 1024;
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct BulkGet {
@@ -57,16 +60,25 @@ pub(crate) async fn get(namespace: &Namespace, body: &[u8]) -> Result<Vec<u8>, K
         if total > MAX_BULK_GET_BYTES {
             return Err(KvError::BulkTooLarge);
         }
-        entries.push((key.as_str(), entry));
+        entries.push((key.clone(), entry));
     }
+    let with_metadata = request.with_metadata;
+    if total <= AT_ONCE {
+        return write(entries, json, with_metadata);
+    }
+    let written = tokio::task::spawn_blocking(move || write(entries, json, with_metadata));
+    written.await.map_err(|_| StoreError::Closed)?
+}
+
+fn write(entries: Vec<(String, Option<Entry>)>, json: bool, with_metadata: bool) -> Result<Vec<u8>, KvError> {
     let mut object = Object::new();
     for (key, entry) in entries {
-        object.key(key)?;
+        object.key(&key)?;
         match entry {
             None => object.raw("null"),
             Some(Entry { value, metadata, .. }) => {
-                let value = read(value).await?;
-                if request.with_metadata {
+                let value = read(value)?;
+                if with_metadata {
                     object.raw("{\"value\":");
                     object.value(&value, json)?;
                     object.raw(",\"metadata\":");
@@ -81,17 +93,14 @@ pub(crate) async fn get(namespace: &Namespace, body: &[u8]) -> Result<Vec<u8>, K
     Ok(object.finish())
 }
 
-async fn read(value: Value) -> Result<Bytes, KvError> {
+fn read(value: Value) -> Result<Bytes, KvError> {
     let mut file = match value {
         Value::Inline(bytes) => return Ok(bytes),
         Value::File(file) => file,
     };
-    let whole = tokio::task::spawn_blocking(move || {
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map(|_| bytes.into())
-    });
-    let whole = whole.await.map_err(|_| StoreError::Closed)?;
-    Ok(whole.map_err(|e| StoreError::io("cannot read a value", e))?)
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|e| StoreError::io("cannot read a value", e))?;
+    Ok(bytes.into())
 }
 
 /// A JSON object being written.

@@ -4,19 +4,22 @@
 //! is meant, so that nothing tenant code writes is believed. This crate holds what all binding servers
 //! share: body types, replies, reading with a limit, the socket server. It knows no binding.
 //!
-//! Entry points: [`Service`], [`BindingTable`], [`serve_unix`], [`UnixClient`].
+//! Entry points: [`Service`], [`BindingTable`], [`serve_unix`], [`serve_cell`], [`UnixClient`].
 
 mod body;
+mod cell;
 mod client;
 mod exchange;
 mod framing;
 mod general;
 mod head;
 mod held;
+mod lanes;
 mod rewound;
 mod server;
 mod service;
 mod serving;
+mod share;
 mod socket;
 mod upload;
 
@@ -24,6 +27,7 @@ pub use body::{
     Body, BoxError, ReadError, Request, Response, empty, full, header_bytes, json, read_all, reason, reply,
     stream,
 };
+pub use cell::{AtHome, serve_cell};
 pub use client::{ClientBody, SendError, UnixClient};
 pub use held::Held;
 pub use rewound::Rewound;

@@ -7,6 +7,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -14,11 +16,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use skep_runtime::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::{Asked, BoxError, Next, Service, Serving, Socket, empty, full};
 
-/// How long an idle connection is kept: longer than the engine keeps its own (about 10 s), so that it
+/// How long an idle connection is kept, up to twice as long: longer than the engine keeps its own (about 10 s), so that it
 /// is never us who closes a connection that a call is about to use.
 const IDLE: Duration = Duration::from_secs(60);
 /// Bodies of calls that are read whole before the call is looked at.
@@ -59,13 +61,15 @@ pub async fn serve_unix(listener: UnixListener, service: Arc<dyn Service>, shutd
                 }
                 Err(error) => tracing::warn!(%error, "cannot watch a cell's connection"),
             },
-            Err(error) => {
-                // Out of file descriptors, mostly: others may free some.
-                tracing::warn!(%error, "cannot accept a cell's connection");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            Err(error) => pause(&error).await,
         }
     }
+}
+
+/// After a connection could not be accepted: out of file descriptors, mostly, and others may free some.
+pub(crate) async fn pause(error: &std::io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
 /// Serves `service` on `listener` until `shutdown`; connections may be upgraded. The peer's [`SocketAddr`] is
@@ -81,10 +85,7 @@ pub async fn serve_tcp(listener: TcpListener, service: Arc<dyn Service>, shutdow
                 let _ = stream.set_nodelay(true);
                 tokio::spawn(connection(stream, Some(peer), service.clone(), shutdown.clone()));
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            Err(error) => pause(&error).await,
         }
     }
 }
@@ -94,34 +95,59 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut serving = Serving::new(stream, SMALL);
-    match plain(&mut serving, peer, &*service, &shutdown).await {
-        Ok(true) => general(serving.into_rest(), peer, service, shutdown).await,
-        Ok(false) => serving.close().await,
+    match plain(&mut serving, peer, &*service, &shutdown, None, || false).await {
+        Ok(End::Other) => general(serving.into_rest(), peer, service, shutdown, || false).await,
+        Ok(End::Over | End::Elsewhere(_)) => serving.close().await,
         Err(error) => tracing::debug!(%error, "a connection ended early"),
     }
 }
 
-/// Answers plain requests; returns whether something else has come.
-async fn plain<S: AsyncRead + AsyncWrite + Unpin>(
+/// How [`plain`] ends.
+pub(crate) enum End {
+    /// Nothing more is to be answered.
+    Over,
+    /// Something for [`general`] has come.
+    Other,
+    /// It is to go on elsewhere, with this request if there is one.
+    Elsewhere(Option<Box<http::Request<Bytes>>>),
+}
+
+/// Answers plain requests, `first` before those that come, until something else has come or `misplaced` says, of something that has
+/// come, that it is not to be answered here.
+pub(crate) async fn plain<S: AsyncRead + AsyncWrite + Unpin>(
     serving: &mut Serving<S>,
     peer: Option<SocketAddr>,
     service: &dyn Service,
     shutdown: &Shutdown,
-) -> std::io::Result<bool> {
+    mut first: Option<Box<http::Request<Bytes>>>,
+    misplaced: impl Fn() -> bool,
+) -> std::io::Result<End> {
     let mut stop = pin!(shutdown.requested());
     let mut timer = pin!(tokio::time::sleep(IDLE));
-    let mut rests = Instant::now();
+    let mut used = false;
     loop {
-        let next = tokio::select! {
-            biased;
-            next = serving.next() => next?,
-            () = &mut stop => return Ok(false),
-            () = rested(timer.as_mut(), rests) => return Ok(false),
+        let next = match first.take() {
+            Some(request) => Next::Request(request),
+            None => loop {
+                tokio::select! {
+                    biased;
+                    next = serving.next() => break next?,
+                    () = &mut stop => return Ok(End::Over),
+                    () = timer.as_mut() => {}
+                }
+                // The timer fires early rather than being set anew for each request.
+                if !std::mem::take(&mut used) {
+                    return Ok(End::Over);
+                }
+                timer.as_mut().reset(Instant::now() + IDLE);
+            },
         };
         let request = match next {
+            Next::Request(request) if misplaced() => return Ok(End::Elsewhere(Some(request))),
             Next::Request(request) => request,
-            Next::Other => return Ok(true),
-            Next::Over => return Ok(false),
+            Next::Other if misplaced() => return Ok(End::Elsewhere(None)),
+            Next::Other => return Ok(End::Other),
+            Next::Over => return Ok(End::Over),
         };
         let asked = Asked::by(&request);
         let mut request = request.map(|body| if body.is_empty() { empty() } else { full(body) });
@@ -129,40 +155,35 @@ async fn plain<S: AsyncRead + AsyncWrite + Unpin>(
             request.extensions_mut().insert(peer);
         }
         let mut call = service.call(request);
-        let Some(mut response) = serving.unless_gone(Pin::new(&mut call)).await else { return Ok(false) };
+        let Some(mut response) = serving.unless_gone(Pin::new(&mut call)).await else { return Ok(End::Over) };
         let asked = if shutdown.is_requested() { asked.last() } else { asked };
         if !serving.answer(asked, &mut response).await? {
-            return Ok(false);
+            return Ok(End::Over);
         }
-        rests = Instant::now();
+        used = true;
     }
 }
 
-/// Resolves once a connection has rested for [`IDLE`]. The timer fires early rather than being set anew for each request.
-async fn rested(mut timer: Pin<&mut Sleep>, since: Instant) {
-    loop {
-        timer.as_mut().await;
-        if since.elapsed() >= IDLE {
-            return;
-        }
-        timer.as_mut().reset(since + IDLE);
-    }
-}
-
-async fn general(
+/// Answers whatever comes; after a request for which `misplaced` says so, the peer is to open another connection.
+pub(crate) async fn general(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Option<SocketAddr>,
     service: Arc<dyn Service>,
     shutdown: Shutdown,
+    misplaced: impl Fn() -> bool + Clone,
 ) {
     let handler = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let service = service.clone();
+        let (service, misplaced) = (service.clone(), misplaced.clone());
         async move {
             let mut request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
             }
-            Ok::<_, std::convert::Infallible>(service.call(request).await)
+            let mut response = service.call(request).await;
+            if misplaced() && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(response)
         }
     });
     let connection = http1::Builder::new()

@@ -53,6 +53,28 @@ pub enum Next {
     Over,
 }
 
+/// A connection between two requests, taken apart.
+#[derive(Debug)]
+pub(crate) struct Parts<S> {
+    stream: S,
+    buffer: BytesMut,
+    max_body: usize,
+}
+
+impl<S> Parts<S> {
+    /// The same with another stream.
+    pub fn map<T>(self, change: impl FnOnce(S) -> T) -> Parts<T> {
+        let Self { stream, buffer, max_body } = self;
+        Parts { stream: change(stream), buffer, max_body }
+    }
+
+    /// The same where that may fail.
+    pub fn try_map<T>(self, change: impl FnOnce(S) -> io::Result<T>) -> io::Result<Parts<T>> {
+        let Self { stream, buffer, max_body } = self;
+        Ok(Parts { stream: change(stream)?, buffer, max_body })
+    }
+}
+
 /// What an answer has to know of its request.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
@@ -77,6 +99,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
     /// Serves `stream`. Requests with a body of more than `max_body` bytes are [`Next::Other`].
     pub fn new(stream: S, max_body: usize) -> Self {
         Self { stream, buffer: BytesMut::new(), max_body, begun: None }
+    }
+
+    /// A connection that was taken apart.
+    pub(crate) fn from_parts(parts: Parts<S>) -> Self {
+        let Parts { stream, buffer, max_body } = parts;
+        Self { stream, buffer, max_body, begun: None }
+    }
+
+    /// Takes it apart, after [`Serving::next`] has said that something is there.
+    pub(crate) fn into_parts(self) -> Parts<S> {
+        Parts { stream: self.stream, buffer: self.buffer, max_body: self.max_body }
     }
 
     /// Waits for the next request. May be given up and begun again: nothing is lost.

@@ -38,6 +38,16 @@ impl Socket {
         UnixStream::connect(path).await?.try_into()
     }
 
+    /// The socket, which nobody watches.
+    pub(crate) fn into_std(self) -> StdStream {
+        self.stream.into_inner()
+    }
+
+    /// A socket that was taken from another event loop, to be watched by this one.
+    pub(crate) fn from_std(stream: StdStream) -> io::Result<Self> {
+        Ok(Self { stream: watch(stream, Interest::READABLE)?, full: None, next: *READ.start() })
+    }
+
     /// Waits for room if `result` says that there is none.
     fn written(
         &mut self,
@@ -76,7 +86,7 @@ impl TryFrom<UnixStream> for Socket {
 
     fn try_from(stream: UnixStream) -> io::Result<Self> {
         // Stays non-blocking.
-        Ok(Self { stream: watch(stream.into_std()?, Interest::READABLE)?, full: None, next: *READ.start() })
+        Self::from_std(stream.into_std()?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use skep_runtime::Shutdown;
 use skep_sandbox::GroupLimits;
-use skep_wire::{BindingTable, BoxFuture, Service, bind_unix, serve_unix};
+use skep_wire::{AtHome, BindingTable, BoxFuture, Service, bind_unix, serve_cell, serve_unix};
 
 use super::StartError;
 use crate::capnp::document;
@@ -154,12 +154,20 @@ fn serve_bindings(
         if dispatches(id) {
             service = Arc::new(Named { service, folder: CallerFolder(folder.into()) });
         }
+        // These call other cells.
+        if dispatches(id) || spec.outbound.as_ref() == Some(id) {
+            service = Arc::new(AtHome::new(service));
+        }
         table.insert(id, service);
     }
     if let Some(responses) = responses {
         table.insert(RESPONSES, responses.clone());
     }
     let listener = bind_unix(&folder.join(BINDINGS_SOCKET))?;
-    tokio::spawn(serve_unix(listener, Arc::new(table), stop.clone()));
+    // Who has no limits has no neighbours either.
+    match spec.limits {
+        Some(_) => tokio::spawn(serve_cell(listener, Arc::new(table), stop.clone())),
+        None => tokio::spawn(serve_unix(listener, Arc::new(table), stop.clone())),
+    };
     Ok(())
 }
