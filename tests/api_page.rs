@@ -29,6 +29,7 @@ fn area(path: &str) -> &str {
         (Some("accounts"), Some("r2" | "event_notifications")) => "R2",
         (Some("accounts"), Some("d1")) => "D1",
         (Some("accounts"), Some("queues")) => "Queues",
+        (Some("accounts"), Some("hyperdrive")) => "Hyperdrive",
         (Some("accounts"), Some("workflows")) => "Workflows",
         (Some("accounts"), Some("containers")) => "Containers",
         (Some("zones"), _) => "Zones",

@@ -18,6 +18,7 @@ const LAYERS: &[&str] = &[
     "d1",
     "queues",
     "ratelimit",
+    "hyperdrive",
     "cache",
     "analytics",
     "logs",
@@ -34,7 +35,8 @@ const LAYERS: &[&str] = &[
 
 #[test]
 fn crates_depend_only_on_those_below_them() {
-    let bindings = ["assets", "kv", "r2", "d1", "queues", "ratelimit", "cache", "analytics", "cron"];
+    let bindings =
+        ["assets", "kv", "r2", "d1", "queues", "ratelimit", "hyperdrive", "cache", "analytics", "cron"];
     for (level, name) in LAYERS.iter().enumerate() {
         let manifest = repository().join("crates").join(name).join("Cargo.toml");
         let text = std::fs::read_to_string(&manifest).unwrap();

@@ -31,6 +31,7 @@ mod handed_over;
 mod hive;
 mod hostile;
 mod hyperdrive;
+mod hyperdrive_node;
 mod import;
 mod import_workers;
 mod jail;

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::harness::serve::serve;
+use serde_json::json;
+
+use crate::harness::serve::{FORM, form, serve};
 use crate::harness::{Answer, Skep, dev_with, eventually, small_project};
 
 const SITE: &str = "name = \"old\"\nmain = \"workers-site/index.js\"\ncompatibility_date = \"2023-01-01\"\n\
@@ -120,6 +122,29 @@ fn wrangler_deploys_scripts_with_text_data_and_wasm() {
     // What a version has comes along with a change of its secrets.
     serve.try_wrangler(&project, &["secret", "put", "KEY"], "value");
     assert_eq!(serve.get("blobs.main.localhost", "/").text(), expected);
+}
+
+/// wrangler gives each binding a part of its own; the API does not ask for that.
+#[test]
+fn one_part_of_an_upload_may_be_what_several_bindings_are_of() {
+    let serve = serve();
+    let code = "addEventListener('fetch', event => event.respondWith(Response.json([A, B, C.byteLength, SELF.length])));";
+    let bindings = [
+        ("A", "text_blob", "note"),
+        ("B", "text_blob", "note"),
+        ("C", "data_blob", "note"),
+        ("SELF", "text_blob", "index.js"),
+    ];
+    let bindings = bindings.map(|(name, kind, part)| json!({ "name": name, "type": kind, "part": part }));
+    let metadata =
+        json!({ "body_part": "index.js", "compatibility_date": "2023-01-01", "bindings": bindings });
+    let form = String::from_utf8(form(&metadata, &[("index.js", code), ("note", "a note")])).unwrap();
+    let form = form.replace("application/javascript+module", "application/javascript");
+    let path = "/workers/scripts/parts";
+    let answer = serve.own_call("PUT", path, &[("content-type", FORM)], Some(form.as_bytes()));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    serve.call("POST", &format!("{path}/subdomain"), Some(&json!({ "enabled": true })));
+    assert_eq!(serve.get("parts.main.localhost", "/").json(), json!(["a note", "a note", 6, code.len()]));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod lane;
 pub mod npm;
+pub mod postgres;
 pub mod python;
 pub mod random;
 pub mod recorder;

@@ -155,6 +155,7 @@ impl Resolver<'_> {
                 kept["id"] = id.into();
                 kept["database_id"] = id.into();
             }
+            "hyperdrive" => self.hyperdrive(need(binding, "id")?)?,
             "queue" => self.queue(need(binding, "queue_name")?)?,
             "durable_object_namespace" => self.objects(binding, &mut kept)?,
             "service" => self.service(binding, name)?,
@@ -203,6 +204,16 @@ impl Resolver<'_> {
         match self.catalog.resource(Kind::D1, id)? {
             Some(_) => Ok(()),
             None => Err(ApiError::bad(10181, format!("D1 database '{id}' not found.{HINT}"))),
+        }
+    }
+
+    fn hyperdrive(&self, id: &str) -> Result<(), ApiError> {
+        match self.catalog.resource(Kind::Hyperdrive, id)? {
+            Some(_) => Ok(()),
+            None => Err(invalid(format!(
+                "Hyperdrive config '{id}' not found. `wrangler hyperdrive create` makes one, with the database's password, \
+                 and says its id."
+            ))),
         }
     }
 

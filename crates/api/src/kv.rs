@@ -99,7 +99,7 @@ impl Title {
 }
 
 /// Whether an id looks as Cloudflare's do.
-fn is_id(id: &str) -> bool {
+pub(crate) fn is_id(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 

@@ -26,6 +26,7 @@ mod form;
 mod guard;
 #[cfg(test)]
 mod hostile;
+mod hyperdrive;
 mod identity;
 mod instances;
 mod kv;
@@ -72,6 +73,7 @@ use tokio::sync::{RwLock, RwLockWriteGuard};
 
 pub use bindings::seal_context as secret_context;
 use call::Call;
+pub use hyperdrive::hyperdrive_origin;
 pub use platform::{
     Addresses, Candidate, Examined, InstanceError, Platform, StoredObject, TailEvents, Tenant,
 };
@@ -154,7 +156,8 @@ impl Api {
         let action = format!("{} {below}", head.method);
         let (account, id) = (token.account.clone(), token.id.clone());
         let call = Call { api: self.clone(), operation, token, params, head, body: body.into() };
-        let changing = match changes && operation.path.contains("/workers/") {
+        let seals = ["/workers/", "/hyperdrive/"].iter().any(|area| operation.path.contains(area));
+        let changing = match changes && seals {
             true => Some(self.changing.read().await),
             false => None,
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use skep_catalog::{Catalog, CatalogError, Content, NamedHandlers, Namespace};
 use skep_d1::D1Store;
+use skep_hyperdrive::Origin;
 use skep_kv::KvStore;
 use skep_logs::LogStore;
 use skep_queues::Queues;
@@ -122,6 +123,10 @@ pub trait Platform: Send + Sync + 'static {
         script: &'a str,
         call: serde_json::Value,
     ) -> BoxFuture<'a, Result<serde_json::Value, InstanceError>>;
+    /// Whether a database can be connected to and takes a query; the error is Cloudflare's code and why not.
+    fn check_database<'a>(&'a self, origin: &'a Origin) -> BoxFuture<'a, Result<(), (u32, String)>>;
+    /// A Hyperdrive configuration is gone.
+    fn forget_database(&self, account: &str, id: &str);
     /// Whether a cron expression can be followed; the error says why not.
     fn check_cron(&self, cron: &str) -> Result<(), String>;
     /// When a cron expression is due next after a moment, both in milliseconds since 1970; `None` if never.

@@ -8,9 +8,9 @@ use crate::call::Call;
 use crate::description::About;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    account, assets, consumers, d1, d1_time_travel, deployments, description, dispatch, identity, instances,
-    kv, messages, notifications, objects, observability, openapi, queues, r2, r2_absent, r2_bulk, r2_domains,
-    r2_rules, routes, scripts, secrets, services, settings, subdomain, tails, tokens, versions,
+    account, assets, consumers, d1, d1_time_travel, deployments, description, dispatch, hyperdrive, identity,
+    instances, kv, messages, notifications, objects, observability, openapi, queues, r2, r2_absent, r2_bulk,
+    r2_domains, r2_rules, routes, scripts, secrets, services, settings, subdomain, tails, tokens, versions,
     worker_objects, worker_versions, workers, workflows,
 };
 
@@ -283,6 +283,13 @@ pub const OPERATIONS: &[Operation] = operations! {
     POST "/accounts/:account/d1/database/:database/time_travel/restore" => d1_time_travel::restore;
     GET "/d1/files/:token" => d1::download, open;
     PUT "/d1/files/:token" => d1::upload, open;
+
+    GET "/accounts/:account/hyperdrive/configs" => hyperdrive::list;
+    POST "/accounts/:account/hyperdrive/configs" => hyperdrive::create;
+    GET "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::get;
+    PUT "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::update;
+    PATCH "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::patch;
+    DELETE "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::delete;
 
     GET "/accounts/:account/storage/kv/namespaces" => kv::list;
     POST "/accounts/:account/storage/kv/namespaces" => kv::create;

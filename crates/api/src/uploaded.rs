@@ -106,21 +106,26 @@ impl Upload {
         for part in &self.modules {
             let content_type = part.content_type.as_deref().unwrap_or("application/octet-stream");
             let kind = content_type.split(';').next().unwrap_or_default().trim().to_lowercase();
-            let blob = blobs.iter().find(|(_, own, _)| *own == part.name);
-            let (name, kind) = match blob {
-                Some((name, _, kind)) => (*name, (*kind).to_owned()),
-                None => (part.file_name.as_deref().unwrap_or(&part.name), kind),
-            };
-            check_module(name, &kind)?;
-            if kind == SOURCE_MAP || name.starts_with("./capnp-") {
-                continue;
+            let own_name = part.file_name.as_deref().unwrap_or(&part.name);
+            let bound = blobs.iter().filter(|(_, own, _)| *own == part.name);
+            // One part may be what several bindings are of, and the script itself.
+            let mut names: Vec<(&str, String)> =
+                bound.map(|(name, _, kind)| (*name, (*kind).to_owned())).collect();
+            if names.is_empty() || own_name == entry {
+                names.push((own_name, kind));
             }
-            if ordered.iter().any(|(other, ..)| other == name) {
-                return Err(ApiError::bad(10021, format!("There are two modules named \"{name}\".")));
-            }
-            match name == entry {
-                true => ordered.insert(0, (name.to_owned(), kind, part)),
-                false => ordered.push((name.to_owned(), kind, part)),
+            for (name, kind) in names {
+                check_module(name, &kind)?;
+                if kind == SOURCE_MAP || name.starts_with("./capnp-") {
+                    continue;
+                }
+                if ordered.iter().any(|(other, ..)| other == name) {
+                    return Err(ApiError::bad(10021, format!("There are two modules named \"{name}\".")));
+                }
+                match name == entry {
+                    true => ordered.insert(0, (name.to_owned(), kind, part)),
+                    false => ordered.push((name.to_owned(), kind, part)),
+                }
             }
         }
         match ordered.first() {

@@ -39,7 +39,7 @@ pub use migrations::{Change, Migration};
 use migrations::{apply, current_tag};
 pub use publish::{MigrationSet, Publish, Published};
 pub use registry::{Account, AuditEntry, Registry, Terms, Token};
-pub use reseal::{Again, Resealed};
+pub use reseal::{Again, HYPERDRIVE_SEAL, Resealed};
 pub use resources::{Kind, Resource};
 pub use routes::{Domain, Route};
 pub use script::{

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rusqlite::params;
 use serde_json::Value as Json;
 
-use crate::{Catalog, CatalogError};
+use crate::resources::{all_of, update};
+use crate::{Catalog, CatalogError, Kind};
 
 /// Versions that are rewritten in one transaction.
 const BATCH: i64 = 100;
@@ -19,13 +20,17 @@ pub struct Resealed {
     pub unreadable: u64,
 }
 
+/// What stands before the id of a Hyperdrive configuration where a secret has the name of its binding; its script is empty.
+pub const HYPERDRIVE_SEAL: &str = "hyperdrive/";
+
 /// Gives a sealed value anew: script, binding, value. `Ok(None)` if it is as it should be, an error if it cannot be read.
 pub type Again = dyn Fn(&str, &str, &str) -> Result<Option<String>, String> + Send + Sync;
 
 impl Catalog {
-    /// Passes all sealed values of all versions to `again`, and keeps what it gives. What was done stays if it is broken off.
+    /// Passes all sealed values, of all versions and of Hyperdrive configurations, to `again`, and keeps what it gives. What
+    /// was done stays if it is broken off.
     pub async fn reseal(&self, again: Arc<Again>) -> Result<Resealed, CatalogError> {
-        let mut all = Resealed::default();
+        let mut all = self.reseal_passwords(again.clone()).await?;
         let mut after = String::new();
         loop {
             let again = again.clone();
@@ -56,6 +61,28 @@ impl Catalog {
                 None => return Ok(all),
             }
         }
+    }
+}
+
+impl Catalog {
+    async fn reseal_passwords(&self, again: Arc<Again>) -> Result<Resealed, CatalogError> {
+        self.change(move |t| {
+            let mut done = Resealed::default();
+            for mut row in all_of(t, Kind::Hyperdrive)? {
+                let Some(sealed) = row.settings["sealed"].as_str() else { continue };
+                match again("", &format!("{HYPERDRIVE_SEAL}{}", row.id), sealed) {
+                    Ok(None) => {}
+                    Ok(Some(value)) => {
+                        row.settings["sealed"] = value.into();
+                        update(t, Kind::Hyperdrive, &row)?;
+                        done.changed += 1;
+                    }
+                    Err(_) => done.unreadable += 1,
+                }
+            }
+            Ok(done)
+        })
+        .await
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Kind {
     Workflow,
     /// Dispatch namespaces.
     Dispatch,
+    /// Hyperdrive configurations.
+    Hyperdrive,
     /// Settings of the account for all it has of something; the id says of what.
     Defaults,
 }
@@ -33,6 +35,7 @@ impl Kind {
             Self::Queue => "queue",
             Self::Workflow => "workflow",
             Self::Dispatch => "dispatch",
+            Self::Hyperdrive => "hyperdrive",
             Self::Defaults => "defaults",
         }
     }
@@ -66,10 +69,7 @@ const RESOURCE: &str = "SELECT id, name, created, settings FROM resource WHERE k
 impl Catalog {
     /// All of a kind, by name.
     pub fn resources(&self, kind: Kind) -> Result<Vec<Resource>, CatalogError> {
-        self.db.read(|c| {
-            let mut query = c.prepare_cached(&format!("{RESOURCE} ORDER BY name"))?;
-            Ok(query.query_map([kind.key()], resource)?.collect::<Result<_, _>>()?)
-        })
+        self.db.read(|c| all_of(c, kind))
     }
 
     /// One by its id.
@@ -157,6 +157,11 @@ impl Catalog {
     }
 }
 
+pub(crate) fn all_of(c: &Connection, kind: Kind) -> Result<Vec<Resource>, CatalogError> {
+    let mut query = c.prepare_cached(&format!("{RESOURCE} ORDER BY name"))?;
+    Ok(query.query_map([kind.key()], resource)?.collect::<Result<_, _>>()?)
+}
+
 fn find(c: &Connection, kind: Kind, id: &str) -> Result<Option<Resource>, CatalogError> {
     let mut query = c.prepare_cached(&format!("{RESOURCE} AND id = ?"))?;
     Ok(query.query_row([kind.key(), id], resource).optional()?)
@@ -173,7 +178,7 @@ fn insert(t: &Transaction<'_>, kind: Kind, made: &Resource) -> Result<(), Catalo
 }
 
 /// Writes the name and the settings of one that is there.
-fn update(t: &Transaction<'_>, kind: Kind, changed: &Resource) -> Result<(), CatalogError> {
+pub(crate) fn update(t: &Transaction<'_>, kind: Kind, changed: &Resource) -> Result<(), CatalogError> {
     let taken: bool = t.query_row(
         "SELECT EXISTS(SELECT 1 FROM resource WHERE kind = ? AND name = ? AND id <> ?)",
         params![kind.key(), changed.name, changed.id],

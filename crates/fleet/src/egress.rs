@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// Networks that a cell may reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Egress(Vec<Reach>);
+pub struct Egress(Vec<Reach>);
 
 /// Some addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,8 +97,9 @@ fn is_in(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     }
 }
 
-fn is_public(address: IpAddr) -> bool {
-    match address {
+/// Whether the internet routes an address.
+pub fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
         IpAddr::V4(address) => {
             !SPECIAL_V4.iter().any(|(net, bits)| is_in(address.into(), (*net).into(), *bits))
         }

@@ -117,6 +117,7 @@ mod tests {
             workflows: Vec::new(),
             object_storage: "/objects".into(),
             services: BTreeMap::new(),
+            connections: BTreeMap::new(),
             cache: None,
             front: None,
             events: false,

@@ -45,7 +45,7 @@ mod waiting;
 mod watch;
 mod worker;
 
-pub use egress::check_network;
+pub use egress::{Egress, check_network, is_public};
 pub use fleet::{Fleet, FleetOptions, Wanted, config_hash, expose, print_config};
 pub use generation::{CallerFolder, Generation, Hold, Lease, StartError};
 pub use launcher::{LAUNCHER_COMMAND, become_cell};
@@ -55,7 +55,8 @@ pub use machine::{Machine, MachineOptions};
 pub use passage::PassageError;
 pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER};
 pub use spec::{
-    Binding, CellSpec, Code, DurableClass, Exposed, FileLimit, Module, ModuleKind, NextAlarm, Tail, Workflow,
+    Binding, CellSpec, Code, DurableClass, Exposed, FileLimit, Module, ModuleKind, NextAlarm, Origin, Tail,
+    Workflow,
 };
 pub use still::Still;
 pub use tried::{NamedExport, Tried};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use skep_wire::Service;
+use skep_wire::{Connections, Service};
 
 use crate::limits::Limits;
 use crate::usage::Usage;
@@ -34,6 +34,9 @@ pub struct CellSpec {
     pub object_storage: PathBuf,
     /// The servers behind the bindings, by the id that [`Binding`]s use.
     pub services: BTreeMap<String, Arc<dyn Service>>,
+    /// The servers behind bindings that speak protocols of their own, by the id that [`Origin::Here`] uses. An id is part of a
+    /// file's name.
+    pub connections: BTreeMap<String, Arc<dyn Connections>>,
     /// The service behind the Cache API, an id in `services`.
     pub cache: Option<String>,
     /// The service that decides between assets and code when another cell calls the default entrypoint, an id
@@ -149,8 +152,8 @@ pub enum Binding {
     Dispatch { service: String },
     /// An HTTP server of ours: static assets.
     Fetcher { service: String },
-    /// A database that is reached over TCP, as Hyperdrive gives it; `address` is `host:port`.
-    Hyperdrive { address: String, scheme: String, user: String, password: String, database: String },
+    /// A database, as Hyperdrive gives it.
+    Hyperdrive { origin: Origin, scheme: String, user: String, password: String, database: String },
     /// A Durable Object class of this script.
     DurableObject { class: String },
     /// A Durable Object class of another script.
@@ -163,6 +166,15 @@ pub enum Binding {
     Workflow { name: String },
     /// A Workflow of another script.
     RemoteWorkflow { script: String, name: String },
+}
+
+/// Where a connection of a cell ends that speaks a protocol of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// At an address: `host:port`.
+    Address(String),
+    /// At a server of ours, an id in [`CellSpec::connections`].
+    Here(String),
 }
 
 /// A Durable Object class.
@@ -278,6 +290,14 @@ impl CellSpec {
             .chain(&self.outbound)
             .filter(|id| !self.services.contains_key(*id))
             .cloned()
+            .chain(self.bindings.values().filter_map(|binding| match binding {
+                Binding::Hyperdrive { origin: Origin::Here(id), .. }
+                    if !self.connections.contains_key(id) =>
+                {
+                    Some(id.clone())
+                }
+                _ => None,
+            }))
             .collect()
     }
 }

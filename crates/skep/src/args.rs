@@ -167,6 +167,10 @@ pub struct ServeArgs {
     /// A network beside the public internet that workers may reach, such as 10.1.0.0/16; several times for several
     #[arg(long, value_name = "CIDR", value_parser = skep_fleet::check_network)]
     pub egress_allow: Vec<String>,
+    /// Where databases of Hyperdrive may be beside the public internet and --egress-allow: a network or an address, with or
+    /// without a port, such as 10.1.2.3:5432; several times for several
+    #[arg(long, value_name = "CIDR[:PORT]", value_parser = crate::serve::parse_place)]
+    pub hyperdrive_allow: Vec<crate::serve::Place>,
     /// Do not run where anything that should hold workers is missing: namespaces, Landlock, seccomp
     #[arg(long)]
     pub require_sandbox: bool,

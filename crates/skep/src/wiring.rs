@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use skep_assets::{Assets, AssetsBinding};
 use skep_bundle::{Bundle, Format};
 use skep_config::{Hyperdrive, WorkerConfig, WorkflowExport, WorkflowSettings};
-use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, Workflow};
+use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, Origin, Workflow};
 use skep_ratelimit::Limits;
 use skep_wire::Service;
 
@@ -103,6 +103,7 @@ pub fn wire(
         object_storage: stores.objects(),
         front: wiring.services.contains_key("front").then(|| "front".into()),
         services: wiring.services,
+        connections: BTreeMap::new(),
         cache: Some("cache".into()),
         events: false,
         dispatched: false,
@@ -309,7 +310,8 @@ impl Wiring<'_> {
         for b in &self.config.hyperdrive {
             let Hyperdrive { binding, scheme, address, user, password, database } = b.clone();
             let backing = format!("{scheme} at {address}");
-            let to = Binding::Hyperdrive { address, scheme, user, password, database };
+            let origin = Origin::Address(address);
+            let to = Binding::Hyperdrive { origin, scheme, user, password, database };
             self.add(&binding, "Hyperdrive", backing, to);
         }
         for b in &self.config.analytics_engine_datasets {

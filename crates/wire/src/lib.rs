@@ -9,6 +9,7 @@
 mod body;
 mod cell;
 mod client;
+mod connections;
 mod exchange;
 mod framing;
 mod general;
@@ -29,6 +30,7 @@ pub use body::{
 };
 pub use cell::{AtHome, serve_cell};
 pub use client::{ClientBody, SendError, UnixClient};
+pub use connections::{Connections, serve_connections};
 pub use held::Held;
 pub use rewound::Rewound;
 pub use server::{ServeError, bind_unix, serve_tcp, serve_unix};

@@ -13,6 +13,7 @@ pub(crate) mod d1;
 pub(crate) mod d1_time_travel;
 pub(crate) mod deployments;
 pub(crate) mod dispatch;
+pub(crate) mod hyperdrive;
 pub(crate) mod identity;
 pub(crate) mod instances;
 pub(crate) mod kv;

@@ -60,6 +60,7 @@ const SHAPES: &[Shape] = &[
     ("Bucket", bucket),
     ("Object", r2_object),
     ("Queue", queue),
+    ("Hyperdrive", super::hyperdrive::shape),
     ("Consumer", consumer),
     ("DispatchNamespace", dispatch_namespace),
     ("DispatchScript", dispatch_script),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use skep_runtime::Shutdown;
 use skep_sandbox::GroupLimits;
-use skep_wire::{AtHome, BindingTable, BoxFuture, Service, bind_unix, serve_cell, serve_unix};
+use skep_wire::{
+    AtHome, BindingTable, BoxFuture, Service, bind_unix, serve_cell, serve_connections, serve_unix,
+};
 
 use super::StartError;
 use crate::capnp::document;
@@ -15,7 +17,8 @@ use crate::limits::Limits;
 use crate::message::message;
 use crate::relay::relay;
 use crate::render::{
-    BINDINGS_SOCKET, Link, PULSE_FOLDER, Storage, object_folder, object_keys, render, takes_events,
+    BINDINGS_SOCKET, Link, PULSE_FOLDER, Storage, connections_socket, object_folder, object_keys, render,
+    takes_events,
 };
 use crate::responses::{RESPONSES, Responses};
 use crate::spec::{Binding, CellSpec};
@@ -108,6 +111,10 @@ fn surround(
         std::fs::create_dir(folder.join(PULSE_FOLDER))?;
     }
     serve_bindings(spec, folder, responses, stop)?;
+    for (id, service) in &spec.connections {
+        let listener = bind_unix(&folder.join(connections_socket(id)))?;
+        tokio::spawn(serve_connections(listener, service.clone(), stop.clone()));
+    }
     for link in links {
         let listener = bind_unix(&folder.join(&link.socket))?;
         tokio::spawn(relay(listener, link, shared.clone(), stop.clone()));

@@ -9,7 +9,7 @@ use skep_wire::BINDING_HEADER;
 
 use crate::capnp::{Value, fields, list, text};
 use crate::responses::RESPONSES;
-use crate::spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, Tail};
+use crate::spec::{Binding, CellSpec, Code, DurableClass, Exposed, Module, ModuleKind, Origin, Tail};
 use shims::workflow_api;
 
 /// The header in which `request.cf` travels as JSON, on every hop of ours.
@@ -36,6 +36,11 @@ pub(crate) const DEBUG_SOCKET: &str = "debug";
 const DEBUG_PORT: &str = "debug-port";
 /// The socket on which we serve the cell's bindings.
 pub(crate) const BINDINGS_SOCKET: &str = "bindings";
+
+/// The socket of a server in [`CellSpec::connections`].
+pub(crate) fn connections_socket(id: &str) -> String {
+    format!("c-{id}")
+}
 
 /// Shims carry their own date: their behaviour is ours, not the application's.
 const SHIM_DATE: &str = "2026-11-01";
@@ -268,9 +273,13 @@ impl<'a> Render<'a> {
                 let passage = fields([("name", text("passage")), ("service", self.passage())]);
                 ("wrapped", wrapped("skep-internal:dispatch", service(id), Some(passage)))
             }
-            Binding::Hyperdrive { address, scheme, user, password, database } => {
+            Binding::Hyperdrive { origin, scheme, user, password, database } => {
                 let designator = format!("hyperdrive-{}", hex_name(name));
-                let external = fields([("address", text(address)), ("tcp", fields([]))]);
+                let address = match origin {
+                    Origin::Address(address) => text(address),
+                    Origin::Here(id) => self.address(&connections_socket(id)),
+                };
+                let external = fields([("address", address), ("tcp", fields([]))]);
                 self.services.push(fields([("name", text(&designator)), ("external", external)]));
                 let fields = fields([
                     ("designator", text(designator)),

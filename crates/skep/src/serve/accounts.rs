@@ -11,6 +11,7 @@ use skep_catalog::{CatalogError, Registry};
 use skep_cron::Expression;
 use skep_d1::Paused;
 use skep_fleet::Still;
+use skep_hyperdrive::{Failure, Origin};
 use skep_runtime::Jobs;
 use skep_wire::BoxFuture;
 
@@ -19,7 +20,7 @@ use super::names::Names;
 use super::notifications::Notifications;
 use super::runner::{Runner, Surroundings};
 use super::tenant::Tenant;
-use super::{quota, sizes};
+use super::{hyperdrive, quota, sizes};
 use crate::events::ask_instances;
 
 /// How often unused content is looked for.
@@ -209,6 +210,24 @@ impl Platform for Accounts {
             let runner = self.runner(account).map_err(InstanceError::NotRunning)?;
             ask_instances(&runner.worker(script), &call).await
         })
+    }
+
+    fn check_database<'a>(&'a self, origin: &'a Origin) -> BoxFuture<'a, Result<(), (u32, String)>> {
+        Box::pin(async move {
+            self.around.hyperdrive.check(origin).await.map_err(|failure| {
+                let help = match failure {
+                    Failure::Forbidden(_) => {
+                        ". A database at a private address has to be let in where the node is started: --hyperdrive-allow ADDRESS:PORT"
+                    }
+                    _ => "",
+                };
+                (failure.code(), format!("{failure}{help}"))
+            })
+        })
+    }
+
+    fn forget_database(&self, account: &str, id: &str) {
+        self.around.hyperdrive.forget(&hyperdrive::shared_id(account, id));
     }
 
     fn check_cron(&self, cron: &str) -> Result<(), String> {

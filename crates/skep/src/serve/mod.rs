@@ -9,6 +9,7 @@ mod control;
 mod credentials;
 mod export;
 mod hosts;
+mod hyperdrive;
 mod links;
 mod metrics;
 mod names;
@@ -44,6 +45,7 @@ use crate::terminal::{Style, paint, say};
 use accounts::Accounts;
 pub use backup::{backup, restore_archive as restore};
 pub use credentials::Credentials;
+pub use hyperdrive::{Place, parse_place};
 pub use rotate::rotate;
 use runner::Surroundings;
 
@@ -127,6 +129,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         wait_at_once: true,
     });
     let machine = machine.map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
+    let egress: Vec<String> = std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect();
     let accounts = Accounts::open(
         &data,
         registry.clone(),
@@ -152,7 +155,9 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
                 d1_history: args.d1.retention(),
                 storage: args.max_account_storage.map(|mib| mib << 20),
             },
-            egress: std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect(),
+            hyperdrive: hyperdrive::connector(&egress, args.hyperdrive_allow.clone())?,
+            hyperdrive_password: uuid::Uuid::new_v4().simple().to_string(),
+            egress,
         },
     )
     .await?;

@@ -114,8 +114,8 @@ fn add(config: &mut WorkerConfig, name: String, binding: &Json) -> Result<(), St
             .push(AnalyticsDataset { binding: name.clone(), dataset: need("dataset")? }),
         "ratelimit" => config.ratelimits.push(rate_limit(&name, binding)?),
         "version_metadata" => config.version_metadata = Some(name),
-        // The content of the last three is among the modules.
-        "assets" | "dispatch_namespace" | "wasm_module" | "text_blob" | "data_blob" => {}
+        // The content of the last three is among the modules; two are added elsewhere.
+        "assets" | "dispatch_namespace" | "hyperdrive" | "wasm_module" | "text_blob" | "data_blob" => {}
         other => return Err(format!("the binding {name} of type {other} is not supported")),
     }
     Ok(())

@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 use skep_catalog::{Sealer, Version, split_name};
 use skep_cron::CronHandle;
 use skep_fleet::{CellLog, Exposed, Fleet, FleetOptions, LogEvent, Machine, Worker, config_hash};
+use skep_hyperdrive::Hyperdrive;
 use skep_otlp::Exporter;
 use skep_queues::ConsumerHandle;
 use skep_runtime::{Clock, Shutdown};
@@ -58,6 +59,10 @@ pub struct Surroundings {
     pub keeps: Keeps,
     /// Whom requests to the outside may reach, as the engine names networks.
     pub egress: Vec<String>,
+    /// What connects to databases.
+    pub hyperdrive: Arc<Hyperdrive>,
+    /// What drivers in cells say to it.
+    pub hyperdrive_password: String,
 }
 
 /// What was deployed to the fleet under a name.

@@ -9,6 +9,7 @@ use skep_fleet::{CellSpec, DurableClass, Exposed, Limits};
 
 use super::{Runner, lock};
 use crate::serve::alarms::next_alarm;
+use crate::serve::hyperdrive::Leads;
 use crate::serve::quota::file_limit;
 use crate::serve::version::{bundle_of, config_of, cpu_of, open_assets, subrequests_of};
 use crate::serve::workflows::fill;
@@ -83,6 +84,13 @@ impl Runner {
             spec.usage = self.around.meters.of(&self.tenant.id, script).usage.clone();
         }
         self.dispatching(script, content, &mut spec);
+        let leads = Leads {
+            tenant: &self.tenant,
+            sealer: &self.around.sealer,
+            hyperdrive: &self.around.hyperdrive,
+            password: &self.around.hyperdrive_password,
+        };
+        leads.add(script, content, &mut spec)?;
         spec.exposed = self.needed_of(name);
         spec.hide_gone();
         Ok(spec)

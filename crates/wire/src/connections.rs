@@ -1,0 +1,47 @@
+//! Connections of a cell that speak protocols of their own.
+
+use std::sync::Arc;
+
+use skep_runtime::Shutdown;
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+
+use crate::server::pause;
+use crate::{BoxFuture, Socket};
+
+/// What takes connections of a cell that speak a protocol of their own.
+pub trait Connections: Send + Sync + 'static {
+    /// Takes one, until it is over.
+    fn serve(&self, connection: Socket) -> BoxFuture<'_, ()>;
+}
+
+/// Connections of one socket that are served at once; others wait in the kernel.
+const MOST: usize = 256;
+
+/// Serves connections on `listener` until `shutdown`, which ends them.
+pub async fn serve_connections(listener: UnixListener, service: Arc<dyn Connections>, shutdown: Shutdown) {
+    let places = Arc::new(Semaphore::new(MOST));
+    loop {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = shutdown.requested() => return,
+            next = next => next,
+        };
+        match accepted.and_then(|(stream, _)| Socket::try_from(stream)) {
+            Ok(stream) => {
+                let (service, shutdown) = (service.clone(), shutdown.clone());
+                tokio::spawn(async move {
+                    let _place = place;
+                    tokio::select! {
+                        () = shutdown.requested() => {}
+                        () = service.serve(stream) => {}
+                    }
+                });
+            }
+            Err(error) => pause(&error).await,
+        }
+    }
+}
