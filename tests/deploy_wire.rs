@@ -253,7 +253,87 @@ fn a_deploy_sends_what_wrangler_sends() {
     compare(&wrangler, &skep);
 }
 
-/// Skep's own server takes no blobs of scripts, so only what is sent is looked at.
+/// The upload of an old project by both, and what is written into its namespace.
+fn old_project(files: &[(&str, &str)], wasm: Option<&str>) {
+    let (theirs, ours) = (serve(), serve());
+    let (their_recorder, our_recorder) = (recorder(&theirs.api), recorder(&ours.api));
+    let project = |serve: &Serve| {
+        let dir = serve.project("old", files);
+        if let Some(wasm) = wasm {
+            std::fs::write(dir.join(wasm), b"\0asm\x01\0\0\0").unwrap();
+        }
+        dir
+    };
+    let wrangler = by_wrangler(&theirs, &their_recorder, &project(&theirs), &["--tag", "t"]);
+    let skep = by_skep(&ours, &our_recorder, &project(&ours), &["--tag", "t"]);
+    let (mut wrangler, mut skep) = (changes(&wrangler, &theirs), changes(&skep, &ours));
+    for calls in [&mut wrangler, &mut skep] {
+        calls.retain(|call, _| call.contains("/workers/scripts/old?") || call.contains("/storage/kv/"));
+        let without_id = |call: String| match call.split_once("/namespaces/") {
+            Some((before, after)) => format!("{before}/namespaces/ID/{}", after.split_once('/').unwrap().1),
+            None => call,
+        };
+        *calls = std::mem::take(calls).into_iter().map(|(call, parts)| (without_id(call), parts)).collect();
+        for (head, content) in calls.values_mut().flatten() {
+            // wrangler takes the files as the folder has them.
+            if head.contains("__STATIC_CONTENT_MANIFEST\"") && head.contains("text/plain") {
+                let mut manifest: Value = serde_json::from_slice(content).unwrap();
+                manifest.sort_all_objects();
+                *content = manifest.to_string().into_bytes();
+            }
+            if head == "application/json" && content.starts_with(b"[{\"key\"") {
+                let mut entries: Vec<Value> = serde_json::from_slice(content).unwrap();
+                entries.sort_by_key(|entry| entry["key"].to_string());
+                *content = json!(entries).to_string().into_bytes();
+            }
+        }
+    }
+    compare(&wrangler, &skep);
+    assert!(!skep.is_empty());
+}
+
+#[test]
+fn files_that_an_old_configuration_names_are_sent_as_wrangler_sends_them() {
+    let config = "name = \"old\"\nmain = \"index.js\"\ncompatibility_date = \"2023-01-01\"\n\
+        [text_blobs]\nNOTE = \"./files/note.txt\"\nLETTER = \"files/letter.txt\"\n\
+        [data_blobs]\nBYTES = \"./files/bytes.dat\"\n[wasm_modules]\nEMPTY = \"./files/empty.wasm\"\n\
+        [vars]\nA = \"1\"\n[version_metadata]\nbinding = \"V\"\n";
+    let code = "addEventListener('fetch', event => event.respondWith(Response.json([NOTE, LETTER, BYTES.byteLength])));";
+    let files = [
+        ("wrangler.toml", config),
+        ("files/note.txt", "a note"),
+        ("files/letter.txt", "a letter"),
+        ("files/bytes.dat", "12345"),
+        ("index.js", code),
+    ];
+    old_project(&files, Some("files/empty.wasm"));
+}
+
+#[test]
+fn workers_sites_are_sent_as_wrangler_sends_them() {
+    let site = "compatibility_date = \"2023-01-01\"\n[site]\nbucket = \"./public\"\nexclude = [\"*.map\"]\n";
+    let pages = [
+        ("public/index.html", "<h1>Hello</h1>\n"),
+        ("public/img/a.svg", "<svg/>"),
+        ("public/app.js.map", "{}"),
+    ];
+    let script =
+        "addEventListener('fetch', event => event.respondWith(new Response(__STATIC_CONTENT_MANIFEST)));";
+    let config = format!("name = \"old\"\nmain = \"worker/index.js\"\n{site}");
+    old_project(
+        &[&[("wrangler.toml", config.as_str()), ("worker/index.js", script)], &pages[..]].concat(),
+        None,
+    );
+    // Modules in folders, each of which may import the manifest.
+    let config = format!(
+        "name = \"old\"\nmain = \"worker/index.js\"\nno_bundle = true\nrules = [{{ type = \"ESModule\", globs = [\"**/*.js\"] }}]\n{site}"
+    );
+    let main = "import { page } from './lib/page.js'; export default { fetch: () => new Response(page) };";
+    let lib = "import manifest from '__STATIC_CONTENT_MANIFEST'; export const page = manifest;";
+    let code = [("wrangler.toml", config.as_str()), ("worker/index.js", main), ("worker/lib/page.js", lib)];
+    old_project(&[&code[..], &pages].concat(), None);
+}
+
 #[test]
 fn modules_of_a_script_in_service_worker_syntax_are_sent_as_wrangler_sends_them() {
     let (theirs, ours) = (serve(), serve());

@@ -171,7 +171,7 @@ fn what_wrangler_makes_drivers_query_and_nobody_learns_the_password() {
     let deployed = run(Command::new(env!("CARGO_BIN_EXE_skep"))
         .arg("deploy")
         .arg(project(&serve, "again", &id))
-        .args(["--yes", "--target", "skep", "--data"])
+        .args(["--yes", "--no-smoke", "--target", "skep", "--data"])
         .arg(&data));
     assert!(deployed.success, "{}\n{}", deployed.text, serve.output());
     assert_eq!(serve.get("again.main.localhost", "/who").json()["user"], "guest");

@@ -1,10 +1,11 @@
 //! Projects as they were written before there were static assets and scripts in module syntax.
 
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 
-use crate::harness::serve::{FORM, form, serve};
+use crate::harness::serve::{FORM, Serve, form, run, serve};
 use crate::harness::{Answer, Skep, dev_with, eventually, small_project};
 
 const SITE: &str = "name = \"old\"\nmain = \"workers-site/index.js\"\ncompatibility_date = \"2023-01-01\"\n\
@@ -94,6 +95,48 @@ fn wrangler_deploys_workers_sites() {
     }
 }
 
+/// `skep deploy` under another name.
+fn skep_deploy(serve: &Serve, project: &Path, name: &str, args: &[&str]) -> String {
+    let file = project.join("wrangler.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let rest = config.split_once('\n').unwrap().1;
+    std::fs::write(file, format!("name = \"{name}\"\n{rest}")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.arg("deploy").arg(project).args(["--yes", "--target", "skep", "--data"]);
+    let ran = run(command.arg(serve.dir.path().join("data")).args(args));
+    assert!(ran.success, "{}\n{}", ran.text, serve.output());
+    ran.text
+}
+
+#[test]
+fn skep_deploy_deploys_workers_sites_and_sends_what_changed() {
+    let serve = serve();
+    for (name, script) in [("old-script", SCRIPT), ("old-module", MODULE)] {
+        let project = serve.project(name, &site(script));
+        // What wrangler has deployed is as it should be.
+        serve.wrangler(&project, &["deploy", "--name", name]);
+        let text = skep_deploy(&serve, &project, name, &["--dry-run"]);
+        assert!(text.contains("keep   Workers Site") && !text.contains("create KV"), "{text}");
+
+        let other = format!("{name}-2");
+        let host = format!("{other}.main.localhost");
+        let deploy = || skep_deploy(&serve, &project, &other, &["--no-smoke"]);
+        let first = deploy();
+        assert!(first.contains("3 of 3 files sent"), "{first}");
+        check_site(|path| serve.get(&host, path));
+        let again = deploy();
+        assert!(again.contains("Nothing had to change"), "{again}");
+
+        std::fs::write(project.join("public/index.html"), "<h1>Changed</h1>\n").unwrap();
+        let changed = deploy();
+        assert!(changed.contains("1 of 3 files sent") && changed.contains("1 file removed"), "{changed}");
+        assert_eq!(serve.get(&host, "/index.html").text(), "<h1>Changed</h1>\n");
+        assert_eq!(serve.get(&host, "/img/a.svg").text(), "<svg/>");
+        let all = serve.call("GET", "/storage/kv/namespaces", None).text();
+        assert!(all.contains(&format!("\"__{other}-workers_sites_assets\"")), "{all}");
+    }
+}
+
 /// In service worker syntax, what a script imports and what its configuration names are globals.
 #[test]
 fn wrangler_deploys_scripts_with_text_data_and_wasm() {
@@ -122,6 +165,8 @@ fn wrangler_deploys_scripts_with_text_data_and_wasm() {
     // What a version has comes along with a change of its secrets.
     serve.try_wrangler(&project, &["secret", "put", "KEY"], "value");
     assert_eq!(serve.get("blobs.main.localhost", "/").text(), expected);
+    skep_deploy(&serve, &project, "blobs-2", &[]);
+    assert_eq!(serve.get("blobs-2.main.localhost", "/").text(), expected);
 }
 
 /// wrangler gives each binding a part of its own; the API does not ask for that.

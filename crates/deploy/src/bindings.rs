@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
+use skep_bundle::ModuleKind;
 
 use crate::project::Project;
+use crate::{site, upload};
 
 /// The ids of what the bindings name, by binding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,10 @@ pub fn bindings(project: &Project, ids: &Ids, kept: &[String]) -> Vec<Json> {
     all.extend(list(&["kv_namespaces"]).iter().map(
         |own| json!({ "name": own["binding"], "type": "kv_namespace", "namespace_id": id(&ids.kv, own) }),
     ));
+    if project.site.is_some() {
+        let id = ids.kv.get(site::CONTENT);
+        all.push(json!({ "name": site::CONTENT, "type": "kv_namespace", "namespace_id": id }));
+    }
     let mail = ["destination_address", "allowed_sender_addresses", "allowed_destination_addresses"];
     all.extend(list(&["send_email"]).iter().map(|own| with(own, "name", "send_email", &mail)));
     let object = ["class_name", "script_name", "environment"];
@@ -64,6 +70,7 @@ pub fn bindings(project: &Project, ids: &Ids, kept: &[String]) -> Vec<Json> {
     for (path, name, kind, fields) in LATER_LISTS {
         all.extend(list(path).iter().map(|own| with(own, name, kind, fields)));
     }
+    all.extend(blobs(project, ModuleKind::Wasm));
     for (key, kind) in SINGLES {
         let own = &project.raw[*key];
         if own["binding"].is_string() {
@@ -73,6 +80,11 @@ pub fn bindings(project: &Project, ids: &Ids, kept: &[String]) -> Vec<Json> {
     if project.assets.is_some() && project.raw["assets"]["binding"].is_string() {
         all.push(json!({ "name": project.raw["assets"]["binding"], "type": "assets" }));
     }
+    all.extend(blobs(project, ModuleKind::Text));
+    if upload::has_manifest_as_global(project) {
+        all.push(blob(site::MANIFEST, ModuleKind::Text));
+    }
+    all.extend(blobs(project, ModuleKind::Data));
     all.extend(list(&["unsafe", "bindings"]).iter().map(unsafe_binding));
     all
 }
@@ -105,6 +117,20 @@ pub(crate) const SINGLES: &[(&str, &str)] = &[
     ("media", "media"),
     ("version_metadata", "version_metadata"),
 ];
+
+/// A global that is a part of the upload.
+pub(crate) fn blob(name: &str, kind: ModuleKind) -> Json {
+    let kind = match kind {
+        ModuleKind::Wasm => "wasm_module",
+        ModuleKind::Text => "text_blob",
+        _ => "data_blob",
+    };
+    json!({ "name": name, "type": kind, "part": name })
+}
+
+fn blobs(project: &Project, kind: ModuleKind) -> impl Iterator<Item = Json> + '_ {
+    project.blobs.iter().filter(move |own| own.kind == kind).map(|own| blob(&own.name, own.kind))
+}
 
 /// Strings are text, anything else JSON; texts go first, and those of the command line last.
 fn variables(project: &Project) -> Vec<Json> {

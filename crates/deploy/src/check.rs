@@ -24,6 +24,7 @@ pub fn problems(project: &Project) -> Vec<String> {
             "\"{name}\" cannot be a script's name: it has at most {NAME_LIMIT} characters and no dash at an end"
         ));
     }
+    problems.extend(blobs(project));
     problems.extend(classes(project));
     problems.extend(exported_workflows(project));
     problems.extend(containers::config::containers(project).1);
@@ -41,6 +42,27 @@ pub fn problems(project: &Project) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Globals, which code in module syntax does not have. The texts are wrangler's.
+fn blobs(project: &Project) -> Vec<String> {
+    if project.code.as_ref().is_none_or(|code| code.format == Format::ServiceWorker) {
+        return Vec::new();
+    }
+    let file = project.config.path.file_name().unwrap_or_default().to_string_lossy();
+    let files = format!(
+        "import the file directly in your code, and optionally configure `[rules]` in your {file} file"
+    );
+    let hints = [
+        ("wasm_modules", "import the .wasm module directly in your code"),
+        ("text_blobs", files.as_str()),
+        ("data_blobs", files.as_str()),
+    ];
+    let is_set = |key: &str| project.raw[key].as_object().is_some_and(|own| !own.is_empty());
+    let found = hints.into_iter().filter(|(key, _)| is_set(key));
+    found
+        .map(|(key, hint)| format!("You cannot configure [{key}] with an ES module worker. Instead, {hint}"))
+        .collect()
 }
 
 /// Classes that the configuration names and the code does not export.
@@ -143,7 +165,7 @@ mod tests {
             { "name": "A", "class_name": "Room" }, { "name": "B", "class_name": "Far", "script_name": "other" } ] },
             "routes": ["a.com/*", { "pattern": "b.com", "custom_domain": true }], "containers": [] });
         assert_eq!(problems(&project(fine)), [""; 0]);
-        let bad = json!({ "durable_objects": { "bindings": [{ "name": "A", "class_name": "Hall" }] }, "site": { "bucket": "x" },
+        let bad = json!({ "durable_objects": { "bindings": [{ "name": "A", "class_name": "Hall" }] }, "k2": { "x": 1 }, "text_blobs": { "T": "t.txt" },
             "workflows": [{ "binding": "W", "name": "w", "class_name": "Steps" },
                 { "binding": "V", "name": "v", "class_name": "Room", "limits": { "steps": 1 } },
                 { "binding": "U", "name": "u", "class_name": "Room", "script_name": "far" }],
@@ -152,7 +174,8 @@ mod tests {
             "routes": [{ "zone_id": "z" }, { "pattern": "*.b.com", "custom_domain": true }] });
         let found = problems(&project(bad)).join("\n");
         for part in [
-            "does not know site",
+            "does not know k2",
+            "You cannot configure [text_blobs] with an ES module worker.",
             "Durable Objects, which are not exported",
             "\"Hall\"",
             "\"Steps\"",

@@ -14,7 +14,7 @@ use crate::remote::{self, Remote, script_path};
 use crate::resources::{self, Kind, Resource};
 use crate::script::{self, Upload};
 use crate::smoke::{self, Smoke};
-use crate::{assets, d1, metadata, survey, templates, triggers, upload};
+use crate::{assets, d1, metadata, site, survey, templates, triggers, upload};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -216,6 +216,23 @@ impl<'a> Deploy<'a> {
                 let progress = |done, total| reporter.progress(done, total);
                 templates::publish(client, files, &progress).await
             }
+            Step::Site => {
+                let Some(files) = &project.site else { return Ok(String::new()) };
+                let namespace = self.site_namespace()?;
+                let there = site::known(client, namespace).await.map_err(text)?;
+                let (missing, _) = site::changes(files, &there);
+                let progress = |done, total| reporter.progress(done, total);
+                site::upload(client, namespace, &missing, &progress).await?;
+                Ok(format!("{} of {} sent", missing.len(), counted(files.len() as u64, "file")))
+            }
+            Step::SiteLeftovers => {
+                let Some(files) = &project.site else { return Ok(String::new()) };
+                let namespace = self.site_namespace()?;
+                let there = site::known(client, namespace).await.map_err(text)?;
+                let (_, gone) = site::changes(files, &there);
+                site::remove(client, namespace, &gone).await.map_err(text)?;
+                Ok(format!("{} removed", counted(gone.len() as u64, "file")))
+            }
             Step::Script => self.script(reporter).await,
             Step::Image(at) => {
                 let own = self.containers.get(at).ok_or("there is no such container")?;
@@ -293,6 +310,12 @@ impl<'a> Deploy<'a> {
             }
             Step::Smoke => self.smoke(reporter).await,
         }
+    }
+
+    /// The namespace of the site's files.
+    pub(crate) fn site_namespace(&self) -> Result<&str, String> {
+        let own = self.resources.iter().find(|own| own.binding.as_deref() == Some(site::CONTENT));
+        own.and_then(|own| own.id.as_deref()).ok_or_else(|| "the site's namespace is not there".to_owned())
     }
 
     async fn migrate(&self, at: usize) -> Result<String, String> {

@@ -31,6 +31,7 @@ mod script;
 #[cfg(test)]
 mod server_tests;
 mod settings;
+mod site;
 mod smoke;
 mod stream;
 mod survey;
@@ -47,7 +48,8 @@ pub use envelope::Envelope;
 pub use error::{ApiError, ApiErrorKind, ApiMessage};
 pub use form::Form;
 pub use plan::{Action, Plan, Planned, Step};
-pub use project::{AssetFile, AssetFiles, Project, TemplateFile, TemplateFiles};
+pub use project::{AssetFile, AssetFiles, Blob, Project, TemplateFile, TemplateFiles};
 pub use retry::RetryPolicy;
 pub use rollback::rollback;
 pub use settings::{Domain, Profile, Settings, Templates, Values, Variable, VariableKind};
+pub use site::{SiteFiles, add_manifest};

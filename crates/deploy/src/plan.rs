@@ -17,6 +17,10 @@ pub enum Step {
     ManagedImages,
     /// Uploads static assets that the server lacks.
     Assets,
+    /// Uploads files of a Workers Site that its namespace lacks.
+    Site,
+    /// Removes what no file of the site is any more.
+    SiteLeftovers,
     /// Uploads the code and puts it in force.
     Script,
     /// Makes or changes a container's application: its place in the configuration.

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use serde_json::Value as Json;
-use skep_bundle::Bundle;
+use skep_bundle::{Bundle, ModuleKind};
 use skep_config::WorkerConfig;
+
+use crate::site::SiteFiles;
 
 /// A project, ready to be sent.
 #[derive(Debug)]
@@ -22,6 +25,10 @@ pub struct Project {
     pub code: Option<Bundle>,
     /// The static assets.
     pub assets: Option<AssetFiles>,
+    /// The files of a Workers Site.
+    pub site: Option<SiteFiles>,
+    /// What `wasm_modules`, `text_blobs` and `data_blobs` name, in this order.
+    pub blobs: Vec<Blob>,
     /// The SQL migrations of each D1 binding, in order: names and texts.
     pub d1_migrations: BTreeMap<String, Vec<(String, String)>>,
     /// Files that are published to a bucket.
@@ -32,6 +39,19 @@ pub struct Project {
     pub required_secrets: Vec<String>,
     /// What is missing or wrong: told together with what else is found before the first step.
     pub problems: Vec<String>,
+}
+
+/// A file that is a global of a script in service worker syntax.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// The global.
+    pub name: String,
+    /// Wasm, text or data.
+    pub kind: ModuleKind,
+    /// Where it was read.
+    pub file: PathBuf,
+    /// What is in it.
+    pub content: Bytes,
 }
 
 /// Static assets on the disk.
@@ -94,6 +114,8 @@ impl Project {
             vars: Vec::new(),
             code,
             assets: None,
+            site: None,
+            blobs: Vec::new(),
             d1_migrations: BTreeMap::new(),
             templates: None,
             secrets: BTreeMap::new(),
@@ -125,12 +147,8 @@ impl Project {
             "flagship",
             "k2",
             "pages_build_output_dir",
-            "site",
-            "data_blobs",
-            "text_blobs",
             "unsafe_hello_world",
             "vpc_networks",
-            "wasm_modules",
         ];
         let is_set = |value: &Json| match value {
             Json::Null | Json::Bool(false) => false,

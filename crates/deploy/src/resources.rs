@@ -8,6 +8,7 @@ use crate::bindings::{Ids, name_of};
 use crate::client::{Call, Client};
 use crate::error::ApiError;
 use crate::project::Project;
+use crate::site;
 
 /// Kinds of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,10 @@ pub(crate) fn needed(project: &Project, dispatch_namespace: Option<&str>) -> Vec
     for own in project.list(&["kv_namespaces"]) {
         let id = own["id"].as_str();
         add(Kind::Kv, own, id.filter(|id| !is_cloudflares(id)), id);
+    }
+    if project.site.is_some() {
+        let title = site::title(project.name());
+        add(Kind::Kv, &json!({ "binding": site::CONTENT }), Some(&title), None);
     }
     for own in project.list(&["d1_databases"]) {
         let id = own["database_id"].as_str();

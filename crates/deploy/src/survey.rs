@@ -9,7 +9,7 @@ use crate::plan::{Action, Step};
 use crate::project::Project;
 use crate::remote;
 use crate::resources::{self, Kind, Resource};
-use crate::{check, d1, metadata, script, templates, triggers, upload};
+use crate::{check, d1, metadata, script, site, templates, triggers, upload};
 
 /// Reads the script's state and looks every resource up.
 pub(crate) async fn read(deploy: &mut Deploy<'_>) -> Result<(), String> {
@@ -109,6 +109,7 @@ pub(crate) async fn plan(deploy: &mut Deploy<'_>) -> Result<(), String> {
     }
     plan_templates(deploy).await.map_err(|error| error.to_string())?;
     plan_images(deploy);
+    let leftovers = plan_site(deploy).await.map_err(|error| error.to_string())?;
     plan_script(deploy);
     plan_containers(deploy).await?;
     if deploy.options.dispatch_namespace.is_none() {
@@ -117,6 +118,11 @@ pub(crate) async fn plan(deploy: &mut Deploy<'_>) -> Result<(), String> {
         if deploy.options.smoke {
             deploy.plan.add(Step::Smoke, Action::Check, "request", "whether the worker answers");
         }
+    }
+    // Until the new code is in force the old one reads by the old keys.
+    if leftovers > 0 {
+        let detail = counted(leftovers as u64, "file");
+        deploy.plan.add(Step::SiteLeftovers, Action::Change, "files that left the site", detail);
     }
     Ok(())
 }
@@ -137,6 +143,21 @@ async fn plan_templates(deploy: &mut Deploy<'_>) -> Result<(), ApiError> {
         format!("{} of {} files, {}, {} to delete", changed.len(), own.files.len(), size(bytes), gone.len());
     deploy.plan.add(Step::Templates, action, format!("templates in {}", own.bucket), detail);
     Ok(())
+}
+
+/// How many keys of the site's namespace no file has.
+async fn plan_site(deploy: &mut Deploy<'_>) -> Result<usize, ApiError> {
+    let Some(files) = &deploy.project.site else { return Ok(0) };
+    let there = match deploy.site_namespace() {
+        Ok(namespace) => site::known(deploy.client, namespace).await?,
+        Err(_) => Default::default(),
+    };
+    let (missing, gone) = site::changes(files, &there);
+    let action = if missing.is_empty() { Action::Keep } else { Action::Change };
+    let bytes = missing.iter().map(|file| file.size).sum();
+    let detail = format!("{} of {}, {}", missing.len(), counted(files.len() as u64, "file"), size(bytes));
+    deploy.plan.add(Step::Site, action, "Workers Site", detail);
+    Ok(gone.len())
 }
 
 fn plan_images(deploy: &mut Deploy<'_>) {

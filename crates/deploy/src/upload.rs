@@ -5,10 +5,12 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
-use skep_bundle::{Format, Module, ModuleKind};
+use skep_bundle::{Bundle, Format, Module, ModuleKind};
 
+use crate::bindings::blob;
 use crate::form::Form;
 use crate::project::Project;
+use crate::site;
 
 /// A module's content type, by what it is and how the script is run.
 fn content_type(kind: ModuleKind, format: Format) -> &'static str {
@@ -21,22 +23,24 @@ fn content_type(kind: ModuleKind, format: Format) -> &'static str {
     }
 }
 
-/// The bindings that a script in service worker syntax reads its modules by: they are no modules there.
+/// A script in service worker syntax.
+fn script(project: &Project) -> Option<&Bundle> {
+    project.code.as_ref().filter(|code| code.format == Format::ServiceWorker)
+}
+
+/// The bindings that a script in service worker syntax reads its modules by: they are no modules there. The manifest of a
+/// site has its place among the other bindings.
 pub(crate) fn script_parts(project: &Project) -> Vec<Json> {
-    let Some(code) = project.code.as_ref().filter(|code| code.format == Format::ServiceWorker) else {
-        return Vec::new();
-    };
-    let parts = code.modules.iter().skip(1).filter_map(|module| {
-        let kind = match module.kind {
-            ModuleKind::Wasm => "wasm_module",
-            ModuleKind::Text => "text_blob",
-            ModuleKind::Data => "data_blob",
-            ModuleKind::EsModule | ModuleKind::CommonJs => return None,
-        };
-        let name = module.global_name();
-        Some(serde_json::json!({ "name": name, "type": kind, "part": name }))
+    let parts = script(project).into_iter().flat_map(|code| code.modules.iter().skip(1)).filter(|module| {
+        matches!(module.kind, ModuleKind::Wasm | ModuleKind::Text | ModuleKind::Data)
+            && module.name != site::MANIFEST
     });
-    parts.collect()
+    parts.map(|module| blob(&module.global_name(), module.kind)).collect()
+}
+
+/// Whether the manifest of a site is a global.
+pub(crate) fn has_manifest_as_global(project: &Project) -> bool {
+    project.site.is_some() && script(project).is_some()
 }
 
 fn specifier(module: &Module) -> &str {
@@ -46,7 +50,11 @@ fn specifier(module: &Module) -> &str {
 /// The form with `metadata` and the code.
 pub(crate) fn form(project: &Project, metadata: &Json) -> Form {
     let mut form = Form::default();
-    let script = project.code.as_ref().filter(|code| code.format == Format::ServiceWorker);
+    let script = script(project);
+    for own in &project.blobs {
+        let file = relative(&own.file, &project.config.dir);
+        form.file(&own.name, &file, content_type(own.kind, Format::ServiceWorker), &own.content);
+    }
     // What a script reads by name goes before the metadata that names it.
     for module in script.iter().flat_map(|code| code.modules.iter().skip(1)) {
         let kind = content_type(module.kind, Format::ServiceWorker);
@@ -126,6 +134,10 @@ pub(crate) fn digest(project: &Project, metadata: &Json) -> String {
         add(module.name.as_bytes());
         add(&module.content);
     }
+    for blob in &project.blobs {
+        add(blob.name.as_bytes());
+        add(&blob.content);
+    }
     for file in project.assets.iter().flat_map(|assets| &assets.files) {
         add(file.path.as_bytes());
         add(file.hash.as_bytes());
@@ -135,7 +147,8 @@ pub(crate) fn digest(project: &Project, metadata: &Json) -> String {
 
 /// The whole size of the code.
 pub(crate) fn code_size(project: &Project) -> u64 {
-    project.code.iter().flat_map(|code| &code.modules).map(|module| Bytes::len(&module.content) as u64).sum()
+    let modules = project.code.iter().flat_map(|code| &code.modules).map(|module| &module.content);
+    modules.chain(project.blobs.iter().map(|blob| &blob.content)).map(|content| content.len() as u64).sum()
 }
 
 #[cfg(test)]

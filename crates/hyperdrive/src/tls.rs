@@ -21,6 +21,9 @@ use crate::{Failure, Origin, Tls};
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
+/// Makes what believes a certificate.
+type MakeVerifier = fn() -> Result<Arc<dyn ServerCertVerifier>, String>;
+
 /// Makes connections secret. The machine's certificates are read when they are first asked about.
 #[derive(Default)]
 pub(crate) struct Connectors {
@@ -46,7 +49,7 @@ impl Connectors {
             // What it says is not passed on: whatever listens there need not be a database.
             _ => return Err(Failure::Other("the server does not speak PostgreSQL's protocol".into())),
         }
-        let (cell, verifier): (_, fn() -> Result<Arc<dyn ServerCertVerifier>, String>) = match origin.tls {
+        let (cell, verifier): (_, MakeVerifier) = match origin.tls {
             Tls::Unsaid => (&self.any, || Ok(Arc::new(Lenient { inner: None, provider: provider() }))),
             Tls::Require | Tls::VerifyCa => (&self.chain, || {
                 let inner = Some(webpki()?);

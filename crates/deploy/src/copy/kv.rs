@@ -39,7 +39,7 @@ pub(super) async fn copy(copy: &mut Copy<'_>, name: &str, title: &str, id: &str)
 }
 
 /// A page of keys, and where the next one begins.
-pub(super) async fn keys(
+pub(crate) async fn keys(
     client: &Client,
     namespace: &str,
     cursor: Option<&str>,

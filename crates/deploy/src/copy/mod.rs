@@ -12,6 +12,7 @@ mod r2;
 mod source;
 
 pub use export::export;
+pub(crate) use kv::keys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
-use skep_assets::Assets;
-use skep_bundle::Bundle;
+use skep_assets::{Assets, site_files};
+use skep_bundle::{Bundle, ModuleKind};
 use skep_config::{LoadOptions, Loaded, Severity, WorkerConfig};
-use skep_deploy::{AssetFile, AssetFiles, Project, Settings};
+use skep_deploy::{AssetFile, AssetFiles, Blob, Project, Settings, SiteFiles, add_manifest};
 use skep_toolchain::Toolchain;
 
 use super::args::DeployArgs;
@@ -93,7 +93,12 @@ pub async fn build(
     }
     let d1_migrations = migrations(&config)?;
     install_dependencies(&config, args.yes, &print).await?;
-    let code = code(&config, &print).await?;
+    let mut code = code(&config, &print).await?;
+    let site = site(&config).await?;
+    if let (Some(code), Some(files)) = (&mut code, &site) {
+        add_manifest(code, files);
+    }
+    let blobs = blobs(&config, &loaded.raw)?;
     let assets = assets(&config, &print).await?;
     Ok(Project {
         raw: loaded.raw,
@@ -105,6 +110,8 @@ pub async fn build(
         config,
         code,
         assets,
+        site,
+        blobs,
         d1_migrations,
         secrets,
     })
@@ -155,6 +162,40 @@ async fn assets(config: &WorkerConfig, print: &impl Fn(&str)) -> Result<Option<A
         }
     };
     Ok(Some(AssetFiles { files, redirects: rules("_redirects")?, headers: rules("_headers")? }))
+}
+
+/// The files of a Workers Site.
+async fn site(config: &WorkerConfig) -> Result<Option<SiteFiles>, String> {
+    let Some(site) = config.site.clone() else { return Ok(None) };
+    let bucket = site.bucket.clone();
+    let read = tokio::task::spawn_blocking(move || site_files(&site.bucket, &site.include, &site.exclude));
+    let files = read.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    let inside = Inside::new(config, &bucket)?;
+    files.values().try_for_each(|file| inside.check(&file.file))?;
+    Ok(Some(files))
+}
+
+/// What the configuration names as globals of a script, in the order of the file.
+fn blobs(config: &WorkerConfig, raw: &Json) -> Result<Vec<Blob>, String> {
+    let all = [
+        ("wasm_modules", &config.wasm_modules, ModuleKind::Wasm),
+        ("text_blobs", &config.text_blobs, ModuleKind::Text),
+        ("data_blobs", &config.data_blobs, ModuleKind::Data),
+    ];
+    let mut blobs = Vec::new();
+    for (key, files, kind) in all {
+        for name in raw[key].as_object().into_iter().flat_map(|own| own.keys()) {
+            let Some(file) = files.get(name) else { continue };
+            let unread = |e: std::io::Error| format!("cannot read {}: {e}", file.display());
+            Inside::new(config, &config.dir)?.check(file)?;
+            if std::fs::metadata(file).map_err(unread)?.len() > MAX_CODE as u64 {
+                return Err(format!("{} has more than {MAX_CODE} bytes", file.display()));
+            }
+            let content = std::fs::read(file).map_err(unread)?.into();
+            blobs.push(Blob { name: name.clone(), kind, file: file.clone(), content });
+        }
+    }
+    Ok(blobs)
 }
 
 /// Folders that what is deployed has to lie in, once all links are followed.
