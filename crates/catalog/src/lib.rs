@@ -21,6 +21,7 @@ mod resources;
 mod routes;
 mod script;
 mod seal;
+mod started;
 mod transfers;
 #[cfg(test)]
 mod upgrades;
@@ -47,6 +48,7 @@ pub use script::{
     name_within, split_name,
 };
 pub use seal::{SealError, Sealer};
+pub use started::Deployed;
 pub use transfers::{Partner, Transfers};
 
 const SCHEMA: Schema = Schema(&[

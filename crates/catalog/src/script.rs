@@ -189,7 +189,7 @@ const SCRIPT: &str = "SELECT tag, name, created, modified, settings, workers_dev
 const VERSION: &str = "SELECT id, script, number, created, origin, annotations, content FROM version";
 const DEPLOYMENT: &str = "SELECT id, created, origin, annotations, versions FROM deployment";
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())

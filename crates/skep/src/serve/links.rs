@@ -1,7 +1,6 @@
 //! What a version's bindings ask of other scripts, and what a queue's consumer asks of the queue.
 
 use serde_json::Value as Json;
-use skep_catalog::Content;
 use skep_fleet::Exposed;
 use skep_queues::ConsumerSettings;
 
@@ -12,8 +11,8 @@ pub type Home<'a> = &'a dyn Fn(&str, &str) -> Option<(String, String)>;
 
 /// Whom a version calls: the script, and what of it. `script` is the version's own script, `name` what the fleet
 /// calls the version, `home` says where a class of a script is by now.
-pub fn links_of(script: &str, name: &str, content: &Content, home: Home<'_>) -> Vec<(String, Exposed)> {
-    content.bindings.iter().filter_map(|binding| link_of(script, name, binding, home)).collect()
+pub fn links_of(script: &str, name: &str, bindings: &[Json], home: Home<'_>) -> Vec<(String, Exposed)> {
+    bindings.iter().filter_map(|binding| link_of(script, name, binding, home)).collect()
 }
 
 fn link_of(script: &str, name: &str, binding: &Json, home: Home<'_>) -> Option<(String, Exposed)> {
@@ -73,24 +72,21 @@ mod tests {
 
     #[test]
     fn links_lead_to_other_scripts_only() {
-        let content = Content {
-            bindings: vec![
-                json!({ "type": "service", "name": "A", "service": "b", "entrypoint": "Admin", "props": { "x": 1 } }),
-                json!({ "type": "service", "name": "B", "service": "a" }),
-                json!({ "type": "durable_object_namespace", "name": "C", "class_name": "Room" }),
-                json!({ "type": "durable_object_namespace", "name": "D", "class_name": "Room", "script_name": "c" }),
-                json!({ "type": "plain_text", "name": "E", "text": "x" }),
-            ],
-            ..Content::default()
-        };
-        let main = links_of("a", "a", &content, &|_, _| None);
+        let bindings = [
+            json!({ "type": "service", "name": "A", "service": "b", "entrypoint": "Admin", "props": { "x": 1 } }),
+            json!({ "type": "service", "name": "B", "service": "a" }),
+            json!({ "type": "durable_object_namespace", "name": "C", "class_name": "Room" }),
+            json!({ "type": "durable_object_namespace", "name": "D", "class_name": "Room", "script_name": "c" }),
+            json!({ "type": "plain_text", "name": "E", "text": "x" }),
+        ];
+        let main = links_of("a", "a", &bindings, &|_, _| None);
         let admin = Exposed::Entrypoint { entrypoint: Some("Admin".into()), props: Some("{\"x\":1}".into()) };
         let room = Exposed::Objects { class: "Room".into() };
         assert_eq!(main, [("b".into(), admin), ("c".into(), room.clone())]);
         let moved = |script: &str, _: &str| (script == "c").then(|| ("d".to_owned(), "Hall".to_owned()));
         let hall = ("d".to_owned(), Exposed::Objects { class: "Hall".into() });
-        assert!(links_of("a", "a", &content, &moved).contains(&hall), "a class is called where it is now");
-        let other = links_of("a", "a@1", &content, &|_, _| None);
+        assert!(links_of("a", "a", &bindings, &moved).contains(&hall), "a class is called where it is now");
+        let other = links_of("a", "a@1", &bindings, &|_, _| None);
         assert!(other.contains(&("a".into(), room)), "another version finds its objects in the main one");
     }
 }

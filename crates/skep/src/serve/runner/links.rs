@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use skep_catalog::Content;
+use serde_json::Value as Json;
+use skep_catalog::Deployed;
 use skep_fleet::Exposed;
 
 use super::{Runner, is_of, lock, variant};
@@ -18,7 +19,7 @@ impl Runner {
         let mut outbounds = Vec::new();
         for (n, (version, _)) in self.active(script)?.unwrap_or_default().iter().enumerate() {
             let name = if n == 0 { script.to_owned() } else { variant(script, &version.id) };
-            found.insert(name.clone(), self.links_of(script, &name, &version.content));
+            found.insert(name.clone(), self.links_of(script, &name, &version.content.bindings));
             let named = namespaces_of(&version.content.bindings);
             outbounds.extend(named.filter_map(|(_, id, outbound)| Some((id.to_owned(), outbound?.worker))));
         }
@@ -40,13 +41,31 @@ impl Runner {
         Ok(&before ^ &with_outbound(&all))
     }
 
+    /// Notes whom a script calls that nothing is known of yet: at the start.
+    pub(super) fn link(&self, deployed: &Deployed) {
+        let script = &deployed.script;
+        for (n, (id, _, bindings)) in deployed.versions.iter().enumerate() {
+            let name = if n == 0 { script.clone() } else { variant(script, id) };
+            let links = self.links_of(script, &name, bindings);
+            if !links.is_empty() {
+                lock(&self.links).insert(name, links);
+            }
+            let named = namespaces_of(bindings);
+            let outbounds = named.filter_map(|(_, id, outbound)| Some((id.to_owned(), outbound?.worker)));
+            let outbounds: Vec<_> = outbounds.collect();
+            if !outbounds.is_empty() {
+                lock(&self.outbounds).entry(script.clone()).or_default().extend(outbounds);
+            }
+        }
+    }
+
     /// Whom a version calls, as things are now.
-    pub(super) fn links_of(&self, script: &str, name: &str, content: &Content) -> Vec<(String, Exposed)> {
+    pub(super) fn links_of(&self, script: &str, name: &str, bindings: &[Json]) -> Vec<(String, Exposed)> {
         let home = |script: &str, class: &str| {
             let home = self.tenant.stores.catalog.home_of(script, class);
             home.ok().flatten().map(|(script, class, _)| (script, class))
         };
-        links_of(script, name, content, &home)
+        links_of(script, name, bindings, &home)
     }
 
     /// Starts anew those that `caller`, a script or one version of it, calls and that do not let themselves be

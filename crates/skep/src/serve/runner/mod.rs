@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use serde_json::Value as Json;
-use skep_catalog::{Sealer, Version, split_name};
+use skep_catalog::{CatalogError, Sealer, Version, split_name};
 use skep_cron::CronHandle;
 use skep_fleet::{CellLog, Exposed, Fleet, FleetOptions, LogEvent, Machine, Worker, config_hash};
 use skep_hyperdrive::Hyperdrive;
@@ -198,10 +198,14 @@ impl Runner {
     /// Reads what is deployed. Scripts start when they are first asked for, or when an alarm is due.
     pub fn boot(self: &Arc<Self>) -> Result<(), String> {
         let catalog = &self.tenant.stores.catalog;
-        for script in catalog.scripts().map_err(|e| e.to_string())? {
-            self.relink(&script.name)?;
-            self.schedule(&script.name)?;
-        }
+        let mut workflows = self.workflow_schedules()?;
+        let read = catalog.each_deployed(|deployed| {
+            self.link(&deployed);
+            let workflows = workflows.remove(&deployed.script).unwrap_or_default();
+            self.schedule_all(&deployed.script, deployed.schedules, &workflows);
+            Ok::<_, CatalogError>(())
+        });
+        read.map_err(|e| e.to_string())?;
         self.consume()?;
         self.wake_for_alarms()
     }
@@ -306,7 +310,7 @@ impl Runner {
             };
             let version = version.ok_or_else(|| format!("the script {script} is not deployed"))?;
             if id.is_some() || split_name(script).0.is_some() {
-                let links = self.links_of(script, name, &version.content);
+                let links = self.links_of(script, name, &version.content.bindings);
                 lock(&self.links).insert(name.to_owned(), links);
                 self.expose_callees(name).await?;
             }

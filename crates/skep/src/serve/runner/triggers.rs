@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use skep_catalog::Kind;
+use skep_catalog::{Kind, Schedule};
 use skep_edge::Traced;
 
 use super::{Runner, Surroundings, lock};
@@ -13,6 +13,9 @@ use crate::serve::export::{self, EventSpan};
 use crate::serve::links::consumer_settings;
 use crate::serve::metrics::EventKind;
 use crate::serve::workflows::settings_of;
+
+/// Cron expressions and the Workflow that follows them.
+type Scheduled = (Vec<String>, String);
 
 impl Runner {
     /// Starts scripts when the alarms are due that were set before this start.
@@ -55,16 +58,32 @@ impl Runner {
             lock(&self.crons).remove(script);
             return Ok(());
         };
-        let schedules: Vec<String> =
-            row.settings.schedules.into_iter().map(|schedule| schedule.cron).collect();
-        let workflows = catalog.resources(Kind::Workflow).map_err(|e| e.to_string())?;
-        let own = workflows.into_iter().filter(|workflow| workflow.settings["script_name"] == script);
-        let own = own.map(|row| (settings_of(&row.settings).schedules, row.name));
-        let workflows: Vec<_> = own.filter(|(schedules, _)| !schedules.is_empty()).collect();
+        let workflows = self.workflow_schedules()?.remove(script).unwrap_or_default();
+        self.schedule_all(script, row.settings.schedules, &workflows);
+        Ok(())
+    }
+
+    /// The Workflows that have schedules, with these, by their scripts.
+    pub(super) fn workflow_schedules(&self) -> Result<BTreeMap<String, Vec<Scheduled>>, String> {
+        let mut all: BTreeMap<String, Vec<Scheduled>> = BTreeMap::new();
+        let catalog = &self.tenant.stores.catalog;
+        for row in catalog.resources(Kind::Workflow).map_err(|e| e.to_string())? {
+            let schedules = settings_of(&row.settings).schedules;
+            let script = row.settings["script_name"].as_str().filter(|_| !schedules.is_empty());
+            if let Some(script) = script.map(str::to_owned) {
+                all.entry(script).or_default().push((schedules, row.name));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Starts what `script` does at these times.
+    pub(super) fn schedule_all(&self, script: &str, schedules: Vec<Schedule>, workflows: &[Scheduled]) {
+        let schedules: Vec<String> = schedules.into_iter().map(|schedule| schedule.cron).collect();
         if schedules.is_empty() && workflows.is_empty() {
             // The fleet need not know of it: a script that nobody has called is a few rows on the disk.
             lock(&self.crons).remove(script);
-            return Ok(());
+            return;
         }
         let name = script.to_owned();
         let report: Report = Arc::new(move |text: &str| tracing::info!(script = name, text));
@@ -77,7 +96,6 @@ impl Runner {
             .collect();
         started.extend(at_times.handler(&schedules, self.note(script, EventKind::Scheduled)));
         lock(&self.crons).insert(script.to_owned(), started);
-        Ok(())
     }
 
     /// Counts events of a script in its metrics, of which it has some from the first one on, and has those that are traced be
