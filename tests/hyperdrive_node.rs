@@ -255,6 +255,55 @@ fn a_database_that_cannot_be_used_is_refused_with_cloudflares_code() {
     );
 }
 
+/// `skep import` from one node into another.
+fn import(from: &Serve, to: &Serve, password: Option<&str>) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.args(["import", "--from", "cloudflare", "--data"]).arg(to.dir.path().join("data"));
+    command.arg("--state").arg(to.dir.path().join("state.json"));
+    command.env("CLOUDFLARE_API_BASE_URL", &from.api).env("CLOUDFLARE_ACCOUNT_ID", &from.account);
+    command.env("CLOUDFLARE_API_TOKEN", &from.token);
+    if let Some(password) = password {
+        command.env("SKEP_HYPERDRIVE_PASSWORD_SHOP_DB", password);
+    }
+    let ran = run(&mut command);
+    (ran.success, ran.text)
+}
+
+#[test]
+fn a_configuration_is_imported_under_its_id_with_a_password_that_is_given() {
+    let Some(postgres) = start(&Setup::default()) else { return };
+    postgres.sql("CREATE DATABASE shop");
+    let allowed = ["--hyperdrive-allow".to_owned(), postgres.place()];
+    let allowed = allowed.each_ref().map(String::as_str);
+    let (from, to) =
+        (serve_in(tempfile::tempdir().unwrap(), &allowed), serve_in(tempfile::tempdir().unwrap(), &allowed));
+    let config = json!({
+        "name": "shop-db", "origin": origin(&postgres, &json!({})), "caching": { "max_age": 9 }, "origin_connection_limit": 7,
+    });
+    let made = from.call("POST", "/hyperdrive/configs", Some(&config)).json()["result"].clone();
+    let id = made["id"].as_str().unwrap();
+    let metadata = json!({
+        "main_module": "index.js", "compatibility_date": "2026-07-01",
+        "bindings": [{ "name": "DB", "type": "hyperdrive", "id": id }],
+    });
+    let code = "export default { fetch(request, env) { return Response.json(env.DB.database); } };";
+    assert_eq!(from.upload("shop", &metadata, code).status, 200);
+
+    let (success, said) = import(&from, &to, None);
+    assert!(!success && said.contains("set SKEP_HYPERDRIVE_PASSWORD_SHOP_DB"), "{said}");
+    assert!(said.contains(&format!("Hyperdrive config '{id}' not found")), "{said}");
+    let (success, said) = import(&from, &to, Some("wrong"));
+    assert!(!success && said.contains("Invalid database credentials"), "{said}");
+    let (success, said) = import(&from, &to, Some(PASSWORD));
+    assert!(success && said.contains("hyperdrive/shop-db: is there") && !said.contains(PASSWORD), "{said}");
+    let there = to.call("GET", &format!("/hyperdrive/configs/{id}"), None).json()["result"].clone();
+    for key in ["name", "origin", "caching", "origin_connection_limit"] {
+        assert_eq!(there[key], made[key], "{key}");
+    }
+    assert_eq!(to.get("shop.main.localhost", "/").json(), "shop");
+    assert!(import(&from, &to, None).1.contains("is there already"));
+}
+
 /// An authority, and a certificate of its for `localhost`: PEM.
 fn certificates() -> (String, String, String) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();

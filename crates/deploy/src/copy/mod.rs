@@ -6,6 +6,7 @@ mod config;
 mod d1;
 mod export;
 mod files;
+mod hyperdrive;
 mod kv;
 mod queues;
 mod r2;
@@ -24,14 +25,14 @@ use crate::client::Client;
 use crate::deploy::counted;
 use crate::error::ApiError;
 
-/// What is copied: kinds (`kv`, `r2`, `d1`, `queue`, `worker`, `dispatch`), or things by their names (`kv/settings`,
+/// What is copied: kinds (`kv`, `r2`, `d1`, `queue`, `hyperdrive`, `worker`, `dispatch`), or things by their names (`kv/settings`,
 /// `dispatch/tenants/ada`). Empty: everything.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted(pub Vec<String>);
 
 impl Wanted {
     /// The kinds that there are.
-    pub const KINDS: [&str; 6] = ["kv", "r2", "d1", "queue", "worker", "dispatch"];
+    pub const KINDS: [&str; 7] = ["kv", "r2", "d1", "queue", "hyperdrive", "worker", "dispatch"];
 
     /// Whether a thing is wanted, or all of the folder that it is in.
     pub fn has(&self, name: &str) -> bool {
@@ -74,6 +75,8 @@ pub struct Copy<'a> {
     progress: Progress,
     /// What a person should know at the end.
     pub notes: Vec<String>,
+    /// Says what no API tells: the value of a variable of this name. Nothing, unless it is set.
+    pub variable: fn(&str) -> Option<String>,
 }
 
 impl<'a> Copy<'a> {
@@ -97,7 +100,7 @@ impl<'a> Copy<'a> {
             }
         };
         let progress = Progress { route, ..progress };
-        Ok(Self { from, to, file: file.to_owned(), progress, notes: Vec::new() })
+        Ok(Self { from, to, file: file.to_owned(), progress, notes: Vec::new(), variable: |_| None })
     }
 
     /// Copies all that is `wanted`; what a person should know of it is in `notes`, also after a failure.
@@ -133,6 +136,9 @@ impl<'a> Copy<'a> {
         }
         if wanted.has_any("queue") {
             queues::copy(self, wanted, &print).await?;
+        }
+        if wanted.has_any("hyperdrive") {
+            hyperdrive::copy(self, wanted, &print).await?;
         }
         if wanted.has_any("worker") || wanted.has_any("dispatch") {
             bring::workers(self, wanted, &print).await?;

@@ -19,7 +19,7 @@ pub struct ImportArgs {
     /// The data folder of the node that it goes to
     #[arg(long, value_name = "DIR", default_value = "skep-data")]
     data: PathBuf,
-    /// Only these: `kv`, `r2`, `d1`, `queue`, `worker`, `dispatch`, or one by its name, such as `kv/settings`; several times for
+    /// Only these: `kv`, `r2`, `d1`, `queue`, `hyperdrive`, `worker`, `dispatch`, or one by its name, such as `kv/settings`; several times for
     /// several
     #[arg(long, value_name = "WHAT", value_parser = parse_what)]
     only: Vec<String>,
@@ -78,6 +78,7 @@ pub async fn export(args: ExportArgs) -> Result<(), String> {
 pub async fn run(args: ImportArgs) -> Result<(), String> {
     let (from, to) = (client(&args.from, &args.data).await?, client("skep", &args.data).await?);
     let mut copy = Copy::open(&from, &to, &args.state)?;
+    copy.variable = |name| std::env::var(name).ok();
     let wanted = Wanted(args.only);
     let done = copy.run(&wanted, |line| say(&printable(line))).await;
     tell(&copy.notes);
