@@ -1,10 +1,15 @@
 //! Storms of calls that are allowed, each of which takes a while: whoever sends them may wait, but not a neighbour.
 
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::harness::eventually;
 use crate::harness::scene::{HOST, NEIGHBOUR, Scene, scene};
+use crate::harness::serve::{FORM, form};
 
 /// A script that reads a value of its own, as most do.
 const READER: &str = r#"
@@ -49,6 +54,9 @@ export default {
   },
 };
 "#;
+
+/// One storm at a time: others are no neighbours that notice nothing.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// How long a storm blows.
 const STORM: Duration = Duration::from_millis(1200);
@@ -110,10 +118,198 @@ fn stage() -> Scene {
 
 #[test]
 fn a_storm_of_long_calls_is_felt_by_whoever_sends_it() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let scene = stage();
     let storms =
         ["kvList", "kvBulk", "kvLarge", "r2List", "r2Large", "r2Uploads", "cache", "queue", "limits"];
     let felt: Vec<(&str, f64)> = storms.map(|storm| (storm, felt(&scene, storm))).into();
     // One to two and a half where nothing else runs; it was 200 for lists.
     assert!(felt.iter().all(|(_, times)| *times < 8.0), "{felt:.1?}");
+}
+
+/// What comes of attacks that go on for as long as the neighbour is measured: what it waits, in times of what it waits before and after.
+fn felt_beside(scene: &Scene, attack: impl Fn() + Sync) -> f64 {
+    let calm = || median(scene, |count| count >= 60);
+    let before = calm();
+    let over = AtomicBool::new(false);
+    let during = std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    attack();
+                }
+            });
+        }
+        let start = Instant::now();
+        let during = median(scene, |count| count >= 20 && start.elapsed() > STORM);
+        over.store(true, Ordering::SeqCst);
+        during
+    });
+    during.as_secs_f64() / before.max(calm()).as_secs_f64()
+}
+
+/// A gigabyte of zeros in a megabyte of gzip.
+const PACKED: &str = r#"
+async function pack() {
+  const zeros = new Uint8Array(1 << 20);
+  let left = 1024;
+  const source = new ReadableStream({ pull(c) { left-- > 0 ? c.enqueue(zeros) : c.close() } });
+  return await new Response(source.pipeThrough(new CompressionStream("gzip"))).arrayBuffer();
+}
+let packed;
+export default {
+  async fetch(request) {
+    if (new URL(request.url).pathname !== "/packed") return new Response("fine");
+    packed ??= await pack();
+    return new Response(packed, { encodeBody: "manual", headers: { "content-encoding": "gzip" } });
+  },
+};
+"#;
+
+#[test]
+fn an_answer_that_decodes_to_a_gigabyte_is_felt_by_its_visitor() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let scene = stage();
+    let plain = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    assert_eq!(scene.serve.upload("bad", &plain, PACKED).status, 200);
+    scene.recovered();
+    // As much of it as somebody takes in a moment.
+    let visit = || {
+        let mut visitor = scene.serve.connect();
+        let head = format!("GET /packed HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
+        visitor.write_all(head.as_bytes()).unwrap();
+        let (mut taken, mut piece) = (0, vec![0; 256 << 10]);
+        while taken < 64 << 20 {
+            match visitor.read(&mut piece).unwrap() {
+                0 => break,
+                read => taken += read,
+            }
+        }
+        assert!(taken > 32 << 20, "nothing was to be endured: {taken}");
+    };
+    visit();
+    let times = felt_beside(&scene, visit);
+    assert!(times < 8.0, "{times:.1}");
+}
+
+#[test]
+fn what_is_sent_to_the_api_is_read_where_nobody_waits_for_it() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let scene = stage();
+    let kind = [("content-type", FORM)];
+    let many = |text: &str, count: usize| text.repeat(count);
+    let entry = r#"{"type":"plain_text","name":"A","text":"b"},"#;
+    let bindings =
+        |count| json_form(&format!(r#"{{"main_module":"a","bindings":[{}1]}}"#, many(entry, count)));
+    let (wide, wider) = (bindings(80_000), bindings(1_000_000));
+    let parts = many("--x\r\n", 4_000_000).into_bytes();
+    let deep = json_form(&many("[", 3_000_000));
+    let code = format!("export default {{}}; const a = '{}'", many("x", 20 << 20));
+    let metadata = json!({ "main_module": "missing.js", "compatibility_date": "2026-07-01" });
+    let large = form(&metadata, &[("index.js", &code)]);
+    for (what, status, body) in [
+        ("wide", 400, wide),
+        ("wider", 413, wider),
+        ("parts", 400, parts),
+        ("deep", 400, deep),
+        ("large", 400, large),
+    ] {
+        let times = felt_beside(&scene, || {
+            let answer = scene.serve.own_call("PUT", "/workers/scripts/never", &kind, Some(&body));
+            assert_eq!(answer.status, status, "{what}: {}", answer.text());
+        });
+        assert!(times < 8.0, "{what}: {times:.1}");
+    }
+    let text = many("[", 3_000_000);
+    let answer = scene.serve.own_call("POST", "/queues", &[], Some(text.as_bytes()));
+    assert_eq!(answer.status, 400);
+}
+
+/// An upload with this metadata alone.
+fn json_form(metadata: &str) -> Vec<u8> {
+    format!("--x\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n--x--\r\n")
+        .into_bytes()
+}
+
+const WATCHES: &str = r#"
+let seen = 0;
+export default {
+  tail(events) { seen += events.length; console.log("seen"); },
+  fetch() { return new Response(String(seen)); },
+};
+"#;
+
+#[test]
+fn scripts_that_consume_each_others_events_come_to_an_end() {
+    let scene = scene(&json!({}), NEIGHBOUR, &[]);
+    let upload = |name: &str, consumer: Option<&str>| {
+        let mut metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+        metadata["tail_consumers"] = consumer.iter().map(|name| json!({ "service": name })).collect();
+        assert_eq!(scene.serve.upload(name, &metadata, WATCHES).status, 200);
+    };
+    upload("one", None);
+    upload("other", Some("one"));
+    upload("one", Some("other"));
+    let seen = |name: &str| scene.serve.get(name, "/").text().parse::<usize>().unwrap();
+    for _ in 0..10 {
+        seen("one.main.localhost");
+    }
+    let heard = || seen("other.main.localhost");
+    eventually("what was said of ten visits", || (heard() >= 10).then_some(()));
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(heard(), 10, "what is said of a tail goes round");
+}
+
+const RECURSES: &str = r#"
+export default {
+  async fetch(request, env) {
+    if (new URL(request.url).pathname === "/" || !env.NEXT) return new Response("fine");
+    return env.NEXT.fetch(request);
+  },
+};
+"#;
+
+#[test]
+fn scripts_that_call_each_other_without_end_take_their_own_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let scene = stage();
+    let upload = |name: &str, next: &str| {
+        let mut metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+        metadata["bindings"] = json!([{ "type": "service", "name": "NEXT", "service": next }]);
+        assert_eq!(scene.serve.upload(name, &metadata, RECURSES).status, 200);
+    };
+    upload("other", "bad");
+    upload("bad", "other");
+    scene.recovered();
+    let before = memory(&scene);
+    // Until their memory is used up, or for ten seconds.
+    let times = felt_beside(&scene, || {
+        let mut visitor = scene.serve.connect();
+        visitor.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        visitor.write_all(format!("GET /recurse HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = [0; 1024];
+        if let Ok(read) = visitor.read(&mut answer) {
+            let answer = String::from_utf8_lossy(&answer[..read]);
+            assert!(answer.starts_with("HTTP/1.1 5"), "{answer}");
+        }
+    });
+    assert!(times < 8.0, "{times:.1}");
+    // It was 130 MB for each pair.
+    let grown = peak(&scene).saturating_sub(before);
+    assert!(grown < 80_000, "{grown} kB");
+}
+
+fn status(scene: &Scene, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", scene.serve.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// kB that the node holds, and that it held at most.
+fn memory(scene: &Scene) -> u64 {
+    status(scene, "VmRSS:")
+}
+
+fn peak(scene: &Scene) -> u64 {
+    status(scene, "VmHWM:")
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use skep_catalog::Version;
 
+use crate::aside::aside;
 use crate::call::Call;
 use crate::modules;
 use crate::platform::Tenant;
@@ -196,7 +197,8 @@ pub(crate) async fn upload(mut call: Call) -> Answer {
     let tenant = call.tenant()?;
     let manifest = manifest_of(&tenant, &claims.manifest).await?;
     for part in form.0 {
-        let decoded = STANDARD.decode(part.bytes.trim_ascii());
+        let encoded = part.bytes;
+        let decoded = aside(encoded.len(), move || STANDARD.decode(encoded.trim_ascii())).await?;
         let bytes = decoded.map_err(|_| bad(format!("The asset {} is not valid base64", part.name)))?;
         keep(&call, &tenant, &claims.script, &manifest, &part.name, bytes.into(), part.content_type).await?;
     }
@@ -225,7 +227,7 @@ async fn keep(
     bytes: Bytes,
     content_type: Option<String>,
 ) -> Result<(), ApiError> {
-    let mut named = manifest.iter().filter(|(_, file)| file.hash == hash);
+    let named = manifest.iter().filter(|(_, file)| file.hash == hash);
     let Some((path, file)) = named.clone().next() else {
         return Err(bad(format!("The asset {hash} is not in the manifest")));
     };
@@ -237,7 +239,10 @@ async fn keep(
         )));
     }
     let content_type = content_type.filter(|kind| kind != "application/null" && !kind.is_empty());
-    let key = match named.any(|(path, _)| wranglers_hash(path, &bytes) == hash) {
+    let paths: Vec<String> = named.map(|(path, _)| path.clone()).collect();
+    let (content, expected) = (bytes.clone(), hash.to_owned());
+    let is_its = move || paths.iter().any(|path| wranglers_hash(path, &content) == expected);
+    let key = match aside(bytes.len(), is_its).await? {
         true => verified(hash),
         false => claimed(script, hash),
     };

@@ -11,6 +11,7 @@ use skep_catalog::{Account, Catalog, CatalogError, Origin, Script, Token};
 use skep_wire::{Body, ReadError, read_all};
 
 use crate::Api;
+use crate::aside::aside;
 use crate::description::schema::fault;
 use crate::platform::Tenant;
 use crate::reply::{ApiError, no_script};
@@ -126,27 +127,43 @@ impl Call {
     /// The body as JSON, whatever its content type says: wrangler sends `text/plain`. What is in it has the types that
     /// the description says; a refusal has the `code`.
     pub async fn document(&mut self, limit: usize, code: u32) -> Result<Json, ApiError> {
+        self.document_as(limit, code, Ok).await
+    }
+
+    /// The same, made something else.
+    async fn document_as<T: Send + 'static>(
+        &mut self,
+        limit: usize,
+        code: u32,
+        change: fn(Json) -> serde_json::Result<T>,
+    ) -> Result<T, ApiError> {
         let bytes = self.bytes(limit).await?;
-        let unparsed = |why: &str| malformed(code, why);
-        let document = serde_json::from_slice(&bytes).map_err(|error| unparsed(&error.to_string()))?;
-        let about = (self.operation.about)();
-        let wrong = about.json_body().and_then(|schema| fault(schema, &document));
-        match wrong {
-            None => Ok(document),
-            Some((at, what)) if at.is_empty() => Err(unparsed(&format!("it {what}"))),
-            Some((at, what)) => Err(unparsed(&format!("{} {what}", at.trim_start_matches('.')))),
-        }
+        let (size, about) = (bytes.len(), self.operation.about);
+        let read = move || {
+            let unparsed = |why: &str| malformed(code, why);
+            let document = serde_json::from_slice(&bytes).map_err(|error| unparsed(&error.to_string()))?;
+            let wrong = about().json_body().and_then(|schema| fault(schema, &document));
+            match wrong {
+                None => change(document).map_err(|error| unparsed(&error.to_string())),
+                Some((at, what)) if at.is_empty() => Err(unparsed(&format!("it {what}"))),
+                Some((at, what)) => Err(unparsed(&format!("{} {what}", at.trim_start_matches('.')))),
+            }
+        };
+        aside(size, read).await?
     }
 
     /// The body as what JSON says.
-    pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+    pub async fn json<T: DeserializeOwned + Send + 'static>(&mut self) -> Result<T, ApiError> {
         self.json_within(MAX_JSON, malformed_code(self.operation.path)).await
     }
 
     /// The same with another limit and code.
-    pub async fn json_within<T: DeserializeOwned>(&mut self, limit: usize, code: u32) -> Result<T, ApiError> {
-        let document = self.document(limit, code).await?;
-        serde_json::from_value(document).map_err(|error| malformed(code, &error.to_string()))
+    pub async fn json_within<T: DeserializeOwned + Send + 'static>(
+        &mut self,
+        limit: usize,
+        code: u32,
+    ) -> Result<T, ApiError> {
+        self.document_as(limit, code, serde_json::from_value).await
     }
 
     /// The body as JSON that need not be there: null.

@@ -1,15 +1,19 @@
 //! Multipart forms, as the many clients send them.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use futures_util::FutureExt;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value as Json};
 
+use crate::aside::aside;
 use crate::call::Call;
 use crate::description::schema::{fault, named};
 use crate::reply::ApiError;
 
 /// A script with all its modules is not longer than this.
 const MAX_UPLOAD: usize = 128 << 20;
+/// A part that is a JSON document is not longer than this.
+const MAX_DOCUMENT: usize = 4 << 20;
 /// Parts of a form at most.
 const MAX_PARTS: usize = 10_000;
 
@@ -34,7 +38,11 @@ impl Call {
             self.body = skep_wire::full(bytes).into();
             return Ok(None);
         };
-        parse(bytes, &boundary).await.map(Some)
+        // All of it is there: nothing is waited for.
+        aside(bytes.len(), move || parse(bytes, &boundary).now_or_never())
+            .await?
+            .unwrap_or_else(|| Err(ApiError::bad(10004, "Could not parse the form")))
+            .map(Some)
     }
 }
 
@@ -72,9 +80,16 @@ async fn parse(body: Bytes, boundary: &str) -> Result<Form, ApiError> {
 
 impl Form {
     /// The JSON document in the part `name`, or in fields `name[a][b]`. `None` if there is neither.
-    pub fn document(&self, name: &str) -> Result<Option<Json>, ApiError> {
+    pub async fn document(&self, name: &str) -> Result<Option<Json>, ApiError> {
         if let Some(part) = self.0.iter().find(|part| part.name == name) {
-            return serde_json::from_slice(&part.bytes)
+            let bytes = part.bytes.clone();
+            let size = bytes.len();
+            if size > MAX_DOCUMENT {
+                let text = format!("The part {name} is longer than {MAX_DOCUMENT} bytes");
+                return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, 10027, text));
+            }
+            return aside(size, move || serde_json::from_slice(&bytes))
+                .await?
                 .map(Some)
                 .map_err(|e| ApiError::bad(10021, format!("Could not parse the part {name} as JSON: {e}")));
         }
@@ -87,11 +102,18 @@ impl Form {
     }
 
     /// The document in the part `name`, with the types of what the description calls `shape`.
-    pub fn typed_document(&self, name: &str, shape: &str) -> Result<Json, ApiError> {
+    pub async fn typed_document(&self, name: &str, shape: &'static str) -> Result<Json, ApiError> {
         let invalid =
             |what: String| ApiError::bad(10021, format!("could not read content for part {name}{what}"));
-        let document = self.document(name)?.filter(Json::is_object).ok_or_else(|| invalid(String::new()))?;
-        match fault(&named(shape), &document) {
+        let document = self.document(name).await?;
+        let document = document.filter(Json::is_object).ok_or_else(|| invalid(String::new()))?;
+        let size = self.0.iter().find(|part| part.name == name).map_or(0, |part| part.bytes.len());
+        let (document, fault) = aside(size, move || {
+            let fault = fault(&named(shape), &document);
+            (document, fault)
+        })
+        .await?;
+        match fault {
             None => Ok(document),
             Some((at, what)) => Err(invalid(format!(": {name}{at} {what}"))),
         }
@@ -186,7 +208,7 @@ mod tests {
             field("metadata[observability][enabled]", "true"),
             field("a.js", "code"),
         ]);
-        let document = form.document("metadata").unwrap().unwrap();
+        let document = form.document("metadata").now_or_never().unwrap().unwrap().unwrap();
         assert_eq!(
             document,
             json!({
@@ -211,7 +233,7 @@ mod tests {
         #[test]
         fn any_fields_become_some_document(names in proptest::collection::vec("metadata(\\[[a-c]?\\]){0,5}", 0..20)) {
             let form = Form(names.iter().map(|name| field(name, "1")).collect());
-            let _ = form.document("metadata");
+            let _ = form.document("metadata").now_or_never().unwrap();
         }
 
         #[test]

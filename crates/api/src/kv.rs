@@ -247,7 +247,7 @@ pub(crate) async fn put(mut call: Call) -> Answer {
         false => call.take_body(),
         true => {
             let form = call.form().await?.ok_or_else(|| ApiError::bad(10033, "Could not parse the form"))?;
-            let mut stored = form.document("metadata")?.unwrap_or(Json::Null);
+            let mut stored = form.document("metadata").await?.unwrap_or(Json::Null);
             // Some clients send the text of the JSON as a string.
             if let Some(inner) = stored.as_str().and_then(|text| serde_json::from_str(text).ok()) {
                 stored = inner;
@@ -277,7 +277,7 @@ struct Pair {
     metadata: Option<Json>,
 }
 
-async fn bulk_body<T: serde::de::DeserializeOwned>(call: &mut Call) -> Result<T, ApiError> {
+async fn bulk_body<T: serde::de::DeserializeOwned + Send + 'static>(call: &mut Call) -> Result<T, ApiError> {
     call.json_within(MAX_BULK, 10012).await
 }
 

@@ -15,7 +15,7 @@ struct Put<T> {
 }
 
 /// The body's rules. A body that has none, and no empty list either, does not undo those that are there.
-async fn rules_of<T: DeserializeOwned>(call: &mut Call) -> Result<Vec<T>, ApiError> {
+async fn rules_of<T: DeserializeOwned + Send + 'static>(call: &mut Call) -> Result<Vec<T>, ApiError> {
     let Put { rules } = call.json().await?;
     Ok(rules)
 }

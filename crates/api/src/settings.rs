@@ -56,7 +56,7 @@ pub(crate) async fn get(call: Call) -> Answer {
 /// A new version with other settings; bindings that are given by name and type alone keep their value.
 pub(crate) async fn patch(mut call: Call) -> Answer {
     let asked = match call.form().await? {
-        Some(form) => form.typed_document("settings", "AskedSettings")?,
+        Some(form) => form.typed_document("settings", "AskedSettings").await?,
         None => call.any_json().await?,
     };
     if !asked.is_object() {

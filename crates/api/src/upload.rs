@@ -12,6 +12,7 @@ use skep_catalog::{
     Settings, Version,
 };
 
+use crate::aside::aside;
 use crate::bindings::Resolver;
 use crate::call::Call;
 use crate::exports::{Exports, Surroundings};
@@ -228,8 +229,13 @@ async fn read_content(
         hash.update((module.len() as u64).to_be_bytes());
         hash.update(module.as_bytes());
         hash.update((part.bytes.len() as u64).to_be_bytes());
-        hash.update(&part.bytes);
-        let key = modules::key_of(&part.bytes);
+        let bytes = part.bytes.clone();
+        let (next, key) = aside(bytes.len(), move || {
+            hash.update(&bytes);
+            (hash, modules::key_of(&bytes))
+        })
+        .await?;
+        hash = next;
         modules::keep(tenant, &key, part.bytes.clone(), None, call.now_ms()).await?;
         modules.push(Module { name: module, content_type, key, size: part.bytes.len() as u64 });
     }

@@ -57,7 +57,7 @@ impl Upload {
     /// Reads the body: a form, or a bare service worker script.
     pub async fn read(call: &mut Call) -> Result<Self, ApiError> {
         if let Some(form) = call.form().await? {
-            return Self::from_form(&form);
+            return Self::from_form(&form).await;
         }
         let script = call.bytes(usize::MAX).await?;
         if script.is_empty() {
@@ -72,8 +72,8 @@ impl Upload {
         Ok(Self { metadata: serde_json::json!({ "body_part": "worker.js" }), modules: vec![part] })
     }
 
-    fn from_form(form: &Form) -> Result<Self, ApiError> {
-        let metadata = form.typed_document("metadata", "Metadata")?;
+    async fn from_form(form: &Form) -> Result<Self, ApiError> {
+        let metadata = form.typed_document("metadata", "Metadata").await?;
         Ok(Self { metadata, modules: form.without("metadata").cloned().collect() })
     }
 

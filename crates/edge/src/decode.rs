@@ -1,5 +1,6 @@
 //! Bodies that a worker has compressed, or passes on compressed, for clients that do not take them so.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,10 +11,16 @@ use bytes::{Buf, Bytes};
 use flate2::write::MultiGzDecoder;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body, Frame};
+use skep_runtime::Turns;
 use skep_wire::BoxError;
+use tokio::task::JoinHandle;
 
 /// Bytes that are decoded before they are sent: a small body may decode to gigabytes.
 const PIECE: usize = 32 << 10;
+/// Bytes of a body that are decoded on the event loop: a page.
+const HERE: usize = 128 << 10;
+/// Bytes that are decoded at once elsewhere.
+const ROUND: usize = 256 << 10;
 
 /// What a body can be decoded from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +74,19 @@ pub(crate) fn rewrite(headers: &mut HeaderMap) {
 }
 
 /// A body, decoded as it is read.
+///
+/// Its beginning is decoded where it is read. What decodes to more is decoded by other threads, a few bodies at once and a round
+/// of each in turn: who has a megabyte that decodes to a gigabyte would have the event loop else.
 pub struct Decoded<B> {
     body: B,
-    decoder: Decoder,
+    /// `None` while a round is under way.
+    decoder: Option<Decoder>,
     pending: Bytes,
+    round: Option<JoinHandle<Round>>,
+    /// What was decoded and is not sent yet, and an error at its end.
+    ready: VecDeque<io::Result<Bytes>>,
+    /// Bytes that may still be decoded here.
+    here: usize,
     /// The encoded body has ended.
     ended: bool,
     finished: bool,
@@ -81,7 +97,16 @@ where
     B::Error: Into<BoxError>,
 {
     pub(crate) fn new(coding: Coding, body: B) -> Self {
-        Self { body, decoder: Decoder::new(coding), pending: Bytes::new(), ended: false, finished: false }
+        Self {
+            body,
+            decoder: Some(Decoder::new(coding)),
+            pending: Bytes::new(),
+            round: None,
+            ready: VecDeque::new(),
+            here: HERE,
+            ended: false,
+            finished: false,
+        }
     }
 
     pub(crate) fn poll_frame(
@@ -89,21 +114,66 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         while !self.finished {
-            match self.decoder.step(&mut self.pending, self.ended) {
-                Ok(piece) if !piece.is_empty() => return Poll::Ready(Some(Ok(Frame::data(piece)))),
-                Ok(_) if self.ended => self.finished = true,
-                Ok(_) => match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                    Some(Ok(frame)) => self.pending = frame.into_data().unwrap_or_default(),
-                    Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                    None => self.ended = true,
-                },
-                Err(error) => {
+            match self.ready.pop_front() {
+                Some(Ok(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                Some(Err(error)) => {
                     self.finished = true;
                     return Poll::Ready(Some(Err(error.into())));
                 }
+                None => {}
+            }
+            let used_up = ready!(self.poll_decode(cx));
+            if !used_up || !self.ready.is_empty() {
+                continue;
+            }
+            if self.ended {
+                self.finished = true;
+                break;
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => self.pending = frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                None => self.ended = true,
             }
         }
         Poll::Ready(None)
+    }
+
+    /// Decodes some of what is there; says whether that gave nothing more.
+    fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if let Some(round) = &mut self.round {
+            let done = ready!(Pin::new(round).poll(cx));
+            self.round = None;
+            match done {
+                Ok(Round { decoder, rest, pieces }) => {
+                    self.decoder = Some(decoder);
+                    self.pending = rest;
+                    self.ready = pieces;
+                }
+                // The process ends.
+                Err(error) => self.ready.push_back(Err(io::Error::other(error))),
+            }
+            return Poll::Ready(self.ready.is_empty());
+        }
+        let Some(mut decoder) = self.decoder.take() else { return Poll::Ready(true) };
+        let input = std::mem::take(&mut self.pending);
+        let last = self.ended;
+        if self.here == 0 && (last || !input.is_empty()) {
+            self.round = Some(tokio::spawn(in_turn(decoder, input, last)));
+            return self.poll_decode(cx);
+        }
+        let mut rest = input;
+        let step = decoder.step(&mut rest, last);
+        (self.decoder, self.pending) = (Some(decoder), rest);
+        match step {
+            Ok(piece) if piece.is_empty() => return Poll::Ready(true),
+            Ok(piece) => {
+                self.here = self.here.saturating_sub(piece.len());
+                self.ready.push_back(Ok(piece));
+            }
+            Err(error) => self.ready.push_back(Err(error)),
+        }
+        Poll::Ready(false)
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
@@ -115,6 +185,43 @@ impl<B> std::fmt::Debug for Decoded<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Decoded").finish_non_exhaustive()
     }
+}
+
+/// What a round came to.
+struct Round {
+    decoder: Decoder,
+    /// Input that is left.
+    rest: Bytes,
+    pieces: VecDeque<io::Result<Bytes>>,
+}
+
+static TURNS: Turns = Turns::new();
+
+/// Decodes a round when it is this body's turn.
+async fn in_turn(decoder: Decoder, input: Bytes, last: bool) -> Round {
+    TURNS.aside(move || round(decoder, input, last)).await.unwrap_or_else(|error| Round {
+        decoder: Decoder::Done,
+        rest: Bytes::new(),
+        pieces: [Err(io::Error::other(error))].into(),
+    })
+}
+
+fn round(mut decoder: Decoder, mut rest: Bytes, last: bool) -> Round {
+    let (mut pieces, mut made) = (VecDeque::new(), 0);
+    while made < ROUND {
+        match decoder.step(&mut rest, last) {
+            Ok(piece) if piece.is_empty() => break,
+            Ok(piece) => {
+                made += piece.len();
+                pieces.push_back(Ok(piece));
+            }
+            Err(error) => {
+                pieces.push_back(Err(error));
+                break;
+            }
+        }
+    }
+    Round { decoder, rest, pieces }
 }
 
 type BrotliDecoder = BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>;

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::VecDeque;
+use std::future::poll_fn;
 
 use proptest::prelude::*;
 
@@ -37,19 +37,16 @@ impl Body for Pieces {
 /// Decodes `encoded`, which comes in pieces of `size`. Returns the largest piece that was sent, too.
 fn decoded(coding: Coding, encoded: &[u8], size: usize) -> Result<(Vec<u8>, usize), BoxError> {
     let mut body = Decoded::new(coding, Pieces(encoded.chunks(size).map(Bytes::copy_from_slice).collect()));
-    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (mut all, mut largest) = (Vec::new(), 0);
-    loop {
-        match body.poll_frame(&mut cx) {
-            Poll::Ready(Some(frame)) => {
-                let data = frame?.into_data().unwrap_or_default();
-                largest = largest.max(data.len());
-                all.extend_from_slice(&data);
-            }
-            Poll::Ready(None) => return Ok((all, largest)),
-            Poll::Pending => unreachable!("the body is there"),
+    runtime.block_on(async {
+        while let Some(frame) = poll_fn(|cx| body.poll_frame(cx)).await {
+            let data = frame?.into_data().unwrap_or_default();
+            largest = largest.max(data.len());
+            all.extend_from_slice(&data);
         }
-    }
+        Ok((all, largest))
+    })
 }
 
 proptest! {
@@ -92,6 +89,44 @@ fn a_small_body_that_decodes_to_much_is_sent_in_pieces() {
         assert_eq!(all.len(), bytes.len());
         assert!(largest <= 2 * PIECE, "{coding:?}: {largest}");
     }
+}
+
+#[test]
+fn what_is_wrong_after_much_was_right_comes_after_it() {
+    let bytes = vec![0; 8 << 20];
+    let encoded = gzipped(&bytes);
+    let mut body = Decoded::new(Coding::Gzip, Pieces([encoded[..encoded.len() - 8].to_vec().into()].into()));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut all = 0;
+    let error = runtime.block_on(async {
+        loop {
+            match poll_fn(|cx| body.poll_frame(cx)).await {
+                Some(Ok(frame)) => all += frame.into_data().unwrap().len(),
+                other => return other,
+            }
+        }
+    });
+    assert!(matches!(error, Some(Err(_))));
+    assert_eq!(all, bytes.len());
+}
+
+#[tokio::test]
+async fn others_have_their_turn_while_much_is_decoded() {
+    let encoded = gzipped(&vec![0; 64 << 20]);
+    let mut body = Decoded::new(Coding::Gzip, Pieces([encoded.into()].into()));
+    let mut waits = 0;
+    let mut made = 0;
+    while let Some(frame) = poll_fn(|cx| {
+        let polled = body.poll_frame(cx);
+        waits += usize::from(polled.is_pending());
+        polled
+    })
+    .await
+    {
+        made += frame.unwrap().into_data().unwrap().len();
+    }
+    assert_eq!(made, 64 << 20);
+    assert!(waits >= made / ROUND / 2, "{waits}");
 }
 
 #[test]

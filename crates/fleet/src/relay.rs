@@ -3,14 +3,19 @@
 //! A cell's configuration names a socket of ours, never another cell's: so a callee can be replaced or not
 //! be there yet, and a cell reaches nothing that its bindings do not name.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use skep_runtime::Shutdown;
 use skep_wire::Socket;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
 
 use crate::fleet::Shared;
 use crate::generation::Generation;
@@ -19,8 +24,18 @@ use crate::render::Link;
 /// How long a call may still finish on a callee that has been replaced.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
-/// Passes connections on `listener` on to the script that `link` names, until `stop`.
-pub(crate) async fn relay(listener: UnixListener, link: Link, shared: Arc<Shared>, stop: Shutdown) {
+/// Calls of a cell to others at once. Two scripts that call each other again and again come to an end here, if their memory does not
+/// end before.
+pub(crate) const MAX_CALLS: usize = 4096;
+
+/// Passes connections on `listener` on to the script that `link` names, until `stop`; more than there is `room` for are closed.
+pub(crate) async fn relay(
+    listener: UnixListener,
+    link: Link,
+    shared: Arc<Shared>,
+    room: Arc<Semaphore>,
+    stop: Shutdown,
+) {
     loop {
         let accepted = tokio::select! {
             () = stop.requested() => return,
@@ -28,9 +43,13 @@ pub(crate) async fn relay(listener: UnixListener, link: Link, shared: Arc<Shared
         };
         match accepted {
             Ok((caller, _)) => {
-                let Ok(caller) = Socket::try_from(caller) else { continue };
+                let (Ok(caller), Ok(place)) = (Socket::try_from(caller), room.clone().try_acquire_owned())
+                else {
+                    continue;
+                };
                 let (link, shared, stop) = (link.clone(), shared.clone(), stop.clone());
                 tokio::spawn(async move {
+                    let _place = place;
                     tokio::select! {
                         () = stop.requested() => {}
                         () = connection(caller, &link, &shared) => {}
@@ -45,26 +64,52 @@ pub(crate) async fn relay(listener: UnixListener, link: Link, shared: Arc<Shared
     }
 }
 
+/// What is read at once.
+const PIECE: usize = 64 << 10;
+
+thread_local! {
+    /// Bytes between two sockets, within one look at them: a call that waits for its answer has no buffer, and a script may have
+    /// thousands of those.
+    static BETWEEN: RefCell<Vec<u8>> = RefCell::new(vec![0; PIECE]);
+}
+
 /// Bytes both ways; what the caller sends is a use of the callee.
 async fn pass(caller: &mut Socket, callee: &mut Socket, generation: &Generation) -> io::Result<()> {
     let (mut from_caller, mut to_caller) = tokio::io::split(caller);
     let (mut from_callee, mut to_callee) = tokio::io::split(callee);
-    let up = async {
-        let mut buffer = vec![0; 16 << 10];
-        loop {
-            let read = from_caller.read(&mut buffer).await?;
-            if read == 0 {
-                return to_callee.shutdown().await;
-            }
-            generation.touch();
-            to_callee.write_all(&buffer[..read]).await?;
-        }
-    };
-    let down = async {
-        tokio::io::copy(&mut from_callee, &mut to_caller).await?;
-        to_caller.shutdown().await
-    };
+    let up = one_way(&mut from_caller, &mut to_callee, || generation.touch());
+    let down = one_way(&mut from_callee, &mut to_caller, || {});
     tokio::try_join!(up, down).map(|_| ())
+}
+
+/// Bytes one way, to their end.
+async fn one_way(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    passed: impl Fn(),
+) -> io::Result<()> {
+    loop {
+        let rest = poll_fn(|cx| {
+            BETWEEN.with_borrow_mut(|between| {
+                let mut piece = ReadBuf::new(between);
+                ready!(Pin::new(&mut *from).poll_read(cx, &mut piece))?;
+                let piece = piece.filled();
+                if piece.is_empty() {
+                    return Poll::Ready(Ok(None));
+                }
+                let written = match Pin::new(&mut *to).poll_write(cx, piece) {
+                    Poll::Ready(written) => written?,
+                    Poll::Pending => 0,
+                };
+                Poll::Ready(io::Result::Ok(Some(piece[written..].to_vec())))
+            })
+        });
+        let Some(rest) = rest.await? else { return to.shutdown().await };
+        passed();
+        if !rest.is_empty() {
+            to.write_all(&rest).await?;
+        }
+    }
 }
 
 /// One connection; dropped without an answer if the callee is not there, which the caller's engine reports.
@@ -87,5 +132,34 @@ async fn connection(mut caller: Socket, link: &Link, shared: &Arc<Shared>) {
     tokio::select! {
         _ = pass(&mut caller, &mut callee, &generation) => {}
         () = replaced => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_sent_arrives_whole_also_where_it_is_read_slowly() {
+        let pair = || UnixStream::pair().map(|(a, b)| (a, Socket::try_from(b).unwrap())).unwrap();
+        let ((mut sender, mut from), (mut receiver, mut to)) = (pair(), pair());
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let expected = sent.clone();
+        let sending = async {
+            sender.write_all(&sent).await.unwrap();
+            sender.shutdown().await.unwrap();
+        };
+        let receiving = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let mut all = Vec::new();
+            receiver.read_to_end(&mut all).await.unwrap();
+            all
+        };
+        let (_, passed, all) = tokio::join!(sending, one_way(&mut from, &mut to, || {}), receiving);
+        passed.unwrap();
+        assert!(all == expected);
     }
 }

@@ -6,6 +6,7 @@ use std::io::Read;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use skep_runtime::Turns;
 use skep_store::StoreError;
 
 use crate::error::KvError;
@@ -18,6 +19,8 @@ pub(crate) const MAX_REQUEST: usize = 1024 * 1024;
 
 /// Bytes of values that are put into JSON on the event loop; others wait meanwhile. Values that are files have more.
 const AT_ONCE: u64 = 64 * 1024;
+
+static TURNS: Turns = Turns::new();
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,7 +69,7 @@ pub(crate) async fn get(namespace: &Namespace, body: &[u8]) -> Result<Vec<u8>, K
     if total <= AT_ONCE {
         return write(entries, json, with_metadata);
     }
-    let written = tokio::task::spawn_blocking(move || write(entries, json, with_metadata));
+    let written = TURNS.aside(move || write(entries, json, with_metadata));
     written.await.map_err(|_| StoreError::Closed)?
 }
 

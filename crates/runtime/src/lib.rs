@@ -1,12 +1,14 @@
 //! What every part shares: the clock, background jobs, shutdown.
 //!
-//! Knows nothing of HTTP, storage or Workers. Entry points: [`Clock`], [`Jobs`], [`Shutdown`].
+//! Knows nothing of HTTP, storage or Workers. Entry points: [`Clock`], [`Jobs`], [`Shutdown`], [`Turns`].
 
 mod alarm;
+mod aside;
 mod clock;
 mod jobs;
 mod shutdown;
 
+pub use aside::Turns;
 pub use clock::{Clock, ManualClock};
 pub use jobs::{JobState, Jobs};
 pub use shutdown::{Shutdown, ShutdownTrigger};

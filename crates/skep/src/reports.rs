@@ -41,7 +41,7 @@ impl<T: TakeReports + 'static> Service for Sink<T> {
 
 /// Gives events to the `tail()` of each consumer, without waiting for it.
 pub fn pass_on(events: &[Json], consumers: &[Arc<Worker>]) {
-    if consumers.is_empty() {
+    if consumers.is_empty() || events.is_empty() {
         return;
     }
     let report = json!({ "events": events }).to_string();

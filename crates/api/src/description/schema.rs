@@ -123,7 +123,7 @@ pub(crate) fn named(name: &str) -> Json {
 /// top: the rest is for whoever knows what it means.
 pub(crate) fn fault(schema: &Json, value: &Json) -> Option<(String, String)> {
     if let Some(reference) = schema["$ref"].as_str() {
-        return fault(&super::shapes::of(reference)?, value);
+        return fault(super::shapes::of(reference)?, value);
     }
     if let Some(choices) = schema["anyOf"].as_array() {
         let faults: Option<Vec<_>> = choices.iter().map(|choice| fault(choice, value)).collect();
@@ -162,7 +162,7 @@ pub(crate) fn fault(schema: &Json, value: &Json) -> Option<(String, String)> {
 /// The same below the top, where what is missing has no code of its own.
 fn within(schema: &Json, value: &Json) -> Option<(String, String)> {
     if let Some(reference) = schema["$ref"].as_str() {
-        return within(&super::shapes::of(reference)?, value);
+        return within(super::shapes::of(reference)?, value);
     }
     fault(schema, value).or_else(|| {
         let mut required = schema["required"].as_array()?.iter().filter_map(Json::as_str);

@@ -1,5 +1,7 @@
 //! What several operations show, by its name in the description; and what stands in paths.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::schema::{
@@ -76,9 +78,9 @@ pub(crate) fn all() -> Map<String, Json> {
 }
 
 /// The schema that a reference is to.
-pub(crate) fn of(reference: &str) -> Option<Json> {
-    let name = reference.rsplit('/').next()?;
-    SHAPES.iter().find(|(other, _)| *other == name).map(|(_, shape)| shape())
+pub(crate) fn of(reference: &str) -> Option<&'static Json> {
+    static ALL: LazyLock<Map<String, Json>> = LazyLock::new(all);
+    ALL.get(reference.rsplit('/').next()?)
 }
 
 fn message() -> Json {

@@ -8,6 +8,7 @@ use skep_sandbox::GroupLimits;
 use skep_wire::{
     AtHome, BindingTable, BoxFuture, Service, bind_unix, serve_cell, serve_connections, serve_unix,
 };
+use tokio::sync::Semaphore;
 
 use super::StartError;
 use crate::capnp::document;
@@ -15,7 +16,7 @@ use crate::engine::{Engine, options, permissions};
 use crate::fleet::Shared;
 use crate::limits::Limits;
 use crate::message::message;
-use crate::relay::relay;
+use crate::relay::{MAX_CALLS, relay};
 use crate::render::{
     BINDINGS_SOCKET, Link, PULSE_FOLDER, Storage, connections_socket, object_folder, object_keys, render,
     takes_events,
@@ -115,9 +116,10 @@ fn surround(
         let listener = bind_unix(&folder.join(connections_socket(id)))?;
         tokio::spawn(serve_connections(listener, service.clone(), stop.clone()));
     }
+    let room = Arc::new(Semaphore::new(MAX_CALLS));
     for link in links {
         let listener = bind_unix(&folder.join(&link.socket))?;
-        tokio::spawn(relay(listener, link, shared.clone(), stop.clone()));
+        tokio::spawn(relay(listener, link, shared.clone(), room.clone(), stop.clone()));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What cells report of their events, on its way to those who want it: tails, scripts that consume them, kept logs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -95,6 +95,23 @@ impl Tails {
         lock(&self.wishes).get(script).cloned().unwrap_or_default()
     }
 
+    /// Whether what `consumer` reports comes to `script`, directly or through other consumers.
+    fn leads_to(&self, consumer: &str, script: &str) -> bool {
+        let wishes = lock(&self.wishes);
+        let (mut seen, mut next) = (HashSet::from([consumer]), vec![consumer]);
+        while let Some(from) = next.pop() {
+            for to in wishes.get(from).into_iter().flat_map(|wishes| &wishes.consumers) {
+                if to.name() == script {
+                    return true;
+                }
+                if seen.insert(to.name()) {
+                    next.push(to.name());
+                }
+            }
+        }
+        false
+    }
+
     /// The share of its events that the cells of `script` have to report.
     pub fn rate(&self, script: &str) -> f64 {
         let wishes = self.wishes(script);
@@ -174,6 +191,13 @@ impl Tails {
     }
 }
 
+/// Whether the event is that somebody was told of events. It is told to nobody who tells of it where it comes from: two scripts that
+/// consume each other's events would never come to an end.
+fn is_tail(event: &Json) -> bool {
+    // Our worker that delivers events calls the handler by its name.
+    event["event"]["rpcMethod"] == "tail" && event["entrypoint"].is_null()
+}
+
 /// What tells this start from the one before.
 fn now_bits() -> u64 {
     static START: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
@@ -208,7 +232,17 @@ impl TakeReports for Reports {
         if self.rate > self.tails.rate(&self.script) {
             let _ = self.tails.unwanted.send(self.script.clone());
         }
-        pass_on(&events, &self.tails.wishes(&self.script).consumers);
+        let consumers = self.tails.wishes(&self.script).consumers;
+        if consumers.is_empty() {
+            return;
+        }
+        let (tails, others): (Vec<Json>, Vec<Json>) = events.into_iter().partition(is_tail);
+        pass_on(&others, &consumers);
+        if !tails.is_empty() {
+            let leads_here = |consumer: &Arc<Worker>| self.tails.leads_to(consumer.name(), &self.script);
+            let consumers: Vec<_> = consumers.into_iter().filter(|consumer| !leads_here(consumer)).collect();
+            pass_on(&tails, &consumers);
+        }
     }
 }
 
