@@ -7,13 +7,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use skep_fleet::{Exceeded, Lease, Unavailable, Worker};
-use skep_wire::{Body, ClientBody, SendError, empty};
+use skep_wire::{Body, ClientBody, RelayError, SendError, empty};
 
 use crate::body::EdgeBody;
 use crate::decode::{self, Decoded};
 use crate::error_page::{ErrorCode, error_page};
 use crate::guard::{CutOff, EdgeLimits, Guarded, refusal};
-use crate::headers::{RAY, Visitor, normalise_http2, strip_response};
+use crate::headers::{RAY, Visitor, normalise_http2, stays_behind, strip_response};
+use crate::server::EdgeOptions;
 use crate::trace::RequestSpan;
 use crate::upgrade;
 
@@ -28,7 +29,16 @@ pub(crate) struct Context<'a> {
     pub span: Option<&'a RequestSpan>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        visitor: &'a Visitor,
+        options: &'a EdgeOptions,
+        ray: &'a HeaderValue,
+        span: Option<&'a RequestSpan>,
+    ) -> Self {
+        Self { visitor, ray, show_errors: options.show_errors, limits: &options.limits, span }
+    }
+
     pub(crate) fn error(
         &self,
         code: ErrorCode,
@@ -61,15 +71,6 @@ pub(crate) async fn forward(
     let (mut response, lease) =
         match send(worker, Door::Main, Request::from_parts(parts, body), None, context.span).await {
             Ok(answered) => answered,
-            Err(Failure::Unavailable(Unavailable::Exceeded)) => {
-                return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
-            }
-            Err(Failure::Unavailable(why @ Unavailable::Crowded)) => {
-                return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(&why.to_string()));
-            }
-            Err(Failure::Unavailable(why)) => {
-                return context.error(ErrorCode::Unavailable, &accept.headers(), Some(&why.to_string()));
-            }
             Err(Failure::Lost(_))
                 if let Some(cut_off) = &cut_off
                     && let Some(status) = cut_off.status() =>
@@ -78,9 +79,7 @@ pub(crate) async fn forward(
                 response.extensions_mut().insert(cut_off.clone());
                 return response;
             }
-            Err(Failure::Lost(_)) => {
-                return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
-            }
+            Err(failure) => return failed(context, &accept, failure),
         };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrade {
@@ -88,10 +87,99 @@ pub(crate) async fn forward(
             None => context.error(ErrorCode::WorkerException, &accept.headers(), Some(NO_UPGRADE)),
         };
     }
+    received(context, &accept, response, lease)
+}
+
+/// What a visitor is told of a failure.
+fn failed(context: &Context<'_>, accept: &Accept, failure: Failure) -> Response<EdgeBody> {
+    let (code, why) = match failure {
+        Failure::Lost(_) | Failure::Unavailable(Unavailable::Exceeded) => {
+            return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
+        }
+        Failure::Unavailable(why @ Unavailable::Crowded) => (ErrorCode::ResourceLimits, why),
+        Failure::Unavailable(why) => (ErrorCode::Unavailable, why),
+    };
+    context.error(code, &accept.headers(), Some(&why.to_string()))
+}
+
+/// What a visitor gets of a cell's response that upgrades nothing.
+fn received(
+    context: &Context<'_>,
+    accept: &Accept,
+    response: Response<ClientBody>,
+    lease: Lease,
+) -> Response<EdgeBody> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return context.error(ErrorCode::WorkerException, &accept.headers(), Some(NO_UPGRADE));
+    }
     if is_uncaught(&response) {
         return context.error(ErrorCode::WorkerException, &accept.headers(), Some(SEE_LOG));
     }
-    answer(response, &accept, lease)
+    answer(response, accept, lease)
+}
+
+/// A response of a cell as it is sent to a visitor over HTTP/1.1, all of it.
+pub(crate) struct Whole {
+    pub status: StatusCode,
+    pub text: Vec<u8>,
+    /// Whether it says that the connection ends.
+    pub is_last: bool,
+    /// Counts the request in until the response was sent.
+    pub _lease: Lease,
+}
+
+/// Passes on a request without a body, of which `head` is what the worker is sent. A response that comes whole, and of which nothing has to
+/// be changed but its headers, is copied once; any other one goes the way of all.
+pub(crate) async fn relay(
+    context: &Context<'_>,
+    worker: &Worker,
+    parts: &Parts,
+    head: &[u8],
+    last: impl Fn() -> bool,
+) -> Result<Whole, Box<Response<EdgeBody>>> {
+    let ray = [b"cf-ray: ", context.ray.as_bytes(), b"\r\n"].concat();
+    let take = |whole: skep_wire::Whole<'_>| {
+        if whole.has("content-encoding") {
+            return None;
+        }
+        let (mut text, is_last) = (Vec::new(), last());
+        let end: &[u8] = if is_last { b"connection: close\r\n" } else { b"" };
+        whole.write(&mut text, stays_behind, &[&ray, end]);
+        Some((whole.status, text, is_last))
+    };
+    match pass_on(context, worker, parts, head, take).await {
+        Ok((Ok((status, text, is_last)), lease)) => Ok(Whole { status, text, is_last, _lease: lease }),
+        Ok((Err(response), lease)) => {
+            Err(Box::new(received(context, &Accept::of(&parts.headers), response, lease)))
+        }
+        Err(failure) => Err(Box::new(failed(context, &Accept::of(&parts.headers), failure))),
+    }
+}
+
+/// As [`send`] does it, for a request of which `head` is all there is.
+async fn pass_on<T>(
+    context: &Context<'_>,
+    worker: &Worker,
+    parts: &Parts,
+    head: &[u8],
+    take: impl Fn(skep_wire::Whole<'_>) -> Option<T>,
+) -> Result<(Result<T, Response<ClientBody>>, Lease), Failure> {
+    let mut tries = 0;
+    loop {
+        let mut lease = worker.acquire().await.map_err(Failure::Unavailable)?;
+        lease.name(context.ray);
+        match lease.generation().http().relay(head, &parts.method, &take).await {
+            Ok(response) => return Ok((response, lease)),
+            Err(RelayError::Connect(_)) if tries < MAX_TRIES => {
+                tries += 1;
+                replaced(worker, lease).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a request was lost with its cell");
+                return Err(Failure::Lost(lease.generation().exceeded()));
+            }
+        }
+    }
 }
 
 /// Why there is no response.

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::activity::{Activity, Heard};
 use crate::guard::{Answer, EdgeLimits};
-use crate::handler::{Router, handle};
+use crate::handler::{Begun, Handled, Router, handle};
 use crate::headers::Visitor;
 use crate::server::{EdgeOptions, SHUTDOWN_GRACE};
 
@@ -71,11 +71,28 @@ impl Connection {
             };
             let asked = Asked::by(&request);
             let active = self.activity.begin();
-            let work = pin!(handle(&*self.router, &self.visitor, &self.options, request));
-            let Some(response) = serving.unless_gone(work).await else { return Ok(false) };
-            let mut response = response.map(|body| Answer::new(body, active));
-            let asked = if shutdown.is_requested() { asked.last() } else { asked };
-            if !serving.answer(asked, &mut response).await? {
+            let last = || !asked.keeps() || shutdown.is_requested();
+            let handled = match Begun::new(&*self.router, &self.visitor, &self.options, request) {
+                Ok(begun) => {
+                    let work = pin!(begun.answer_plain(last));
+                    let Some(handled) = serving.unless_gone(work).await else { return Ok(false) };
+                    handled
+                }
+                Err(response) => Handled::Response(*response),
+            };
+            let more = match handled {
+                Handled::Whole(whole) => {
+                    serving.send(&whole.text).await?;
+                    drop(active);
+                    !whole.is_last
+                }
+                Handled::Response(response) => {
+                    let mut response = response.map(|body| Answer::new(body, active));
+                    let asked = if shutdown.is_requested() { asked.last() } else { asked };
+                    serving.answer(asked, &mut response).await?
+                }
+            };
+            if !more {
                 return Ok(false);
             }
         }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use skep_assets::{Assets, Decision, image_reply_allowed, pathname};
 use skep_fleet::Worker;
 use skep_wire::{BoxFuture, full, reply};
 
 use crate::body::EdgeBody;
-use crate::cell::{Context, forward};
+use crate::cell::{Context, Whole, forward, relay};
 use crate::error_page::ErrorCode;
 use crate::guard::{CutOff, refusal};
 use crate::headers::{RAY, Visitor, new_ray};
@@ -56,46 +56,116 @@ pub(crate) async fn handle(
     options: &EdgeOptions,
     request: Request<Option<Incoming>>,
 ) -> Response<EdgeBody> {
-    let ray = new_ray();
-    let context =
-        Context { visitor, ray: &ray, show_errors: options.show_errors, limits: &options.limits, span: None };
-    let (mut parts, body) = request.into_parts();
-    if let Some(status) = options.limits.refuse(&parts) {
-        options.traffic.note_refused();
-        let mut response = refusal(status);
-        response.headers_mut().insert(RAY, ray);
-        return response;
+    match Begun::new(router, visitor, options, request) {
+        Ok(begun) => begun.answer().await,
+        Err(response) => *response,
     }
-    parts.uri = normal(parts.uri);
-    parts.extensions.insert(match visitor.scheme {
-        "https" => Scheme::HTTPS,
-        _ => Scheme::HTTP,
-    });
-    let mut response = match router.route(&parts) {
-        Some(site) => {
-            let timing = Timing::start(site.meter.clone());
-            let span = RequestSpan::begin(site.traced.as_ref(), visitor, &ray, &mut parts);
-            let context = Context { span: span.as_ref(), ..context };
-            let response = answer(&site, &context, parts, body).await;
-            let what = outcome(&response);
-            match response.extensions().get::<CutOff>().is_some_and(CutOff::is_too_large) {
-                // As if its length had been announced.
-                true => {
-                    options.traffic.note_refused();
-                    timing.discard();
-                }
-                false => timing.finish(what, response.status()),
-            }
-            if let Some(span) = span {
-                span.finish(what, response.status());
-            }
-            response
+}
+
+/// A request whose site is known.
+pub(crate) struct Begun<'a> {
+    visitor: &'a Visitor,
+    options: &'a EdgeOptions,
+    ray: HeaderValue,
+    site: Site,
+    timing: Timing,
+    span: Option<RequestSpan>,
+    parts: Parts,
+    body: Option<Incoming>,
+}
+
+impl<'a> Begun<'a> {
+    /// Finds the site; the error is the answer to a request that has none or is refused.
+    pub fn new(
+        router: &dyn Router,
+        visitor: &'a Visitor,
+        options: &'a EdgeOptions,
+        request: Request<Option<Incoming>>,
+    ) -> Result<Self, Box<Response<EdgeBody>>> {
+        let ray = new_ray();
+        let (mut parts, body) = request.into_parts();
+        if let Some(status) = options.limits.refuse(&parts) {
+            options.traffic.note_refused();
+            return Err(Box::new(named(refusal(status), ray)));
         }
-        None => {
+        parts.uri = normal(parts.uri);
+        if visitor.scheme == "https" {
+            parts.extensions.insert(Scheme::HTTPS);
+        }
+        let Some(site) = router.route(&parts) else {
             options.traffic.note_unrouted();
-            context.error(ErrorCode::NotFound, &parts.headers, None)
+            let context = Context::new(visitor, options, &ray, None);
+            let response = context.error(ErrorCode::NotFound, &parts.headers, None);
+            return Err(Box::new(named(response, ray)));
+        };
+        let timing = Timing::start(site.meter.clone());
+        let span = RequestSpan::begin(site.traced.as_ref(), visitor, &ray, &mut parts);
+        Ok(Self { visitor, options, ray, site, timing, span, parts, body })
+    }
+
+    /// The answer.
+    pub async fn answer(self) -> Response<EdgeBody> {
+        let Self { visitor, options, ray, site, timing, span, parts, body } = self;
+        let context = Context::new(visitor, options, &ray, span.as_ref());
+        let response = answer(&site, &context, parts, body).await;
+        finish(response, options, timing, span, ray)
+    }
+
+    /// The answer for a connection of HTTP/1.1: what comes whole from a cell is a text. `last` says whether the connection ends with it.
+    pub async fn answer_plain(self, last: impl Fn() -> bool) -> Handled {
+        let worker = self.site.worker.as_ref().filter(|_| self.is_for_worker());
+        let head = worker.and_then(|worker| Some((worker, self.visitor.head(&self.parts, &self.ray)?)));
+        let Some((worker, head)) = head else { return Handled::Response(Box::pin(self.answer()).await) };
+        let context = Context::new(self.visitor, self.options, &self.ray, None);
+        match relay(&context, worker, &self.parts, &head, last).await {
+            Ok(whole) => {
+                self.timing.finish(Outcome::Success, whole.status);
+                Handled::Whole(whole)
+            }
+            Err(response) => {
+                Handled::Response(finish(*response, self.options, self.timing, self.span, self.ray))
+            }
         }
-    };
+    }
+
+    /// Whether nothing but the worker can have to do with it, and its trace is not recorded.
+    fn is_for_worker(&self) -> bool {
+        let is_local = || self.site.local.as_ref().is_some_and(|local| local.handles(self.parts.uri.path()));
+        self.span.is_none() && self.site.assets.is_none() && self.body.is_none() && !is_local()
+    }
+}
+
+/// What there is for a visitor over HTTP/1.1.
+pub(crate) enum Handled {
+    /// Something to be sent as it is.
+    Whole(Whole),
+    Response(Response<EdgeBody>),
+}
+
+/// Counts a response, and names it.
+fn finish(
+    response: Response<EdgeBody>,
+    options: &EdgeOptions,
+    timing: Timing,
+    span: Option<RequestSpan>,
+    ray: HeaderValue,
+) -> Response<EdgeBody> {
+    let what = outcome(&response);
+    match response.extensions().get::<CutOff>().is_some_and(CutOff::is_too_large) {
+        // As if its length had been announced.
+        true => {
+            options.traffic.note_refused();
+            timing.discard();
+        }
+        false => timing.finish(what, response.status()),
+    }
+    if let Some(span) = span {
+        span.finish(what, response.status());
+    }
+    named(response, ray)
+}
+
+fn named(mut response: Response<EdgeBody>, ray: HeaderValue) -> Response<EdgeBody> {
     response.headers_mut().insert(RAY, ray);
     response
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{HeaderMap, Version};
 use skep_fleet::{CF_HEADER, PROTO_HEADER};
 
@@ -21,6 +22,9 @@ pub(crate) const RAY: HeaderName = HeaderName::from_static("cf-ray");
 
 /// So many headers are added to a request.
 const ADDED: usize = 8;
+
+/// What is reserved for a request's own headers.
+const ROOM: usize = 512;
 
 /// Names that belong to one connection (RFC 9110 §7.6.1) and are not passed on.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -53,9 +57,14 @@ pub(crate) struct Visitor {
     http2: HeaderValue,
     /// The last `Accept-Encoding` and what it made of `cf`: a client sends the same with every request.
     last: Mutex<Option<[HeaderValue; 3]>>,
+    /// The last `Accept-Encoding`, and all that [`Visitor::prepare`] adds to a request over HTTP/1.1 but the ray, as lines.
+    lines: Mutex<Option<Lines>>,
     /// Its connection, counted for as long as anything goes over it.
     open: Option<Arc<Open>>,
 }
+
+/// An `Accept-Encoding`, and the lines that it leads to.
+type Lines = (Option<HeaderValue>, Arc<[u8]>);
 
 impl Visitor {
     /// The address that it comes from.
@@ -77,6 +86,7 @@ impl Visitor {
             http1: cf("HTTP/1.1"),
             http2: cf("HTTP/2"),
             last: Mutex::default(),
+            lines: Mutex::default(),
             open: None,
         }
     }
@@ -103,6 +113,55 @@ impl Visitor {
         let filled = with_encoding(cf, &original);
         *last = Some([cf.clone(), original, filled.clone()]);
         filled
+    }
+
+    /// The head of a request over HTTP/1.1 without a body, as a worker is sent it; `None` where [`Visitor::prepare`] has to think.
+    pub(crate) fn head(&self, parts: &Parts, ray: &HeaderValue) -> Option<Vec<u8>> {
+        let mut connection = parts.headers.get_all(header::CONNECTION).iter();
+        let is_plain = connection.all(|said| said.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
+            && parts.version == Version::HTTP_11
+            && parts.uri.authority().is_none();
+        let path = parts.uri.path_and_query().filter(|path| is_plain && path.as_str().starts_with('/'))?;
+        let lines = self.lines(parts.headers.get(header::ACCEPT_ENCODING));
+        let mut head = Vec::with_capacity(lines.len() + path.as_str().len() + ROOM);
+        for part in [parts.method.as_str(), " ", path.as_str(), " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        let mut write = |name: &HeaderName, value: &HeaderValue| {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                head.extend_from_slice(part);
+            }
+        };
+        for (name, value) in parts.headers.iter().filter(|(name, _)| passes(name)) {
+            // There is no body, whatever was said of it.
+            if name != header::CONTENT_LENGTH || value == "0" {
+                write(name, value);
+            }
+        }
+        write(&RAY, ray);
+        head.extend_from_slice(&lines);
+        head.extend_from_slice(b"\r\n");
+        Some(head)
+    }
+
+    /// What is added to a request, for the visitor's own `Accept-Encoding`.
+    fn lines(&self, encoding: Option<&HeaderValue>) -> Arc<[u8]> {
+        let mut last = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((before, lines)) = &*last
+            && before.as_ref() == encoding
+        {
+            return lines.clone();
+        }
+        let mut headers = HeaderMap::new();
+        headers.extend(encoding.map(|encoding| (header::ACCEPT_ENCODING, encoding.clone())));
+        self.prepare(&mut headers, Version::HTTP_11, &HeaderValue::from_static(""));
+        headers.remove(RAY);
+        let written = headers
+            .iter()
+            .flat_map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        let lines: Arc<[u8]> = written.collect::<Vec<u8>>().into();
+        *last = Some((encoding.cloned(), lines.clone()));
+        lines
     }
 
     /// Turns a visitor's headers into those that a worker sees.
@@ -153,6 +212,22 @@ fn with_encoding(cf: &HeaderValue, original: &HeaderValue) -> HeaderValue {
     filled().unwrap_or_else(|| cf.clone())
 }
 
+/// Whether a visitor's header of this name reaches a worker as it is; for requests whose `Connection` names no others.
+fn passes(name: &HeaderName) -> bool {
+    let replaced = [&header::ACCEPT_ENCODING, &REAL_IP, &FORWARDED_PROTO, &header::UPGRADE];
+    !HOP_BY_HOP.contains(name) && !replaced.contains(&name) && !is_ours(name)
+}
+
+/// Whether workers trust the edge by this name.
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("cf-") || name.as_str().starts_with("x-skep-")
+}
+
+/// Whether a header of this name in a cell's response belongs to the connection between us, or is the edge's to write.
+pub(crate) fn stays_behind(name: &str) -> bool {
+    HOP_BY_HOP.iter().chain([&RAY]).any(|other| name.eq_ignore_ascii_case(other.as_str()))
+}
+
 /// Removes hop-by-hop headers, and all names by which workers trust the edge.
 fn strip_request(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = match headers.get(header::CONNECTION) {
@@ -162,9 +237,8 @@ fn strip_request(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
     }
-    let ours = |name: &HeaderName| name.as_str().starts_with("cf-") || name.as_str().starts_with("x-skep-");
-    if headers.keys().any(ours) {
-        let forged: Vec<HeaderName> = headers.keys().filter(|name| ours(name)).cloned().collect();
+    if headers.keys().any(is_ours) {
+        let forged: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
         for name in forged {
             headers.remove(name);
         }
@@ -231,6 +305,47 @@ mod tests {
         visitor.prepare(&mut headers, Version::HTTP_11, &new_ray());
         assert!(headers.values().all(|value| value != "forged"), "{headers:?}");
         assert_eq!(headers["cf-connecting-ip"], "127.0.0.1");
+    }
+
+    proptest::proptest! {
+        /// A head that is written says what the headers say that are prepared.
+        #[test]
+        fn a_head_is_what_is_prepared(
+            headers in proptest::collection::vec(
+                (
+                    "(host|accept-encoding|connection|te|keep-alive|cookie|content-length|x-real-ip|x-forwarded-proto|cf-ray|cf-x|x-skep-cf|x|upgrade|proxy-authorization)",
+                    "(keep-alive|close|x|0|1|gzip, br)",
+                ),
+                0..6,
+            ),
+        ) {
+            let visitor = Visitor::new("127.0.0.1".parse().unwrap(), "UTC", None);
+            let mut request = http::Request::get("/a?b").body(()).unwrap();
+            for (name, value) in &headers {
+                let name = HeaderName::try_from(name.as_str()).unwrap();
+                request.headers_mut().append(name, HeaderValue::try_from(value.as_str()).unwrap());
+            }
+            let (mut parts, ()) = request.into_parts();
+            let ray = new_ray();
+            let sorted = |lines: Vec<String>| {
+                let mut lines = lines;
+                lines.sort();
+                lines
+            };
+            if let Some(head) = visitor.head(&parts, &ray) {
+                let text = String::from_utf8(head).unwrap();
+                let lines = text.strip_prefix("GET /a?b HTTP/1.1\r\n").unwrap().strip_suffix("\r\n\r\n").unwrap();
+                visitor.prepare(&mut parts.headers, Version::HTTP_11, &ray);
+                parts.headers.remove(header::UPGRADE);
+                let prepared = parts.headers.iter().filter(|(name, value)| *name != header::CONTENT_LENGTH || *value == "0");
+                let prepared = prepared.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+                let lines = lines.split("\r\n").map(str::to_owned).collect();
+                proptest::prop_assert_eq!(sorted(lines), sorted(prepared.collect()));
+            } else {
+                let said: Vec<&String> = headers.iter().filter(|(name, _)| name == "connection").map(|(_, v)| v).collect();
+                proptest::prop_assert!(said.iter().any(|said| *said != "keep-alive"));
+            }
+        }
     }
 
     #[test]

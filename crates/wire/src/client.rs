@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use crate::exchange::{Exchange, Failed, is_plain};
 use crate::general::Connection;
 use crate::upload::watch_upload;
-use crate::{Body, BoxError, Socket};
+use crate::{Body, BoxError, Socket, Whole};
 
 /// The engine closes a connection that was idle for 15.0 s; one that is older than this is not used again.
 const IDLE: Duration = Duration::from_secs(10);
@@ -85,6 +85,17 @@ pub enum SendError {
     Lost(#[source] BoxError),
 }
 
+/// Why a request that was sent as it is got no response.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// Nobody listens on the socket. The request was not sent.
+    #[error("cannot connect: {0}")]
+    Connect(#[source] std::io::Error),
+    /// The connection broke; the server may have acted on the request.
+    #[error("the connection was lost: {0}")]
+    Lost(#[source] BoxError),
+}
+
 impl UnixClient {
     /// A client of the server at `path`; connects when first used.
     pub fn new(path: impl Into<PathBuf>) -> Arc<Self> {
@@ -119,26 +130,48 @@ impl UnixClient {
         body: Body,
     ) -> Result<http::Response<ClientBody>, SendError> {
         loop {
-            let (mut exchange, reused) = match self.idle.take() {
-                Some(mut exchange) => match exchange.is_idle() {
-                    true => (exchange, true),
-                    false => continue,
-                },
-                None => match Socket::connect(&self.path).await {
-                    Ok(socket) => (Box::new(Exchange::new(socket)), false),
-                    Err(source) => {
-                        return Err(self.unsent(source, http::Request::from_parts(parts, body)));
-                    }
-                },
+            let (mut exchange, reused) = match self.open().await {
+                Ok(open) => open,
+                Err(source) => return Err(self.unsent(source, http::Request::from_parts(parts, body))),
             };
             match exchange.send(&parts).await {
                 Ok(head) => return Ok(head.map(|()| ClientBody::of(Way::Plain(exchange), self))),
                 // The server closed an idle connection before it saw the request: nothing has happened yet.
                 Err(Failed::Unsent) if reused => {}
-                Err(Failed::Unsent) => {
-                    return Err(SendError::Lost(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()));
+                Err(failed) => return Err(SendError::Lost(lost(failed))),
+            }
+        }
+    }
+
+    /// A connection for one exchange, and whether it has served one before.
+    async fn open(&self) -> std::io::Result<(Box<Exchange>, bool)> {
+        while let Some(mut exchange) = self.idle.take() {
+            if exchange.is_idle() {
+                return Ok((exchange, true));
+            }
+        }
+        Ok((Box::new(Exchange::new(Socket::connect(&self.path).await?)), false))
+    }
+
+    /// Sends `head`, the complete head of an HTTP/1.1 request by `method` that has no body and stays HTTP. A response that comes as a
+    /// whole is given to `take`, and what it makes of it is returned; otherwise, or if `take` does not want it, the response is.
+    pub async fn relay<T>(
+        self: &Arc<Self>,
+        head: &[u8],
+        method: &http::Method,
+        mut take: impl FnMut(Whole<'_>) -> Option<T>,
+    ) -> Result<Result<T, http::Response<ClientBody>>, RelayError> {
+        loop {
+            let (mut exchange, reused) = self.open().await.map_err(RelayError::Connect)?;
+            match exchange.relay(head, method, &mut take).await {
+                Ok(Ok(taken)) => {
+                    self.idle.give_back(exchange);
+                    return Ok(Ok(taken));
                 }
-                Err(Failed::Lost(error)) => return Err(SendError::Lost(error.into())),
+                Ok(Err(head)) => return Ok(Err(head.map(|()| ClientBody::of(Way::Plain(exchange), self)))),
+                // As above.
+                Err(Failed::Unsent) if reused => {}
+                Err(failed) => return Err(RelayError::Lost(lost(failed))),
             }
         }
     }
@@ -182,6 +215,13 @@ impl UnixClient {
 
     fn unsent(&self, source: std::io::Error, request: http::Request<Body>) -> SendError {
         SendError::Connect { path: self.path.clone(), source, unsent: Box::new(request) }
+    }
+}
+
+fn lost(failed: Failed) -> BoxError {
+    match failed {
+        Failed::Unsent => std::io::Error::from(std::io::ErrorKind::BrokenPipe).into(),
+        Failed::Lost(error) => error.into(),
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use crate::Socket;
 use crate::framing::Framing;
 use crate::head::{read_response, write_headers};
+use crate::whole::{Whole, with_whole};
 
 /// Read at once.
 const PIECE: usize = 128 << 10;
@@ -59,7 +60,12 @@ impl Exchange {
 
     /// Sends a request without a body; returns the response's head.
     pub async fn send(&mut self, request: &Parts) -> Result<Response<()>, Failed> {
-        let head = written(request);
+        self.ask(&written(request)).await?;
+        self.head(&request.method).await
+    }
+
+    /// Sends the head of a request that has no body.
+    async fn ask(&mut self, head: &[u8]) -> Result<(), Failed> {
         let mut sent = 0;
         while let Some(rest) = head.get(sent..).filter(|rest| !rest.is_empty()) {
             match poll_fn(|cx| Pin::new(&mut self.socket).poll_write(cx, rest)).await {
@@ -69,22 +75,49 @@ impl Exchange {
                 Err(error) => return Err(Failed::Lost(error)),
             }
         }
+        Ok(())
+    }
+
+    /// The response's head, once all of it is there.
+    async fn head(&mut self, method: &Method) -> Result<Response<()>, Failed> {
         loop {
             match read_response(&mut self.buffer) {
                 Ok(Some((response, _))) if is_interim(response.status()) => {}
                 Ok(Some((response, keeps))) => {
-                    self.framing = Framing::of(&request.method, response.status(), response.headers())
-                        .map_err(Failed::Lost)?;
+                    self.framing =
+                        Framing::of(method, response.status(), response.headers()).map_err(Failed::Lost)?;
                     self.keeps = keeps && self.framing != Framing::UntilClose;
                     return Ok(response);
                 }
-                Ok(None) => match poll_fn(|cx| self.poll_more(cx, FIRST)).await {
-                    Ok(0) => return Err(Failed::Lost(io::ErrorKind::UnexpectedEof.into())),
-                    Ok(_) => {}
-                    Err(error) => return Err(Failed::Lost(error)),
-                },
+                Ok(None) => self.more().await?,
                 Err(error) => return Err(Failed::Lost(error)),
             }
+        }
+    }
+
+    /// Sends `head`, that of a request by `method` without a body. If the whole response comes at once, `take` may have it where it
+    /// lies; returns what that made of it, or the response's head.
+    pub async fn relay<T>(
+        &mut self,
+        head: &[u8],
+        method: &Method,
+        take: &mut impl FnMut(Whole<'_>) -> Option<T>,
+    ) -> Result<Result<T, Response<()>>, Failed> {
+        self.ask(head).await?;
+        self.more().await?;
+        if let Some(taken) = with_whole(&self.buffer, method, take) {
+            self.buffer.clear();
+            return Ok(Ok(taken));
+        }
+        self.head(method).await.map(Err)
+    }
+
+    /// Waits for more of a head.
+    async fn more(&mut self) -> Result<(), Failed> {
+        match poll_fn(|cx| self.poll_more(cx, FIRST)).await {
+            Ok(0) => Err(Failed::Lost(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failed::Lost(error)),
         }
     }
 

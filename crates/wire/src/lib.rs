@@ -23,13 +23,14 @@ mod serving;
 mod share;
 mod socket;
 mod upload;
+mod whole;
 
 pub use body::{
     Body, BoxError, ReadError, Request, Response, empty, full, header_bytes, json, read_all, reason, reply,
     stream,
 };
 pub use cell::{AtHome, serve_cell};
-pub use client::{ClientBody, SendError, UnixClient};
+pub use client::{ClientBody, RelayError, SendError, UnixClient};
 pub use connections::{Connections, serve_connections};
 pub use held::Held;
 pub use rewound::Rewound;
@@ -37,3 +38,4 @@ pub use server::{ServeError, bind_unix, serve_tcp, serve_unix};
 pub use service::{BINDING_HEADER, BindingTable, BoxFuture, Service};
 pub use serving::{Asked, Next, Serving};
 pub use socket::{Socket, together};
+pub use whole::Whole;

@@ -88,6 +88,11 @@ impl Asked {
         Self { is_head: request.method() == Method::HEAD, keeps: keeps_open(request.headers()) }
     }
 
+    /// Whether another request may follow.
+    pub fn keeps(self) -> bool {
+        self.keeps
+    }
+
     /// The last answer on its connection.
     #[must_use]
     pub fn last(self) -> Self {
@@ -192,6 +197,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
         }
         self.write(&mut out).await?;
         Ok(keeps)
+    }
+
+    /// Sends an answer that was written elsewhere, all of it.
+    pub async fn send(&mut self, text: &[u8]) -> io::Result<()> {
+        self.stream.write_all(text).await?;
+        self.stream.flush().await
     }
 
     fn poll_body<B>(&mut self, cx: &mut Context<'_>, body: Pin<&mut B>, written: bool) -> Poll<Step>
