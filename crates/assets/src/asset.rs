@@ -135,13 +135,20 @@ impl Asset {
         Ok(Content::Memory(body))
     }
 
+    /// Whether it is known that `encoding` makes the body no smaller, or is not for such files.
+    pub(crate) fn is_useless(&self, encoding: Encoding) -> bool {
+        let known = self.useless.get(encoding.index()).filter(|_| self.compressible);
+        known.is_none_or(|useless| useless.load(Ordering::Relaxed))
+    }
+
     /// The file in `encoding`, compressed if nobody asked for it before; `None` when that makes it no smaller.
     pub(crate) async fn encoded(self: &Arc<Self>, encoding: Encoding) -> Result<Option<Bytes>, ContentError> {
         if let Some(body) = self.slot(encoding).get() {
             return Ok(Some(body));
         }
-        let useless = self.useless.get(encoding.index()).filter(|_| self.compressible);
-        let Some(useless) = useless.filter(|flag| !flag.load(Ordering::Relaxed)) else { return Ok(None) };
+        if self.is_useless(encoding) {
+            return Ok(None);
+        }
         let _filling = self.filling.lock().await;
         if let Some(body) = self.slot(encoding).get() {
             return Ok(Some(body));
@@ -159,7 +166,9 @@ impl Asset {
         .map_err(|_| ContentError::Cancelled)??;
         // Below a twentieth saved, decoding costs the client more than the bytes.
         if body.len() as u64 > self.size - self.size / 20 {
-            useless.store(true, Ordering::Relaxed);
+            if let Some(useless) = self.useless.get(encoding.index()) {
+                useless.store(true, Ordering::Relaxed);
+            }
             return Ok(None);
         }
         self.cache.keep(self, encoding, &body);

@@ -13,6 +13,7 @@ use crate::error::{AssetsError, Warning};
 use crate::router::{self, Mitigation, Ruling, WorkerFirst};
 use crate::serve;
 use crate::site::{AssetEntry, Site};
+use crate::text;
 use crate::view::View;
 
 /// Who answers a request.
@@ -123,6 +124,12 @@ impl Assets {
     /// to the same host.
     pub async fn serve(self: &Arc<Self>, parts: &Parts) -> Response {
         self.respond(parts, true).await
+    }
+
+    /// As [`Assets::serve`], if the answer is a file that lies in memory and nothing else about the request matters: a whole message of
+    /// HTTP/1.1, with the lines of `more` in its head.
+    pub fn text(&self, parts: &Parts, more: &[&[u8]]) -> Option<(StatusCode, Vec<u8>)> {
+        text::text(&self.site(), &self.config, parts, more)
     }
 
     async fn respond(self: &Arc<Self>, parts: &Parts, encode: bool) -> Response {

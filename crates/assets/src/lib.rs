@@ -33,6 +33,7 @@ mod serve;
 mod site;
 #[cfg(test)]
 mod test_support;
+mod text;
 mod view;
 mod walk;
 mod workers_site;

@@ -97,11 +97,10 @@ async fn serve(
         (&Method::GET, StatusCode::OK) if ranged => range::part(request, size, asset.etag.as_bytes()),
         _ => Part::Whole,
     };
-    let mut headers = head(entry, encoding, negotiated, request);
-    headers.insert(header::ACCEPT_RANGES, BYTES);
-    if let Some(value) = encoding.header() {
-        headers.insert(header::CONTENT_ENCODING, value);
-    }
+    let mut headers = HeaderMap::with_capacity(10);
+    facts(entry, encoding, negotiated, request, &mut |name: &HeaderName, value: &HeaderValue| {
+        headers.insert(name, value.clone());
+    });
     let (status, from, to) = match part {
         Part::Whole => (status, 0, size),
         Part::Bytes(from, to) => (StatusCode::PARTIAL_CONTENT, from, to),
@@ -152,23 +151,50 @@ fn body(content: Content, from: u64, to: u64, headers: &mut HeaderMap) -> Body {
     }
 }
 
-/// The headers of a 200, 206, 304, 404 or 416 for a file.
+/// The headers of a 304 for a file.
 fn head(entry: &Entry, encoding: Encoding, negotiated: bool, request: &HeaderMap) -> HeaderMap {
-    let asset = &entry.asset;
     let mut headers = HeaderMap::with_capacity(10);
-    let etag = if encoding == Encoding::Identity { &asset.etag } else { &asset.weak_etag };
-    headers.insert(header::ETAG, etag.clone());
+    about(entry, encoding, negotiated, request, &mut |name: &HeaderName, value: &HeaderValue| {
+        headers.insert(name, value.clone());
+    });
+    headers
+}
+
+/// Gives `put` the headers of a 200, 206, 404 or 416 for a file.
+pub(crate) fn facts(
+    entry: &Entry,
+    encoding: Encoding,
+    negotiated: bool,
+    request: &HeaderMap,
+    put: &mut impl FnMut(&HeaderName, &HeaderValue),
+) {
+    about(entry, encoding, negotiated, request, put);
+    put(&header::ACCEPT_RANGES, &BYTES);
+    if let Some(value) = encoding.header() {
+        put(&header::CONTENT_ENCODING, &value);
+    }
+}
+
+/// Those that a 304 has as well.
+fn about(
+    entry: &Entry,
+    encoding: Encoding,
+    negotiated: bool,
+    request: &HeaderMap,
+    put: &mut impl FnMut(&HeaderName, &HeaderValue),
+) {
+    let asset = &entry.asset;
+    put(&header::ETAG, if encoding == Encoding::Identity { &asset.etag } else { &asset.weak_etag });
     if let Some(kind) = &asset.content_type {
-        headers.insert(header::CONTENT_TYPE, kind.clone());
+        put(&header::CONTENT_TYPE, kind);
     }
     if !request.contains_key(header::AUTHORIZATION) && !request.contains_key(header::RANGE) {
-        headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
+        put(&header::CACHE_CONTROL, &CACHE_CONTROL);
     }
-    headers.insert(CF_CACHE_STATUS, HIT);
+    put(&CF_CACHE_STATUS, &HIT);
     if negotiated {
-        headers.insert(header::VARY, ACCEPT_ENCODING);
+        put(&header::VARY, &ACCEPT_ENCODING);
     }
-    headers
 }
 
 /// Whether the assets would answer this request, the worker's wishes aside.

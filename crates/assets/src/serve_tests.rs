@@ -24,6 +24,29 @@ async fn a_file_is_served_with_cloudflares_headers() {
 }
 
 #[tokio::test]
+async fn what_lies_in_memory_is_a_text() {
+    let dir = folder(&[("a.html", PAGE), ("404.html", "gone"), ("long.bin", &"x".repeat(20 << 10))]);
+    let config = AssetsConfig { not_found_handling: NotFoundHandling::Page404, ..AssetsConfig::default() };
+    let assets = open(&dir, config);
+    let is_text = |uri: &str, headers: &[(&'static str, &str)]| {
+        assets.text(&request("GET", uri, headers), &[]).is_some()
+    };
+    assert!(!is_text("/a", &[]), "it was never read");
+    for (uri, headers) in
+        [("/a", &[][..]), ("/a", &[("accept-encoding", "br")]), ("/b", &[]), ("/long.bin", &[])]
+    {
+        get(&assets, uri, headers).await;
+        assert_eq!(is_text(uri, headers), uri != "/long.bin", "{uri}");
+        // Compared with what is served.
+        get(&assets, uri, headers).await;
+    }
+    assert!(!is_text("/a", &[("accept-encoding", "gzip")]), "it was never compressed like that");
+    assert!(!is_text("/a", &[("range", "bytes=0-1")]) && !is_text("/a", &[("if-none-match", "*")]));
+    assert!(!is_text("/a.html", &[]), "it is a redirect");
+    assert!(assets.text(&request("HEAD", "/a", &[]), &[]).is_none());
+}
+
+#[tokio::test]
 async fn other_methods_are_refused_where_there_is_a_file() {
     let dir = folder(&[("a.txt", "x")]);
     let assets = open(&dir, AssetsConfig::default());

@@ -54,13 +54,33 @@ pub(crate) async fn ask(
     uri: &str,
     headers: &[(&'static str, &str)],
 ) -> Got {
-    let response = assets.serve(&request(method, uri, headers)).await;
+    let request = request(method, uri, headers);
+    let response = assets.serve(&request).await;
     let (parts, body) = response.into_parts();
-    Got {
-        status: parts.status.as_u16(),
-        headers: parts.headers,
-        body: read_all(body, 64 << 20).await.unwrap(),
+    let body = read_all(body, 64 << 20).await.unwrap();
+    let got = Got { status: parts.status.as_u16(), headers: parts.headers, body };
+    if let Some((status, text)) = assets.text(&request, &[b"x-more: 1\r\n"]) {
+        assert_eq!(status.as_u16(), got.status);
+        assert_is(&text, &got);
     }
+    got
+}
+
+/// Checks that a message says the same.
+fn assert_is(message: &[u8], got: &Got) {
+    let at = message.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    assert_eq!(message[at + 4..], got.body);
+    let mut lines = std::str::from_utf8(&message[..at]).unwrap().split("\r\n");
+    assert!(lines.next().unwrap().starts_with(&format!("HTTP/1.1 {} ", got.status)));
+    let mut headers = http::HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(": ").unwrap();
+        headers.append(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+    }
+    let length = got.body.len().to_string();
+    assert_eq!(headers.remove("content-length").unwrap(), length.as_str());
+    assert!(headers.remove("date").is_some() && headers.remove("x-more").is_some());
+    assert_eq!(headers, got.headers);
 }
 
 pub(crate) async fn get(assets: &Arc<Assets>, uri: &str, headers: &[(&'static str, &str)]) -> Got {

@@ -7,13 +7,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use skep_fleet::{Exceeded, Lease, Unavailable, Worker};
-use skep_wire::{Body, ClientBody, RelayError, SendError, empty};
+use skep_wire::{Body, ClientBody, SendError, empty};
 
 use crate::body::EdgeBody;
 use crate::decode::{self, Decoded};
 use crate::error_page::{ErrorCode, error_page};
 use crate::guard::{CutOff, EdgeLimits, Guarded, refusal};
-use crate::headers::{RAY, Visitor, normalise_http2, stays_behind, strip_response};
+use crate::headers::{RAY, Visitor, normalise_http2, strip_response};
 use crate::server::EdgeOptions;
 use crate::trace::RequestSpan;
 use crate::upgrade;
@@ -91,7 +91,7 @@ pub(crate) async fn forward(
 }
 
 /// What a visitor is told of a failure.
-fn failed(context: &Context<'_>, accept: &Accept, failure: Failure) -> Response<EdgeBody> {
+pub(crate) fn failed(context: &Context<'_>, accept: &Accept, failure: Failure) -> Response<EdgeBody> {
     let (code, why) = match failure {
         Failure::Lost(_) | Failure::Unavailable(Unavailable::Exceeded) => {
             return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
@@ -103,7 +103,7 @@ fn failed(context: &Context<'_>, accept: &Accept, failure: Failure) -> Response<
 }
 
 /// What a visitor gets of a cell's response that upgrades nothing.
-fn received(
+pub(crate) fn received(
     context: &Context<'_>,
     accept: &Accept,
     response: Response<ClientBody>,
@@ -116,70 +116,6 @@ fn received(
         return context.error(ErrorCode::WorkerException, &accept.headers(), Some(SEE_LOG));
     }
     answer(response, accept, lease)
-}
-
-/// A response of a cell as it is sent to a visitor over HTTP/1.1, all of it.
-pub(crate) struct Whole {
-    pub status: StatusCode,
-    pub text: Vec<u8>,
-    /// Whether it says that the connection ends.
-    pub is_last: bool,
-    /// Counts the request in until the response was sent.
-    pub _lease: Lease,
-}
-
-/// Passes on a request without a body, of which `head` is what the worker is sent. A response that comes whole, and of which nothing has to
-/// be changed but its headers, is copied once; any other one goes the way of all.
-pub(crate) async fn relay(
-    context: &Context<'_>,
-    worker: &Worker,
-    parts: &Parts,
-    head: &[u8],
-    last: impl Fn() -> bool,
-) -> Result<Whole, Box<Response<EdgeBody>>> {
-    let ray = [b"cf-ray: ", context.ray.as_bytes(), b"\r\n"].concat();
-    let take = |whole: skep_wire::Whole<'_>| {
-        if whole.has("content-encoding") {
-            return None;
-        }
-        let (mut text, is_last) = (Vec::new(), last());
-        let end: &[u8] = if is_last { b"connection: close\r\n" } else { b"" };
-        whole.write(&mut text, stays_behind, &[&ray, end]);
-        Some((whole.status, text, is_last))
-    };
-    match pass_on(context, worker, parts, head, take).await {
-        Ok((Ok((status, text, is_last)), lease)) => Ok(Whole { status, text, is_last, _lease: lease }),
-        Ok((Err(response), lease)) => {
-            Err(Box::new(received(context, &Accept::of(&parts.headers), response, lease)))
-        }
-        Err(failure) => Err(Box::new(failed(context, &Accept::of(&parts.headers), failure))),
-    }
-}
-
-/// As [`send`] does it, for a request of which `head` is all there is.
-async fn pass_on<T>(
-    context: &Context<'_>,
-    worker: &Worker,
-    parts: &Parts,
-    head: &[u8],
-    take: impl Fn(skep_wire::Whole<'_>) -> Option<T>,
-) -> Result<(Result<T, Response<ClientBody>>, Lease), Failure> {
-    let mut tries = 0;
-    loop {
-        let mut lease = worker.acquire().await.map_err(Failure::Unavailable)?;
-        lease.name(context.ray);
-        match lease.generation().http().relay(head, &parts.method, &take).await {
-            Ok(response) => return Ok((response, lease)),
-            Err(RelayError::Connect(_)) if tries < MAX_TRIES => {
-                tries += 1;
-                replaced(worker, lease).await;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a request was lost with its cell");
-                return Err(Failure::Lost(lease.generation().exceeded()));
-            }
-        }
-    }
 }
 
 /// Why there is no response.
@@ -241,14 +177,14 @@ pub(crate) async fn send(
 }
 
 /// Waits until no more requests are given to a process that is gone, or nearly so.
-async fn replaced(worker: &Worker, lease: Lease) {
+pub(crate) async fn replaced(worker: &Worker, lease: Lease) {
     let generation = lease.generation().clone();
     drop(lease);
     let _ = tokio::time::timeout(GOING, worker.replaced(&generation)).await;
 }
 
 /// How often a request that found no process behind its socket is given to the next one.
-const MAX_TRIES: u32 = 2;
+pub(crate) const MAX_TRIES: u32 = 2;
 /// A process that was ended is known to be gone after so long, also on a machine that has much to do.
 const GOING: Duration = Duration::from_secs(2);
 const SEE_LOG: &str = "The exception and its stack are in the log.";
@@ -276,12 +212,12 @@ fn prepare(context: &Context<'_>, parts: &mut Parts, upgrading: bool) {
 }
 
 /// What the client takes: for the form of an error page, and for encodings.
-struct Accept([Option<HeaderValue>; 2]);
+pub(crate) struct Accept([Option<HeaderValue>; 2]);
 
 impl Accept {
     const NAMES: [HeaderName; 2] = [header::ACCEPT, header::ACCEPT_ENCODING];
 
-    fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         Self(Self::NAMES.map(|name| headers.get(name).cloned()))
     }
 

@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use skep_assets::{Assets, Decision, image_reply_allowed, pathname};
 use skep_fleet::Worker;
 use skep_wire::{BoxFuture, full, reply};
 
 use crate::body::EdgeBody;
-use crate::cell::{Context, Whole, forward, relay};
+use crate::cell::{Context, forward};
 use crate::error_page::ErrorCode;
 use crate::guard::{CutOff, refusal};
 use crate::headers::{RAY, Visitor, new_ray};
 use crate::meter::{Meter, Outcome, Timing};
+use crate::relay::{Whole, ending, line, relay};
 use crate::server::EdgeOptions;
 use crate::trace::{RequestSpan, Traced};
 
@@ -111,28 +112,64 @@ impl<'a> Begun<'a> {
         finish(response, options, timing, span, ray)
     }
 
-    /// The answer for a connection of HTTP/1.1: what comes whole from a cell is a text. `last` says whether the connection ends with it.
+    /// The answer for a connection of HTTP/1.1: what comes whole, from a cell or the assets, is a text. `last` says whether the
+    /// connection ends with it.
     pub async fn answer_plain(self, last: impl Fn() -> bool) -> Handled {
-        let worker = self.site.worker.as_ref().filter(|_| self.is_for_worker());
-        let head = worker.and_then(|worker| Some((worker, self.visitor.head(&self.parts, &self.ray)?)));
-        let Some((worker, head)) = head else { return Handled::Response(Box::pin(self.answer()).await) };
-        let context = Context::new(self.visitor, self.options, &self.ray, None);
-        match relay(&context, worker, &self.parts, &head, last).await {
-            Ok(whole) => {
-                self.timing.finish(Outcome::Success, whole.status);
-                Handled::Whole(whole)
+        let decision = if self.is_plain() { self.decide() } else { None };
+        match decision {
+            Some(Plain::Worker(worker, head)) => {
+                let context = Context::new(self.visitor, self.options, &self.ray, None);
+                match relay(&context, &worker, &self.parts, &head, last).await {
+                    Ok(whole) => {
+                        self.timing.finish(Outcome::Success, whole.status);
+                        Handled::Whole(whole)
+                    }
+                    Err(response) => {
+                        Handled::Response(finish(*response, self.options, self.timing, self.span, self.ray))
+                    }
+                }
             }
-            Err(response) => {
-                Handled::Response(finish(*response, self.options, self.timing, self.span, self.ray))
+            Some(Plain::Asset(assets)) => {
+                let is_last = last();
+                let lines = [&line(&self.ray), ending(is_last)];
+                match assets.text(&self.parts, &lines) {
+                    Some((status, text)) => {
+                        self.timing.finish(Outcome::Asset, status);
+                        Handled::Whole(Whole { status, text, is_last, _lease: None })
+                    }
+                    None => Handled::Response(Box::pin(self.answer()).await),
+                }
             }
+            None => Handled::Response(Box::pin(self.answer()).await),
         }
     }
 
-    /// Whether nothing but the worker can have to do with it, and its trace is not recorded.
-    fn is_for_worker(&self) -> bool {
+    /// Whether there is nothing about it that has to be written down, or read, and Skep itself does not answer it.
+    fn is_plain(&self) -> bool {
         let is_local = || self.site.local.as_ref().is_some_and(|local| local.handles(self.parts.uri.path()));
-        self.span.is_none() && self.site.assets.is_none() && self.body.is_none() && !is_local()
+        self.span.is_none() && self.body.is_none() && self.parts.version == Version::HTTP_11 && !is_local()
     }
+
+    /// Who answers a plain request; `None` where that needs more thought.
+    fn decide(&self) -> Option<Plain> {
+        let worker = self.site.worker.as_ref();
+        let assets = self.site.assets.as_ref();
+        match assets.map_or(Decision::Worker, |assets| assets.route(&self.parts)) {
+            Decision::Worker => {
+                let head = self.visitor.head(&self.parts, &self.ray)?;
+                Some(Plain::Worker(worker?.clone(), head))
+            }
+            Decision::Asset => Some(Plain::Asset(assets?.clone())),
+            Decision::Answer(_) | Decision::WorkerImage => None,
+        }
+    }
+}
+
+/// Who answers a plain request.
+enum Plain {
+    /// The worker, and what it is sent.
+    Worker(Arc<Worker>, Vec<u8>),
+    Asset(Arc<Assets>),
 }
 
 /// What there is for a visitor over HTTP/1.1.

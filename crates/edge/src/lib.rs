@@ -17,6 +17,7 @@ mod handler;
 mod headers;
 mod internal;
 mod meter;
+mod relay;
 mod server;
 mod trace;
 mod traffic;

@@ -88,7 +88,7 @@ thread_local! {
 }
 
 /// The time of day, as `Date` has it (RFC 9110 §6.6.1).
-pub(crate) fn date() -> HeaderValue {
+pub fn date() -> HeaderValue {
     let now = SystemTime::now();
     let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     DATE.with_borrow_mut(|(last, text)| {
