@@ -45,10 +45,14 @@ impl Whole<'_> {
         let is_bare = self.status == StatusCode::NO_CONTENT;
         let unwanted = |name: &str| without(name) || is_bare && name.eq_ignore_ascii_case("content-length");
         for header in self.headers.iter().filter(|header| !unwanted(header.name)) {
-            out.extend(header.name.bytes().map(|byte| byte.to_ascii_lowercase()));
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(header.value);
-            out.extend_from_slice(b"\r\n");
+            let from = out.len();
+            out.extend_from_slice(header.name.as_bytes());
+            if let Some(name) = out.get_mut(from..) {
+                name.make_ascii_lowercase();
+            }
+            for part in [b": ", header.value, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
         }
         for line in more {
             out.extend_from_slice(line);
