@@ -7,11 +7,16 @@ use skep_benches::hello::Peers;
 use skep_benches::report::Report;
 use skep_benches::tools::{Tools, machine};
 use skep_benches::{
-    assets, bindings, deploying, developing, growth, hello, hostile, serving, streaming, tenants,
+    assets, bindings, deploying, developing, floor, growth, hello, hostile, serving, streaming, tenants,
 };
 
 fn main() -> ExitCode {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    if let [command, port, upstream] = chosen.as_slice()
+        && command == floor::COMMAND
+    {
+        return relay(port, upstream);
+    }
     // One thread: the peers have the rest of the machine.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(|e| e.to_string()).and_then(|runtime| runtime.block_on(run(&chosen)));
@@ -19,6 +24,22 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The program that only passes bytes on.
+fn relay(port: &str, upstream: &str) -> ExitCode {
+    let addresses = port.parse().ok().zip(upstream.parse().ok());
+    match addresses.map(|(port, upstream)| floor::relay(port, upstream)) {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+        None => {
+            eprintln!("error: {port} {upstream} are no port and address");
             ExitCode::FAILURE
         }
     }

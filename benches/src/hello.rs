@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::peers::{Project, bare_workerd, miniflare, nginx_around, nginx_proxy, skep};
+use crate::peers::{Project, bare_workerd, bytes_relay, miniflare, nginx_around, nginx_proxy, skep};
 use crate::process::Peer;
 use crate::report::Report;
 use crate::rounds::{Plan, Target, compare, compare_targets};
@@ -18,6 +18,8 @@ pub struct Peers {
     pub workerd: Peer,
     /// The simulator.
     pub miniflare: Peer,
+    /// What only passes bytes on before the engine alone.
+    pub relay: Peer,
     /// A proxy of the same kind before the engine alone, where it is installed.
     pub proxy: Option<Peer>,
     /// nginx as edge and binding server, and the engine behind it.
@@ -36,6 +38,7 @@ impl Peers {
         let workerd = bare_workerd(tools, "/hello").await?;
         Ok(Self {
             skep: skep(tools, &project, "/hello").await?,
+            relay: bytes_relay(workerd.address, "/hello").await?,
             proxy: nginx_proxy(workerd.address, state.path(), "/hello").await?,
             around: nginx_around(tools, scratch.path(), "/hello").await?,
             workerd,
@@ -81,22 +84,23 @@ pub async fn measure(peers: &Peers, report: &mut Report) -> Result<EdgeCpu, Stri
     report.note(&line("p99, Skep / bare workerd sent what an edge adds"), long.p99_ratio((0, 2)), "");
     report.note(&line("p99, bare workerd"), long.of(1, |s| s.load.p99() / 1000.0), "ms");
     let plan = Plan { connections: 64, time: Duration::from_millis(1500), rounds: 6 };
-    let mut all = vec![plain(&peers.skep), plain(&peers.workerd), plain(&peers.miniflare)];
+    let mut all = [&peers.skep, &peers.workerd, &peers.miniflare, &peers.relay].map(plain).to_vec();
     all.extend(peers.proxy.iter().map(plain));
     let busy = compare_targets(&all, plan).await?;
     report.note(&line("requests/s, Skep / Miniflare"), busy.rate_ratio((0, 2)), "");
     report.note(&line("Skep"), busy.of(0, |s| s.load.rate()), "requests/s");
     let cpu = busy.of(0, |s| s.own_cpu);
     report.at_most(&line("the edge's CPU per request"), cpu, 15.0, "µs");
+    report.note(&line("CPU per request, a relay that only passes bytes on"), busy.of(3, |s| s.own_cpu), "µs");
     let mut nginx = 0.0;
     if peers.proxy.is_some() {
-        nginx = busy.of(3, |s| s.own_cpu).median;
+        nginx = busy.of(4, |s| s.own_cpu).median;
         let name = line("requests/s, nginx as a proxy / bare workerd");
-        report.note(&name, busy.rate_ratio((3, 1)), "");
+        report.note(&name, busy.rate_ratio((4, 1)), "");
         let name = line("CPU per request, nginx as a proxy");
-        report.note(&name, busy.of(3, |s| s.own_cpu), "µs");
+        report.note(&name, busy.of(4, |s| s.own_cpu), "µs");
         let name = line("CPU per request, Skep's edge / nginx as a proxy");
-        report.note(&name, busy.pairs((0, 3), |s| s.own_cpu, |ours, theirs| ours / theirs), "");
+        report.note(&name, busy.pairs((0, 4), |s| s.own_cpu, |ours, theirs| ours / theirs), "");
     }
     let plan = Plan { connections: 1, time: Duration::from_millis(800), rounds: 6 };
     let alone = compare(&[&peers.skep, &peers.workerd], "/hello", plan).await?;

@@ -7,6 +7,7 @@ pub mod assets;
 pub mod bindings;
 pub mod deploying;
 pub mod developing;
+pub mod floor;
 pub mod growth;
 pub mod hello;
 pub mod hostile;

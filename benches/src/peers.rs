@@ -180,6 +180,14 @@ pub async fn nginx_proxy(upstream: SocketAddr, scratch: &Path, path: &str) -> Re
     start_nginx("master_process off;", &pool, PROXY, scratch, path).await
 }
 
+/// A relay that only passes bytes on before the server at `upstream`.
+pub async fn bytes_relay(upstream: SocketAddr, path: &str) -> Result<Peer, String> {
+    let port = port()?;
+    let mut command = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
+    command.arg(crate::floor::COMMAND).arg(port.to_string()).arg(upstream.to_string());
+    Peer::start(command, port, path).await
+}
+
 async fn start_nginx(
     processes: &str,
     before: &str,
