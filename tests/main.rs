@@ -10,6 +10,7 @@ mod api_fuzz;
 mod api_page;
 mod assets_api;
 mod backup;
+mod bombs;
 mod conformance;
 mod crash;
 mod crash_serve;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -58,6 +58,11 @@ export default {
 /// One storm at a time: others are no neighbours that notice nothing.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Held by who makes one.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// How long a storm blows.
 const STORM: Duration = Duration::from_millis(1200);
 
@@ -90,7 +95,7 @@ fn felt(scene: &Scene, storm: &str) -> f64 {
 }
 
 /// A node with a script that has everything, and one that reads a value.
-fn stage() -> Scene {
+pub fn stage() -> Scene {
     let scene = scene(&json!({}), NEIGHBOUR, &["--cell-memory", "512"]);
     let made = |path: &str, body: &Value| scene.serve.call("POST", path, Some(body)).json()["result"].clone();
     let namespace = |title: &str| made("/storage/kv/namespaces", &json!({ "title": title }))["id"].clone();
@@ -118,7 +123,7 @@ fn stage() -> Scene {
 
 #[test]
 fn a_storm_of_long_calls_is_felt_by_whoever_sends_it() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let scene = stage();
     let storms =
         ["kvList", "kvBulk", "kvLarge", "r2List", "r2Large", "r2Uploads", "cache", "queue", "limits"];
@@ -128,7 +133,7 @@ fn a_storm_of_long_calls_is_felt_by_whoever_sends_it() {
 }
 
 /// What comes of attacks that go on for as long as the neighbour is measured: what it waits, in times of what it waits before and after.
-fn felt_beside(scene: &Scene, attack: impl Fn() + Sync) -> f64 {
+pub fn felt_beside(scene: &Scene, attack: impl Fn() + Sync) -> f64 {
     let calm = || median(scene, |count| count >= 60);
     let before = calm();
     let over = AtomicBool::new(false);
@@ -168,7 +173,7 @@ export default {
 
 #[test]
 fn an_answer_that_decodes_to_a_gigabyte_is_felt_by_its_visitor() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let scene = stage();
     let plain = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
     assert_eq!(scene.serve.upload("bad", &plain, PACKED).status, 200);
@@ -194,7 +199,7 @@ fn an_answer_that_decodes_to_a_gigabyte_is_felt_by_its_visitor() {
 
 #[test]
 fn what_is_sent_to_the_api_is_read_where_nobody_waits_for_it() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let scene = stage();
     let kind = [("content-type", FORM)];
     let many = |text: &str, count: usize| text.repeat(count);
@@ -271,7 +276,7 @@ export default {
 
 #[test]
 fn scripts_that_call_each_other_without_end_take_their_own_memory() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let scene = stage();
     let upload = |name: &str, next: &str| {
         let mut metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
