@@ -17,6 +17,19 @@ const report = (/** @type {any} */ error) => {
   console.error("\u0001skep-exception:" + JSON.stringify({ name, message, stack }));
 };
 
+/**
+ * The exception without what the engine has noted of its own failures. Of a connection that was lost somewhere it would make the visitor's,
+ * which it closes without an answer; of an object that has too much to do, an answer that is no exception.
+ */
+const plain = (/** @type {any} */ error) => {
+  if (!(error instanceof Error) || !("retryable" in error || "overloaded" in error)) return error;
+  const { name, message, stack } = error;
+  return Object.defineProperties(new Error(message), {
+    name: { value: name, configurable: true, writable: true },
+    stack: { value: stack, configurable: true, writable: true },
+  });
+};
+
 /** @param {Request} request @param {any} env @param {any} ctx */
 const call = (request, env, ctx) => {
   const handler = typeof main === "function" ? new main(ctx, env) : main;
@@ -36,7 +49,7 @@ export const skepEdge = {
       return await visit(request, env, ctx);
     } catch (error) {
       report(error);
-      throw error;
+      throw plain(error);
     }
   },
 };

@@ -190,6 +190,46 @@ fn a_request_in_flight_is_answered_before_the_end() {
     assert!(skep.wait().success());
 }
 
+/// The engine closes a visitor's connection without an answer where what was thrown says that another connection was lost.
+#[test]
+fn an_upstream_that_cannot_be_reached_is_an_exception_of_the_worker_whose_cell_runs_on() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let module = format!(
+        "let asked = 0; export default {{ async fetch(request) {{
+           asked++;
+           if (request.url.endsWith(\"/asked\")) return new Response(String(asked));
+           const made = fetch(\"http://127.0.0.1:{port}/\");
+           if (request.url.endsWith(\"/caught\")) return made.catch((e) => new Response(e.message));
+           return made; }} }};"
+    );
+    let script = format!(
+        "let asked = 0; addEventListener(\"fetch\", (event) => {{
+           asked++;
+           if (event.request.url.endsWith(\"/asked\")) event.respondWith(new Response(String(asked)));
+           else event.respondWith(fetch(\"http://127.0.0.1:{port}/\")); }});"
+    );
+    for code in [&module, &script] {
+        let project = small_project(CONFIG, &[("index.js", code)]);
+        let skep = dev(project.path());
+        for body in [None, Some("a body")] {
+            let answer = match body {
+                None => skep.get("/"),
+                Some(body) => skep.post("/", body),
+            };
+            assert_eq!((answer.status, answer.text().lines().next()), (500, Some("error code: 1101")));
+        }
+        assert_eq!(skep.get("/asked").text(), "3", "{}", skep.output());
+        if code == &module {
+            assert_eq!(skep.get("/caught").text(), "Network connection lost.");
+            let said = eventually("the exception in the log", || {
+                let said = skep.output();
+                said.contains("Uncaught Error: Network connection lost.").then_some(said)
+            });
+            assert!(!said.contains("the handler sent no response"), "{said}");
+        }
+    }
+}
+
 #[test]
 fn variables_assets_and_migrations_are_followed_while_it_runs() {
     let config = r#"{

@@ -25,6 +25,11 @@ export default {
             objectFetch: async () => (await joe.fetch("https://do/x", { method: "PUT", body: "body" })).text(),
             objectProperty: () => joe.size,
             absent: async () => { const r = await env.ABSENT.fetch("https://x/"); return [r.status, await r.text()]; },
+            absentRpc: () => env.ABSENT.hello(1),
+            absentProperty: () => env.ABSENT.size,
+            absentObject: () => env.GONE.getByName("joe").hello(),
+            absentObjectFetch: () => env.GONE.getByName("joe").fetch("https://x/"),
+            absentWorkflow: () => env.FLOW.create(),
         };
         const { pathname } = new URL(request.url);
         if (pathname === "/ws") return joe.fetch(request);
@@ -81,7 +86,10 @@ fn start() -> (tempfile::TempDir, Skep) {
                 { "binding": "NAMED", "service": "callee", "entrypoint": "Named", "props": { "who": "caller" } },
                 { "binding": "ABSENT", "service": "absent" }
             ],
-            "durable_objects": { "bindings": [{ "name": "ROOM", "class_name": "Room", "script_name": "callee" }] } }"#,
+            "workflows": [{ "binding": "FLOW", "name": "flow", "class_name": "Flow", "script_name": "absent" }],
+            "durable_objects": { "bindings": [
+                { "name": "GONE", "class_name": "Gone", "script_name": "absent" },
+                { "name": "ROOM", "class_name": "Room", "script_name": "callee" }] } }"#,
     );
     write("callee/index.js", CALLEE);
     write("callee/public/file.txt", "an asset");
@@ -116,7 +124,12 @@ fn calls_between_workers_keep_everything_that_rpc_has() {
         "objectName": "joe",
         "objectFetch": "PUT https://do/x body",
         "objectProperty": 42,
-        "absent": [503, "Couldn't find a local dev session for the \"default\" entrypoint of service \"absent\" to proxy to"],
+        "absent": [503, "Worker \"absent\" not found. Make sure it is running locally."],
+        "absentRpc": "Error: Worker \"absent\" not found. Make sure it is running locally.",
+        "absentProperty": "Error: Worker \"absent\" not found. Make sure it is running locally.",
+        "absentObject": "Error: Worker \"absent\" not found. Make sure it is running locally.",
+        "absentObjectFetch": "Error: Worker \"absent\" not found. Make sure it is running locally.",
+        "absentWorkflow": "Error: Worker \"absent\" not found. Make sure it is running locally.",
     });
     assert_eq!(skep.get("/").json(), expected);
     let mut socket = skep.websocket("/ws");

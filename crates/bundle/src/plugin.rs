@@ -201,10 +201,13 @@ impl Plugin {
         if kind.is_code() {
             return None;
         }
-        let file = match self.ask(caller, clean, request.text("kind"), request.text("importer"), folder).await
-        {
-            Some(file) => PathBuf::from(file),
-            None => direct,
+        // wrangler takes what is in a package's folder under this very name, whether the package exports it or not.
+        let file = match in_package(Path::new(folder), clean) {
+            Some(file) => file,
+            None => {
+                let (kind, importer) = (request.text("kind"), request.text("importer"));
+                self.ask(caller, clean, kind, importer, folder).await.map_or(direct, PathBuf::from)
+            }
         };
         let content = match std::fs::read(&file) {
             Ok(content) => content,
@@ -351,6 +354,15 @@ fn external(path: &str) -> Value {
 
 fn fault(said: String) -> Value {
     Value::map([("errors", Value::List(vec![BuildMessage::plain(said).value()]))])
+}
+
+/// The file that `specifier` names below a `node_modules` of `folder` or one above, if it is there.
+fn in_package(folder: &Path, specifier: &str) -> Option<PathBuf> {
+    if specifier.starts_with(['.', '/', '#']) {
+        return None;
+    }
+    let mut places = folder.ancestors().map(|folder| normal(&folder.join("node_modules").join(specifier)));
+    places.find(|file| file.is_file())
 }
 
 /// The path without `.` and `..`.

@@ -83,6 +83,25 @@ async fn text_data_and_wasm_become_modules_named_by_content() {
 }
 
 #[tokio::test]
+async fn a_module_of_a_package_is_found_whether_the_package_exports_it_or_not() {
+    let home = project(&[
+        (
+            "src/index.js",
+            "import a from 'dep/shown.wasm';\nimport b from 'dep/w/hidden.wasm';\nimport c from '@a/b/w/c.txt';\nexport default { a, b, c }",
+        ),
+        ("node_modules/dep/package.json", r#"{"name":"dep","exports":{"./shown.wasm":"./w/shown.wasm"}}"#),
+        ("node_modules/dep/w/shown.wasm", "shown"),
+        ("node_modules/dep/w/hidden.wasm", "hidden"),
+        ("node_modules/@a/b/package.json", r#"{"name":"@a/b","exports":{}}"#),
+        ("node_modules/@a/b/w/c.txt", "scoped"),
+    ]);
+    let bundle = bundler(home.path(), "src/index.js", |_| {}).build().await.unwrap();
+    let mut found: Vec<&[u8]> = bundle.modules[1..].iter().map(|m| &m.content[..]).collect();
+    found.sort_unstable();
+    assert_eq!(found, [&b"hidden"[..], b"scoped", b"shown"]);
+}
+
+#[tokio::test]
 async fn an_alias_replaces_a_package() {
     let home = project(&[
         ("index.js", "import x from 'gone';\nexport default { x }"),

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use skep_fleet::{Exceeded, Lease, Unavailable, Worker};
-use skep_wire::{Body, ClientBody, SendError, empty};
+use skep_wire::{Body, ClientBody, SendError, UnixClient, empty};
 
 use crate::body::EdgeBody;
 use crate::decode::{self, Decoded};
@@ -71,7 +71,7 @@ pub(crate) async fn forward(
     let (mut response, lease) =
         match send(worker, Door::Main, Request::from_parts(parts, body), None, context.span).await {
             Ok(answered) => answered,
-            Err(Failure::Lost(_))
+            Err(Failure::Lost(_) | Failure::Unanswered)
                 if let Some(cut_off) = &cut_off
                     && let Some(status) = cut_off.status() =>
             {
@@ -95,6 +95,9 @@ pub(crate) fn failed(context: &Context<'_>, accept: &Accept, failure: Failure) -
     let (code, why) = match failure {
         Failure::Lost(_) | Failure::Unavailable(Unavailable::Exceeded) => {
             return context.error(ErrorCode::ResourceLimits, &accept.headers(), Some(LOST));
+        }
+        Failure::Unanswered => {
+            return context.error(ErrorCode::WorkerException, &accept.headers(), Some(SEE_LOG));
         }
         Failure::Unavailable(why @ Unavailable::Crowded) => (ErrorCode::ResourceLimits, why),
         Failure::Unavailable(why) => (ErrorCode::Unavailable, why),
@@ -123,6 +126,8 @@ pub(crate) enum Failure {
     Unavailable(Unavailable),
     /// The cell ended while it worked on the request, perhaps for what it used.
     Lost(Option<Exceeded>),
+    /// The cell lives and gave no answer: so the engine does where what the code threw is a lost connection of its own.
+    Unanswered,
 }
 
 /// As what a cell's code is called.
@@ -169,10 +174,19 @@ pub(crate) async fn send(
                 request = *unsent;
             }
             Err(error) => {
-                tracing::debug!(%error, "a request was lost with its cell");
-                return Err(Failure::Lost(lease.generation().exceeded()));
+                tracing::debug!(%error, "a request was lost");
+                return Err(lost(&lease, &client).await);
             }
         }
+    }
+}
+
+/// Why a connection to a cell broke. A process that ends gives up the socket on which it listens before its connections.
+pub(crate) async fn lost(lease: &Lease, client: &UnixClient) -> Failure {
+    let exceeded = lease.generation().exceeded();
+    match exceeded.is_none() && client.is_served().await {
+        true => Failure::Unanswered,
+        false => Failure::Lost(exceeded),
     }
 }
 

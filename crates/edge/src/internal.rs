@@ -98,6 +98,7 @@ pub async fn call_worker(worker: &Worker, door: Door, request: Request) -> Resul
         Ok(answered) => answered,
         Err(Failure::Unavailable(Unavailable::Exceeded)) => return Err(CallError::Lost),
         Err(Failure::Unavailable(why)) => return Err(CallError::Unavailable(why.to_string())),
+        Err(Failure::Unanswered) => return Err(CallError::Uncaught),
         Err(Failure::Lost(None)) => return Err(CallError::Lost),
         Err(Failure::Lost(Some(exceeded))) => return Err(CallError::Exceeded(exceeded)),
     };

@@ -9,7 +9,7 @@ use skep_fleet::{Lease, Worker};
 use skep_wire::{ClientBody, RelayError};
 
 use crate::body::EdgeBody;
-use crate::cell::{Accept, Context, Failure, MAX_TRIES, failed, received, replaced};
+use crate::cell::{Accept, Context, Failure, MAX_TRIES, failed, lost, received, replaced};
 use crate::headers::stays_behind;
 
 /// The line with the request's id.
@@ -78,8 +78,8 @@ async fn pass_on<T>(
                 replaced(worker, lease).await;
             }
             Err(error) => {
-                tracing::debug!(%error, "a request was lost with its cell");
-                return Err(Failure::Lost(lease.generation().exceeded()));
+                tracing::debug!(%error, "a request was lost");
+                return Err(lost(&lease, lease.generation().http()).await);
             }
         }
     }

@@ -126,6 +126,7 @@ mod tests {
             egress: Vec::new(),
             next_alarm: None,
             file_limit: None,
+            absent: BTreeSet::new(),
             exposed: BTreeSet::new(),
             tail: None,
             trace: None,

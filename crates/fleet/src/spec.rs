@@ -56,6 +56,8 @@ pub struct CellSpec {
     pub next_alarm: Option<NextAlarm>,
     /// How large a file of its objects may be just now; `None`: as large as the jail lets it be.
     pub file_limit: Option<FileLimit>,
+    /// Scripts that bindings name and that do not run: who calls them is told so.
+    pub absent: BTreeSet<String>,
     /// What other cells may call here.
     pub exposed: BTreeSet<Exposed>,
     /// Who hears of events: what came of them, what was logged. It costs about half of the requests per second of a

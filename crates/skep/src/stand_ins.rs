@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode};
 use skep_assets::{Assets, Decision};
 use skep_fleet::RUN_WORKER_HEADER;
-use skep_wire::{BoxFuture, Request, Response, Service, empty, full, reply};
+use skep_wire::{BoxFuture, Request, Response, Service, empty, reply};
 
 /// The workers that service bindings can name.
 #[derive(Default)]
@@ -40,21 +40,5 @@ impl Service for Front {
                 }
             }
         })
-    }
-}
-
-/// Stands in for a script that is not part of the session. Status and text are wrangler's.
-pub struct NotRunning {
-    pub script: String,
-    pub entrypoint: String,
-}
-
-impl Service for NotRunning {
-    fn call(&self, _: Request) -> BoxFuture<'_, Response> {
-        let Self { script, entrypoint } = self;
-        let text = format!(
-            "Couldn't find a local dev session for the \"{entrypoint}\" entrypoint of service \"{script}\" to proxy to"
-        );
-        Box::pin(async { reply(StatusCode::SERVICE_UNAVAILABLE, full(text)) })
     }
 }

@@ -13,7 +13,7 @@ use skep_wire::Service;
 
 use crate::dates::ENGINE_DATE;
 use crate::site::namespace_of;
-use crate::stand_ins::{Front, NotRunning, Running};
+use crate::stand_ins::{Front, Running};
 use crate::stores::Stores;
 
 /// A cell in the making.
@@ -89,6 +89,8 @@ pub fn wire(
     }
     wiring.services.insert("cache".into(), Arc::new(stores.cache.later(&config.name)));
     let namespaces = stores.catalog.namespaces(&config.name).map_err(|e| e.to_string())?;
+    let named = wiring.bindings.values().filter_map(|binding| Some(binding.remote()?.0.to_owned()));
+    let absent = named.filter(|script| !running.scripts.contains(script)).collect();
     let spec = CellSpec {
         name: config.name.clone(),
         code: code(bundle, &mut wiring.bindings),
@@ -111,6 +113,7 @@ pub fn wire(
         file_limit: None,
         outbound: None,
         egress: vec!["public".into(), "private".into()],
+        absent,
         exposed: BTreeSet::new(),
         tail: None,
         trace: None,
@@ -387,14 +390,13 @@ impl Wiring<'_> {
                 (_, Some(assets)) => {
                     Binding::Fetcher { service: self.serve(Arc::new(AssetsBinding(assets.clone()))) }
                 }
-                _ if !self.running.scripts.contains(&b.service) => {
-                    let entrypoint = entrypoint.unwrap_or_else(|| "default".into());
-                    let service = self.serve(Arc::new(NotRunning { script: b.service.clone(), entrypoint }));
-                    let backing = format!("{} (not running: add its configuration with -c)", b.service);
-                    self.add(&b.binding, "Service", backing, Binding::Fetcher { service });
-                    continue;
-                }
                 _ => Binding::RemoteEntrypoint { script: b.service.clone(), entrypoint, props },
+            };
+            let absent = matches!(binding, Binding::RemoteEntrypoint { .. })
+                && !self.running.scripts.contains(&b.service);
+            let backing = match absent {
+                true => format!("{} (not running: add its configuration with -c)", b.service),
+                false => backing,
             };
             self.add(&b.binding, "Service", backing, binding);
         }

@@ -56,6 +56,8 @@ const ENTRY: &str = include_str!("../../../../shims/entry.js");
 const RATELIMIT: &str = include_str!("../../../../shims/ratelimit.js");
 const DISPATCH: &str = include_str!("../../../../shims/dispatch.js");
 const FREE: &str = include_str!("../../../../shims/free.js");
+const ABSENT: &str = include_str!("../../../../shims/absent.js");
+const ABSENT_FILE: &str = "absent.js";
 const EMAIL: &str = include_str!("../../../../shims/email.js");
 
 /// A cell's files and what has to be around them.
@@ -319,6 +321,22 @@ impl<'a> Render<'a> {
         Value::Embed(file)
     }
 
+    /// What answers a link in the place of a script that does not run.
+    fn absent(&self, number: usize, link: &Link) -> Value {
+        let said = format!("Worker \"{}\" not found. Make sure it is running locally.", link.script);
+        let throws = !matches!(link.exposed, Exposed::Entrypoint { .. });
+        let bindings = [
+            fields([("name", text("SAID")), ("text", text(said))]),
+            fields([("name", text("THROWS")), ("json", text(throws.to_string()))]),
+        ];
+        let worker = fields([
+            ("modules", list([es_module(ABSENT_FILE)])),
+            ("compatibilityDate", text(SHIM_DATE)),
+            ("bindings", list(bindings)),
+        ]);
+        fields([("name", text(format!("link{number}"))), ("worker", worker)])
+    }
+
     /// The name of the link that a remote binding goes through, made when first asked for.
     fn link(&mut self, binding: &Binding) -> Option<String> {
         let (script, exposed) = binding.remote()?;
@@ -347,7 +365,15 @@ impl<'a> Render<'a> {
             let external = fields([("address", bindings.clone()), ("http", http)]);
             self.services.push(fields([("name", text(external_name(id))), ("external", external)]));
         }
+        let absent =
+            self.links.iter().enumerate().filter(|(_, link)| self.spec.absent.contains(&link.script));
+        let absent: Vec<_> = absent.map(|(number, link)| self.absent(number, link)).collect();
+        self.files.extend((!absent.is_empty()).then(|| (ABSENT_FILE.into(), ABSENT.into())));
+        self.services.extend(absent);
         for (number, link) in self.links.iter().enumerate() {
+            if self.spec.absent.contains(&link.script) {
+                continue;
+            }
             let external = fields([("address", self.address(&link.socket)), ("http", rpc_options())]);
             self.services.push(fields([("name", text(format!("link{number}"))), ("external", external)]));
         }
@@ -407,7 +433,7 @@ impl<'a> Render<'a> {
                 .map(|(name, _)| name)
                 .chain(self.spec.dispatched.then(|| DEBUG_PORT.to_owned()))
                 .collect(),
-            links: self.links,
+            links: self.links.into_iter().filter(|link| !self.spec.absent.contains(&link.script)).collect(),
         }
     }
 
