@@ -177,6 +177,21 @@ mod tests {
     }
 
     #[test]
+    fn a_database_is_in_a_message() {
+        let external = fields([("address", text("a:1")), ("tcp", fields([]))]);
+        let values = ["designator", "scheme", "user", "password", "database"].map(|name| (name, text("x")));
+        let binding = fields([("name", text("DB")), ("hyperdrive", fields(values))]);
+        let services = [("external", external), ("worker", fields([("bindings", list([binding]))]))];
+        let services = services.map(|(kind, value)| fields([("name", text("s")), (kind, value)]));
+        let bytes = message(&fields([("services", list(services))]), &[]).unwrap();
+        let words = || bytes.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+        // The tags of the unions: the second of a service's address, the sixteenth of a binding.
+        assert!(words().any(|word| word == 2) && words().any(|word| word == 16));
+        let said = bytes.windows(8).filter(|text| *text == b"x\0\0\0\0\0\0\0").count();
+        assert_eq!(said, 5);
+    }
+
+    #[test]
     fn what_the_schema_here_lacks_gives_no_message() {
         assert_eq!(message(&fields([("unheardOf", text("x"))]), &[]), None);
         let embeds = fields([("v8Flags", list([Value::Embed("missing".into())]))]);

@@ -170,6 +170,17 @@ static BINDING: Layout = Layout {
         either("wrapped", 12, Struct(1, &WRAPPED)),
         either("queue", 13, Struct(1, &DESIGNATOR)),
         either("analyticsEngine", 15, Struct(1, &DESIGNATOR)),
+        either(
+            "hyperdrive",
+            16,
+            Group(&[
+                field("designator", Struct(1, &DESIGNATOR)),
+                field("database", Text(2)),
+                field("user", Text(3)),
+                field("password", Text(4)),
+                field("scheme", Text(5)),
+            ]),
+        ),
         either("workerdDebugPort", 21, Void),
     ],
 };
@@ -196,7 +207,7 @@ static NAMESPACE: Layout = Layout {
 static EXTERNAL: Layout = Layout {
     data: 1,
     pointers: 4,
-    fields: &[field("address", Text(0)), either("http", 0, Struct(1, &HTTP))],
+    fields: &[field("address", Text(0)), either("http", 0, Struct(1, &HTTP)), either("tcp", 2, Group(&[]))],
 };
 
 static NETWORK: Layout = Layout {
