@@ -32,7 +32,7 @@ struct Bucket {
 ///
 /// A call counts until the whole bucket that it is in lies before the window: so at most a bucket longer than
 /// needed, and never shorter. Buckets of different sizes may follow each other, as the bindings of a
-/// namespace may differ; none begins before the one before it ends.
+/// namespace may differ; none ends before the one before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Window {
     buckets: VecDeque<Bucket>,
@@ -121,6 +121,18 @@ impl Window {
             }
         }
         Some(now_ms)
+    }
+
+    /// Counts what `other` counts, too.
+    pub fn add(&mut self, other: &Self) {
+        for bucket in &other.buckets {
+            let place = self.buckets.partition_point(|own| own.end_ms < bucket.end_ms);
+            match self.buckets.get_mut(place) {
+                Some(own) if own.end_ms == bucket.end_ms => own.count += bucket.count,
+                _ => self.buckets.insert(place, *bucket),
+            }
+        }
+        self.total += other.total;
     }
 
     /// From when on nothing is counted, if no more calls come.
