@@ -62,6 +62,8 @@ impl Runner {
             .to_string(),
         });
         let mut spec = wire(&config, &bundle, stores, assets.as_ref(), &scripts, identity.as_ref())?.spec;
+        // Where objects and Workflows of others are is found when they are called: a class may move, a script come back.
+        spec.absent.retain(|script| config.services.iter().any(|binding| binding.service == *script));
         spec.inspector = false;
         if let Some(version) = version {
             self.report(script, version, &mut spec)?;
