@@ -24,6 +24,8 @@ const STEPS: i32 = 200;
 const INLINE_LOOKS: u64 = 200;
 /// Microseconds after which it has to move whatever it did: a step may copy megabytes.
 const INLINE_TIME: u64 = 5_000;
+/// The deadline while no statement of an application runs: our own take the time that they need, and no turns.
+const UNTIMED: u64 = u64::MAX;
 /// Microseconds that a statement may compute before it needs a turn, and before another one may have it.
 const BRIEF: u64 = 20_000;
 const TURN: u64 = 100_000;
@@ -64,7 +66,7 @@ pub(crate) enum Patience {
 #[derive(Debug)]
 struct Timer {
     started: Instant,
-    /// Microseconds after `started`; 0 while looks are counted instead.
+    /// Microseconds after `started`; 0 while looks are counted instead; [`UNTIMED`].
     deadline: AtomicU64,
     looks: AtomicU64,
     fired: AtomicBool,
@@ -85,6 +87,7 @@ impl Timer {
     fn should_stop(&self) -> bool {
         let deadline = self.deadline.load(Ordering::Relaxed);
         let stop = match deadline {
+            UNTIMED => return false,
             0 => self.looks.fetch_add(1, Ordering::Relaxed) >= INLINE_LOOKS || self.is_late(),
             _ => self.take_turns(deadline) > deadline,
         };
@@ -181,7 +184,7 @@ impl Session {
         }
         let timer = Arc::new(Timer {
             started: Instant::now(),
-            deadline: AtomicU64::new(0),
+            deadline: AtomicU64::new(UNTIMED),
             looks: AtomicU64::new(0),
             fired: AtomicBool::new(false),
             database: AtomicU64::new(0),
@@ -201,8 +204,9 @@ impl Session {
         self.timer.database.store(database, Ordering::Relaxed);
     }
 
-    /// Nothing runs on it any more.
+    /// Nothing of an application runs on it any more: who would keep a turn now would keep it from all databases.
     pub(crate) fn rests(&self) {
+        self.timer.deadline.store(UNTIMED, Ordering::Relaxed);
         self.timer.give_back();
     }
 
@@ -258,7 +262,7 @@ impl Session {
 
     /// Runs one of our own statements without result, compiled once. No clock runs for it.
     pub(crate) fn own(&self, sql: &str) -> rusqlite::Result<()> {
-        self.start_timer(Patience::Full);
+        self.rests();
         self.trusted(|connection| connection.prepare_cached(sql)?.raw_execute().map(|_| ()))
     }
 
@@ -299,5 +303,34 @@ impl Session {
             let ask = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
             Ok((ask("PRAGMA page_count")? - ask("PRAGMA freelist_count")?) * ask("PRAGMA page_size")?)
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const LONG: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 400000) SELECT count(*) FROM n";
+
+    #[test]
+    fn what_we_do_ourselves_takes_no_turn_and_has_no_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = Session::writer(&folder.path().join("db.sqlite")).unwrap();
+        let session = Session { query_time: Duration::from_secs(9), ..session };
+        let has_turn = || session.timer.has_turn.load(Ordering::Relaxed);
+        let count = |connection: &Connection| connection.query_row(LONG, [], |row| row.get::<_, i64>(0));
+        session.start_timer(Patience::Full);
+        assert_eq!(count(&session.connection).unwrap(), 400_000);
+        assert!(has_turn(), "an application's statement of this length computes in turns");
+        session.own("SAVEPOINT s").unwrap();
+        assert!(!has_turn(), "it is over");
+        let session = Session { query_time: Duration::ZERO, ..session };
+        let has_turn = || session.timer.has_turn.load(Ordering::Relaxed);
+        session.start_timer(Patience::Full);
+        assert!(count(&session.connection).is_err(), "its time is up at once");
+        session.own("RELEASE s").unwrap();
+        assert_eq!(session.trusted(count).unwrap(), 400_000);
+        assert!(!has_turn(), "nobody would give it back");
     }
 }

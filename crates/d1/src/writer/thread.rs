@@ -91,6 +91,7 @@ impl Thread {
 
     /// Waits for work. While there is none, history is stored.
     fn next(&mut self, jobs: &mpsc::Receiver<Message>) -> Option<Message> {
+        self.session.rests();
         loop {
             if !self.shared.history().is_some_and(|history| history.is_ahead()) {
                 return jobs.recv().ok();
