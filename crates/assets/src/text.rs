@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use skep_wire::date;
+use skep_wire::{date, write_header, write_status};
 
 use crate::config::AssetsConfig;
 use crate::encoding::{self, Encoding};
@@ -42,21 +42,15 @@ pub(crate) fn text(
         return None;
     }
     let mut text = Vec::with_capacity(HEAD + more.iter().map(|line| line.len()).sum::<usize>() + body.len());
-    let mut write = |pieces: &[&[u8]]| pieces.iter().for_each(|piece| text.extend_from_slice(piece));
-    let reason = status.canonical_reason().unwrap_or_default();
-    write(&[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
-    write(&[
-        b"content-length: ",
-        body.len().to_string().as_bytes(),
-        b"\r\ndate: ",
-        date().as_bytes(),
-        b"\r\n",
-    ]);
+    write_status(&mut text, status, status.canonical_reason().unwrap_or_default().as_bytes());
+    write_header(&mut text, b"content-length", body.len().to_string().as_bytes());
+    write_header(&mut text, b"date", date().as_bytes());
     facts(entry, encoding, negotiated, &parts.headers, &mut |name: &HeaderName, value: &HeaderValue| {
-        write(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        write_header(&mut text, name.as_str().as_bytes(), value.as_bytes());
     });
-    write(more);
-    write(&[b"\r\n", &body]);
+    for piece in more.iter().chain([&b"\r\n"[..], &body].iter()) {
+        text.extend_from_slice(piece);
+    }
     Some((status, text))
 }
 

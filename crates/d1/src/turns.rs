@@ -6,9 +6,7 @@ use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Those of this process: half of the cores are left to what is not a query.
-pub(crate) static TURNS: LazyLock<Turns> = LazyLock::new(|| {
-    Turns::new(std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).max(1))
-});
+pub(crate) static TURNS: LazyLock<Turns> = LazyLock::new(|| Turns::new(skep_runtime::half_of_the_cores()));
 
 /// Who waits for a turn: queries by their database. The database that waits longest comes first.
 #[derive(Debug, Default)]

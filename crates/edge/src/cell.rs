@@ -81,11 +81,8 @@ pub(crate) async fn forward(
             }
             Err(failure) => return failed(context, &accept, failure),
         };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return match upgrade {
-            Some(visitor) => upgrade::switch(visitor, &mut response, lease, context.visitor.open()),
-            None => context.error(ErrorCode::WorkerException, &accept.headers(), Some(NO_UPGRADE)),
-        };
+    if let Some(visitor) = upgrade.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        return upgrade::switch(visitor, &mut response, lease, context.visitor.open());
     }
     received(context, &accept, response, lease)
 }

@@ -17,7 +17,7 @@ use crate::error_page::ErrorCode;
 use crate::guard::{CutOff, refusal};
 use crate::headers::{RAY, Visitor, new_ray};
 use crate::meter::{Meter, Outcome, Timing};
-use crate::relay::{Whole, ending, line, relay};
+use crate::relay::{Whole, relay};
 use crate::server::EdgeOptions;
 use crate::trace::{RequestSpan, Traced};
 
@@ -106,20 +106,29 @@ impl<'a> Begun<'a> {
 
     /// The answer.
     pub async fn answer(self) -> Response<EdgeBody> {
+        let who = self.who();
+        self.answer_by(who).await
+    }
+
+    async fn answer_by(self, who: Who) -> Response<EdgeBody> {
         let Self { visitor, options, ray, site, timing, span, parts, body } = self;
         let context = Context::new(visitor, options, &ray, span.as_ref());
-        let response = answer(&site, &context, parts, body).await;
+        let response = answer(&site, &context, who, parts, body).await;
         finish(response, options, timing, span, ray)
     }
 
     /// The answer for a connection of HTTP/1.1: what comes whole, from a cell or the assets, is a text. `last` says whether the
     /// connection ends with it.
     pub async fn answer_plain(self, last: impl Fn() -> bool) -> Handled {
-        let decision = if self.is_plain() { self.decide() } else { None };
-        match decision {
-            Some(Plain::Worker(worker, head)) => {
+        let site = &self.site;
+        match self.who() {
+            Who::Decided(Decision::Worker)
+                if self.is_plain()
+                    && let Some(worker) = &site.worker
+                    && let Some(head) = self.visitor.head(&self.parts, &self.ray) =>
+            {
                 let context = Context::new(self.visitor, self.options, &self.ray, None);
-                match relay(&context, &worker, &self.parts, &head, last).await {
+                match relay(&context, worker, &self.parts, &head, last).await {
                     Ok(whole) => {
                         self.timing.finish(Outcome::Success, whole.status);
                         Handled::Whole(whole)
@@ -129,47 +138,40 @@ impl<'a> Begun<'a> {
                     }
                 }
             }
-            Some(Plain::Asset(assets)) => {
-                let is_last = last();
-                let lines = [&line(&self.ray), ending(is_last)];
-                match assets.text(&self.parts, &lines) {
-                    Some((status, text)) => {
-                        self.timing.finish(Outcome::Asset, status);
-                        Handled::Whole(Whole { status, text, is_last, _lease: None })
-                    }
-                    None => Handled::Response(Box::pin(self.answer()).await),
-                }
+            Who::Decided(Decision::Asset)
+                if self.is_plain()
+                    && let Some(assets) = &site.assets
+                    && let Some(whole) = Whole::asset(assets, &self.parts, &self.ray, last()) =>
+            {
+                self.timing.finish(Outcome::Asset, whole.status);
+                Handled::Whole(whole)
             }
-            None => Handled::Response(Box::pin(self.answer()).await),
+            who => Handled::Response(Box::pin(self.answer_by(who)).await),
         }
     }
 
-    /// Whether there is nothing about it that has to be written down, or read, and Skep itself does not answer it.
+    /// Whether there is nothing about it that has to be written down, or read.
     fn is_plain(&self) -> bool {
-        let is_local = || self.site.local.as_ref().is_some_and(|local| local.handles(self.parts.uri.path()));
-        self.span.is_none() && self.body.is_none() && self.parts.version == Version::HTTP_11 && !is_local()
+        self.span.is_none() && self.body.is_none() && self.parts.version == Version::HTTP_11
     }
 
-    /// Who answers a plain request; `None` where that needs more thought.
-    fn decide(&self) -> Option<Plain> {
-        let worker = self.site.worker.as_ref();
-        let assets = self.site.assets.as_ref();
-        match assets.map_or(Decision::Worker, |assets| assets.route(&self.parts)) {
-            Decision::Worker => {
-                let head = self.visitor.head(&self.parts, &self.ray)?;
-                Some(Plain::Worker(worker?.clone(), head))
+    fn who(&self) -> Who {
+        match &self.site.local {
+            Some(local) if local.handles(self.parts.uri.path()) => Who::Local(local.clone()),
+            _ => {
+                let assets = self.site.assets.as_ref();
+                Who::Decided(assets.map_or(Decision::Worker, |assets| assets.route(&self.parts)))
             }
-            Decision::Asset => Some(Plain::Asset(assets?.clone())),
-            Decision::Answer(_) | Decision::WorkerImage => None,
         }
     }
 }
 
-/// Who answers a plain request.
-enum Plain {
-    /// The worker, and what it is sent.
-    Worker(Arc<Worker>, Vec<u8>),
-    Asset(Arc<Assets>),
+/// Who answers a request.
+enum Who {
+    /// Skep itself.
+    Local(Arc<dyn LocalHandler>),
+    /// The worker or the assets, as far as there are any.
+    Decided(Decision),
 }
 
 /// What there is for a visitor over HTTP/1.1.
@@ -220,31 +222,26 @@ fn outcome(response: &Response<EdgeBody>) -> Outcome {
 async fn answer(
     site: &Site,
     context: &Context<'_>,
+    who: Who,
     parts: Parts,
     body: Option<Incoming>,
 ) -> Response<EdgeBody> {
-    if let Some(local) = &site.local
-        && local.handles(parts.uri.path())
-    {
-        return local.handle(&parts).await.map(EdgeBody::Own);
-    }
-    let Some(assets) = &site.assets else {
-        return match &site.worker {
-            Some(worker) => forward(context, worker, parts, body).await,
-            None => context.error(ErrorCode::NotFound, &parts.headers, None),
-        };
+    let decision = match who {
+        Who::Local(local) => return local.handle(&parts).await.map(EdgeBody::Own),
+        Who::Decided(decision) => decision,
     };
-    match (assets.route(&parts), &site.worker) {
-        (Decision::Answer(response), _) => response.map(EdgeBody::Own),
-        (Decision::Worker, Some(worker)) => forward(context, worker, parts, body).await,
-        (Decision::WorkerImage, Some(worker)) => {
+    match (decision, &site.worker, &site.assets) {
+        (Decision::Answer(response), ..) => response.map(EdgeBody::Own),
+        (Decision::Worker, Some(worker), _) => forward(context, worker, parts, body).await,
+        (Decision::WorkerImage, Some(worker), _) => {
             let response = forward(context, worker, parts, body).await;
             match image_reply_allowed(response.status(), response.headers()) {
                 true => response,
                 false => blocked(),
             }
         }
-        (Decision::Asset, _) | (_, None) => assets.serve(&parts).await.map(EdgeBody::Own),
+        (_, _, Some(assets)) => assets.serve(&parts).await.map(EdgeBody::Own),
+        (_, _, None) => context.error(ErrorCode::NotFound, &parts.headers, None),
     }
 }
 

@@ -9,6 +9,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Version};
 use skep_fleet::{CF_HEADER, PROTO_HEADER};
+use skep_wire::write_header;
 
 use crate::traffic::Open;
 
@@ -128,9 +129,7 @@ impl Visitor {
             head.extend_from_slice(part.as_bytes());
         }
         let mut write = |name: &HeaderName, value: &HeaderValue| {
-            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                head.extend_from_slice(part);
-            }
+            write_header(&mut head, name.as_str().as_bytes(), value.as_bytes());
         };
         for (name, value) in parts.headers.iter().filter(|(name, _)| passes(name)) {
             // There is no body, whatever was said of it.
@@ -156,10 +155,11 @@ impl Visitor {
         headers.extend(encoding.map(|encoding| (header::ACCEPT_ENCODING, encoding.clone())));
         self.prepare(&mut headers, Version::HTTP_11, &HeaderValue::from_static(""));
         headers.remove(RAY);
-        let written = headers
-            .iter()
-            .flat_map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
-        let lines: Arc<[u8]> = written.collect::<Vec<u8>>().into();
+        let mut written = Vec::new();
+        for (name, value) in &headers {
+            write_header(&mut written, name.as_str().as_bytes(), value.as_bytes());
+        }
+        let lines: Arc<[u8]> = written.into();
         *last = Some((encoding.cloned(), lines.clone()));
         lines
     }

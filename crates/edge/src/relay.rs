@@ -5,20 +5,23 @@
 
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
+use skep_assets::Assets;
 use skep_fleet::{Lease, Worker};
-use skep_wire::{ClientBody, RelayError};
+use skep_wire::{ClientBody, RelayError, write_header};
 
 use crate::body::EdgeBody;
 use crate::cell::{Accept, Context, Failure, MAX_TRIES, failed, lost, received, replaced};
-use crate::headers::stays_behind;
+use crate::headers::{RAY, stays_behind};
 
 /// The line with the request's id.
-pub(crate) fn line(ray: &HeaderValue) -> Vec<u8> {
-    [b"cf-ray: ", ray.as_bytes(), b"\r\n"].concat()
+fn line(ray: &HeaderValue) -> Vec<u8> {
+    let mut line = Vec::new();
+    write_header(&mut line, RAY.as_str().as_bytes(), ray.as_bytes());
+    line
 }
 
 /// What the head of a response says of its connection.
-pub(crate) fn ending(is_last: bool) -> &'static [u8] {
+fn ending(is_last: bool) -> &'static [u8] {
     if is_last { b"connection: close\r\n" } else { b"" }
 }
 
@@ -30,6 +33,14 @@ pub(crate) struct Whole {
     pub is_last: bool,
     /// Counts the request in, in a cell, until the response was sent.
     pub _lease: Option<Lease>,
+}
+
+impl Whole {
+    /// A file of `assets` that lies in memory, if that is what is asked for and nothing else.
+    pub fn asset(assets: &Assets, parts: &Parts, ray: &HeaderValue, is_last: bool) -> Option<Self> {
+        let (status, text) = assets.text(parts, &[&line(ray), ending(is_last)])?;
+        Some(Self { status, text, is_last, _lease: None })
+    }
 }
 
 /// Passes on a request without a body, of which `head` is what the worker is sent. A response that comes whole, and of which nothing has to

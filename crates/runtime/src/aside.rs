@@ -5,6 +5,11 @@ use std::sync::LazyLock;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
+/// Half of the machine's cores, and at least one: what work that takes long may have.
+pub fn half_of_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).max(1)
+}
+
 /// Turns at working in a thread aside, on half of the cores: the others are left to what is waited for.
 #[derive(Debug)]
 pub struct Turns(LazyLock<Semaphore>);
@@ -12,9 +17,7 @@ pub struct Turns(LazyLock<Semaphore>);
 impl Turns {
     /// For one kind of work; a static, so that it is for all of it together.
     pub const fn new() -> Self {
-        Self(LazyLock::new(|| {
-            Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).max(1))
-        }))
+        Self(LazyLock::new(|| Semaphore::new(half_of_the_cores())))
     }
 
     /// Does `work` in a thread aside when it is its turn; who asks first comes first.

@@ -8,7 +8,7 @@ mod clock;
 mod jobs;
 mod shutdown;
 
-pub use aside::Turns;
+pub use aside::{Turns, half_of_the_cores};
 pub use clock::{Clock, ManualClock};
 pub use jobs::{JobState, Jobs};
 pub use shutdown::{Shutdown, ShutdownTrigger};

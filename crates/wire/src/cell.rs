@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 
 use crate::lanes::{Lane, is_lane};
-use crate::server::{End, general, pause, plain};
+use crate::server::{End, accept, general, plain};
 use crate::serving::Parts;
 use crate::share::Meter;
 use crate::{BoxFuture, Request, Response, Service, Serving, Socket};
@@ -29,21 +29,9 @@ pub async fn serve_cell(listener: UnixListener, service: Arc<dyn Service>, shutd
         home: Handle::current(),
         lane: Mutex::default(),
     });
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.requested() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted.and_then(|(stream, _)| Socket::try_from(stream)) {
-            Ok(stream) => {
-                let serving = Serving::new(stream, SMALL);
-                tokio::spawn(Metered {
-                    work: Box::pin(cell.clone().serve(serving, None)),
-                    cell: cell.clone(),
-                });
-            }
-            Err(error) => pause(&error).await,
-        }
+    while let Some(stream) = accept(&listener, &shutdown).await {
+        let work = Box::pin(cell.clone().serve(Serving::new(stream, SMALL), None));
+        tokio::spawn(Metered { work, cell: cell.clone() });
     }
 }
 

@@ -6,7 +6,7 @@ use skep_runtime::Shutdown;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
-use crate::server::pause;
+use crate::server::accept;
 use crate::{BoxFuture, Socket};
 
 /// What takes connections of a cell that speak a protocol of their own.
@@ -22,26 +22,18 @@ const MOST: usize = 256;
 pub async fn serve_connections(listener: UnixListener, service: Arc<dyn Connections>, shutdown: Shutdown) {
     let places = Arc::new(Semaphore::new(MOST));
     loop {
-        let next = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let place = tokio::select! {
             () = shutdown.requested() => return,
-            next = next => next,
+            place = places.clone().acquire_owned() => place,
         };
-        match accepted.and_then(|(stream, _)| Socket::try_from(stream)) {
-            Ok(stream) => {
-                let (service, shutdown) = (service.clone(), shutdown.clone());
-                tokio::spawn(async move {
-                    let _place = place;
-                    tokio::select! {
-                        () = shutdown.requested() => {}
-                        () = service.serve(stream) => {}
-                    }
-                });
+        let Some(stream) = accept(&listener, &shutdown).await else { return };
+        let (service, shutdown) = (service.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            tokio::select! {
+                () = shutdown.requested() => {}
+                () = service.serve(stream) => {}
             }
-            Err(error) => pause(&error).await,
-        }
+        });
     }
 }

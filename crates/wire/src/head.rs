@@ -74,8 +74,15 @@ pub(crate) fn write_headers(
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes the line with a response's status.
+pub fn write_status(out: &mut Vec<u8>, status: StatusCode, reason: &[u8]) {
+    for part in [b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
 /// Writes one header.
-pub(crate) fn write_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub fn write_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

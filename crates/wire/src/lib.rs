@@ -32,7 +32,7 @@ pub use body::{
 pub use cell::{AtHome, serve_cell};
 pub use client::{ClientBody, RelayError, SendError, UnixClient};
 pub use connections::{Connections, serve_connections};
-pub use head::date;
+pub use head::{date, write_header, write_status};
 pub use held::Held;
 pub use rewound::Rewound;
 pub use server::{ServeError, bind_unix, serve_tcp, serve_unix};

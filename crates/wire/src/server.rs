@@ -49,25 +49,27 @@ pub fn bind_unix(path: &Path) -> Result<UnixListener, ServeError> {
 
 /// Serves `service` on `listener` until `shutdown`.
 pub async fn serve_unix(listener: UnixListener, service: Arc<dyn Service>, shutdown: Shutdown) {
+    while let Some(stream) = accept(&listener, &shutdown).await {
+        tokio::spawn(connection(stream, None, service.clone(), shutdown.clone()));
+    }
+}
+
+/// The next connection; `None` at `shutdown`.
+pub(crate) async fn accept(listener: &UnixListener, shutdown: &Shutdown) -> Option<Socket> {
     loop {
         let accepted = tokio::select! {
-            () = shutdown.requested() => return,
+            () = shutdown.requested() => return None,
             accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, _)) => match Socket::try_from(stream) {
-                Ok(stream) => {
-                    tokio::spawn(connection(stream, None, service.clone(), shutdown.clone()));
-                }
-                Err(error) => tracing::warn!(%error, "cannot watch a cell's connection"),
-            },
+        match accepted.and_then(|(stream, _)| Socket::try_from(stream)) {
+            Ok(stream) => return Some(stream),
             Err(error) => pause(&error).await,
         }
     }
 }
 
 /// After a connection could not be accepted: out of file descriptors, mostly, and others may free some.
-pub(crate) async fn pause(error: &std::io::Error) {
+async fn pause(error: &std::io::Error) {
     tracing::warn!(%error, "cannot accept a connection");
     tokio::time::sleep(Duration::from_millis(20)).await;
 }

@@ -18,7 +18,9 @@ use http_body::Body;
 use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::head::{Begun, date, invalid, keeps_open, read_request, write_header, write_headers};
+use crate::head::{
+    Begun, date, invalid, keeps_open, read_request, write_header, write_headers, write_status,
+};
 use crate::{BoxError, Rewound};
 
 /// A head that takes more is left to the general server, which bounds it.
@@ -346,14 +348,9 @@ fn begin<B: Body>(answer: &Response<B>, is_head: bool, keeps: bool) -> io::Resul
         None => Framing::Chunked,
     };
     let mut out = Vec::with_capacity(1 << 10);
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    match answer.extensions().get::<ReasonPhrase>() {
-        Some(reason) => out.extend_from_slice(reason.as_bytes()),
-        None => out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes()),
-    }
-    out.extend_from_slice(b"\r\n");
+    let reason = answer.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+    let usual = || status.canonical_reason().unwrap_or_default().as_bytes();
+    write_status(&mut out, status, reason.unwrap_or_else(usual));
     match (framing, known) {
         (Framing::Chunked, _) => write_header(&mut out, b"transfer-encoding", b"chunked"),
         (_, Some(length)) if said.is_none() && !is_head && !is_bare && status != StatusCode::NOT_MODIFIED => {

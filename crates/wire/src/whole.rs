@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use http::{Method, StatusCode};
 use httparse::Header;
 
-use crate::head::{date, write_header};
+use crate::head::{date, write_header, write_status};
 
 /// Headers of a response; one with more is read the general way.
 const HEADERS: usize = 64;
@@ -32,12 +32,8 @@ impl Whole<'_> {
         let lines = self.headers.iter().map(|header| header.name.len() + header.value.len() + 4);
         let more_bytes: usize = more.iter().map(|line| line.len()).sum();
         out.reserve(LINE + self.reason.len() + lines.sum::<usize>() + more_bytes + self.body.len());
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(self.status.as_str().as_bytes());
-        out.push(b' ');
         let usual = || self.status.canonical_reason().unwrap_or_default();
-        out.extend_from_slice(if self.reason.is_empty() { usual() } else { self.reason }.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        write_status(out, self.status, if self.reason.is_empty() { usual() } else { self.reason }.as_bytes());
         if !self.has("date") {
             write_header(out, b"date", date().as_bytes());
         }
@@ -46,12 +42,9 @@ impl Whole<'_> {
         let unwanted = |name: &str| without(name) || is_bare && name.eq_ignore_ascii_case("content-length");
         for header in self.headers.iter().filter(|header| !unwanted(header.name)) {
             let from = out.len();
-            out.extend_from_slice(header.name.as_bytes());
-            if let Some(name) = out.get_mut(from..) {
+            write_header(out, header.name.as_bytes(), header.value);
+            if let Some(name) = out.get_mut(from..from + header.name.len()) {
                 name.make_ascii_lowercase();
-            }
-            for part in [b": ", header.value, b"\r\n"] {
-                out.extend_from_slice(part);
             }
         }
         for line in more {

@@ -365,18 +365,19 @@ impl<'a> Render<'a> {
             let external = fields([("address", bindings.clone()), ("http", http)]);
             self.services.push(fields([("name", text(external_name(id))), ("external", external)]));
         }
-        let absent =
-            self.links.iter().enumerate().filter(|(_, link)| self.spec.absent.contains(&link.script));
-        let absent: Vec<_> = absent.map(|(number, link)| self.absent(number, link)).collect();
+        let (absent, links): (Vec<_>, Vec<_>) = std::mem::take(&mut self.links)
+            .into_iter()
+            .enumerate()
+            .partition(|(_, link)| self.spec.absent.contains(&link.script));
         self.files.extend((!absent.is_empty()).then(|| (ABSENT_FILE.into(), ABSENT.into())));
-        self.services.extend(absent);
-        for (number, link) in self.links.iter().enumerate() {
-            if self.spec.absent.contains(&link.script) {
-                continue;
-            }
+        for (number, link) in &absent {
+            self.services.push(self.absent(*number, link));
+        }
+        for (number, link) in &links {
             let external = fields([("address", self.address(&link.socket)), ("http", rpc_options())]);
             self.services.push(fields([("name", text(format!("link{number}"))), ("external", external)]));
         }
+        self.links = links.into_iter().map(|(_, link)| link).collect();
         let internet = fields([
             ("allow", list(self.spec.egress.iter().map(text))),
             ("tlsOptions", fields([("trustBrowserCas", Value::Bare("true"))])),
@@ -433,7 +434,7 @@ impl<'a> Render<'a> {
                 .map(|(name, _)| name)
                 .chain(self.spec.dispatched.then(|| DEBUG_PORT.to_owned()))
                 .collect(),
-            links: self.links.into_iter().filter(|link| !self.spec.absent.contains(&link.script)).collect(),
+            links: self.links,
         }
     }
 
