@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 use skep_assets::{Assets, Decision};
-use skep_fleet::RUN_WORKER_HEADER;
+use skep_fleet::{Binding, RUN_WORKER_HEADER};
 use skep_wire::{BoxFuture, Request, Response, Service, empty, reply};
 
 /// The workers that service bindings can name.
@@ -15,6 +15,22 @@ pub struct Running {
     pub scripts: BTreeSet<String>,
     /// Those of static assets alone, which have none.
     pub sites: BTreeMap<String, Arc<Assets>>,
+}
+
+impl Running {
+    /// What is shown behind a binding to `script`, which is `backing`.
+    pub fn shown(&self, script: &str, backing: String) -> String {
+        match self.scripts.contains(script) {
+            true => backing,
+            false => format!("{backing} (not running: add its configuration with -c)"),
+        }
+    }
+
+    /// The scripts that bindings lead to and that have no cell.
+    pub fn missed<'a>(&self, bindings: impl Iterator<Item = &'a Binding>) -> BTreeSet<String> {
+        let named = bindings.filter_map(|binding| Some(binding.remote()?.0.to_owned()));
+        named.filter(|script| !self.scripts.contains(script)).collect()
+    }
 }
 
 impl FromIterator<String> for Running {

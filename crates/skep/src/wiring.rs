@@ -89,8 +89,6 @@ pub fn wire(
     }
     wiring.services.insert("cache".into(), Arc::new(stores.cache.later(&config.name)));
     let namespaces = stores.catalog.namespaces(&config.name).map_err(|e| e.to_string())?;
-    let named = wiring.bindings.values().filter_map(|binding| Some(binding.remote()?.0.to_owned()));
-    let absent = named.filter(|script| !running.scripts.contains(script)).collect();
     let spec = CellSpec {
         name: config.name.clone(),
         code: code(bundle, &mut wiring.bindings),
@@ -113,7 +111,7 @@ pub fn wire(
         file_limit: None,
         outbound: None,
         egress: vec!["public".into(), "private".into()],
-        absent,
+        absent: BTreeSet::new(),
         exposed: BTreeSet::new(),
         tail: None,
         trace: None,
@@ -372,10 +370,7 @@ impl Wiring<'_> {
                 self.add(&b.name, "Durable Object", format!("do/ {class}"), Binding::DurableObject { class });
                 continue;
             }
-            let backing = match self.running.scripts.contains(&script) {
-                true => format!("{} of {script}", class.name),
-                false => format!("{} of {script} (not running: add its configuration with -c)", class.name),
-            };
+            let backing = self.running.shown(&script, format!("{} of {script}", class.name));
             self.add(&b.name, "Durable Object", backing, Binding::RemoteDurableObject { script, class });
         }
         for b in &config.services {
@@ -392,11 +387,11 @@ impl Wiring<'_> {
                 }
                 _ => Binding::RemoteEntrypoint { script: b.service.clone(), entrypoint, props },
             };
-            let absent = matches!(binding, Binding::RemoteEntrypoint { .. })
-                && !self.running.scripts.contains(&b.service);
-            let backing = match absent {
-                true => format!("{} (not running: add its configuration with -c)", b.service),
-                false => backing,
+            let backing = match binding {
+                Binding::RemoteEntrypoint { .. } if !self.running.scripts.contains(&b.service) => {
+                    self.running.shown(&b.service, b.service.clone())
+                }
+                _ => backing,
             };
             self.add(&b.binding, "Service", backing, binding);
         }

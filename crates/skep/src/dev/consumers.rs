@@ -36,13 +36,10 @@ pub fn add(project: &Project, running: &Running, fleet: &Fleet, wired: &mut Wire
     let own = &project.config.name;
     let mut consumers = Vec::new();
     for name in project.config.tail_consumers.iter().filter(|name| *name != own) {
-        let backing = match running.scripts.contains(name) {
-            true => {
-                consumers.push(fleet.worker(name));
-                name.clone()
-            }
-            false => format!("{name} (not running: add its configuration with -c)"),
-        };
+        if running.scripts.contains(name) {
+            consumers.push(fleet.worker(name));
+        }
+        let backing = running.shown(name, name.clone());
         wired.table.push(["(events)".to_owned(), "Tail consumer".to_owned(), backing]);
     }
     if consumers.is_empty() {

@@ -178,6 +178,7 @@ impl Session {
             let Some(bundle) = &project.bundle else { continue };
             match wire(&project.config, bundle, &self.stores, project.assets.as_ref(), &running, None) {
                 Ok(mut wired) => {
+                    wired.spec.absent = running.missed(wired.spec.bindings.values());
                     if let (0, Some(maps), Some(map)) = (n, &self.maps, &bundle.source_map) {
                         lead(&mut wired.spec.code, maps, map);
                     }

@@ -47,11 +47,10 @@ impl Runner {
         }
         let bundle = bundle_of(&self.tenant, content)?;
         let assets = open_assets(&self.tenant, script, content, &config)?;
-        let mut scripts = Running::default();
+        let (mut scripts, mut absent) = (Running::default(), BTreeSet::new());
         for service in config.services.iter().map(|binding| &binding.service) {
-            if stores.catalog.script(service).map_err(|e| e.to_string())?.is_some() {
-                scripts.scripts.insert(service.clone());
-            }
+            let is_there = stores.catalog.script(service).map_err(|e| e.to_string())?.is_some();
+            if is_there { &mut scripts.scripts } else { &mut absent }.insert(service.clone());
         }
         let identity = version.map(|version| Identity {
             id: version.id.clone(),
@@ -63,7 +62,7 @@ impl Runner {
         });
         let mut spec = wire(&config, &bundle, stores, assets.as_ref(), &scripts, identity.as_ref())?.spec;
         // Where objects and Workflows of others are is found when they are called: a class may move, a script come back.
-        spec.absent.retain(|script| config.services.iter().any(|binding| binding.service == *script));
+        spec.absent = absent;
         spec.inspector = false;
         if let Some(version) = version {
             self.report(script, version, &mut spec)?;
