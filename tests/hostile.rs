@@ -364,6 +364,8 @@ fn experimental_features_cannot_be_asked_for() {
         let metadata = json!({
             "main_module": "index.js", "compatibility_date": "2026-07-01", "bindings": [{ "type": kind, "name": "A" }],
         });
-        assert_eq!(scene.serve.upload("bad", &metadata, NEIGHBOUR).status, 400, "{kind}");
+        let answer = scene.serve.upload("bad", &metadata, NEIGHBOUR);
+        assert_eq!(answer.status, 400, "{kind}");
+        assert!(answer.text().contains(&format!("of type {kind} ")), "{}", answer.text());
     }
 }

@@ -38,6 +38,7 @@ mod import_workers;
 mod jail;
 mod layers;
 mod limits;
+mod loaders;
 mod logs;
 mod lookups;
 mod metrics;

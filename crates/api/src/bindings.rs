@@ -177,6 +177,13 @@ impl Resolver<'_> {
             "dispatch_namespace" => self.dispatch_namespace(binding, &mut kept)?,
             // What `part` names is read with the modules.
             "assets" | "version_metadata" | "wasm_module" | "text_blob" | "data_blob" => {}
+            // What counts an invocation's requests is in the script's own isolate; loaded code has one of its own.
+            "worker_loader" => {
+                return Err(invalid(format!(
+                    "binding {name} of type worker_loader works in `skep dev` only: on a node `limits.subrequests` would not \
+                     hold for the code that it loads; remove it from the configuration"
+                )));
+            }
             other => {
                 return Err(invalid(format!(
                     "binding {name} of type {other} is not supported by Skep; remove it from the configuration"

@@ -62,7 +62,6 @@ const TREES: &[(&str, KeyClass)] = &[
     ("vectorize", Refused(KIND)),
     ("vpc_networks", Refused(KIND)),
     ("vpc_services", Refused(KIND)),
-    ("worker_loaders", Refused(KIND)),
 ];
 
 const KEYS: &[(&str, KeyClass)] = &[
@@ -252,6 +251,8 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("version_metadata.binding", Works),
     ("wasm_modules", Works),
     ("wasm_modules.*", Works),
+    ("worker_loaders", Works),
+    ("worker_loaders[].binding", Works),
     ("workers_dev", NoMeaning(DEPLOY)),
     ("workflows", Works),
     ("workflows[].binding", Works),

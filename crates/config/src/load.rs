@@ -317,6 +317,7 @@ impl WorkerConfig {
         );
         names.extend(self.hyperdrive.iter().map(|b| (b.binding.as_str(), "Hyperdrive Config")));
         names.extend(self.ratelimits.iter().map(|b| (b.name.as_str(), "Rate Limit")));
+        names.extend(self.worker_loaders.iter().map(|b| (b.as_str(), "Worker Loader")));
         names.extend(self.version_metadata.iter().map(|b| (b.as_str(), "Worker Version Metadata")));
         names.extend(self.assets.iter().filter_map(|a| a.binding.as_deref()).map(|b| (b, "Assets")));
         names.extend(self.wasm_modules.keys().map(|name| (name.as_str(), "WASM Module")));

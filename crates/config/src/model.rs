@@ -62,6 +62,8 @@ pub struct WorkerConfig {
     pub hyperdrive: Vec<Hyperdrive>,
     /// Rate limiters.
     pub ratelimits: Vec<RateLimit>,
+    /// Bindings that load code while the worker runs, by their names on `env`.
+    pub worker_loaders: Vec<String>,
     /// The binding that holds the version's id, tag and time.
     pub version_metadata: Option<String>,
     /// Static assets.

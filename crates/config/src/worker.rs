@@ -41,6 +41,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         analytics_engine_datasets: root.tables("analytics_engine_datasets").iter().map(dataset).collect(),
         hyperdrive: hyperdrive::read(root),
         ratelimits: ratelimits(root),
+        worker_loaders: root.tables("worker_loaders").iter().map(|t| t.required("binding")).collect(),
         version_metadata: root.table("version_metadata").map(|t| t.required("binding")),
         assets: root.table("assets").and_then(|t| assets(&t)),
         site: root.table("site").map(|t| site::read(root, &t)),

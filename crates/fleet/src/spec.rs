@@ -164,6 +164,9 @@ pub enum Binding {
     OwnEntrypoint { entrypoint: Option<String>, props: Option<String> },
     /// An entrypoint of another script.
     RemoteEntrypoint { script: String, entrypoint: Option<String>, props: Option<String> },
+    /// What loads code while the script runs, into the same process. Nothing counts what that code asks of others: not for
+    /// cells with [`Limits`].
+    WorkerLoader,
     /// A Workflow of this script, by its name.
     Workflow { name: String },
     /// A Workflow of another script.

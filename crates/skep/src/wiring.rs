@@ -256,6 +256,9 @@ impl Wiring<'_> {
             self.table.retain(|row| row[0] != format!("env.{name}"));
             self.add(name, "Secret", "a file beside the configuration", Binding::Text(value.clone()));
         }
+        for name in &self.config.worker_loaders {
+            self.add(name, "Worker loader", "the same process", Binding::WorkerLoader);
+        }
         if let Some(name) = &self.config.version_metadata {
             let (identity, backing) = match identity {
                 Some(identity) => (identity.clone(), "this version"),

@@ -304,6 +304,7 @@ impl<'a> Render<'a> {
                 ("service", designator("user", entrypoint.as_deref(), props.as_deref()))
             }
             Binding::RemoteEntrypoint { .. } => ("service", text(self.link(binding).unwrap_or_default())),
+            Binding::WorkerLoader => ("workerLoader", fields([])),
             Binding::Workflow { name } => {
                 ("wrapped", wrapped("cloudflare-internal:workflows-api", workflow_api(name), None))
             }
