@@ -65,6 +65,7 @@ mod sdk;
 mod secrets;
 mod serve;
 mod several;
+mod stored_secrets;
 mod storms;
 mod subrequests;
 mod templates;

@@ -177,6 +177,12 @@ impl Resolver<'_> {
             "dispatch_namespace" => self.dispatch_namespace(binding, &mut kept)?,
             // What `part` names is read with the modules.
             "assets" | "version_metadata" | "wasm_module" | "text_blob" | "data_blob" => {}
+            "secrets_store_secret" => {
+                return Err(invalid(format!(
+                    "binding {name} of type secrets_store_secret works in `skep dev` only: a node has no Secrets Store; use \
+                     `wrangler secret put`"
+                )));
+            }
             // What counts an invocation's requests is in the script's own isolate; loaded code has one of its own.
             "worker_loader" => {
                 return Err(invalid(format!(

@@ -22,6 +22,7 @@ mod model;
 mod node;
 mod read;
 mod site;
+mod stored;
 mod variables;
 mod worker;
 mod workflow;

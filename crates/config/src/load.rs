@@ -12,7 +12,7 @@ use crate::migrations::classes_alive;
 use crate::model::WorkerConfig;
 use crate::node::{Node, Value, parse};
 use crate::read::Reader;
-use crate::{variables, worker};
+use crate::{stored, variables, worker};
 
 /// What the command line adds.
 #[derive(Clone, Debug, Default)]
@@ -104,7 +104,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
     config.main = options.main.clone().or(config.main);
     check_whole(&reader, &root, &config);
     if !deploying {
-        config.secrets = secrets(&reader, &root, &config, options);
+        config.secrets = secrets(&reader, &root, &mut config, options);
     }
     let problems = reader.problems.into_inner();
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
@@ -135,12 +135,19 @@ fn by_weight(problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
 fn secrets(
     reader: &Reader<'_>,
     root: &Node,
-    config: &WorkerConfig,
+    config: &mut WorkerConfig,
     options: &LoadOptions,
 ) -> BTreeMap<String, String> {
     let declared = root.get("secrets");
     let surroundings = variables::Surroundings::of_this_process(declared.is_some());
     let mut all = variables::read(reader.dir, options.environment.as_deref(), &surroundings);
+    let unset = stored::fill(&mut config.stored_secrets, &mut all);
+    if let Some(node) = root.get("secrets_store_secrets").filter(|_| !unset.is_empty()) {
+        let message = format!("Secrets of the Secrets Store without a value: {}", unset.join(", "));
+        let warning = reader.source.at(Severity::Warning, node.span.clone(), message);
+        let help = "`get()` will throw: add them to .dev.vars or .env under the name of the secret";
+        reader.problems.borrow_mut().push(warning.help(help));
+    }
     let Some(declared) = declared else { return all };
     let required = reader.root(declared).strings("required");
     let given = |name: &String| options.vars.iter().any(|(given, _)| given == name);
@@ -317,6 +324,7 @@ impl WorkerConfig {
         );
         names.extend(self.hyperdrive.iter().map(|b| (b.binding.as_str(), "Hyperdrive Config")));
         names.extend(self.ratelimits.iter().map(|b| (b.name.as_str(), "Rate Limit")));
+        names.extend(self.stored_secrets.iter().map(|b| (b.binding.as_str(), "Secrets Store Secret")));
         names.extend(self.worker_loaders.iter().map(|b| (b.as_str(), "Worker Loader")));
         names.extend(self.version_metadata.iter().map(|b| (b.as_str(), "Worker Version Metadata")));
         names.extend(self.assets.iter().filter_map(|a| a.binding.as_deref()).map(|b| (b, "Assets")));
@@ -386,6 +394,23 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_secret_of_the_store_has_the_variable_of_its_name_which_is_none_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wrangler.json");
+        let text = r#"{ "name": "a", "main": "x.js", "secrets": { "required": ["OWN"] }, "secrets_store_secrets": [
+            { "binding": "A", "store_id": "s", "secret_name": "KEY" }, { "binding": "B", "store_id": "s", "secret_name": "KEY" },
+            { "binding": "GONE", "store_id": "s", "secret_name": "LOST" }] }"#;
+        std::fs::write(&path, text).unwrap();
+        std::fs::write(dir.path().join(".dev.vars"), "KEY=k\nOWN=1").unwrap();
+        let loaded = load(&path, &LoadOptions::default()).unwrap();
+        let values: Vec<_> = loaded.config.stored_secrets.iter().map(|s| s.value.as_deref()).collect();
+        assert_eq!(values, [Some("k"), Some("k"), None]);
+        assert_eq!(loaded.config.secrets.keys().collect::<Vec<_>>(), ["OWN"]);
+        let notes: Vec<String> = loaded.notes.iter().map(ToString::to_string).collect();
+        assert!(notes.len() == 1 && notes[0].contains("without a value: LOST"), "{notes:?}");
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub struct WorkerConfig {
     pub hyperdrive: Vec<Hyperdrive>,
     /// Rate limiters.
     pub ratelimits: Vec<RateLimit>,
+    /// Secrets of the Secrets Store.
+    pub stored_secrets: Vec<StoredSecret>,
     /// Bindings that load code while the worker runs, by their names on `env`.
     pub worker_loaders: Vec<String>,
     /// The binding that holds the version's id, tag and time.
@@ -302,6 +304,19 @@ pub struct Hyperdrive {
     pub password: String,
     /// Which database.
     pub database: String,
+}
+
+/// `secrets_store_secrets[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredSecret {
+    /// The name on `env`.
+    pub binding: String,
+    /// The store; its secrets are told apart by their names alone.
+    pub store_id: String,
+    /// The secret's name.
+    pub secret_name: String,
+    /// What it is; `None` where there is none.
+    pub value: Option<String>,
 }
 
 /// `ratelimits[]`, or `unsafe.bindings[]` of type `ratelimit`.

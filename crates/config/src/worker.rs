@@ -2,7 +2,7 @@
 
 use crate::model::*;
 use crate::read::{Reader, Table};
-use crate::{d1, exports, hyperdrive, site, workflow};
+use crate::{d1, exports, hyperdrive, site, stored, workflow};
 
 /// The longest delay that queues know: 24 hours.
 const DAY: u32 = 86_400;
@@ -41,6 +41,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         analytics_engine_datasets: root.tables("analytics_engine_datasets").iter().map(dataset).collect(),
         hyperdrive: hyperdrive::read(root),
         ratelimits: ratelimits(root),
+        stored_secrets: root.tables("secrets_store_secrets").iter().map(stored::read).collect(),
         worker_loaders: root.tables("worker_loaders").iter().map(|t| t.required("binding")).collect(),
         version_metadata: root.table("version_metadata").map(|t| t.required("binding")),
         assets: root.table("assets").and_then(|t| assets(&t)),

@@ -256,6 +256,14 @@ impl Wiring<'_> {
             self.table.retain(|row| row[0] != format!("env.{name}"));
             self.add(name, "Secret", "a file beside the configuration", Binding::Text(value.clone()));
         }
+        for b in &self.config.stored_secrets {
+            let backing = match &b.value {
+                Some(_) => "a file beside the configuration",
+                None => "nothing: it has no value",
+            };
+            let stored = Binding::StoredSecret { name: b.secret_name.clone(), value: b.value.clone() };
+            self.add(&b.binding, "Secrets Store secret", backing, stored);
+        }
         for name in &self.config.worker_loaders {
             self.add(name, "Worker loader", "the same process", Binding::WorkerLoader);
         }

@@ -54,6 +54,7 @@ const RPC_HOST: &str = "skep";
 
 const ENTRY: &str = include_str!("../../../../shims/entry.js");
 const RATELIMIT: &str = include_str!("../../../../shims/ratelimit.js");
+const STORED_SECRET: &str = include_str!("../../../../shims/stored-secret.js");
 const DISPATCH: &str = include_str!("../../../../shims/dispatch.js");
 const FREE: &str = include_str!("../../../../shims/free.js");
 const ABSENT: &str = include_str!("../../../../shims/absent.js");
@@ -304,6 +305,13 @@ impl<'a> Render<'a> {
                 ("service", designator("user", entrypoint.as_deref(), props.as_deref()))
             }
             Binding::RemoteEntrypoint { .. } => ("service", text(self.link(binding).unwrap_or_default())),
+            Binding::StoredSecret { name, value } => {
+                let inner = |key: &str, value: &str| fields([("name", text(key)), ("text", text(value))]);
+                let value = value.as_deref().map(|value| inner("value", value));
+                let inner = list(std::iter::once(inner("name", name)).chain(value));
+                let module = text("skep-internal:stored-secret");
+                ("wrapped", fields([("moduleName", module), ("innerBindings", inner)]))
+            }
             Binding::WorkerLoader => ("workerLoader", fields([])),
             Binding::Workflow { name } => {
                 ("wrapped", wrapped("cloudflare-internal:workflows-api", workflow_api(name), None))
@@ -406,6 +414,7 @@ impl<'a> Render<'a> {
             ("skep-internal:ratelimit", "ratelimit.js", RATELIMIT),
             ("cloudflare-internal:email", "email.js", EMAIL),
             ("skep-internal:dispatch", "dispatch.js", DISPATCH),
+            ("skep-internal:stored-secret", "stored-secret.js", STORED_SECRET),
             ("skep-internal:free", "free.js", FREE),
         ] {
             self.extend(name, file, content.to_owned());
