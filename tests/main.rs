@@ -61,6 +61,7 @@ mod rest;
 mod scale;
 mod schema;
 mod schemathesis;
+mod script_size;
 mod sdk;
 mod secrets;
 mod serve;

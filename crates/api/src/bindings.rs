@@ -8,6 +8,7 @@ use skep_catalog::{Catalog, Kind, Namespace, Sealer, Version};
 
 use crate::exports::Exports;
 use crate::reply::ApiError;
+use crate::script_limits::check_variable;
 
 /// Cloudflare's code for a binding to a class that is declared, and whose namespace is not there yet.
 const UNPROVISIONED: u32 = 100_406;
@@ -135,16 +136,21 @@ impl Resolver<'_> {
         let mut kept = binding.clone();
         let kind = need(binding, "type")?;
         match kind {
-            "plain_text" if binding["text"].is_string() => {}
+            "plain_text" if binding["text"].is_string() => {
+                check_variable(name, binding["text"].as_str().map_or(0, str::len))?;
+            }
             "plain_text" => {
                 return Err(invalid(format!("binding {name} of type plain_text must have a `text`")));
             }
-            "json" if !binding["json"].is_null() || binding.get("json").is_some() => {}
+            "json" if binding.get("json").is_some() => {
+                check_variable(name, binding["json"].to_string().len())?
+            }
             "json" => return Err(invalid(format!("binding {name} of type json must have a `json`"))),
             "secret_text" => {
                 let Some(value) = binding["text"].as_str() else {
                     return Err(invalid(format!("binding {name} of type secret_text must have a `text`")));
                 };
+                check_variable(name, value.len())?;
                 kept = json!({ "name": name, "type": kind, "sealed": self.seal(value.as_bytes(), name)? });
             }
             "kv_namespace" => self.kv(need(binding, "namespace_id")?)?,

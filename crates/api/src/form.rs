@@ -10,8 +10,8 @@ use crate::call::Call;
 use crate::description::schema::{fault, named};
 use crate::reply::ApiError;
 
-/// A script with all its modules is not longer than this.
-const MAX_UPLOAD: usize = 128 << 20;
+/// A form that is no script is not longer than this.
+const MAX_FORM: usize = 128 << 20;
 /// A part that is a JSON document is not longer than this.
 const MAX_DOCUMENT: usize = 4 << 20;
 /// Parts of a form at most.
@@ -33,7 +33,12 @@ pub(crate) struct Form(pub Vec<Part>);
 impl Call {
     /// The body as a form; `None` if it is none.
     pub async fn form(&mut self) -> Result<Option<Form>, ApiError> {
-        let bytes = self.bytes(MAX_UPLOAD).await?;
+        self.form_within(MAX_FORM).await
+    }
+
+    /// The same with another limit.
+    pub async fn form_within(&mut self, limit: usize) -> Result<Option<Form>, ApiError> {
+        let bytes = self.bytes(limit).await?;
         let Some(boundary) = boundary(&self.head.headers, &bytes) else {
             self.body = skep_wire::full(bytes).into();
             return Ok(None);

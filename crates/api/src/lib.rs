@@ -47,6 +47,7 @@ mod r2_bulk;
 mod r2_domains;
 mod r2_rules;
 mod routes;
+mod script_limits;
 mod scripts;
 mod secrets;
 mod services;
@@ -81,6 +82,7 @@ pub use platform::{
 pub use r2_domains::{managed_buckets, managed_label};
 pub use reply::ApiError;
 pub use router::{OPERATIONS, Operation};
+pub use script_limits::ScriptLimits;
 
 /// The path that everything is below.
 pub const BASE: &str = "/client/v4";
@@ -91,6 +93,7 @@ pub struct Api {
     pub(crate) registry: Arc<Registry>,
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) clock: Clock,
+    pub(crate) limits: ScriptLimits,
     pub(crate) tails: tails::Sessions,
     /// Turns of those who read logs.
     pub(crate) questions: tokio::sync::Semaphore,
@@ -106,12 +109,14 @@ impl Api {
         registry: Arc<Registry>,
         sealer: Arc<Sealer>,
         clock: Clock,
+        limits: ScriptLimits,
     ) -> Arc<Self> {
         Arc::new(Self {
             platform,
             registry,
             sealer,
             clock,
+            limits,
             tails: tails::Sessions::default(),
             questions: tokio::sync::Semaphore::new(observability::AT_ONCE),
             guard: guard::Guard::default(),

@@ -12,12 +12,11 @@ use crate::bindings::seal_context;
 use crate::call::{Call, script_of};
 use crate::platform::Tenant;
 use crate::reply::{Answer, ApiError, ok};
+use crate::script_limits::check_variable;
 use crate::upload;
 
 /// Secrets of one request at most.
 const MAX_BULK: usize = 100;
-/// Bytes of a value at most. <https://developers.cloudflare.com/workers/platform/limits/#environment-variables>
-const MAX_VALUE: usize = 5 * 1024;
 
 #[derive(Deserialize)]
 struct Secret {
@@ -126,6 +125,7 @@ async fn change(
         upload::deployed_latest(&tenant, &script, code)?;
     }
     let mut content = latest.content;
+    let before = content.bindings.clone();
     for (name, secret) in secrets {
         if let Some(other) = content.bindings.iter().find(|b| b["name"] == name.as_str() && !is_secret(b)) {
             let kind = other["type"].as_str().unwrap_or_default();
@@ -140,6 +140,7 @@ async fn change(
         let Some(secret) = secret else { continue };
         content.bindings.push(sealed(call, &script.name, &name, secret)?);
     }
+    call.api.limits.check_count(&content.bindings, &before)?;
     let asset_keys = kept_assets(call, &script.name, &content).await?;
     let published = tenant
         .catalog()
@@ -174,9 +175,7 @@ fn sealed(call: &Call, script: &str, name: &str, secret: Secret) -> Result<Json,
     }
     let text =
         secret.text.ok_or_else(|| ApiError::bad(10026, format!("The secret '{name}' has no `text`.")))?;
-    if text.len() > MAX_VALUE {
-        return Err(ApiError::bad(10026, format!("The secret '{name}' is longer than {MAX_VALUE} bytes.")));
-    }
+    check_variable(name, text.len())?;
     let context = seal_context(&call.token.account, script, name);
     let sealed = call.api.sealer.seal(text.as_bytes(), &context).map_err(ApiError::internal)?;
     Ok(json!({ "name": name, "type": "secret_text", "sealed": sealed }))

@@ -12,7 +12,7 @@ use crate::call::{Call, script_of};
 use crate::platform::Tenant;
 use crate::reply::{Answer, ApiError, ok};
 use crate::secrets::kept_assets;
-use crate::{exports, upload};
+use crate::{exports, script_limits, upload};
 
 fn script_settings(settings: &Settings) -> Json {
     json!({
@@ -68,7 +68,9 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
     let before = upload::deployed_latest(&tenant, &script, 10214)?;
     let mut content = before.content.clone();
     if let Some(uploaded) = asked["bindings"].as_array() {
+        script_limits::check_bindings(uploaded)?;
         content.bindings = patched_bindings(&call, &tenant, &name, &before, uploaded)?;
+        call.api.limits.check_count(&content.bindings, &before.content.bindings)?;
     }
     if let Some(date) = asked["compatibility_date"].as_str() {
         content.compatibility_date = Some(date.to_owned());

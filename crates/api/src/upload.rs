@@ -19,7 +19,7 @@ use crate::exports::{Exports, Surroundings};
 use crate::platform::{Candidate, Tenant};
 use crate::reply::ApiError;
 use crate::uploaded::{Upload, check_name, no_entry};
-use crate::{assets, exports, migrations, modules};
+use crate::{assets, exports, migrations, modules, script_limits};
 
 /// How a version comes to be.
 pub(crate) struct Plan {
@@ -221,8 +221,11 @@ async fn read_content(
     crate::limits::check(&metadata["limits"])?;
     crate::observability::check(metadata.get("observability"))?;
     let keep = upload.strings("keep_bindings")?;
-    let bindings = resolver.resolve(uploaded, keep.as_deref())?;
+    script_limits::check_bindings(uploaded)?;
     let (ordered, service_worker) = upload.ordered()?;
+    call.api.limits.check_size(ordered.iter().map(|(_, _, part)| part.bytes.clone()).collect()).await?;
+    let bindings = resolver.resolve(uploaded, keep.as_deref())?;
+    call.api.limits.check_count(&bindings, &[])?;
     let mut hash = Sha256::new();
     let mut modules = Vec::new();
     for (module, content_type, part) in ordered {

@@ -1,6 +1,8 @@
 //! What is uploaded of a version: its metadata and its modules, and what they may be called.
 //! <https://developers.cloudflare.com/workers/configuration/multipart-upload-metadata/>
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::Value as Json;
 
 use crate::call::Call;
@@ -56,7 +58,7 @@ pub(crate) struct Upload {
 impl Upload {
     /// Reads the body: a form, or a bare service worker script.
     pub async fn read(call: &mut Call) -> Result<Self, ApiError> {
-        if let Some(form) = call.form().await? {
+        if let Some(form) = call.form_within(call.api.limits.upload()).await? {
             return Self::from_form(&form).await;
         }
         let script = call.bytes(usize::MAX).await?;
@@ -97,20 +99,22 @@ impl Upload {
             };
         };
         let blobs = blobs(&self.metadata["bindings"], main.is_some())?;
-        if let Some((name, part, _)) =
-            blobs.iter().find(|(_, part, _)| self.modules.iter().all(|own| own.name != *part))
-        {
+        let parts: HashSet<&str> = self.modules.iter().map(|part| part.name.as_str()).collect();
+        if let Some((name, part, _)) = blobs.iter().find(|(_, part, _)| !parts.contains(part)) {
             return Err(ApiError::bad(10021, format!("binding {name}: there is no part named \"{part}\"")));
         }
+        let mut bound: HashMap<&str, Vec<(&str, String)>> = HashMap::new();
+        for (name, part, kind) in blobs {
+            bound.entry(part).or_default().push((name, kind.to_owned()));
+        }
         let mut ordered: Vec<Named<'_>> = Vec::new();
+        let mut seen = HashSet::new();
         for part in &self.modules {
             let content_type = part.content_type.as_deref().unwrap_or("application/octet-stream");
             let kind = content_type.split(';').next().unwrap_or_default().trim().to_lowercase();
             let own_name = part.file_name.as_deref().unwrap_or(&part.name);
-            let bound = blobs.iter().filter(|(_, own, _)| *own == part.name);
             // One part may be what several bindings are of, and the script itself.
-            let mut names: Vec<(&str, String)> =
-                bound.map(|(name, _, kind)| (*name, (*kind).to_owned())).collect();
+            let mut names = bound.get(part.name.as_str()).cloned().unwrap_or_default();
             if names.is_empty() || own_name == entry {
                 names.push((own_name, kind));
             }
@@ -119,7 +123,7 @@ impl Upload {
                 if kind == SOURCE_MAP || name.starts_with("./capnp-") {
                     continue;
                 }
-                if ordered.iter().any(|(other, ..)| other == name) {
+                if !seen.insert(name) {
                     return Err(ApiError::bad(10021, format!("There are two modules named \"{name}\".")));
                 }
                 match name == entry {

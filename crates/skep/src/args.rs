@@ -161,6 +161,9 @@ pub struct ServeArgs {
     /// The requests that may be in a script's process at once; as many more may wait while it starts
     #[arg(long, value_name = "N", default_value = "4096")]
     pub cell_requests: usize,
+    /// What a script may be
+    #[command(flatten)]
+    pub scripts: crate::limits::ScriptArgs,
     /// What D1 databases were
     #[command(flatten)]
     pub d1: crate::limits::D1Args,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use skep_api::ScriptLimits;
 use skep_edge::EdgeLimits;
 
 /// Limits of visitors' requests. Defaults are Cloudflare's where it has one.
@@ -68,12 +69,40 @@ mod tests {
     struct Line {
         #[command(flatten)]
         visitors: VisitorArgs,
+        #[command(flatten)]
+        scripts: ScriptArgs,
     }
 
     #[test]
     fn without_flags_the_defaults_hold() {
-        let limits = Line::try_parse_from(["skep"]).map(|line| line.visitors.limits());
-        assert_eq!(limits.unwrap(), EdgeLimits::default());
+        let line = Line::try_parse_from(["skep"]).unwrap();
+        assert_eq!(line.visitors.limits(), EdgeLimits::default());
+        assert_eq!(line.scripts.limits(), ScriptLimits::default());
+    }
+}
+
+/// How large a script may be. Defaults are Cloudflare's of the paid plan.
+#[derive(Clone, Debug, Args)]
+pub struct ScriptArgs {
+    /// What the modules of a script may take compressed, in MiB; beyond: code 10027
+    #[arg(long, value_name = "MIB", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub max_script: u64,
+    /// What they may take as they are, in MiB; beyond: the same
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub max_script_uncompressed: u64,
+    /// Variables and secrets that a script may have together; beyond: code 10055
+    #[arg(long, value_name = "N", default_value_t = ScriptLimits::default().variables)]
+    pub max_variables: usize,
+}
+
+impl ScriptArgs {
+    /// The limits that they set.
+    pub fn limits(&self) -> ScriptLimits {
+        ScriptLimits {
+            compressed: self.max_script << 20,
+            uncompressed: self.max_script_uncompressed << 20,
+            variables: self.max_variables,
+        }
     }
 }
 

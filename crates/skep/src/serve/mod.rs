@@ -161,7 +161,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         },
     )
     .await?;
-    let api = Api::new(accounts.clone(), registry, sealer.clone(), clock);
+    let api = Api::new(accounts.clone(), registry, sealer.clone(), clock, args.scripts.limits());
     let control = control::Control {
         data: data.clone(),
         key_file,
