@@ -196,12 +196,14 @@ pub(crate) async fn upload(mut call: Call) -> Answer {
     let form = call.form().await?.ok_or_else(|| bad("The request is not a form"))?;
     let tenant = call.tenant()?;
     let manifest = manifest_of(&tenant, &claims.manifest).await?;
+    let mut contents = Vec::new();
     for part in form.0 {
         let encoded = part.bytes;
         let decoded = aside(encoded.len(), move || STANDARD.decode(encoded.trim_ascii())).await?;
         let bytes = decoded.map_err(|_| bad(format!("The asset {} is not valid base64", part.name)))?;
-        keep(&call, &tenant, &claims.script, &manifest, &part.name, bytes.into(), part.content_type).await?;
+        contents.push(content(&claims.script, &manifest, &part.name, bytes.into(), part.content_type).await?);
     }
+    modules::keep_all(&tenant, contents, call.now_ms()).await?;
     finish(&call, &tenant, &claims.script, &manifest, &token).await
 }
 
@@ -214,19 +216,19 @@ pub(crate) async fn upload_one(mut call: Call) -> Answer {
     let manifest = manifest_of(&tenant, &claims.manifest).await?;
     let content_type = call.header("content-type").map(str::to_owned);
     let hash = call.param(0).to_owned();
-    keep(&call, &tenant, &claims.script, &manifest, &hash, bytes, content_type).await?;
+    let content = content(&claims.script, &manifest, &hash, bytes, content_type).await?;
+    modules::keep_all(&tenant, vec![content], call.now_ms()).await?;
     finish(&call, &tenant, &claims.script, &manifest, &token).await
 }
 
-async fn keep(
-    call: &Call,
-    tenant: &Arc<dyn Tenant>,
+/// An asset as it is to be kept, if it is what the manifest says.
+async fn content(
     script: &str,
     manifest: &Manifest,
     hash: &str,
     bytes: Bytes,
     content_type: Option<String>,
-) -> Result<(), ApiError> {
+) -> Result<modules::Content, ApiError> {
     let named = manifest.iter().filter(|(_, file)| file.hash == hash);
     let Some((path, file)) = named.clone().next() else {
         return Err(bad(format!("The asset {hash} is not in the manifest")));
@@ -240,13 +242,13 @@ async fn keep(
     }
     let content_type = content_type.filter(|kind| kind != "application/null" && !kind.is_empty());
     let paths: Vec<String> = named.map(|(path, _)| path.clone()).collect();
-    let (content, expected) = (bytes.clone(), hash.to_owned());
-    let is_its = move || paths.iter().any(|path| wranglers_hash(path, &content) == expected);
+    let (asset, expected) = (bytes.clone(), hash.to_owned());
+    let is_its = move || paths.iter().any(|path| wranglers_hash(path, &asset) == expected);
     let key = match aside(bytes.len(), is_its).await? {
         true => verified(hash),
         false => claimed(script, hash),
     };
-    modules::keep(tenant, &key, bytes, content_type, call.now_ms()).await
+    Ok(modules::Content { key, bytes, content_type })
 }
 
 /// The token is the completion's too: it is worth something only when nothing is missing.

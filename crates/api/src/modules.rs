@@ -1,5 +1,6 @@
 //! Content files: written before the rows that name them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +16,13 @@ pub(crate) fn key_of(bytes: &[u8]) -> String {
     format!("m:{}", hex::encode(Sha256::digest(bytes)))
 }
 
+/// What is to be kept.
+pub(crate) struct Content {
+    pub key: String,
+    pub bytes: Bytes,
+    pub content_type: Option<String>,
+}
+
 /// Keeps `bytes` under `key`, unless something is there already.
 pub(crate) async fn keep(
     tenant: &Arc<dyn Tenant>,
@@ -23,23 +31,32 @@ pub(crate) async fn keep(
     content_type: Option<String>,
     now_ms: i64,
 ) -> Result<(), ApiError> {
-    let missing = tenant.catalog().missing_content(vec![key.to_owned()], now_ms).await?;
+    keep_all(tenant, vec![Content { key: key.to_owned(), bytes, content_type }], now_ms).await
+}
+
+/// Keeps what is not there already, with few flushes for all of it.
+pub(crate) async fn keep_all(
+    tenant: &Arc<dyn Tenant>,
+    contents: Vec<Content>,
+    now_ms: i64,
+) -> Result<(), ApiError> {
+    let mut contents: BTreeMap<String, Content> =
+        contents.into_iter().map(|content| (content.key.clone(), content)).collect();
+    let missing = tenant.catalog().missing_content(contents.keys().cloned().collect(), now_ms).await?;
+    let missing: Vec<Content> = missing.iter().filter_map(|key| contents.remove(key)).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let blobs = tenant.blobs().clone();
-    let size = bytes.len() as u64;
-    let written = tokio::task::spawn_blocking(move || {
-        let mut writer = blobs.create(BlobId::random())?;
-        writer.write(&bytes)?;
-        writer.finish()
+    let values: Vec<Bytes> = missing.iter().map(|content| content.bytes.clone()).collect();
+    let written = tokio::task::spawn_blocking(move || blobs.keep_all(&values));
+    let ids = written.await.map_err(ApiError::internal)?.map_err(storage)?;
+    let stored = missing.into_iter().zip(ids).map(|(Content { key, bytes, content_type }, id)| {
+        (key, Stored { blob: id.as_str().to_owned(), size: bytes.len() as u64, content_type })
     });
-    let id = written.await.map_err(ApiError::internal)?.map_err(storage)?;
-    let stored = Stored { blob: id.as_str().to_owned(), size, content_type };
-    if !tenant.catalog().add_content(key, stored, now_ms).await? {
-        tenant.blobs().remove(&id).map_err(storage)?;
-    }
-    Ok(())
+    let unneeded = tenant.catalog().add_content(stored.collect(), now_ms).await?;
+    let mut unneeded = unneeded.iter().filter_map(|blob| BlobId::parse(blob));
+    unneeded.try_for_each(|id| tenant.blobs().remove(&id)).map_err(storage)
 }
 
 /// Reads a content whole.

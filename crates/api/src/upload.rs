@@ -227,7 +227,7 @@ async fn read_content(
     let bindings = resolver.resolve(uploaded, keep.as_deref())?;
     call.api.limits.check_count(&bindings, &[])?;
     let mut hash = Sha256::new();
-    let mut modules = Vec::new();
+    let (mut modules, mut contents) = (Vec::new(), Vec::new());
     for (module, content_type, part) in ordered {
         hash.update((module.len() as u64).to_be_bytes());
         hash.update(module.as_bytes());
@@ -239,9 +239,11 @@ async fn read_content(
         })
         .await?;
         hash = next;
-        modules::keep(tenant, &key, part.bytes.clone(), None, call.now_ms()).await?;
-        modules.push(Module { name: module, content_type, key, size: part.bytes.len() as u64 });
+        let (bytes, size) = (part.bytes.clone(), part.bytes.len() as u64);
+        contents.push(modules::Content { key: key.clone(), bytes, content_type: None });
+        modules.push(Module { name: module, content_type, key, size });
     }
+    modules::keep_all(tenant, contents, call.now_ms()).await?;
     let (assets, asset_keys) =
         assets::of_upload(call, tenant, resolver.script, metadata, resolver.previous).await?;
     if modules.is_empty() && assets.is_none() {

@@ -46,17 +46,25 @@ impl Catalog {
         .await
     }
 
-    /// Names a content file that is durable. False if the key is there already: then `blob` is not needed.
-    pub async fn add_content(&self, key: &str, stored: Stored, now_ms: i64) -> Result<bool, CatalogError> {
-        let key = key.to_owned();
+    /// Names content files that are durable. Returns the files that are not needed, as their key is there already.
+    pub async fn add_content(
+        &self,
+        contents: Vec<(String, Stored)>,
+        now_ms: i64,
+    ) -> Result<Vec<String>, CatalogError> {
         self.change(move |t| {
             let sql = "INSERT INTO content VALUES (?, ?, ?, ?, ?)
                        ON CONFLICT DO UPDATE SET touched = excluded.touched RETURNING blob";
-            let Stored { blob, size, content_type } = &stored;
-            let kept: String = t
-                .prepare_cached(sql)?
-                .query_row(params![key, blob, *size as i64, content_type, now_ms], |row| row.get(0))?;
-            Ok(kept == *blob)
+            let mut add = t.prepare_cached(sql)?;
+            let mut unneeded = Vec::new();
+            for (key, Stored { blob, size, content_type }) in contents {
+                let row = params![key, blob, size as i64, content_type, now_ms];
+                let kept: String = add.query_row(row, |row| row.get(0))?;
+                if kept != blob {
+                    unneeded.push(blob);
+                }
+            }
+            Ok(unneeded)
         })
         .await
     }

@@ -3,12 +3,13 @@
 //! Order of a write: file written and flushed, then linked into place, then its folder flushed; only then
 //! may a row name it. A crash between leaves at most a file that no row names, which [`Blobs::sweep`] removes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::{Quota, StoreError};
@@ -75,11 +76,13 @@ impl Blobs {
     /// Starts a new file. `id` must never have been used before: random, 32 hexadecimal digits.
     pub fn create(&self, id: BlobId) -> Result<BlobWriter, StoreError> {
         let folder = self.folder(&id);
-        if !folder.is_dir() {
-            std::fs::create_dir_all(&folder)
-                .and_then(|()| File::open(&self.root)?.sync_all())
-                .map_err(|e| StoreError::io(format!("cannot create {}", folder.display()), e))?;
+        if make(&folder)? {
+            flush(&self.root)?;
         }
+        self.create_in(folder, id)
+    }
+
+    fn create_in(&self, folder: PathBuf, id: BlobId) -> Result<BlobWriter, StoreError> {
         let fd = rustix::fs::open(
             &folder,
             OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
@@ -88,6 +91,39 @@ impl Blobs {
         .map_err(|e| StoreError::io(format!("cannot write in {}", folder.display()), e.into()))?;
         let (file, quota) = (File::from(fd), self.quota.clone());
         Ok(BlobWriter { file, id, folder, len: 0, quota, charged: 0 })
+    }
+
+    /// Keeps each of `values` in a file of its own, named in their order: all of them or none. Blocking.
+    ///
+    /// Several are flushed at a time, which the file system does with fewer writes than one after the other, and each folder once.
+    pub fn keep_all(&self, values: &[Bytes]) -> Result<Vec<BlobId>, StoreError> {
+        let ids: Vec<BlobId> = values.iter().map(|_| BlobId::random()).collect();
+        let folders: BTreeSet<PathBuf> = ids.iter().map(|id| self.folder(id)).collect();
+        let kept = self.keep_in(&folders, &ids, values);
+        if kept.is_err() {
+            // What was not written is not there, which is no error; what cannot be removed is swept later.
+            ids.iter().for_each(|id| drop(self.remove(id)));
+        }
+        kept.map(|()| ids)
+    }
+
+    fn keep_in(
+        &self,
+        folders: &BTreeSet<PathBuf>,
+        ids: &[BlobId],
+        values: &[Bytes],
+    ) -> Result<(), StoreError> {
+        let made: Vec<bool> = folders.iter().map(|folder| make(folder)).collect::<Result<_, _>>()?;
+        if made.contains(&true) {
+            flush(&self.root)?;
+        }
+        let files: Vec<(&BlobId, &Bytes)> = ids.iter().zip(values).collect();
+        at_once(&files, |(id, value)| {
+            let mut writer = self.create_in(self.folder(id), (*id).clone())?;
+            writer.write(value)?;
+            writer.name()
+        })?;
+        at_once(&Vec::from_iter(folders), |folder| flush(folder))
     }
 
     /// Opens a file for reading.
@@ -169,17 +205,23 @@ impl BlobWriter {
 
     /// Flushes the file to the disk and gives it its name; from here on it is durable. Blocking.
     pub fn finish(mut self) -> Result<BlobId, StoreError> {
-        let path = self.folder.join(&self.id.0);
-        let link = || -> std::io::Result<()> {
-            use std::os::fd::AsRawFd;
-            self.file.sync_all()?;
-            let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-            rustix::fs::linkat(rustix::fs::CWD, unnamed, rustix::fs::CWD, &path, AtFlags::SYMLINK_FOLLOW)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        link().map_err(|e| StoreError::io(format!("cannot keep {}", path.display()), e))?;
-        self.charged = 0;
+        self.name()?;
+        flush(&self.folder)?;
         Ok(self.id.clone())
+    }
+
+    /// Flushes the file and gives it its name, which lasts once its folder is flushed, too.
+    fn name(&mut self) -> Result<(), StoreError> {
+        use std::os::fd::AsRawFd;
+        let path = self.folder.join(&self.id.0);
+        let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let named = self.file.sync_all().and_then(|()| {
+            let (from, flags) = (rustix::fs::CWD, AtFlags::SYMLINK_FOLLOW);
+            Ok(rustix::fs::linkat(from, unnamed, rustix::fs::CWD, &path, flags)?)
+        });
+        named.map_err(|e| StoreError::io(format!("cannot keep {}", path.display()), e))?;
+        self.charged = 0;
+        Ok(())
     }
 }
 
@@ -187,6 +229,36 @@ impl Drop for BlobWriter {
     fn drop(&mut self) {
         self.quota.give_back(self.charged);
     }
+}
+
+/// Makes a folder; whether it was not there.
+fn make(folder: &Path) -> Result<bool, StoreError> {
+    let is_new = !folder.is_dir();
+    if is_new {
+        let made = std::fs::create_dir_all(folder);
+        made.map_err(|e| StoreError::io(format!("cannot create {}", folder.display()), e))?;
+    }
+    Ok(is_new)
+}
+
+/// Flushes a folder: the names in it last from here on.
+fn flush(folder: &Path) -> Result<(), StoreError> {
+    let flushed = File::open(folder).and_then(|folder| folder.sync_all());
+    flushed.map_err(|e| StoreError::io(format!("cannot flush {}", folder.display()), e))
+}
+
+/// So many flushes wait for the disk at the same time.
+const FLUSHES: usize = 8;
+
+/// Does `work` for each of `all`, several at a time; stops at the first failure.
+fn at_once<T: Sync>(all: &[T], work: impl Fn(&T) -> Result<(), StoreError> + Sync) -> Result<(), StoreError> {
+    let share = all.len().div_ceil(FLUSHES).max(1);
+    std::thread::scope(|scope| {
+        let work = &work;
+        let shares = all.chunks(share).map(|share| scope.spawn(move || share.iter().try_for_each(work)));
+        let shares: Vec<_> = shares.collect();
+        shares.into_iter().try_for_each(|share| share.join().unwrap_or(Err(StoreError::Closed)))
+    })
 }
 
 #[cfg(test)]
@@ -240,5 +312,23 @@ mod tests {
         assert_eq!(blobs.sweep(&HashSet::from([id(2)])).unwrap(), 1);
         assert!(blobs.read(&id(1)).is_err());
         assert!(blobs.read(&id(2)).is_ok());
+    }
+
+    #[test]
+    fn of_several_values_all_are_kept_or_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = Arc::new(Quota::new(1000));
+        let blobs = Blobs::open(dir.path()).unwrap().within(quota.clone());
+        let values: Vec<Bytes> = (0..40u8).map(|n| vec![n; usize::from(n)].into()).collect();
+        let ids = blobs.keep_all(&values).unwrap();
+        for (id, value) in ids.iter().zip(&values) {
+            assert_eq!(std::fs::read(blobs.path(id)).unwrap(), *value);
+        }
+        assert_eq!(quota.used(), 780);
+        let more = vec![Bytes::from_static(&[0; 50]); 5];
+        assert!(matches!(blobs.keep_all(&more), Err(StoreError::QuotaReached)));
+        assert_eq!(quota.used(), 780);
+        assert_eq!(blobs.sweep(&ids.into_iter().collect()).unwrap(), 0);
+        assert!(blobs.keep_all(&[]).unwrap().is_empty());
     }
 }
