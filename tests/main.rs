@@ -28,6 +28,7 @@ mod errors;
 mod exports;
 mod frames;
 mod garbage;
+mod geoip;
 mod handed_over;
 mod hive;
 mod hostile;

@@ -8,9 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Version};
+use serde_json::{Map, Value as Json, json};
 use skep_fleet::{CF_HEADER, PROTO_HEADER};
 use skep_wire::write_header;
 
+use crate::places::Places;
 use crate::traffic::Open;
 
 const CF: HeaderName = HeaderName::from_static(CF_HEADER);
@@ -19,10 +21,11 @@ const CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const VISITOR: HeaderName = HeaderName::from_static("cf-visitor");
+const COUNTRY: HeaderName = HeaderName::from_static("cf-ipcountry");
 pub(crate) const RAY: HeaderName = HeaderName::from_static("cf-ray");
 
 /// So many headers are added to a request.
-const ADDED: usize = 8;
+const ADDED: usize = 9;
 
 /// What is reserved for a request's own headers.
 const ROOM: usize = 512;
@@ -54,6 +57,8 @@ pub(crate) struct Visitor {
     ip: HeaderValue,
     /// `CF-Visitor`.
     visitor: HeaderValue,
+    /// `CF-IPCountry`, where it can be known: a code of two letters, `XX` for an address that is nowhere.
+    country: Option<HeaderValue>,
     http1: HeaderValue,
     http2: HeaderValue,
     /// The last `Accept-Encoding` and what it made of `cf`: a client sends the same with every request.
@@ -73,9 +78,14 @@ impl Visitor {
         self.ip.to_str().unwrap_or_default()
     }
 
-    pub(crate) fn new(ip: IpAddr, timezone: &str, secured: Option<Secured>) -> Self {
+    pub(crate) fn new(ip: IpAddr, timezone: &str, secured: Option<Secured>, places: Option<&Places>) -> Self {
+        let ip = ip.to_canonical();
         let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
-        let cf = |protocol: &str| value(cf_json(protocol, timezone, secured.as_ref()));
+        let place = places.map(|places| places.of(ip));
+        let country = place.as_ref().map(|place| place.get("country").and_then(Json::as_str).unwrap_or("XX"));
+        let country = country.map(|country| value(country.to_owned()));
+        let place = place.unwrap_or_default();
+        let cf = |protocol: &str| value(cf_json(protocol, timezone, secured.as_ref(), place.clone()));
         let (scheme, visitor) = match secured {
             None => ("http", HeaderValue::from_static("{\"scheme\":\"http\"}")),
             Some(_) => ("https", HeaderValue::from_static("{\"scheme\":\"https\"}")),
@@ -83,7 +93,8 @@ impl Visitor {
         Self {
             scheme,
             visitor,
-            ip: value(ip.to_canonical().to_string()),
+            ip: value(ip.to_string()),
+            country,
             http1: cf("HTTP/1.1"),
             http2: cf("HTTP/2"),
             last: Mutex::default(),
@@ -181,14 +192,17 @@ impl Visitor {
         headers.insert(REAL_IP, self.ip.clone());
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(self.scheme));
         headers.insert(VISITOR, self.visitor.clone());
+        if let Some(country) = &self.country {
+            headers.insert(COUNTRY, country.clone());
+        }
         headers.insert(RAY, ray.clone());
     }
 }
 
 /// `request.cf` on a machine that is no Cloudflare data centre: what is known, nothing invented. `colo` is
 /// a code that no airport has.
-fn cf_json(protocol: &str, timezone: &str, secured: Option<&Secured>) -> String {
-    serde_json::json!({
+fn cf_json(protocol: &str, timezone: &str, secured: Option<&Secured>, place: Map<String, Json>) -> String {
+    let known = json!({
         "colo": "LOC",
         "httpProtocol": protocol,
         "timezone": timezone,
@@ -196,10 +210,28 @@ fn cf_json(protocol: &str, timezone: &str, secured: Option<&Secured>) -> String 
         "edgeRequestKeepAliveStatus": 1,
         "tlsVersion": secured.map_or("", |s| s.version),
         "tlsCipher": secured.map_or("", |s| s.cipher.as_str()),
-        // The last one: `with_encoding` fills it in.
-        "clientAcceptEncoding": "",
-    })
-    .to_string()
+    });
+    let mut cf = Map::new();
+    cf.extend(known.as_object().cloned().into_iter().flatten());
+    cf.extend(place);
+    // The last one: `with_encoding` fills it in.
+    cf.insert("clientAcceptEncoding".to_owned(), "".into());
+    ascii(&Json::from(cf).to_string())
+}
+
+/// JSON without letters that a header may not have.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for letter in json.chars() {
+        match letter {
+            ' '..='~' => text.push(letter),
+            _ => letter
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .for_each(|unit| text.push_str(&format!("\\u{unit:04x}"))),
+        }
+    }
+    text
 }
 
 /// `request.cf` with the visitor's own `Accept-Encoding`, which the header does not say any more.
@@ -295,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_visitor_cannot_pose_as_the_edge() {
-        let visitor = Visitor::new("127.0.0.1".parse().unwrap(), "UTC", None);
+        let visitor = Visitor::new("127.0.0.1".parse().unwrap(), "UTC", None, None);
         let mut headers = HeaderMap::new();
         for name in ["cf-connecting-ip", "x-skep-cf", "x-skep-binding", "cf-worker", "x-real-ip", "x-secret"]
         {
@@ -305,6 +337,17 @@ mod tests {
         visitor.prepare(&mut headers, Version::HTTP_11, &new_ray());
         assert!(headers.values().all(|value| value != "forged"), "{headers:?}");
         assert_eq!(headers["cf-connecting-ip"], "127.0.0.1");
+    }
+
+    #[test]
+    fn a_place_in_any_script_fits_a_header() {
+        let place = Map::from_iter([("city".to_owned(), Json::from("Zürich 🏔"))]);
+        let cf = cf_json("HTTP/2", "UTC", None, place);
+        let value = HeaderValue::try_from(&cf).unwrap();
+        let filled = with_encoding(&value, &HeaderValue::from_static("br"));
+        let read: Json = serde_json::from_str(filled.to_str().unwrap()).unwrap();
+        assert_eq!(read["city"], "Zürich 🏔");
+        assert_eq!(read["clientAcceptEncoding"], "br");
     }
 
     proptest::proptest! {
@@ -319,7 +362,7 @@ mod tests {
                 0..6,
             ),
         ) {
-            let visitor = Visitor::new("127.0.0.1".parse().unwrap(), "UTC", None);
+            let visitor = Visitor::new("127.0.0.1".parse().unwrap(), "UTC", None, None);
             let mut request = http::Request::get("/a?b").body(()).unwrap();
             for (name, value) in &headers {
                 let name = HeaderName::try_from(name.as_str()).unwrap();
@@ -357,7 +400,7 @@ mod tests {
 
     #[test]
     fn the_visitors_own_encodings_are_in_cf() {
-        let visitor = Visitor::new(IpAddr::from([127, 0, 0, 1]), "UTC", None);
+        let visitor = Visitor::new(IpAddr::from([127, 0, 0, 1]), "UTC", None, None);
         let seen = |own: Option<&'static str>| {
             let mut headers = HeaderMap::new();
             headers.extend(own.map(|own| (header::ACCEPT_ENCODING, HeaderValue::from_static(own))));

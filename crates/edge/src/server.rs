@@ -14,6 +14,7 @@ use crate::connection::http;
 use crate::guard::EdgeLimits;
 use crate::handler::Router;
 use crate::headers::{Secured, Visitor};
+use crate::places::Places;
 use crate::traffic::{Open, Traffic};
 
 /// A visitor that takes longer for the TLS handshake is cut off.
@@ -30,6 +31,8 @@ pub struct EdgeOptions {
     pub show_errors: bool,
     /// The IANA name of this machine's time zone, for `request.cf.timezone`.
     pub timezone: String,
+    /// Where visitors are; `None` if nobody knows.
+    pub places: Option<Arc<Places>>,
     /// Visitors speak TLS, with these certificates.
     pub tls: Option<Arc<ServerConfig>>,
     /// What visitors may ask for.
@@ -79,7 +82,7 @@ async fn connection(
 ) {
     let _ = stream.set_nodelay(true);
     let Some(config) = &options.tls else {
-        let visitor = Visitor::new(peer.ip(), &options.timezone, None).on(open);
+        let visitor = Visitor::new(peer.ip(), &options.timezone, None, options.places.as_deref()).on(open);
         return http(stream, visitor, router, options, shutdown).await;
     };
     let accepted = tokio::select! {
@@ -93,7 +96,8 @@ async fn connection(
         }
         Ok(Ok(stream)) => {
             let secured = Some(secured(stream.get_ref().1));
-            let visitor = Visitor::new(peer.ip(), &options.timezone, secured).on(open);
+            let places = options.places.as_deref();
+            let visitor = Visitor::new(peer.ip(), &options.timezone, secured, places).on(open);
             http(stream, visitor, router, options, shutdown).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a visitor's handshake failed"),

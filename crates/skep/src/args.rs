@@ -114,6 +114,9 @@ pub struct ServeArgs {
     /// Where Prometheus reads what the node does, at /metrics; there is no password [default: nowhere]
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Where visitors are, for `request.cf` and CF-IPCountry: a MaxMind DB file, such as GeoLite2-City.mmdb; several times for several
+    #[arg(long, value_name = "FILE")]
+    pub geoip: Vec<PathBuf>,
     /// So many scripts have metrics of their own, those that are used first; the others' are counted together
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub metrics_scripts: usize,

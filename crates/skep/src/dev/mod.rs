@@ -136,6 +136,7 @@ async fn serve(
     let options = EdgeOptions {
         show_errors: true,
         timezone: listen::timezone(),
+        places: None,
         tls: None,
         limits: EdgeLimits::default(),
         traffic: Arc::default(),

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use skep_api::{Addresses, Api, ApiService, BASE};
 use skep_catalog::{Registry, Sealer};
-use skep_edge::{EdgeOptions, Traffic};
+use skep_edge::{EdgeOptions, Places, Traffic};
 use skep_fleet::{Machine, MachineOptions};
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_sandbox::Sandbox;
@@ -83,6 +83,10 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     }
     let registry = Arc::new(Registry::open(&data.join("registry.sqlite")).map_err(|e| in_data(&e))?);
     let sealer = Arc::new(Sealer::open(&key_file).map_err(|e| e.to_string())?);
+    let places = match &args.geoip[..] {
+        [] => None,
+        files => Some(Places::open(files).map_err(|e| e.to_string())?),
+    };
     let engine = engine(&args).await?;
     let launcher = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     let sandbox = sandbox(&args, &launcher, &engine).await?;
@@ -195,6 +199,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let options = EdgeOptions {
         show_errors: false,
         timezone: crate::dev::timezone(),
+        places: places.map(Arc::new),
         tls: None,
         limits: args.visitors.limits(),
         traffic,
