@@ -364,6 +364,7 @@ fn experimental_features_cannot_be_asked_for() {
         "unsafe_eval",
         "worker_loader",
         "secrets_store_secret",
+        "send_email",
         "debug_port",
         "workerd_debug_port",
         "key_locker",

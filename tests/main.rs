@@ -65,6 +65,7 @@ mod schemathesis;
 mod script_size;
 mod sdk;
 mod secrets;
+mod send_email;
 mod serve;
 mod several;
 mod stored_secrets;

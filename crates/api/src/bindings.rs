@@ -183,6 +183,12 @@ impl Resolver<'_> {
             "dispatch_namespace" => self.dispatch_namespace(binding, &mut kept)?,
             // What `part` names is read with the modules.
             "assets" | "version_metadata" | "wasm_module" | "text_blob" | "data_blob" => {}
+            "send_email" => {
+                return Err(invalid(format!(
+                    "binding {name} of type send_email works in `skep dev` only: a node has no mail relay; send mail with \
+                     `fetch()` over the API of a mail service"
+                )));
+            }
             "secrets_store_secret" => {
                 return Err(invalid(format!(
                     "binding {name} of type secrets_store_secret works in `skep dev` only: a node has no Secrets Store; use \

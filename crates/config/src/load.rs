@@ -324,6 +324,7 @@ impl WorkerConfig {
         );
         names.extend(self.hyperdrive.iter().map(|b| (b.binding.as_str(), "Hyperdrive Config")));
         names.extend(self.ratelimits.iter().map(|b| (b.name.as_str(), "Rate Limit")));
+        names.extend(self.send_email.iter().map(|b| (b.name.as_str(), "Send Email")));
         names.extend(self.stored_secrets.iter().map(|b| (b.binding.as_str(), "Secrets Store Secret")));
         names.extend(self.worker_loaders.iter().map(|b| (b.as_str(), "Worker Loader")));
         names.extend(self.version_metadata.iter().map(|b| (b.as_str(), "Worker Version Metadata")));

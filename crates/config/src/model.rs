@@ -62,6 +62,8 @@ pub struct WorkerConfig {
     pub hyperdrive: Vec<Hyperdrive>,
     /// Rate limiters.
     pub ratelimits: Vec<RateLimit>,
+    /// What sends mail.
+    pub send_email: Vec<SendEmail>,
     /// Secrets of the Secrets Store.
     pub stored_secrets: Vec<StoredSecret>,
     /// Bindings that load code while the worker runs, by their names on `env`.
@@ -304,6 +306,19 @@ pub struct Hyperdrive {
     pub password: String,
     /// Which database.
     pub database: String,
+}
+
+/// `send_email[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SendEmail {
+    /// The name on `env`.
+    pub name: String,
+    /// The only address that mail goes to.
+    pub destination_address: Option<String>,
+    /// The addresses that mail goes to.
+    pub allowed_destination_addresses: Option<Vec<String>>,
+    /// The addresses that mail comes from.
+    pub allowed_sender_addresses: Option<Vec<String>>,
 }
 
 /// `secrets_store_secrets[]`

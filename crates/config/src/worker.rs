@@ -41,6 +41,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         analytics_engine_datasets: root.tables("analytics_engine_datasets").iter().map(dataset).collect(),
         hyperdrive: hyperdrive::read(root),
         ratelimits: ratelimits(root),
+        send_email: root.tables("send_email").iter().map(send_email).collect(),
         stored_secrets: root.tables("secrets_store_secrets").iter().map(stored::read).collect(),
         worker_loaders: root.tables("worker_loaders").iter().map(|t| t.required("binding")).collect(),
         version_metadata: root.table("version_metadata").map(|t| t.required("binding")),
@@ -172,6 +173,20 @@ fn dispatch_namespace(table: &Table<'_>) -> DispatchNamespace {
         namespace: table.string("namespace").unwrap_or_else(|| binding.clone()),
         outbound,
         binding,
+    }
+}
+
+fn send_email(table: &Table<'_>) -> SendEmail {
+    let list = |key| table.get(key).map(|_| table.strings(key));
+    if table.get("destination_address").is_some() && table.get("allowed_destination_addresses").is_some() {
+        let message = "A \"send_email\" binding has either \"destination_address\" or \"allowed_destination_addresses\"";
+        table.error("destination_address", message, "remove one of them");
+    }
+    SendEmail {
+        name: table.required("name"),
+        destination_address: table.string("destination_address"),
+        allowed_destination_addresses: list("allowed_destination_addresses"),
+        allowed_sender_addresses: list("allowed_sender_addresses"),
     }
 }
 

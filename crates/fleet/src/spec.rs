@@ -164,6 +164,8 @@ pub enum Binding {
     OwnEntrypoint { entrypoint: Option<String>, props: Option<String> },
     /// An entrypoint of another script.
     RemoteEntrypoint { script: String, entrypoint: Option<String>, props: Option<String> },
+    /// What sends mail: the id of a server.
+    SendEmail { service: String },
     /// A secret that is got by its binding; without a value, getting it throws.
     StoredSecret { name: String, value: Option<String> },
     /// What loads code while the script runs, into the same process. Nothing counts what that code asks of others: not for

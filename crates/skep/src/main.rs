@@ -14,6 +14,7 @@ mod events;
 mod inspector;
 mod keys;
 mod limits;
+mod mail;
 mod named;
 mod namespaces;
 mod reports;

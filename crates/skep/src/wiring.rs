@@ -12,6 +12,7 @@ use skep_ratelimit::Limits;
 use skep_wire::Service;
 
 use crate::dates::ENGINE_DATE;
+use crate::mail::Mail;
 use crate::site::namespace_of;
 use crate::stand_ins::{Front, Running};
 use crate::stores::Stores;
@@ -353,6 +354,18 @@ impl Wiring<'_> {
             let service = self.serve(self.stores.ratelimits.namespace(&b.namespace_id, limits));
             let backing = format!("memory, {} in {} s", b.limit, b.period);
             self.add(&b.name, "Rate limit", backing, Binding::RateLimit { service, defaults });
+        }
+        for b in &self.config.send_email {
+            let backing = match (&b.destination_address, &b.allowed_destination_addresses) {
+                (Some(address), _) => format!("email/, to {address}"),
+                (None, Some(addresses)) => format!("email/, to {}", addresses.join(", ")),
+                (None, None) => "email/".to_owned(),
+            };
+            let binding = b.clone();
+            let mail =
+                Mail { binding, script: self.config.name.clone(), folder: self.stores.dir.join("email") };
+            let service = self.serve(Arc::new(mail));
+            self.add(&b.name, "Send email", backing, Binding::SendEmail { service });
         }
         Ok(())
     }

@@ -54,6 +54,7 @@ const RPC_HOST: &str = "skep";
 
 const ENTRY: &str = include_str!("../../../../shims/entry.js");
 const RATELIMIT: &str = include_str!("../../../../shims/ratelimit.js");
+const SEND_EMAIL: &str = include_str!("../../../../shims/send-email.js");
 const STORED_SECRET: &str = include_str!("../../../../shims/stored-secret.js");
 const DISPATCH: &str = include_str!("../../../../shims/dispatch.js");
 const FREE: &str = include_str!("../../../../shims/free.js");
@@ -272,6 +273,9 @@ impl<'a> Render<'a> {
                 let defaults = fields([("name", text("defaults")), ("json", text(defaults))]);
                 ("wrapped", wrapped("skep-internal:ratelimit", service(id), Some(defaults)))
             }
+            Binding::SendEmail { service: id } => {
+                ("wrapped", wrapped("skep-internal:send-email", service(id), None))
+            }
             Binding::Dispatch { service: id } => {
                 let passage = fields([("name", text("passage")), ("service", self.passage())]);
                 ("wrapped", wrapped("skep-internal:dispatch", service(id), Some(passage)))
@@ -414,6 +418,7 @@ impl<'a> Render<'a> {
             ("skep-internal:ratelimit", "ratelimit.js", RATELIMIT),
             ("cloudflare-internal:email", "email.js", EMAIL),
             ("skep-internal:dispatch", "dispatch.js", DISPATCH),
+            ("skep-internal:send-email", "send-email.js", SEND_EMAIL),
             ("skep-internal:stored-secret", "stored-secret.js", STORED_SECRET),
             ("skep-internal:free", "free.js", FREE),
         ] {

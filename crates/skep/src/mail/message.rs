@@ -1,0 +1,191 @@
+//! What is looked at in a message: the fields before its text (RFC 5322).
+
+use http::{HeaderName, HeaderValue};
+
+/// One field: its name and its unfolded value.
+#[derive(Debug, PartialEq, Eq)]
+struct Field {
+    name: String,
+    value: String,
+    /// Where it stands in the message, its last line's end included.
+    place: std::ops::Range<usize>,
+}
+
+/// Why a message is not sent, in Miniflare's words.
+fn refused(why: &str) -> String {
+    format!("could not parse email: {why}")
+}
+
+/// Where the fields end, and the line end that is used.
+fn head_end(raw: &[u8]) -> Option<(usize, &'static str)> {
+    let find = |what: &[u8]| raw.windows(what.len()).position(|window| window == what);
+    match (find(b"\r\n\r\n"), find(b"\n\n")) {
+        (Some(crlf), lf) if lf.is_none_or(|lf| crlf <= lf) => Some((crlf + 2, "\r\n")),
+        (_, Some(lf)) => Some((lf + 1, "\n")),
+        _ => None,
+    }
+}
+
+fn fields(raw: &[u8]) -> Vec<Field> {
+    let head = &raw[..head_end(raw).map_or(raw.len(), |(end, _)| end)];
+    let mut found: Vec<Field> = Vec::new();
+    let mut start = 0;
+    for line in head.split_inclusive(|byte| *byte == b'\n') {
+        let end = start + line.len();
+        let text = String::from_utf8_lossy(line);
+        match found.last_mut().filter(|_| line.starts_with(b" ") || line.starts_with(b"\t")) {
+            Some(field) => {
+                field.value = format!("{} {}", field.value, text.trim()).trim().to_owned();
+                field.place.end = end;
+            }
+            None if text.trim().is_empty() => {}
+            None => {
+                let (name, value) = text.split_once(':').unwrap_or((&text, ""));
+                let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+                found.push(Field { name, value, place: start..end });
+            }
+        }
+        start = end;
+    }
+    found
+}
+
+/// The first address of a list as `From` has it: with a name, in a group, or bare; without what is in quotes or a comment.
+fn first_address(list: &str) -> String {
+    let (mut bare, mut angled) = (String::new(), None::<String>);
+    let (mut quoted, mut escaped, mut comments) = (false, false, 0_u32);
+    for character in list.chars() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if quoted || comments > 0 => escaped = true,
+            '"' if comments == 0 => quoted = !quoted,
+            _ if quoted => {}
+            '(' => comments += 1,
+            ')' => comments = comments.saturating_sub(1),
+            _ if comments > 0 => {}
+            '<' => angled = Some(String::new()),
+            '>' if angled.is_some() => break,
+            ',' | ';' if angled.is_none() => break,
+            ':' if angled.is_none() => bare.clear(),
+            _ => angled.as_mut().unwrap_or(&mut bare).push(character),
+        }
+    }
+    angled.unwrap_or(bare).trim().to_owned()
+}
+
+/// Checks a message that is sent by `from` as Miniflare does, and gives it `id` as its `Message-ID`.
+pub(super) fn accepted(raw: &[u8], from: &str, id: &str) -> Result<Vec<u8>, String> {
+    let fields = fields(raw);
+    let named = |name: &str| fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+    if named("message-id").is_none() {
+        return Err("invalid message-id".to_owned());
+    }
+    for field in &fields {
+        if HeaderName::from_bytes(field.name.as_bytes()).is_err() {
+            return Err(refused("Invalid header name."));
+        }
+        if HeaderValue::from_bytes(field.value.as_bytes()).is_err() {
+            return Err(refused("Invalid header value."));
+        }
+    }
+    if named("from").map(|field| first_address(&field.value)).as_deref() != Some(from) {
+        return Err("From: header does not match mail from".to_owned());
+    }
+    if named("received").is_some() {
+        return Err("invalid headers set".to_owned());
+    }
+    let (_, line_end) = head_end(raw).ok_or("could not find end of email headers")?;
+    let (mut message, mut kept) = (Vec::with_capacity(raw.len() + id.len()), 0);
+    let ids = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("message-id"));
+    for (n, Field { place, .. }) in ids.enumerate() {
+        message.extend_from_slice(&raw[kept..place.start]);
+        if n == 0 {
+            message.extend_from_slice(format!("Message-ID: {id}{line_end}").as_bytes());
+        }
+        kept = place.end;
+    }
+    message.extend_from_slice(&raw[kept..]);
+    Ok(message)
+}
+
+/// A new `Message-ID` for what `sender` sends: of its domain, or of `localhost` where that is none.
+pub(super) fn new_id(sender: &str) -> String {
+    let domain = sender.rsplit_once('@').map(|(_, domain)| domain.to_ascii_lowercase());
+    let label = |label: &str| {
+        !label.is_empty() && label.len() < 64 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let domain = domain.filter(|domain| domain.len() < 254 && domain.split('.').all(label));
+    let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(|id| id.simple().to_string()).concat();
+    format!("<{}@{}>", &random[..36], domain.as_deref().unwrap_or("localhost"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "<new@example.com>";
+
+    fn sent(head: &str) -> Result<String, String> {
+        let raw = format!("{head}\r\n\r\nHello\r\n");
+        accepted(raw.as_bytes(), "a@example.com", ID).map(|raw| String::from_utf8(raw).unwrap())
+    }
+
+    #[test]
+    fn a_message_is_kept_as_it_is_but_for_its_id() {
+        let head =
+            "From: Ann <a@example.com>\r\nmessage-id:\r\n <old@x>\r\nTo: b@example.com\r\nMESSAGE-ID: <2@x>";
+        let expected = "From: Ann <a@example.com>\r\nMessage-ID: <new@example.com>\r\nTo: b@example.com\r\n\r\nHello\r\n";
+        assert_eq!(sent(head).unwrap(), expected);
+        let bare = b"Message-ID: <o@x>\nFrom: a@example.com\n\n\xff\x00";
+        let expected = b"Message-ID: <new@example.com>\nFrom: a@example.com\n\n\xff\x00";
+        assert_eq!(accepted(bare, "a@example.com", ID).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_message_is_said_in_miniflares_words() {
+        for (head, said) in [
+            ("From: a@example.com", "invalid message-id"),
+            ("Message-ID: <1@x>", "From: header does not match mail from"),
+            ("Message-ID: <1@x>\r\nFrom: b@example.com", "From: header does not match mail from"),
+            ("Message-ID: <1@x>\r\nFrom: a@example.com\r\nReceived: by x", "invalid headers set"),
+            (
+                "Message-ID: <1@x>\r\nFrom: a@example.com\r\nno field",
+                "could not parse email: Invalid header name.",
+            ),
+            (
+                "Message-ID: <1@x>\r\nFrom: a@example.com\r\nX: \u{1}",
+                "could not parse email: Invalid header value.",
+            ),
+        ] {
+            assert_eq!(sent(head).unwrap_err(), said, "{head}");
+        }
+        let headless = accepted(b"Message-ID: <1@x>\r\nFrom: a@example.com\r\n", "a@example.com", ID);
+        assert_eq!(headless.unwrap_err(), "could not find end of email headers");
+    }
+
+    #[test]
+    fn an_address_is_found_behind_names_groups_and_comments() {
+        for list in [
+            "a@x.org",
+            " <a@x.org> ",
+            "Ann <a@x.org>, Bob <b@x.org>",
+            "\"b@x.org <c@x.org>, \\\"\" <a@x.org>",
+            "a@x.org (b@x.org), c@x.org",
+            "All: a@x.org, b@x.org;",
+            "=?utf-8?Q?Ann=C3=A9?= <a@x.org>",
+        ] {
+            assert_eq!(first_address(list), "a@x.org", "{list}");
+        }
+        assert_eq!(first_address(""), "");
+    }
+
+    #[test]
+    fn an_id_is_of_the_senders_domain_if_that_is_one() {
+        let domain = |sender: &str| new_id(sender).split_once('@').unwrap().1.to_owned();
+        assert_eq!(domain("a@Mail.example.com"), "mail.example.com>");
+        for sender in ["a", "a@", "a@../../etc", "a@[1.2.3.4]", "a@b c"] {
+            assert_eq!(domain(sender), "localhost>", "{sender}");
+        }
+        assert_ne!(new_id("a@b"), new_id("a@b"));
+    }
+}
