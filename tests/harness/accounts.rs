@@ -140,6 +140,10 @@ fn furnish(serve: &Serve, owner: &str, id: String, token: String) -> Account {
     make("POST", &format!("/queues/{queue}/messages"), json!({ "body": "m" }));
     make("POST", "/r2/buckets", json!({ "name": bucket }));
     make("PUT", &format!("/r2/buckets/{bucket}/objects/key"), json!("content"));
+    let store = make("POST", "/secrets_store/stores", json!({ "name": "store" }));
+    let store = store["id"].as_str().unwrap().to_owned();
+    let stored = json!([{ "name": "KEY", "value": "hidden", "scopes": ["workers"] }]);
+    let stored = make("POST", &format!("/secrets_store/stores/{store}/secrets"), stored);
     make("POST", "/workers/dispatch/namespaces", json!({ "name": tenants }));
     let plain = json!({
         "main_module": "index.js", "compatibility_date": "2026-07-01",
@@ -188,6 +192,8 @@ fn furnish(serve: &Serve, owner: &str, id: String, token: String) -> Account {
         ("token", text(&spare["id"])),
         ("worker_secret", "KEY".into()),
         ("tail_secret", tail_secret),
+        ("store", store),
+        ("stored_secret", text(&stored[0]["id"])),
         ("tag", "tag".into()),
     ];
     account.ids = ids.into_iter().map(|(name, id): (&str, String)| (name.to_owned(), id)).collect();

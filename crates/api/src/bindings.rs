@@ -9,6 +9,7 @@ use skep_catalog::{Catalog, Kind, Namespace, Sealer, Version};
 use crate::exports::Exports;
 use crate::reply::ApiError;
 use crate::script_limits::check_variable;
+use crate::secrets_store;
 
 /// Cloudflare's code for a binding to a class that is declared, and whose namespace is not there yet.
 const UNPROVISIONED: u32 = 100_406;
@@ -34,6 +35,8 @@ pub(crate) struct Resolver<'a> {
     pub exports: Option<&'a Exports>,
     /// Namespaces that become another script's with this version, by script and class.
     pub handed: &'a BTreeMap<(String, String), Namespace>,
+    /// Whether who uploads may let scripts read secrets of the Secrets Store.
+    pub binds_secrets: bool,
 }
 
 /// The place that a secret is sealed for: account, script, binding.
@@ -190,10 +193,8 @@ impl Resolver<'_> {
                 )));
             }
             "secrets_store_secret" => {
-                return Err(invalid(format!(
-                    "binding {name} of type secrets_store_secret works in `skep dev` only: a node has no Secrets Store; use \
-                     `wrangler secret put`"
-                )));
+                let (store, secret) = (need(binding, "store_id")?, need(binding, "secret_name")?);
+                secrets_store::check_binding(self.catalog, name, store, secret, self.binds_secrets)?;
             }
             // What counts an invocation's requests is in the script's own isolate; loaded code has one of its own.
             "worker_loader" => {

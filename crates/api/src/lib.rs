@@ -50,6 +50,7 @@ mod routes;
 mod script_limits;
 mod scripts;
 mod secrets;
+mod secrets_store;
 mod services;
 mod settings;
 mod subdomain;
@@ -83,6 +84,7 @@ pub use r2_domains::{managed_buckets, managed_label};
 pub use reply::ApiError;
 pub use router::{OPERATIONS, Operation};
 pub use script_limits::ScriptLimits;
+pub use secrets_store::stored_secret;
 
 /// The path that everything is below.
 pub const BASE: &str = "/client/v4";
@@ -162,7 +164,8 @@ impl Api {
         let action = format!("{} {below}", head.method);
         let (account, id) = (token.account.clone(), token.id.clone());
         let call = Call { api: self.clone(), operation, token, params, head, body: body.into() };
-        let seals = ["/workers/", "/hyperdrive/"].iter().any(|area| operation.path.contains(area));
+        let seals =
+            ["/workers/", "/hyperdrive/", "/secrets_store/"].iter().any(|area| operation.path.contains(area));
         let changing = match changes && seals {
             true => Some(self.changing.read().await),
             false => None,

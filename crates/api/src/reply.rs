@@ -105,7 +105,9 @@ impl From<CatalogError> for ApiError {
             CatalogError::Overtaken => {
                 Self::bad(10215, "Another version of the Worker was uploaded meanwhile; try again.")
             }
-            CatalogError::Exists(_) | CatalogError::Taken(_) => Self::bad(10026, error.to_string()),
+            CatalogError::Exists(_) | CatalogError::Full(_) | CatalogError::Taken(_) => {
+                Self::bad(10026, error.to_string())
+            }
             CatalogError::Store(skep_store::StoreError::DiskFull) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, 10002, format!("Nothing was changed: {error}"))
             }

@@ -10,8 +10,8 @@ use crate::reply::{Answer, ApiError};
 use crate::{
     account, assets, consumers, d1, d1_time_travel, deployments, description, dispatch, hyperdrive, identity,
     instances, kv, messages, notifications, objects, observability, openapi, queues, r2, r2_absent, r2_bulk,
-    r2_domains, r2_rules, routes, scripts, secrets, services, settings, subdomain, tails, tokens, versions,
-    worker_objects, worker_versions, workers, workflows,
+    r2_domains, r2_rules, routes, scripts, secrets, secrets_store, services, settings, subdomain, tails,
+    tokens, versions, worker_objects, worker_versions, workers, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -290,6 +290,19 @@ pub const OPERATIONS: &[Operation] = operations! {
     PUT "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::update;
     PATCH "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::patch;
     DELETE "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::delete;
+
+    GET "/accounts/:account/secrets_store/quota" => secrets_store::quota;
+    GET "/accounts/:account/secrets_store/stores" => secrets_store::list_stores;
+    POST "/accounts/:account/secrets_store/stores" => secrets_store::create_store;
+    GET "/accounts/:account/secrets_store/stores/:store" => secrets_store::get_store;
+    DELETE "/accounts/:account/secrets_store/stores/:store" => secrets_store::delete_store;
+    GET "/accounts/:account/secrets_store/stores/:store/secrets" => secrets_store::list;
+    POST "/accounts/:account/secrets_store/stores/:store/secrets" => secrets_store::create;
+    DELETE "/accounts/:account/secrets_store/stores/:store/secrets" => secrets_store::delete_many;
+    GET "/accounts/:account/secrets_store/stores/:store/secrets/:stored_secret" => secrets_store::get;
+    PATCH "/accounts/:account/secrets_store/stores/:store/secrets/:stored_secret" => secrets_store::patch;
+    DELETE "/accounts/:account/secrets_store/stores/:store/secrets/:stored_secret" => secrets_store::delete;
+    POST "/accounts/:account/secrets_store/stores/:store/secrets/:stored_secret/duplicate" => secrets_store::duplicate;
 
     GET "/accounts/:account/storage/kv/namespaces" => kv::list;
     POST "/accounts/:account/storage/kv/namespaces" => kv::create;

@@ -148,6 +148,7 @@ fn patched_bindings(
         namespaces: &namespaces,
         exports: None,
         handed: &BTreeMap::new(),
+        binds_secrets: crate::secrets_store::may_bind(call),
     };
     resolver.resolve(&uploaded, None)
 }

@@ -92,6 +92,7 @@ pub(crate) async fn publish(
         namespaces: &namespaces,
         exports: exports.as_ref().map(|(exports, _)| exports),
         handed: &handed,
+        binds_secrets: crate::secrets_store::may_bind(call),
     };
     let (mut content, asset_keys) = read_content(call, tenant, upload, &resolver).await?;
     if !content.modules.is_empty() {

@@ -21,6 +21,7 @@ mod resources;
 mod routes;
 mod script;
 mod seal;
+mod secrets_store;
 mod started;
 mod transfers;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use script::{
     name_within, split_name,
 };
 pub use seal::{SealError, Sealer};
+pub use secrets_store::{MOST_STORED_SECRETS, MOST_STORES, STORED_SECRET_SEAL};
 pub use started::Deployed;
 pub use transfers::{Partner, Transfers};
 
@@ -153,6 +155,9 @@ pub enum CatalogError {
     /// Something of that name or id is there.
     #[error("{0} already exists")]
     Exists(String),
+    /// There are as many as may be.
+    #[error("there are {0} already, which is the most")]
+    Full(usize),
     /// A host name is another account's.
     #[error("{0} belongs to another account")]
     Taken(String),

@@ -6,6 +6,7 @@ use rusqlite::params;
 use serde_json::Value as Json;
 
 use crate::resources::{all_of, update};
+use crate::secrets_store::STORED_SECRET_SEAL;
 use crate::{Catalog, CatalogError, Kind};
 
 /// Versions that are rewritten in one transaction.
@@ -27,10 +28,10 @@ pub const HYPERDRIVE_SEAL: &str = "hyperdrive/";
 pub type Again = dyn Fn(&str, &str, &str) -> Result<Option<String>, String> + Send + Sync;
 
 impl Catalog {
-    /// Passes all sealed values, of all versions and of Hyperdrive configurations, to `again`, and keeps what it gives. What
+    /// Passes all sealed values, of all versions, of Hyperdrive configurations and of the Secrets Store, to `again`, and keeps what it gives. What
     /// was done stays if it is broken off.
     pub async fn reseal(&self, again: Arc<Again>) -> Result<Resealed, CatalogError> {
-        let mut all = self.reseal_passwords(again.clone()).await?;
+        let mut all = self.reseal_resources(again.clone()).await?;
         let mut after = String::new();
         loop {
             let again = again.clone();
@@ -65,19 +66,23 @@ impl Catalog {
 }
 
 impl Catalog {
-    async fn reseal_passwords(&self, again: Arc<Again>) -> Result<Resealed, CatalogError> {
+    async fn reseal_resources(&self, again: Arc<Again>) -> Result<Resealed, CatalogError> {
         self.change(move |t| {
             let mut done = Resealed::default();
-            for mut row in all_of(t, Kind::Hyperdrive)? {
-                let Some(sealed) = row.settings["sealed"].as_str() else { continue };
-                match again("", &format!("{HYPERDRIVE_SEAL}{}", row.id), sealed) {
-                    Ok(None) => {}
-                    Ok(Some(value)) => {
-                        row.settings["sealed"] = value.into();
-                        update(t, Kind::Hyperdrive, &row)?;
-                        done.changed += 1;
+            for (kind, seal) in
+                [(Kind::Hyperdrive, HYPERDRIVE_SEAL), (Kind::StoredSecret, STORED_SECRET_SEAL)]
+            {
+                for mut row in all_of(t, kind)? {
+                    let Some(sealed) = row.settings["sealed"].as_str() else { continue };
+                    match again("", &format!("{seal}{}", row.id), sealed) {
+                        Ok(None) => {}
+                        Ok(Some(value)) => {
+                            row.settings["sealed"] = value.into();
+                            update(t, kind, &row)?;
+                            done.changed += 1;
+                        }
+                        Err(_) => done.unreadable += 1,
                     }
-                    Err(_) => done.unreadable += 1,
                 }
             }
             Ok(done)

@@ -22,12 +22,16 @@ pub enum Kind {
     Dispatch,
     /// Hyperdrive configurations.
     Hyperdrive,
+    /// Stores of the Secrets Store.
+    SecretsStore,
+    /// Secrets of the Secrets Store.
+    StoredSecret,
     /// Settings of the account for all it has of something; the id says of what.
     Defaults,
 }
 
 impl Kind {
-    fn key(self) -> &'static str {
+    pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Kv => "kv",
             Self::R2 => "r2",
@@ -36,6 +40,8 @@ impl Kind {
             Self::Workflow => "workflow",
             Self::Dispatch => "dispatch",
             Self::Hyperdrive => "hyperdrive",
+            Self::SecretsStore => "secrets_store",
+            Self::StoredSecret => "stored_secret",
             Self::Defaults => "defaults",
         }
     }
@@ -162,12 +168,12 @@ pub(crate) fn all_of(c: &Connection, kind: Kind) -> Result<Vec<Resource>, Catalo
     Ok(query.query_map([kind.key()], resource)?.collect::<Result<_, _>>()?)
 }
 
-fn find(c: &Connection, kind: Kind, id: &str) -> Result<Option<Resource>, CatalogError> {
+pub(crate) fn find(c: &Connection, kind: Kind, id: &str) -> Result<Option<Resource>, CatalogError> {
     let mut query = c.prepare_cached(&format!("{RESOURCE} AND id = ?"))?;
     Ok(query.query_row([kind.key(), id], resource).optional()?)
 }
 
-fn insert(t: &Transaction<'_>, kind: Kind, made: &Resource) -> Result<(), CatalogError> {
+pub(crate) fn insert(t: &Transaction<'_>, kind: Kind, made: &Resource) -> Result<(), CatalogError> {
     let sql = "INSERT INTO resource VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
     let settings = crate::script::text(&made.settings)?;
     let values = params![kind.key(), made.id, made.name, made.created_ms, settings];

@@ -30,6 +30,7 @@ pub(crate) mod r2_rules;
 pub(crate) mod routes;
 pub(crate) mod scripts;
 pub(crate) mod secrets;
+pub(crate) mod secrets_store;
 pub(crate) mod services;
 pub(crate) mod settings;
 pub(crate) mod subdomain;

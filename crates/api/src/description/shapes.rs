@@ -63,6 +63,8 @@ const SHAPES: &[Shape] = &[
     ("Object", r2_object),
     ("Queue", queue),
     ("Hyperdrive", super::hyperdrive::shape),
+    ("SecretsStore", super::secrets_store::store),
+    ("StoredSecret", super::secrets_store::secret),
     ("Consumer", consumer),
     ("DispatchNamespace", dispatch_namespace),
     ("DispatchScript", dispatch_script),

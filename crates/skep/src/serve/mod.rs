@@ -20,6 +20,7 @@ mod rotate;
 mod runner;
 mod sizes;
 mod stored;
+mod stored_secrets;
 mod tails;
 mod tenant;
 mod tls;

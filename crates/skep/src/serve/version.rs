@@ -11,7 +11,8 @@ use skep_bundle::{Bundle, Format, Module, ModuleKind};
 use skep_catalog::{Content, Sealer};
 use skep_config::{
     AnalyticsDataset, D1Database, DurableObject, KvNamespace, QueueProducer, R2Bucket, RateLimit,
-    RunWorkerFirst, ServiceBinding, WorkerConfig, WorkflowBinding, WorkflowExport, WorkflowSettings,
+    RunWorkerFirst, ServiceBinding, StoredSecret, WorkerConfig, WorkflowBinding, WorkflowExport,
+    WorkflowSettings,
 };
 use skep_store::BlobId;
 
@@ -113,6 +114,12 @@ fn add(config: &mut WorkerConfig, name: String, binding: &Json) -> Result<(), St
             .analytics_engine_datasets
             .push(AnalyticsDataset { binding: name.clone(), dataset: need("dataset")? }),
         "ratelimit" => config.ratelimits.push(rate_limit(&name, binding)?),
+        "secrets_store_secret" => config.stored_secrets.push(StoredSecret {
+            binding: name.clone(),
+            store_id: need("store_id")?,
+            secret_name: need("secret_name")?,
+            value: None,
+        }),
         "version_metadata" => config.version_metadata = Some(name),
         // The content of the last three is among the modules; two are added elsewhere.
         "assets" | "dispatch_namespace" | "hyperdrive" | "wasm_module" | "text_blob" | "data_blob" => {}

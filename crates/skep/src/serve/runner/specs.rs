@@ -11,6 +11,7 @@ use super::{Runner, lock};
 use crate::serve::alarms::next_alarm;
 use crate::serve::hyperdrive::Leads;
 use crate::serve::quota::file_limit;
+use crate::serve::stored_secrets;
 use crate::serve::version::{bundle_of, config_of, cpu_of, open_assets, subrequests_of};
 use crate::serve::workflows::fill;
 use crate::stand_ins::Running;
@@ -34,6 +35,7 @@ impl Runner {
         let stores = &self.tenant.stores;
         let mut config = config_of(&self.tenant.id, script, content, &self.around.sealer)?;
         fill(&mut config, &stores.catalog)?;
+        stored_secrets::fill(&mut config, &stores.catalog, &self.around.sealer, &self.tenant.id)?;
         if name != script {
             // The objects of a script live in its main version's cell; others call them there.
             name.clone_into(&mut config.name);
