@@ -8,7 +8,6 @@ use skep_hyperdrive::{Origin, Tls};
 
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok, page, time};
-use crate::scripts::current_version;
 use crate::upload;
 
 pub(crate) const SCHEMES: [&str; 3] = ["postgres", "postgresql", "mysql"];
@@ -237,15 +236,7 @@ fn seal(call: &Call, password: &str, id: &str) -> Result<String, ApiError> {
 
 /// Says in running scripts what is new of a configuration. Connections that are open stay.
 async fn apply(call: &Call, id: &str) -> Result<(), ApiError> {
-    let tenant = call.tenant()?;
-    for script in tenant.catalog().scripts()? {
-        let bound = |b: &Json| b["type"] == "hyperdrive" && b["id"] == id;
-        let version = current_version(&tenant, &script)?;
-        if version.iter().flat_map(|v| &v.content.bindings).any(bound) {
-            upload::apply(call, &script.name).await?;
-        }
-    }
-    Ok(())
+    upload::apply_bound(call, |binding| binding["type"] == "hyperdrive" && binding["id"] == id).await
 }
 
 pub(crate) async fn list(call: Call) -> Answer {

@@ -3,8 +3,6 @@
 //! Stores and secrets are resources of the account. A value is sealed as other secrets are, and never shown; scripts get
 //! it through their bindings.
 
-use std::collections::BTreeSet;
-
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -196,7 +194,7 @@ pub(crate) async fn delete_store(call: Call) -> Answer {
             Err(ApiError::new(StatusCode::CONFLICT, 1003, text))
         }
         Some(true) => {
-            apply(&call, &store, None).await?;
+            upload::apply_bound(&call, |binding| is_of(binding, &store)).await?;
             ok(Json::Null)
         }
     }
@@ -277,11 +275,8 @@ async fn keep(call: &Call, store: &str, made: Vec<Resource>) -> Result<(), ApiEr
     if !call.tenant()?.catalog().add_stored_secrets(store, made).await.map_err(refused)? {
         return Err(no_store());
     }
-    for name in names {
-        // A binding may have lost it before.
-        apply(call, store, Some(&name)).await?;
-    }
-    Ok(())
+    // A binding may have lost it before.
+    apply(call, store, &names).await
 }
 
 pub(crate) async fn create(mut call: Call) -> Answer {
@@ -326,19 +321,22 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
     };
     let changed = call.tenant()?.catalog().edit_resource(Kind::StoredSecret, &row.id, change).await?;
     let changed = changed.ok_or_else(no_secret)??;
-    apply(&call, call.param(0), Some(&changed.name)).await?;
+    apply(&call, call.param(0), std::slice::from_ref(&changed.name)).await?;
     ok(shown(&changed))
 }
 
 pub(crate) async fn delete(call: Call) -> Answer {
     let row = secret(&call)?;
-    remove(&call, &row).await?;
+    remove(&call, &[&row]).await?;
     ok(shown(&row))
 }
 
-async fn remove(call: &Call, row: &Resource) -> Result<(), ApiError> {
-    call.tenant()?.catalog().remove_resource(Kind::StoredSecret, &row.id).await?;
-    apply(call, call.param(0), Some(&row.name)).await
+async fn remove(call: &Call, rows: &[&Resource]) -> Result<(), ApiError> {
+    for row in rows {
+        call.tenant()?.catalog().remove_resource(Kind::StoredSecret, &row.id).await?;
+    }
+    let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
+    apply(call, call.param(0), &names).await
 }
 
 #[derive(Deserialize)]
@@ -352,9 +350,7 @@ pub(crate) async fn delete_many(mut call: Call) -> Answer {
     let its = call.tenant()?.catalog().stored_secrets(&store(&call)?.id)?;
     let find = |named: &Named| its.iter().find(|row| row.id == named.id).ok_or_else(no_secret);
     let rows: Vec<&Resource> = named.iter().map(find).collect::<Result<_, _>>()?;
-    for row in &rows {
-        remove(&call, row).await?;
-    }
+    remove(&call, &rows).await?;
     ok(rows.into_iter().map(shown).collect())
 }
 
@@ -376,33 +372,16 @@ pub(crate) async fn duplicate(mut call: Call) -> Answer {
     ok(shown)
 }
 
-/// Brings the scripts in line that are bound to a secret, or to any of the store.
-async fn apply(call: &Call, store: &str, secret: Option<&str>) -> Result<(), ApiError> {
-    let tenant = call.tenant()?;
-    let catalog = tenant.catalog();
-    let bound = |binding: &Json| {
-        binding["type"] == "secrets_store_secret"
-            && binding["store_id"] == store
-            && secret.is_none_or(|name| binding["secret_name"] == name)
-    };
-    let mut scripts = catalog.scripts()?;
-    for namespace in catalog.resources(Kind::Dispatch)? {
-        scripts.extend(catalog.scripts_within(&namespace.id)?);
-    }
-    let mut concerned = BTreeSet::new();
-    for script in scripts {
-        let Some(deployment) = catalog.active_deployment(&script.tag)? else { continue };
-        for (id, _) in deployment.versions {
-            let version = catalog.version(&script.tag, &id)?;
-            if version.iter().flat_map(|version| &version.content.bindings).any(bound) {
-                concerned.insert(script.name.clone());
-            }
-        }
-    }
-    for script in concerned {
-        upload::apply(call, &script).await?;
-    }
-    Ok(())
+/// Brings the scripts in line that are bound to any of these secrets of a store.
+async fn apply(call: &Call, store: &str, names: &[String]) -> Result<(), ApiError> {
+    let is_named = |name: &Json| names.iter().any(|named| name == named.as_str());
+    let bound = |binding: &Json| is_of(binding, store) && is_named(&binding["secret_name"]);
+    upload::apply_bound(call, bound).await
+}
+
+/// Whether a binding is to a secret of a store.
+fn is_of(binding: &Json, store: &str) -> bool {
+    binding["type"] == "secrets_store_secret" && binding["store_id"] == store
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use skep_catalog::{
-    AssetsRef, Catalog, Change, Content, MigrationSet, Module, Namespace, Publish, Published, Script,
+    AssetsRef, Catalog, Change, Content, Kind, MigrationSet, Module, Namespace, Publish, Published, Script,
     Settings, Version,
 };
 
@@ -203,6 +203,25 @@ async fn apply_moved(call: &Call, tenant: &Arc<dyn Tenant>, script: &str) -> Res
 pub(crate) async fn apply(call: &Call, script: &str) -> Result<(), ApiError> {
     let applied = call.api.platform.apply(&call.token.account, script).await;
     applied.map_err(|text| ApiError::bad(10021, text))
+}
+
+/// Brings the scripts in line, those of dispatch namespaces too, of which a deployed version has such a binding.
+pub(crate) async fn apply_bound(call: &Call, bound: impl Fn(&Json) -> bool) -> Result<(), ApiError> {
+    let tenant = call.tenant()?;
+    let catalog = tenant.catalog();
+    let mut scripts = catalog.scripts()?;
+    for namespace in catalog.resources(Kind::Dispatch)? {
+        scripts.extend(catalog.scripts_within(&namespace.id)?);
+    }
+    for script in scripts {
+        let Some(deployment) = catalog.active_deployment(&script.tag)? else { continue };
+        let versions = deployment.versions.iter().map(|(id, _)| catalog.version(&script.tag, id));
+        let versions: Vec<_> = versions.collect::<Result<_, _>>()?;
+        if versions.iter().flatten().flat_map(|version| &version.content.bindings).any(&bound) {
+            apply(call, &script.name).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn read_content(
