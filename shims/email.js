@@ -13,6 +13,11 @@ class EmailMessage {
     this.#raw = raw;
   }
 
+  /** The same for modules outside of the engine: the one that calls an `email()` handler. */
+  get [Symbol.for("skep.raw")]() {
+    return this.#raw;
+  }
+
   static {
     rawOf = (message) => (typeof message === "object" && message !== null && #raw in message ? message.#raw : undefined);
   }

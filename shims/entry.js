@@ -71,6 +71,39 @@ export const skepCollect = {
   },
 };
 
+/**
+ * Calls `email()`. The message is made here: what an application hands to it stays in this isolate, and `setReject()` is heard
+ * before the handler's end is. What it stands for is with the worker that has the events.
+ */
+export const skepEmail = {
+  async email(/** @type {any} */ message, /** @type {any} */ env, /** @type {any} */ ctx) {
+    const handler = typeof main === "function" ? new main(ctx, env) : main;
+    if (typeof handler?.email !== "function") throw new TypeError('The RPC receiver does not implement the method "email".');
+    const { from, to, raw, rawSize, headers, canBeForwarded } = message;
+    /** @type {Promise<void>[]} */
+    const rejected = [];
+    const replied = async (/** @type {any} */ reply) => {
+      const text = reply[Symbol.for("skep.raw")];
+      if (text === undefined) return message.reply(reply);
+      return message.reply({ from: reply.from, to: reply.to, raw: new Uint8Array(await new Response(text).arrayBuffer()) });
+    };
+    try {
+      await handler.email({
+        from, to, raw, rawSize, headers, canBeForwarded,
+        setReject: (/** @type {string} */ reason) => void rejected.push(message.setReject(String(reason))),
+        forward: async (/** @type {string} */ recipient, /** @type {Headers | undefined} */ more) =>
+          message.forward(recipient, more && new Headers(more)),
+        reply: replied,
+      }, env, ctx);
+    } catch (error) {
+      report(error);
+      throw error;
+    } finally {
+      await Promise.all(rejected);
+    }
+  },
+};
+
 /** An outbound worker as Skep calls it: what the dispatcher said is on `env`. */
 export const skepOutbound = {
   async fetch(/** @type {Request} */ request, /** @type {any} */ env, /** @type {any} */ ctx) {

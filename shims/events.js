@@ -3,6 +3,7 @@
 //   POST /queue      {queue, messages: [{id, ts, attempts, fmt, b64}], metadata?, target?}
 //   POST /scheduled  {cron, time, target?}
 //   POST /tail       {events, target?}
+//   POST /email      {id, from, to, headers, b64}, to `MAILED`; what the handler does with it goes to `MAIL`
 //   POST /workflow   {workflow, op, …}, for the instances of a Workflow: see workflows.js
 //   GET  /health
 //   GET  /collect    collects this worker's garbage: see entry.js
@@ -14,12 +15,15 @@
 // Needs the flags `experimental` and `service_binding_extra_handlers`, which give service bindings the
 // methods `queue()` and `scheduled()`; only this worker has them, never the application.
 
+import { built } from "./mail-parts.js";
+
 /**
  * @typedef {{ id: string, ts: number, attempts: number, fmt: "json" | "text" | "bytes" | "v8", b64: string }} WireMessage
  * @typedef {{ backlogCount: number, backlogBytes: number, oldestMessageTimestamp: number }} WireMetrics
  * @typedef {{ queue: string, messages: WireMessage[], metadata?: { metrics: WireMetrics }, target?: string }} QueueEvent
  * @typedef {{ cron: string, time: number, target?: string }} CronEvent
  * @typedef {{ events: object[], target?: string }} TailEvents
+ * @typedef {{ id: string, from: string, to: string, headers: [string, string][], b64: string }} EmailEvent
  * @typedef {{ queue(name: string, messages: object[], metadata?: object): Promise<object>,
  *             scheduled(event: { cron: string, scheduledTime: Date }): Promise<object>,
  *             tail(events: object[]): Promise<void> }} Target
@@ -65,6 +69,24 @@ const find = (env, name = "USER") => {
   return env[name];
 };
 
+/** What a handler of mail may call. @param {string} id @param {any} mail what hears of it */
+const mailing = (id, mail) => {
+  const tell = async (/** @type {string} */ what, /** @type {BodyInit} */ body) => {
+    const answer = await mail.fetch(`http://mail/${id}/${what}`, { method: "POST", body });
+    if (!answer.ok) throw new Error(await answer.text());
+    return answer.status === 204 ? undefined : answer.json();
+  };
+  return {
+    setReject: (/** @type {string} */ reason) => tell("reject", reason),
+    forward: (/** @type {string} */ to, /** @type {Headers | undefined} */ headers) =>
+      tell("forward", JSON.stringify({ to, headers: [...(headers ?? [])] })),
+    reply: (/** @type {any} */ reply) =>
+      reply.raw instanceof Uint8Array
+        ? tell(`reply?${new URLSearchParams({ from: reply.from })}`, reply.raw)
+        : tell("reply-built", built(reply)),
+  };
+};
+
 /** @type {Record<string, (event: any, env: Record<string, Target>) => Promise<object>>} */
 const events = {
   "POST /queue": (/** @type {QueueEvent} */ { queue, messages, metadata, target }, env) =>
@@ -73,6 +95,15 @@ const events = {
     find(env, target).scheduled({ cron, scheduledTime: new Date(time) }),
   "POST /tail": async (/** @type {TailEvents} */ { events, target }, env) => {
     await find(env, target).tail(events);
+    return { outcome: "ok" };
+  },
+  "POST /email": async (/** @type {EmailEvent} */ { id, from, to, headers, b64 }, env) => {
+    const raw = bytes(b64);
+    const message = {
+      from, to, raw: new Response(/** @type {any} */ (raw)).body, rawSize: raw.byteLength, headers: new Headers(headers),
+      canBeForwarded: true, ...mailing(id, env.MAIL),
+    };
+    await /** @type {any} */ (find(env, "MAILED")).email(message);
     return { outcome: "ok" };
   },
   "POST /workflow": (/** @type {{ workflow: string, op: string }} */ call, env) =>

@@ -4,33 +4,12 @@
 // A wrapped binding. Inner binding: `fetcher`, which takes the mail.
 
 import { rawOf } from "cloudflare-internal:email";
+import { built } from "skep-internal:mail-parts";
 
 /**
- * @typedef {string | { name: string, email: string }} Address
- * @typedef {{ filename: string, type: string, disposition?: string, content: string | ArrayBuffer | ArrayBufferView }} Attachment
- * @typedef {{ from: Address, to: Address | Address[], cc?: Address | Address[], bcc?: Address | Address[],
- *             subject: string, text?: string, html?: string, attachments?: Attachment[] }} Parts
+ * @typedef {import("./mail-parts.js").Parts} Parts
  * @typedef {{ fetch(url: string, init: object): Promise<Response> }} Fetcher
  */
-
-/** @param {string | ArrayBuffer | ArrayBufferView} content @returns {Uint8Array} */
-const bytes = (content) => {
-  if (typeof content === "string") return new TextEncoder().encode(content);
-  if (content instanceof ArrayBuffer) return new Uint8Array(content);
-  return new Uint8Array(content.buffer, content.byteOffset, content.byteLength);
-};
-
-/** @param {Address | Address[] | undefined} addresses */
-const listed = (addresses) => (addresses ? [addresses].flat() : []);
-
-/** @param {Parts} parts */
-const built = ({ from, to, cc, bcc, subject, text, html, attachments = [] }) =>
-  JSON.stringify({
-    from, to: listed(to), cc: listed(cc), bcc: listed(bcc), subject: String(subject), text, html,
-    attachments: attachments.map(({ filename, disposition, content }) => ({
-      filename, disposition, content: /** @type {any} */ (bytes(content)).toBase64(),
-    })),
-  });
 
 class SendEmail {
   #fetcher;

@@ -24,6 +24,7 @@ mod devtools;
 mod disk_full;
 mod dispatch;
 mod edge;
+mod email_handler;
 mod errors;
 mod exports;
 mod frames;

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use skep_assets::{Assets, Decision, image_reply_allowed, pathname};
 use skep_fleet::Worker;
-use skep_wire::{BoxFuture, full, reply};
+use skep_wire::{Body, BoxFuture, empty, full, reply};
 
 use crate::body::EdgeBody;
 use crate::cell::{Context, forward};
 use crate::error_page::ErrorCode;
-use crate::guard::{CutOff, refusal};
+use crate::guard::{CutOff, Guarded, refusal};
 use crate::headers::{RAY, Visitor, new_ray};
 use crate::meter::{Meter, Outcome, Timing};
 use crate::relay::{Whole, relay};
@@ -46,8 +47,8 @@ pub trait Router: Send + Sync + 'static {
 pub trait LocalHandler: Send + Sync + 'static {
     /// Whether the path is its own.
     fn handles(&self, path: &str) -> bool;
-    /// The answer.
-    fn handle<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, skep_wire::Response>;
+    /// The answer. What it does not read of the body is thrown away.
+    fn handle<'a>(&'a self, head: &'a Parts, body: Body) -> BoxFuture<'a, skep_wire::Response>;
 }
 
 /// Answers one request.
@@ -227,7 +228,12 @@ async fn answer(
     body: Option<Incoming>,
 ) -> Response<EdgeBody> {
     let decision = match who {
-        Who::Local(local) => return local.handle(&parts).await.map(EdgeBody::Own),
+        Who::Local(local) => {
+            let body = body.map_or_else(empty, |body| {
+                Guarded::new(body, context.limits, CutOff::default()).boxed_unsync()
+            });
+            return local.handle(&parts, body).await.map(EdgeBody::Own);
+        }
         Who::Decided(decision) => decision,
     };
     match (decision, &site.worker, &site.assets) {

@@ -121,6 +121,7 @@ mod tests {
             cache: None,
             front: None,
             events: false,
+            mail: None,
             dispatched: false,
             outbound: None,
             egress: Vec::new(),

@@ -46,6 +46,8 @@ pub struct CellSpec {
     /// Whether to start with what delivers events, such as a cron trigger's or a queue's; else that is there from the
     /// first event on.
     pub events: bool,
+    /// Who hears what an `email()` handler does with the mail that it gets, an id in `services`; `None` gives it none.
+    pub mail: Option<String>,
     /// The code is called by a dispatcher, who gets to see its exceptions; not by visitors.
     pub dispatched: bool,
     /// The server that takes all requests to the outside, an id in `services`; `None` lets them out.
@@ -290,6 +292,7 @@ impl CellSpec {
             | Binding::Analytics { service }
             | Binding::RateLimit { service, .. }
             | Binding::Dispatch { service }
+            | Binding::SendEmail { service }
             | Binding::Fetcher { service } => Some(service),
             _ => None,
         });
@@ -297,6 +300,7 @@ impl CellSpec {
             .chain(&self.front)
             .chain(self.tail.iter().chain(&self.trace).map(|tail| &tail.service))
             .chain(&self.outbound)
+            .chain(&self.mail)
             .filter(|id| !self.services.contains_key(*id))
             .cloned()
             .chain(self.bindings.values().filter_map(|binding| match binding {

@@ -16,6 +16,8 @@ use skep_ratelimit::RateLimiter;
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_store::Quota;
 
+use crate::mail::Folder;
+
 /// The servers behind bindings, and the ledger of what is deployed.
 pub struct Stores {
     /// The folder.
@@ -82,6 +84,11 @@ impl Stores {
                 .map_err(|e| in_dir("Analytics Engine", &e))?,
             _lock: lock,
         })
+    }
+
+    /// Where mail is kept that is not sent.
+    pub fn mail(&self) -> Folder {
+        Folder(self.dir.join("email"))
     }
 
     /// Where Durable Objects keep their files.

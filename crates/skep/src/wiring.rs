@@ -12,7 +12,7 @@ use skep_ratelimit::Limits;
 use skep_wire::Service;
 
 use crate::dates::ENGINE_DATE;
-use crate::mail::Mail;
+use crate::mail::KeptMail;
 use crate::site::namespace_of;
 use crate::stand_ins::{Front, Running};
 use crate::stores::Stores;
@@ -107,6 +107,7 @@ pub fn wire(
         connections: BTreeMap::new(),
         cache: Some("cache".into()),
         events: false,
+        mail: None,
         dispatched: false,
         next_alarm: None,
         file_limit: None,
@@ -362,8 +363,7 @@ impl Wiring<'_> {
                 (None, None) => "email/".to_owned(),
             };
             let binding = b.clone();
-            let mail =
-                Mail { binding, script: self.config.name.clone(), folder: self.stores.dir.join("email") };
+            let mail = KeptMail { binding, script: self.config.name.clone(), folder: self.stores.mail() };
             let service = self.serve(Arc::new(mail));
             self.add(&b.name, "Send email", backing, Binding::SendEmail { service });
         }

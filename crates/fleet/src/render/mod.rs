@@ -55,6 +55,7 @@ const RPC_HOST: &str = "skep";
 const ENTRY: &str = include_str!("../../../../shims/entry.js");
 const RATELIMIT: &str = include_str!("../../../../shims/ratelimit.js");
 const SEND_EMAIL: &str = include_str!("../../../../shims/send-email.js");
+const MAIL_PARTS: &str = include_str!("../../../../shims/mail-parts.js");
 const STORED_SECRET: &str = include_str!("../../../../shims/stored-secret.js");
 const DISPATCH: &str = include_str!("../../../../shims/dispatch.js");
 const FREE: &str = include_str!("../../../../shims/free.js");
@@ -99,6 +100,9 @@ pub(crate) fn object_folder(spec: &CellSpec, folder: &Path, storage: Storage) ->
         Storage::Throwaway => folder.join("objects"),
     }
 }
+
+/// The file that both the binding that sends mail and the worker with the events are made of.
+const MAIL_PARTS_FILE: &str = "mail-parts.js";
 
 /// Whether a process of `spec` takes events. One that only shows whether the code starts gets none.
 pub(crate) fn takes_events(spec: &CellSpec, storage: Storage) -> bool {
@@ -419,6 +423,7 @@ impl<'a> Render<'a> {
             ("cloudflare-internal:email", "email.js", EMAIL),
             ("skep-internal:dispatch", "dispatch.js", DISPATCH),
             ("skep-internal:send-email", "send-email.js", SEND_EMAIL),
+            ("skep-internal:mail-parts", MAIL_PARTS_FILE, MAIL_PARTS),
             ("skep-internal:stored-secret", "stored-secret.js", STORED_SECRET),
             ("skep-internal:free", "free.js", FREE),
         ] {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    EVENTS_SOCKET, Render, SHIM_DATE, class, designator, es_module, external_name, js_string, workflow_class,
+    EVENTS_SOCKET, MAIL_PARTS_FILE, Render, SHIM_DATE, class, designator, es_module, external_name,
+    js_string, workflow_class,
 };
 use crate::capnp::{Value, fields, list, text};
 use crate::responses::RESPONSES;
@@ -197,8 +198,13 @@ impl Render<'_> {
         if !self.spec.workflows.is_empty() {
             bindings.push(service("WORKFLOWS", "skep-workflows"));
         }
+        if let Some(mail) = &self.spec.mail {
+            let handler = matches!(self.spec.code, Code::Modules(_)).then_some("skepEmail");
+            bindings.push(fields([("name", text("MAILED")), ("service", designator("user", handler, None))]));
+            bindings.push(service("MAIL", &external_name(mail)));
+        }
         let mut worker = vec![
-            ("modules", list([es_module("events.js")])),
+            ("modules", list([es_module("events.js"), es_module(MAIL_PARTS_FILE)])),
             ("compatibilityDate", text(SHIM_DATE)),
             ("compatibilityFlags", list([text("experimental"), text("service_binding_extra_handlers")])),
             ("bindings", Value::List(bindings)),

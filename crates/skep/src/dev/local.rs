@@ -9,41 +9,95 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use skep_edge::LocalHandler;
 use skep_fleet::Worker;
-use skep_wire::{BoxFuture, Response, full, reply};
+use skep_wire::{Body, BoxFuture, ReadError, Response, full, read_all, reply};
 
+use super::origin;
 use crate::events::run_scheduled;
+use crate::mail::{Inbox, MAX_MESSAGE, Wrong};
 
 /// The paths under which wrangler and Miniflare run the `scheduled` handler.
 const SCHEDULED: [&str; 2] = ["/cdn-cgi/handler/scheduled", "/cdn-cgi/local/scheduled"];
+/// The paths under which they run the `email` handler.
+const EMAIL: [&str; 2] = ["/cdn-cgi/handler/email", "/cdn-cgi/local/email"];
 /// The path that wrangler has with `--test-scheduled`.
 const TEST_SCHEDULED: &str = "/__scheduled";
 
 /// The handler of those paths for one worker.
-#[derive(Debug)]
 pub struct Local {
     /// The worker whose handlers are run.
     pub worker: Arc<Worker>,
+    /// Its name.
+    pub script: String,
+    /// Takes mail for it.
+    pub inbox: Arc<Inbox>,
     /// Whether `/__scheduled` is one of the paths.
     pub test_scheduled: bool,
 }
 
 impl LocalHandler for Local {
     fn handles(&self, path: &str) -> bool {
-        SCHEDULED.contains(&path) || (self.test_scheduled && path == TEST_SCHEDULED)
+        SCHEDULED.contains(&path) || EMAIL.contains(&path) || (self.test_scheduled && path == TEST_SCHEDULED)
     }
 
-    fn handle<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Response> {
-        Box::pin(self.scheduled(head))
+    fn handle<'a>(&'a self, head: &'a Parts, body: Body) -> BoxFuture<'a, Response> {
+        Box::pin(async move {
+            let path = head.uri.path();
+            match origin::check(head) {
+                // Wrangler leaves the older path out, too.
+                Err(text) if path != TEST_SCHEDULED => plain_text(StatusCode::FORBIDDEN, text.to_owned()),
+                _ if EMAIL.contains(&path) => self.email(head, body).await,
+                _ => self.scheduled(head).await,
+            }
+        })
     }
 }
 
+/// A parameter of the query.
+fn parameter(head: &Parts, name: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
 impl Local {
-    async fn scheduled(&self, head: &Parts) -> Response {
-        let query = head.uri.query().unwrap_or_default();
-        let parameter = |name: &str| {
-            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-            pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    /// The texts are wrangler's.
+    async fn email(&self, head: &Parts, body: Body) -> Response {
+        let given = |name: &str| parameter(head, name).filter(|value| !value.is_empty());
+        let raw = match read_all(body, MAX_MESSAGE).await {
+            Ok(raw) => raw,
+            Err(ReadError::TooLarge(_)) => {
+                let text = "Email message size is bigger than the production size limit of 25 MiB.";
+                return plain_text(StatusCode::BAD_REQUEST, text.to_owned());
+            }
+            Err(error) => return plain_text(StatusCode::BAD_REQUEST, error.to_string()),
         };
+        let (Some(from), Some(to), false) = (given("from"), given("to"), raw.is_empty()) else {
+            let text = "Invalid email. Your request must include URL parameters specifying the `from` and `to` addresses, as well as an \
+                        email in the body";
+            return plain_text(StatusCode::BAD_REQUEST, text.to_owned());
+        };
+        let handled = match self.inbox.deliver(&self.worker, &self.script, (&from, &to), &raw).await {
+            Ok(handled) => handled,
+            Err(Wrong(status, text)) => return plain_text(status, text),
+        };
+        let status = match handled.failure {
+            Some(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            None => StatusCode::OK,
+        };
+        if parameter(head, "format").as_deref() == Some("json") {
+            return skep_wire::json(status, &handled);
+        }
+        match (handled.failure, handled.rejected) {
+            (Some(failure), _) => plain_text(status, failure),
+            (None, Some(reason)) => {
+                let text = format!("Worker rejected email with the following reason: {reason}");
+                plain_text(StatusCode::BAD_REQUEST, text)
+            }
+            (None, None) => plain_text(status, "Worker successfully processed email".to_owned()),
+        }
+    }
+
+    async fn scheduled(&self, head: &Parts) -> Response {
+        let parameter = |name: &str| parameter(head, name);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
         let time = match parameter("time").map(|text| text.parse::<u64>()) {
             None => now,

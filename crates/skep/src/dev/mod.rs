@@ -4,6 +4,7 @@ mod consumers;
 mod dispatch;
 mod listen;
 mod local;
+mod origin;
 mod output;
 mod project;
 mod session;
@@ -21,6 +22,7 @@ use skep_toolchain::Toolchain;
 use crate::args::DevArgs;
 use crate::bundling::install_dependencies;
 use crate::keys::{HELP, Key, Keyboard};
+use crate::mail::Inbox;
 use crate::named::{Named, named};
 use crate::signals::Signals;
 use crate::stores::Stores;
@@ -84,6 +86,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
     });
 
     let namespaces = Namespaces::open(&state.join("dispatch.key"))?;
+    let inbox = Arc::new(Inbox::new(stores.mail()));
     let mut session = Session {
         projects,
         stores,
@@ -91,6 +94,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
         fleet,
         output,
         namespaces,
+        inbox,
         clock,
         shutdown: shutdown.clone(),
         maps: None,
@@ -192,7 +196,10 @@ impl Session {
     fn site(&self, test_scheduled: bool) -> Site {
         let project = &self.projects[0];
         let worker = project.config.main.is_some().then(|| self.fleet.worker(&project.config.name));
-        let local = worker.clone().map(|worker| Arc::new(Local { worker, test_scheduled }) as _);
+        let local = worker.clone().map(|worker| {
+            let (script, inbox) = (project.config.name.clone(), self.inbox.clone());
+            Arc::new(Local { worker, script, inbox, test_scheduled }) as _
+        });
         Site { worker, assets: project.assets.clone(), local, meter: None, traced: None }
     }
 }

@@ -19,6 +19,7 @@ use super::project::{Affected, Project};
 use super::{complain, shown};
 use crate::events::{Noted, QueueConsumer, Report, consumer_settings};
 use crate::inspector::Sources;
+use crate::mail::Inbox;
 use crate::namespaces::{follow_exports, migrate};
 use crate::stand_ins::Running;
 use crate::stores::Stores;
@@ -35,6 +36,8 @@ pub struct Session {
     pub output: Arc<Output>,
     /// What is in dispatch namespaces.
     pub namespaces: Arc<Namespaces>,
+    /// Takes mail for the first worker.
+    pub inbox: Arc<Inbox>,
     pub clock: Clock,
     pub shutdown: Shutdown,
     /// The source maps of the first worker, once DevTools can ask for them.
@@ -181,6 +184,10 @@ impl Session {
                     wired.spec.absent = running.missed(wired.spec.bindings.values());
                     if let (0, Some(maps), Some(map)) = (n, &self.maps, &bundle.source_map) {
                         lead(&mut wired.spec.code, maps, map);
+                    }
+                    if n == 0 {
+                        wired.spec.services.insert("inbox".into(), self.inbox.clone());
+                        wired.spec.mail = Some("inbox".into());
                     }
                     self.namespaces.add(project, &mut wired);
                     consumers::add(project, &running, &self.fleet, &mut wired);

@@ -4,11 +4,17 @@ use http::{HeaderName, HeaderValue};
 
 /// One field: its name and its unfolded value.
 #[derive(Debug, PartialEq, Eq)]
-struct Field {
-    name: String,
-    value: String,
+pub(super) struct Field {
+    pub name: String,
+    pub value: String,
     /// Where it stands in the message, its last line's end included.
     place: std::ops::Range<usize>,
+}
+
+/// The value of the first field of that name, unless it is empty.
+pub(super) fn value<'a>(fields: &'a [Field], name: &str) -> Option<&'a str> {
+    let found = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+    found.map(|field| field.value.as_str()).filter(|value| !value.is_empty())
 }
 
 /// Why a message is not sent, in Miniflare's words.
@@ -26,7 +32,8 @@ fn head_end(raw: &[u8]) -> Option<(usize, &'static str)> {
     }
 }
 
-fn fields(raw: &[u8]) -> Vec<Field> {
+/// All fields of a message.
+pub(super) fn fields(raw: &[u8]) -> Vec<Field> {
     let head = &raw[..head_end(raw).map_or(raw.len(), |(end, _)| end)];
     let mut found: Vec<Field> = Vec::new();
     let mut start = 0;
@@ -50,11 +57,11 @@ fn fields(raw: &[u8]) -> Vec<Field> {
     found
 }
 
-/// The first address of a list as `From` has it: with a name, in a group, or bare; without what is in quotes or a comment.
-fn first_address(list: &str) -> String {
-    let (mut bare, mut angled) = (String::new(), None::<String>);
-    let (mut quoted, mut escaped, mut comments) = (false, false, 0_u32);
-    for character in list.chars() {
+/// The addresses of a list as `From` and `To` have it: with a name, in a group, or bare; without what is in quotes or a comment.
+pub(super) fn addresses(list: &str) -> Vec<String> {
+    let (mut found, mut bare, mut angled) = (Vec::new(), String::new(), None::<String>);
+    let (mut quoted, mut escaped, mut comments, mut in_angles) = (false, false, 0_u32, false);
+    for character in list.chars().chain([',']) {
         match character {
             _ if escaped => escaped = false,
             '\\' if quoted || comments > 0 => escaped = true,
@@ -63,14 +70,69 @@ fn first_address(list: &str) -> String {
             '(' => comments += 1,
             ')' => comments = comments.saturating_sub(1),
             _ if comments > 0 => {}
-            '<' => angled = Some(String::new()),
-            '>' if angled.is_some() => break,
-            ',' | ';' if angled.is_none() => break,
-            ':' if angled.is_none() => bare.clear(),
-            _ => angled.as_mut().unwrap_or(&mut bare).push(character),
+            '<' => (angled, in_angles) = (Some(String::new()), true),
+            '>' => in_angles = false,
+            ',' | ';' if !in_angles => {
+                let address = angled.take().unwrap_or_else(|| std::mem::take(&mut bare));
+                bare.clear();
+                found.extend(Some(address.trim()).filter(|address| !address.is_empty()).map(str::to_owned));
+            }
+            ':' if !in_angles => bare.clear(),
+            _ if in_angles => angled.get_or_insert_default().push(character),
+            _ => bare.push(character),
         }
     }
-    angled.unwrap_or(bare).trim().to_owned()
+    found
+}
+
+/// The first of them.
+pub(super) fn first_address(list: &str) -> Option<String> {
+    addresses(list).into_iter().next()
+}
+
+/// Whether the engine could make `Headers` of them; the text is its own.
+pub(super) fn check_headers(fields: &[Field]) -> Result<(), &'static str> {
+    for field in fields {
+        if HeaderName::from_bytes(field.name.as_bytes()).is_err() {
+            return Err("Invalid header name.");
+        }
+        if HeaderValue::from_bytes(field.value.as_bytes()).is_err() {
+            return Err("Invalid header value.");
+        }
+    }
+    Ok(())
+}
+
+/// The message without its fields of that name.
+pub(super) fn without(raw: &[u8], name: &str) -> Vec<u8> {
+    let (mut message, mut kept) = (Vec::with_capacity(raw.len()), 0);
+    for Field { place, .. } in fields(raw).iter().filter(|field| field.name.eq_ignore_ascii_case(name)) {
+        message.extend_from_slice(&raw[kept..place.start]);
+        kept = place.end;
+    }
+    message.extend_from_slice(&raw[kept..]);
+    message
+}
+
+/// The message with `id` as its only `Message-ID`: where it has one already, or before all else.
+pub(super) fn with_id(raw: &[u8], id: &str) -> Result<Vec<u8>, String> {
+    let (_, line_end) = head_end(raw).ok_or("could not find end of email headers")?;
+    let (mut message, mut kept) = (Vec::with_capacity(raw.len() + id.len()), 0);
+    let own = format!("Message-ID: {id}{line_end}");
+    let fields = fields(raw);
+    let mut ids = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("message-id")).peekable();
+    if ids.peek().is_none() {
+        message.extend_from_slice(own.as_bytes());
+    }
+    for (n, Field { place, .. }) in ids.enumerate() {
+        message.extend_from_slice(&raw[kept..place.start]);
+        if n == 0 {
+            message.extend_from_slice(own.as_bytes());
+        }
+        kept = place.end;
+    }
+    message.extend_from_slice(&raw[kept..]);
+    Ok(message)
 }
 
 /// Checks a message that is sent by `from` as Miniflare does, and gives it `id` as its `Message-ID`.
@@ -80,32 +142,14 @@ pub(super) fn accepted(raw: &[u8], from: &str, id: &str) -> Result<Vec<u8>, Stri
     if named("message-id").is_none() {
         return Err("invalid message-id".to_owned());
     }
-    for field in &fields {
-        if HeaderName::from_bytes(field.name.as_bytes()).is_err() {
-            return Err(refused("Invalid header name."));
-        }
-        if HeaderValue::from_bytes(field.value.as_bytes()).is_err() {
-            return Err(refused("Invalid header value."));
-        }
-    }
-    if named("from").map(|field| first_address(&field.value)).as_deref() != Some(from) {
+    check_headers(&fields).map_err(refused)?;
+    if named("from").and_then(|field| first_address(&field.value)).as_deref() != Some(from) {
         return Err("From: header does not match mail from".to_owned());
     }
     if named("received").is_some() {
         return Err("invalid headers set".to_owned());
     }
-    let (_, line_end) = head_end(raw).ok_or("could not find end of email headers")?;
-    let (mut message, mut kept) = (Vec::with_capacity(raw.len() + id.len()), 0);
-    let ids = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("message-id"));
-    for (n, Field { place, .. }) in ids.enumerate() {
-        message.extend_from_slice(&raw[kept..place.start]);
-        if n == 0 {
-            message.extend_from_slice(format!("Message-ID: {id}{line_end}").as_bytes());
-        }
-        kept = place.end;
-    }
-    message.extend_from_slice(&raw[kept..]);
-    Ok(message)
+    with_id(raw, id)
 }
 
 /// A new `Message-ID` for what `sender` sends: of its domain, or of `localhost` where that is none.
@@ -174,9 +218,17 @@ mod tests {
             "All: a@x.org, b@x.org;",
             "=?utf-8?Q?Ann=C3=A9?= <a@x.org>",
         ] {
-            assert_eq!(first_address(list), "a@x.org", "{list}");
+            assert_eq!(first_address(list).as_deref(), Some("a@x.org"), "{list}");
         }
-        assert_eq!(first_address(""), "");
+        assert_eq!(first_address(""), None);
+        let list = "A <a@x.org>, g: \"b, c\" <b@x.org>, c@x.org (d@x.org);, e@x.org";
+        assert_eq!(addresses(list), ["a@x.org", "b@x.org", "c@x.org", "e@x.org"]);
+    }
+
+    #[test]
+    fn a_field_is_taken_out_wherever_it_stands() {
+        let raw = b"Bcc: a@x\r\nTo: b@x\r\nBCC: c@x,\r\n d@x\r\n\r\nBcc: body\r\n";
+        assert_eq!(without(raw, "bcc"), b"To: b@x\r\n\r\nBcc: body\r\n");
     }
 
     #[test]

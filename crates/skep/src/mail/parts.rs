@@ -1,5 +1,9 @@
 //! Mail that is given as its parts, and not as one message.
 
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 /// A mailbox.
@@ -25,7 +29,11 @@ pub(super) struct Parts {
     pub cc: Vec<Address>,
     #[serde(default)]
     pub bcc: Vec<Address>,
+    #[serde(default, rename = "replyTo")]
+    pub reply_to: Option<Address>,
     pub subject: String,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
     pub text: Option<String>,
     pub html: Option<String>,
     #[serde(default)]
@@ -33,10 +41,17 @@ pub(super) struct Parts {
 }
 
 /// A file of a mail.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Attachment {
     pub filename: String,
+    #[serde(default, rename = "type")]
+    pub kind: Option<String>,
     pub disposition: Option<String>,
+    #[serde(default, rename = "contentId")]
+    pub content_id: Option<String>,
+    /// Whether the content was a text, and no bytes.
+    #[serde(default, rename = "isText")]
+    pub is_text: bool,
     /// Base64.
     pub content: String,
 }
@@ -53,7 +68,19 @@ impl Address {
         }
     }
 
-    fn shown(&self) -> String {
+    /// The name beside it, if there is one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Named { name, .. } => Some(name),
+            Self::Text(text) => {
+                let (name, _) = text.trim_end().strip_suffix('>')?.rsplit_once('<')?;
+                Some(name.trim().trim_matches('"'))
+            }
+        }
+    }
+
+    /// With its name.
+    pub fn shown(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
             Self::Named { name, email } => {
@@ -77,6 +104,26 @@ impl Parts {
 }
 
 impl Attachment {
+    /// `attachment` or `inline`.
+    pub fn disposition(&self) -> &str {
+        self.disposition.as_deref().unwrap_or("attachment")
+    }
+
+    /// What was given as its content.
+    pub fn given(&self) -> Result<Vec<u8>, base64::DecodeError> {
+        STANDARD.decode(&self.content)
+    }
+
+    /// Its content: a text is base64.
+    pub fn decoded(&self) -> Result<Vec<u8>, base64::DecodeError> {
+        let mut given = self.given()?;
+        if !self.is_text {
+            return Ok(given);
+        }
+        given.retain(|byte| !byte.is_ascii_whitespace());
+        STANDARD.decode(given)
+    }
+
     /// The ending of its file's name, if it is a usual one.
     pub fn extension(&self) -> &str {
         let usual = |end: &&str| {
@@ -99,7 +146,8 @@ mod tests {
     #[test]
     fn an_address_is_a_text_or_an_object() {
         assert_eq!(address(r#""a@x.org""#).email(), "a@x.org");
-        assert_eq!(address(r#""Ann <a@x.org> ""#).email(), "a@x.org");
+        let in_text = address(r#""Ann <a@x.org> ""#);
+        assert_eq!((in_text.name(), in_text.email()), (Some("Ann"), "a@x.org"));
         let named = address(r#"{"name":"A \"n\" n","email":"a@x.org"}"#);
         assert_eq!((named.email(), named.shown().as_str()), ("a@x.org", r#""A \"n\" n" <a@x.org>"#));
     }
@@ -109,7 +157,7 @@ mod tests {
         for (filename, end) in
             [("a.pdf", "pdf"), ("a", "bin"), ("a./../b", "bin"), ("a.tar.gz", "gz"), ("a.", "bin")]
         {
-            let file = Attachment { filename: filename.into(), disposition: None, content: String::new() };
+            let file = Attachment { filename: filename.into(), ..Attachment::default() };
             assert_eq!(file.extension(), end, "{filename}");
         }
     }

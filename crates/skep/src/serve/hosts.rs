@@ -10,7 +10,7 @@ use http::uri::Scheme;
 use http::{StatusCode, Uri, header};
 use skep_acme::{Challenges, HostName, Names, WELL_KNOWN};
 use skep_edge::{LocalHandler, Router, Site};
-use skep_wire::{BoxFuture, Response, full, reply};
+use skep_wire::{Body, BoxFuture, Response, full, reply};
 
 use super::public_buckets::PublicBuckets;
 use super::runner::{Live, Runner, Share};
@@ -271,7 +271,7 @@ impl LocalHandler for Answers {
         self.0.answer(path).is_some()
     }
 
-    fn handle<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Response> {
+    fn handle<'a>(&'a self, head: &'a Parts, _: Body) -> BoxFuture<'a, Response> {
         Box::pin(async move {
             match self.0.answer(head.uri.path()) {
                 Some(text) => reply(StatusCode::OK, full(text)),

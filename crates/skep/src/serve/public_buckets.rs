@@ -8,7 +8,7 @@ use http::request::Parts;
 use skep_api::{managed_buckets, managed_label};
 use skep_edge::LocalHandler;
 use skep_r2::Bucket;
-use skep_wire::{BoxFuture, Response, full, reply};
+use skep_wire::{Body, BoxFuture, Response, full, reply};
 use tokio::sync::OnceCell;
 
 use super::tenant::Tenant;
@@ -77,7 +77,7 @@ impl LocalHandler for Public {
         true
     }
 
-    fn handle<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Response> {
+    fn handle<'a>(&'a self, head: &'a Parts, _: Body) -> BoxFuture<'a, Response> {
         Box::pin(async move {
             match self.bucket.get_or_try_init(|| self.open()).await {
                 Ok(bucket) => bucket.visit(head),
