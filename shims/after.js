@@ -85,10 +85,10 @@ export const visit = (ctx, scope) => {
  * @param {() => Scope | undefined} current the invocation whose asynchronous context this is
  * @param {(ctx: any) => boolean} isGenuine whether the engine made a context
  * @param {number} after milliseconds after the response
- * @param {Fetcher} responses says which responses have not ended
+ * @param {Fetcher | undefined} responses says which responses have not ended; loaded code has none, and none of its responses is a visitor's
  */
 export const bounding = (current, isGenuine, after, responses) => {
-  const ask = responses.fetch;
+  const ask = responses?.fetch;
 
   /** Whether Skep still answers a request. @param {string} ray */
   const answers = async (ray) => {
@@ -129,7 +129,7 @@ export const bounding = (current, isGenuine, after, responses) => {
 
   /** Waits until an invocation that a request began may do no more. @param {Scope} scope @param {any} request */
   const over = async (scope, request) => {
-    const ray = headerOf(request, "cf-ray");
+    const ray = responses === undefined ? null : headerOf(request, "cf-ray");
     if (ray === null) return called(scope);
     let pause = ASK_FIRST;
     do {

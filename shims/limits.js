@@ -8,18 +8,16 @@
 //
 // An extension, behind a wrapped binding that exists for nothing else: the engine makes the bindings before it evaluates the
 // application, in either syntax. Inner bindings: `responses` says which responses have not ended; `kv`, `bucket` and `queue` are
-// never called, their classes are what is replaced. It imports the inside of the engine: a module of the application with the
-// name of one of the engine's would go before that.
+// never called, their classes are what is replaced; so is `loader`'s, where the application has one. Code that it loads has this
+// module, too, by `loading.js`, and none of the inner bindings.
 //
 // `0`, `1`, `2` and the two `false` are replaced by the script's own limit, by the length of that time, by how long an invocation may
 // go on after its response (`after.js`), by whether the script is in service worker syntax, and whether it is traced.
 
-import asyncHooks from "node-internal:async_hooks";
-import entrypoints from "cloudflare-internal:workers";
-import sockets from "cloudflare-internal:sockets";
-import innerEnv from "cloudflare-internal:env";
+import { AsyncLocalStorage, entrypoints, environment, sockets } from "skep-internal:engine";
 import { bounding, headerOf, plainOf, visit } from "skep-internal:after";
 import { countStubs } from "skep-internal:stubs";
+import countLoaded from "skep-internal:loading";
 
 const LIMIT = 0;
 /** In so many milliseconds, what is of no invocation may use `AROUND`: what objects do, and what is called back. */
@@ -48,7 +46,6 @@ const NAME = "__skep";
  *             request: Request | undefined, over: Promise<void> | undefined, kind: string, result: any }} Scope
  */
 
-const { AsyncLocalStorage } = asyncHooks;
 const { apply, construct, defineProperty, deleteProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
 const { now } = Date;
 const { then } = Promise.prototype;
@@ -399,16 +396,18 @@ const listens = (plain) =>
 
 /**
  * Replaces what is to be counted, and lets the main module take over what it needs.
- * @param {{ responses: any, kv: any, bucket: any, queue: any }} inner
+ * @param {{ responses?: any, kv?: any, bucket?: any, queue?: any, loader?: any }} inner
  */
 export default (inner) => {
   bounded = bounding(current, isGenuine, AFTER, inner.responses);
   replace(getPrototypeOf(entrypoints), "waitUntil", bounded);
   replace(ExtendableEvent?.prototype, "waitUntil", bounded);
   for (const [name, names] of Object.entries(METHODS)) {
+    if (!(name in inner)) continue;
     const own = getPrototypeOf(/** @type {any} */ (inner)[name]);
     for (const method of names) replace(own, method, counted(OWN, { inTurn: true }));
   }
+  if (inner.loader !== undefined) countLoaded(getPrototypeOf(inner.loader), LIMIT, replace);
   // Of other scripts and objects any number may be waited for.
   if (TRACED) replace(ServiceStub.prototype, "fetch", telling);
   replace(ServiceStub.prototype, "fetch", counted(OWN, { inTurn: false }));
@@ -424,7 +423,7 @@ export default (inner) => {
   }
   /** @type {any} */ (globalThis)[NAME] = () => {
     deleteProperty(globalThis, NAME);
-    hide(innerEnv.getCurrentEnv());
+    hide(environment());
     return { handled, visited, within };
   };
   return undefined;

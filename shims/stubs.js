@@ -7,14 +7,12 @@
 // While it is out of the way nothing of the application may run, and the engine's property must never be where the application
 // can have it: hence no handler inherits from `Object.prototype`, and prototypes are looked through by hand.
 
-import entrypoints from "cloudflare-internal:workers";
-import util from "node-internal:util";
+import { entrypoints, isProxy } from "skep-internal:engine";
 import free from "skep-internal:free";
 
 const { apply, defineProperty, get, getOwnPropertyDescriptor, getPrototypeOf, setPrototypeOf } = Reflect;
 const [PlainProxy, PlainPromise, PlainTypeError] = [Proxy, Promise, TypeError];
 const refuse = Promise.reject.bind(Promise);
-const isProxy = util.isProxy.bind(util);
 const isFree = free.has.bind(free);
 const nothing = () => {};
 

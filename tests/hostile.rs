@@ -360,9 +360,7 @@ fn experimental_features_cannot_be_asked_for() {
         let answer = scene.serve.upload("bad", &metadata, NEIGHBOUR);
         assert_eq!((answer.status, &answer.json()["errors"][0]["code"]), (400, &json!(10021)), "{flag}");
     }
-    for kind in
-        ["unsafe_eval", "worker_loader", "send_email", "debug_port", "workerd_debug_port", "key_locker"]
-    {
+    for kind in ["unsafe_eval", "send_email", "debug_port", "workerd_debug_port", "key_locker"] {
         let metadata = json!({
             "main_module": "index.js", "compatibility_date": "2026-07-01", "bindings": [{ "type": kind, "name": "A" }],
         });

@@ -1,4 +1,6 @@
-//! `worker_loaders` under `skep dev`: code that a worker loads while it runs.
+//! `worker_loaders`: code that a worker loads while it runs, under `skep dev` and on a node.
+
+mod node;
 
 use serde_json::json;
 

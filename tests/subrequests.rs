@@ -1,6 +1,7 @@
 //! What an invocation may ask of others: `limits.subrequests`, a dispatcher's `subRequests`, and those who hide theirs.
 
 mod hidden;
+mod loaded;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{counting, node};
 use crate::harness::serve::{FORM, form};
 
-const HIDES: &str = r#"
+pub(super) const HIDES: &str = r#"
 import { AsyncLocalStorage } from "node:async_hooks";
 const elsewhere = AsyncLocalStorage.snapshot();
 const plain = globalThis.fetch;
@@ -71,7 +71,7 @@ fn who_hides_his_requests_is_bounded_too() {
     assert_eq!(ask("/patched"), 5);
 }
 
-const HIDES_METHODS: &str = r#"
+pub(super) const HIDES_METHODS: &str = r#"
 import { RpcProperty, ServiceStub, WorkerEntrypoint, waitUntil } from "cloudflare:workers";
 import { connect } from "cloudflare:sockets";
 export class Named extends WorkerEntrypoint { nothing() {} }

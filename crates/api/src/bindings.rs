@@ -185,7 +185,7 @@ impl Resolver<'_> {
             }
             "dispatch_namespace" => self.dispatch_namespace(binding, &mut kept)?,
             // What `part` names is read with the modules.
-            "assets" | "version_metadata" | "wasm_module" | "text_blob" | "data_blob" => {}
+            "assets" | "version_metadata" | "worker_loader" | "wasm_module" | "text_blob" | "data_blob" => {}
             "send_email" => {
                 return Err(invalid(format!(
                     "binding {name} of type send_email works in `skep dev` only: a node has no mail relay; send mail with \
@@ -195,13 +195,6 @@ impl Resolver<'_> {
             "secrets_store_secret" => {
                 let (store, secret) = (need(binding, "store_id")?, need(binding, "secret_name")?);
                 secrets_store::check_binding(self.catalog, name, store, secret, self.binds_secrets)?;
-            }
-            // What counts an invocation's requests is in the script's own isolate; loaded code has one of its own.
-            "worker_loader" => {
-                return Err(invalid(format!(
-                    "binding {name} of type worker_loader works in `skep dev` only: on a node `limits.subrequests` would not \
-                     hold for the code that it loads; remove it from the configuration"
-                )));
             }
             other => {
                 return Err(invalid(format!(

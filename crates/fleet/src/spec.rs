@@ -170,8 +170,7 @@ pub enum Binding {
     SendEmail { service: String },
     /// A secret that is got by its binding; without a value, getting it throws.
     StoredSecret { name: String, value: Option<String> },
-    /// What loads code while the script runs, into the same process. Nothing counts what that code asks of others: not for
-    /// cells with [`Limits`].
+    /// What loads code while the script runs, into the same process.
     WorkerLoader,
     /// A Workflow of this script, by its name.
     Workflow { name: String },

@@ -16,6 +16,12 @@ const LIMITS: &str = include_str!("../../../../shims/limits.js");
 const LIMITED: &str = include_str!("../../../../shims/limited.js");
 const AFTER: &str = include_str!("../../../../shims/after.js");
 const STUBS: &str = include_str!("../../../../shims/stubs.js");
+const COUNTING_ENGINE: &str = include_str!("../../../../shims/engine.js");
+const LOADING: &str = include_str!("../../../../shims/loading.js");
+const LOADED_ENGINE: &str = include_str!("../../../../shims/loaded-engine.js");
+const LOADED_LIMITED: &str = include_str!("../../../../shims/loaded-limited.js");
+/// What `loading.js` is where nothing is loaded.
+const NOT_LOADING: &str = "export default () => {};";
 const FRONT: &str = include_str!("../../../../shims/front.js");
 const OBJECTS: &str = include_str!("../../../../shims/objects.js");
 const OUTBOUND: &str = include_str!("../../../../shims/outbound.js");
@@ -120,15 +126,24 @@ impl Render<'_> {
         let counts = LIMITS.replace("const TRACED = false;", &traced);
         let counts = counts.replace("const LIMIT = 0;", &limit).replace("const TIME = 1;", &time);
         let counts = counts.replace("const AFTER = 2;", &after).replace("const LISTENS = false;", &listens);
-        for (name, content) in [("limits", counts), ("after", AFTER.to_owned()), ("stubs", STUBS.to_owned())]
-        {
+        let loads = self.spec.bindings.values().any(|binding| matches!(binding, Binding::WorkerLoader));
+        let loading = if loads { loading(&counts) } else { NOT_LOADING.to_owned() };
+        for (name, content) in [
+            ("limits", counts),
+            ("after", AFTER.to_owned()),
+            ("stubs", STUBS.to_owned()),
+            ("engine", COUNTING_ENGINE.to_owned()),
+            ("loading", loading),
+        ] {
             self.extend(&format!("skep-internal:{name}"), &format!("{name}.js"), content);
         }
         let inner =
             [("responses", "service"), ("kv", "kvNamespace"), ("bucket", "r2Bucket"), ("queue", "queue")];
         let inner =
             inner.map(|(name, kind)| fields([("name", text(name)), (kind, text(external_name(RESPONSES)))]));
-        let wrapped = fields([("moduleName", text("skep-internal:limits")), ("innerBindings", list(inner))]);
+        let loader = loads.then(|| fields([("name", text("loader")), ("workerLoader", fields([]))]));
+        let inner = list(inner.into_iter().chain(loader));
+        let wrapped = fields([("moduleName", text("skep-internal:limits")), ("innerBindings", inner)]);
         Some(fields([("name", text("__skep")), ("wrapped", wrapped)]))
     }
 
@@ -326,6 +341,33 @@ impl Render<'_> {
         }
         designator(&name, Some("Front"), None)
     }
+}
+
+/// What has all counted that a script loads: with the modules that count it, of which `limits` is the script's own.
+fn loading(limits: &str) -> String {
+    let own = limits.lines().find(|line| line.starts_with("const LIMIT = ")).unwrap_or_default();
+    let limits = limits.replacen(own, "import LIMIT from \"./limit.js\";", 1);
+    let limits = limits.replace("const LISTENS = true;", "const LISTENS = false;");
+    let limits = limits.replace("const TRACED = true;", "const TRACED = false;");
+    let parts = [
+        ("limited.js", LOADED_LIMITED),
+        ("limits.js", &limits),
+        ("after.js", AFTER),
+        ("stubs.js", STUBS),
+        ("engine.js", LOADED_ENGINE),
+        ("free.js", super::FREE),
+        ("loading.js", NOT_LOADING),
+    ];
+    let parts = parts.map(|(name, content)| {
+        let near = ["after", "engine", "free", "limits", "loading", "stubs"].iter().fold(
+            content.to_owned(),
+            |content, module| {
+                content.replace(&format!("\"skep-internal:{module}\""), &format!("\"./{module}.js\""))
+            },
+        );
+        format!("{}:{}", js_string(name), js_string(&near))
+    });
+    LOADING.replace("const PARTS = {};", &format!("const PARTS = {{{}}};", parts.join(",")))
 }
 
 /// The API of one Workflow of this cell.
