@@ -31,6 +31,7 @@ fn area(path: &str) -> &str {
         (Some("accounts"), Some("queues")) => "Queues",
         (Some("accounts"), Some("hyperdrive")) => "Hyperdrive",
         (Some("accounts"), Some("secrets_store")) => "Secrets Store",
+        (Some("accounts"), Some("vectorize")) => "Vectorize",
         (Some("accounts"), Some("workflows")) => "Workflows",
         (Some("accounts"), Some("containers")) => "Containers",
         (Some("zones"), _) => "Zones",

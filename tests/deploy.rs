@@ -16,7 +16,7 @@ fn command(serve: &Serve, dir: &Path) -> Command {
     command
 }
 
-fn try_deploy(serve: &Serve, dir: &Path, args: &[&str]) -> Ran {
+pub fn try_deploy(serve: &Serve, dir: &Path, args: &[&str]) -> Ran {
     run(command(serve, dir).args(args))
 }
 

@@ -21,6 +21,7 @@ const LAYERS: &[&str] = &[
     "hyperdrive",
     "cache",
     "analytics",
+    "vectorize",
     "logs",
     "cron",
     "intercept",
@@ -35,8 +36,19 @@ const LAYERS: &[&str] = &[
 
 #[test]
 fn crates_depend_only_on_those_below_them() {
-    let bindings =
-        ["assets", "kv", "r2", "d1", "queues", "ratelimit", "hyperdrive", "cache", "analytics", "cron"];
+    let bindings = [
+        "assets",
+        "kv",
+        "r2",
+        "d1",
+        "queues",
+        "ratelimit",
+        "hyperdrive",
+        "cache",
+        "analytics",
+        "vectorize",
+        "cron",
+    ];
     for (level, name) in LAYERS.iter().enumerate() {
         let manifest = repository().join("crates").join(name).join("Cargo.toml");
         let text = std::fs::read_to_string(&manifest).unwrap();

@@ -76,6 +76,7 @@ mod templates;
 mod tls;
 mod tokens;
 mod types;
+mod vectorize;
 mod vite;
 mod wait_until;
 mod waiting;

@@ -133,6 +133,8 @@ fn bindings_to_what_another_account_has_are_refused() {
         json!({ "type": "d1", "name": "A", "id": format!("../../{}/d1/{}", other.id, other.ids["database"]) }),
         json!({ "type": "r2_bucket", "name": "A", "bucket_name": theirs("bucket") }),
         json!({ "type": "r2_bucket", "name": "A", "bucket_name": "../other-bucket" }),
+        json!({ "type": "vectorize", "name": "A", "index_name": theirs("index") }),
+        json!({ "type": "vectorize", "name": "A", "index_name": format!("../../{}/vectorize/{}", other.id, other.ids["index"]) }),
         json!({ "type": "secrets_store_secret", "name": "A", "store_id": theirs("store"), "secret_name": "KEY" }),
         json!({ "type": "service", "name": "A", "service": theirs("script") }),
         json!({ "type": "service", "name": "A", "service": format!("{}/{}", other.id, other.ids["script"]) }),

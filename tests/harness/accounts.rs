@@ -112,8 +112,8 @@ pub fn kind<'a>(path: &str, name: &'a str) -> &'a str {
 
 /// Whatever has a name is named after `owner`.
 fn furnish(serve: &Serve, owner: &str, id: String, token: String) -> Account {
-    let [script, bucket, tenants, flow] =
-        ["s", "bucket", "tenants", "flow"].map(|name| format!("{owner}-{name}"));
+    let [script, bucket, tenants, flow, index] =
+        ["s", "bucket", "tenants", "flow", "index"].map(|name| format!("{owner}-{name}"));
     let mut account = Account { id, token, ids: BTreeMap::new() };
     let host = format!("{}.example.com", &account.id[..8]);
     let metadata = json!({
@@ -144,6 +144,8 @@ fn furnish(serve: &Serve, owner: &str, id: String, token: String) -> Account {
     let store = store["id"].as_str().unwrap().to_owned();
     let stored = json!([{ "name": "KEY", "value": "hidden", "scopes": ["workers"] }]);
     let stored = make("POST", &format!("/secrets_store/stores/{store}/secrets"), stored);
+    let vectors = json!({ "name": index, "config": { "dimensions": 32, "metric": "cosine" } });
+    make("POST", "/vectorize/v2/indexes", vectors);
     make("POST", "/workers/dispatch/namespaces", json!({ "name": tenants }));
     let plain = json!({
         "main_module": "index.js", "compatibility_date": "2026-07-01",
@@ -193,6 +195,7 @@ fn furnish(serve: &Serve, owner: &str, id: String, token: String) -> Account {
         ("worker_secret", "KEY".into()),
         ("tail_secret", tail_secret),
         ("store", store),
+        ("index", index),
         ("stored_secret", text(&stored[0]["id"])),
         ("tag", "tag".into()),
     ];

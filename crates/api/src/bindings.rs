@@ -165,6 +165,7 @@ impl Resolver<'_> {
                 kept["database_id"] = id.into();
             }
             "hyperdrive" => self.hyperdrive(need(binding, "id")?)?,
+            "vectorize" => self.vectorize(need(binding, "index_name")?, name)?,
             "queue" => self.queue(need(binding, "queue_name")?)?,
             "durable_object_namespace" => self.objects(binding, &mut kept)?,
             "service" => self.service(binding, name)?,
@@ -233,6 +234,16 @@ impl Resolver<'_> {
                 "Hyperdrive config '{id}' not found. `wrangler hyperdrive create` makes one, with the database's password, \
                  and says its id."
             ))),
+        }
+    }
+
+    fn vectorize(&self, index: &str, name: &str) -> Result<(), ApiError> {
+        match self.catalog.resource(Kind::Vectorize, index)? {
+            Some(_) => Ok(()),
+            None => Err(ApiError::bad(
+                10159,
+                format!("Vectorize binding '{name}' references index '{index}' which was not found."),
+            )),
         }
     }
 

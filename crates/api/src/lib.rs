@@ -59,6 +59,7 @@ mod tails;
 mod tokens;
 mod upload;
 mod uploaded;
+mod vectorize;
 mod versions;
 mod worker_objects;
 mod worker_versions;

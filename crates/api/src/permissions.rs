@@ -18,6 +18,7 @@ pub(crate) enum Area {
     Queues,
     Hyperdrive,
     SecretsStore,
+    Vectorize,
     Tokens,
     Account,
 }
@@ -77,6 +78,8 @@ pub(crate) const GROUPS: &[Group] = &[
     group("4d62ccf834df44808bc9283d65c4e4e9", "Hyperdrive Read", Area::Hyperdrive, false, ACCOUNT),
     group("adc8fa2bc6124928a8b3314dc63a1235", "Secrets Store Write", Area::SecretsStore, true, ACCOUNT),
     group("5e33b7d77788455c9fdf18cbd38ee5a0", "Secrets Store Read", Area::SecretsStore, false, ACCOUNT),
+    group("64156ba5be47441096c83c7fc17c488b", "Vectorize Write", Area::Vectorize, true, ACCOUNT),
+    group("1799edaae5db489294430e20d9b519e0", "Vectorize Read", Area::Vectorize, false, ACCOUNT),
     group("5bc3f8b21c554832afc660159ab75fa4", "Account API Tokens Write", Area::Tokens, true, ACCOUNT),
     group("eb56a6953c034b9d97dd838155666f06", "Account API Tokens Read", Area::Tokens, false, ACCOUNT),
     group("1af1fa2adc104452b74a9a3364202f20", "Account Settings Write", Area::Account, true, ACCOUNT),
@@ -102,6 +105,7 @@ pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
         "queues" => Area::Queues,
         "hyperdrive" => Area::Hyperdrive,
         "secrets_store" => Area::SecretsStore,
+        "vectorize" => Area::Vectorize,
         "audit_logs" => Area::Account,
         "workers" if path.starts_with("workers/observability/") => Area::Observability,
         "workers" if path.contains("/tails") => return Some((Area::Tails, false)),
@@ -112,7 +116,9 @@ pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
 }
 
 /// Questions that are no GETs.
-const QUESTIONS: [&str; 7] = [
+const QUESTIONS: [&str; 9] = [
+    "/indexes/:index/query",
+    "/get_by_ids",
     "/bulk/get",
     "/export",
     "/messages/peek",

@@ -11,6 +11,7 @@ use skep_logs::LogStore;
 use skep_queues::Queues;
 use skep_r2::R2Store;
 use skep_store::Blobs;
+use skep_vectorize::VectorizeStore;
 use skep_wire::BoxFuture;
 
 /// What belongs to one account.
@@ -25,6 +26,8 @@ pub trait Tenant: Send + Sync {
     fn r2(&self) -> &R2Store;
     /// D1.
     fn d1(&self) -> &D1Store;
+    /// Vectorize.
+    fn vectorize(&self) -> &VectorizeStore;
     /// Queues.
     fn queues(&self) -> &Queues;
     /// What scripts logged.

@@ -11,7 +11,7 @@ use crate::{
     account, assets, consumers, d1, d1_time_travel, deployments, description, dispatch, hyperdrive, identity,
     instances, kv, messages, notifications, objects, observability, openapi, queues, r2, r2_absent, r2_bulk,
     r2_domains, r2_rules, routes, scripts, secrets, secrets_store, services, settings, subdomain, tails,
-    tokens, versions, worker_objects, worker_versions, workers, workflows,
+    tokens, vectorize, versions, worker_objects, worker_versions, workers, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -290,6 +290,21 @@ pub const OPERATIONS: &[Operation] = operations! {
     PUT "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::update;
     PATCH "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::patch;
     DELETE "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::delete;
+
+    GET "/accounts/:account/vectorize/v2/indexes" => vectorize::list;
+    POST "/accounts/:account/vectorize/v2/indexes" => vectorize::create;
+    GET "/accounts/:account/vectorize/v2/indexes/:index" => vectorize::get;
+    DELETE "/accounts/:account/vectorize/v2/indexes/:index" => vectorize::delete;
+    GET "/accounts/:account/vectorize/v2/indexes/:index/info" => vectorize::info;
+    POST "/accounts/:account/vectorize/v2/indexes/:index/insert" => vectorize::insert;
+    POST "/accounts/:account/vectorize/v2/indexes/:index/upsert" => vectorize::upsert;
+    POST "/accounts/:account/vectorize/v2/indexes/:index/query" => vectorize::query;
+    POST "/accounts/:account/vectorize/v2/indexes/:index/get_by_ids" => vectorize::get_by_ids;
+    POST "/accounts/:account/vectorize/v2/indexes/:index/delete_by_ids" => vectorize::delete_by_ids;
+    GET "/accounts/:account/vectorize/v2/indexes/:index/list" => vectorize::list_vectors;
+    POST "/accounts/:account/vectorize/v2/indexes/:index/metadata_index/create" => vectorize::create_metadata_index;
+    GET "/accounts/:account/vectorize/v2/indexes/:index/metadata_index/list" => vectorize::list_metadata_indexes;
+    POST "/accounts/:account/vectorize/v2/indexes/:index/metadata_index/delete" => vectorize::delete_metadata_index;
 
     GET "/accounts/:account/secrets_store/quota" => secrets_store::quota;
     GET "/accounts/:account/secrets_store/stores" => secrets_store::list_stores;

@@ -22,6 +22,8 @@ pub enum Kind {
     Dispatch,
     /// Hyperdrive configurations.
     Hyperdrive,
+    /// Vectorize indexes; the id is the name.
+    Vectorize,
     /// Stores of the Secrets Store.
     SecretsStore,
     /// Secrets of the Secrets Store.
@@ -40,6 +42,7 @@ impl Kind {
             Self::Workflow => "workflow",
             Self::Dispatch => "dispatch",
             Self::Hyperdrive => "hyperdrive",
+            Self::Vectorize => "vectorize",
             Self::SecretsStore => "secrets_store",
             Self::StoredSecret => "stored_secret",
             Self::Defaults => "defaults",

@@ -57,7 +57,6 @@ const TREES: &[(&str, KeyClass)] = &[
     ("stream", Refused(KIND)),
     ("streaming_tail_consumers", Refused(LATER)),
     ("unsafe_hello_world", Refused(KIND)),
-    ("vectorize", Refused(KIND)),
     ("vpc_networks", Refused(KIND)),
     ("vpc_services", Refused(KIND)),
 ];
@@ -255,6 +254,13 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("upload_source_maps", NoMeaning("stacks are always mapped to the sources")),
     ("vars", Works),
     ("vars.*", Works),
+    ("vectorize", Works),
+    ("vectorize[].binding", Works),
+    ("vectorize[].index_name", Works),
+    ("vectorize[].remote", NoMeaning(REMOTE)),
+    // Skep's own: what an index is that is not there yet.
+    ("vectorize[].dimensions", Works),
+    ("vectorize[].metric", Works),
     ("version_metadata", Works),
     ("version_metadata.binding", Works),
     ("wasm_modules", Works),

@@ -322,6 +322,7 @@ impl WorkerConfig {
         names.extend(
             self.analytics_engine_datasets.iter().map(|b| (b.binding.as_str(), "Analytics Engine Dataset")),
         );
+        names.extend(self.vectorize.iter().map(|b| (b.binding.as_str(), "Vectorize Index")));
         names.extend(self.hyperdrive.iter().map(|b| (b.binding.as_str(), "Hyperdrive Config")));
         names.extend(self.ratelimits.iter().map(|b| (b.name.as_str(), "Rate Limit")));
         names.extend(self.send_email.iter().map(|b| (b.name.as_str(), "Send Email")));

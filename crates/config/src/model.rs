@@ -58,6 +58,8 @@ pub struct WorkerConfig {
     pub exported_workflows: Vec<WorkflowExport>,
     /// Analytics Engine datasets.
     pub analytics_engine_datasets: Vec<AnalyticsDataset>,
+    /// Vectorize indexes.
+    pub vectorize: Vec<VectorizeIndex>,
     /// Databases of one's own, over TCP.
     pub hyperdrive: Vec<Hyperdrive>,
     /// Rate limiters.
@@ -289,6 +291,21 @@ pub struct AnalyticsDataset {
     pub binding: String,
     /// The dataset; the binding's name where none is given.
     pub dataset: String,
+}
+
+/// `vectorize[]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorizeIndex {
+    /// The name on `env`.
+    pub binding: String,
+    /// The index.
+    pub index_name: String,
+    /// Numbers of each vector of an index that is not there yet: Skep's own.
+    pub dimensions: Option<u32>,
+    /// `cosine`, `euclidean` or `dot-product`, of an index that is not there yet: Skep's own.
+    pub metric: Option<String>,
+    /// Whether somebody makes the index; else it comes with its first vectors.
+    pub is_made: bool,
 }
 
 /// `hyperdrive[]`, as it is while one develops.

@@ -39,6 +39,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         workflows: root.tables("workflows").iter().map(|t| workflow::read(t, &own)).collect(),
         exported_workflows,
         analytics_engine_datasets: root.tables("analytics_engine_datasets").iter().map(dataset).collect(),
+        vectorize: root.tables("vectorize").iter().map(vectorize).collect(),
         hyperdrive: hyperdrive::read(root),
         ratelimits: ratelimits(root),
         send_email: root.tables("send_email").iter().map(send_email).collect(),
@@ -197,6 +198,16 @@ fn tail_consumer(table: &Table<'_>) -> String {
 fn dataset(table: &Table<'_>) -> AnalyticsDataset {
     let binding = table.required("binding");
     AnalyticsDataset { dataset: table.string("dataset").unwrap_or_else(|| binding.clone()), binding }
+}
+
+fn vectorize(table: &Table<'_>) -> VectorizeIndex {
+    VectorizeIndex {
+        binding: table.required("binding"),
+        index_name: table.required("index_name"),
+        dimensions: table.integer("dimensions", 32, 1536),
+        metric: table.one_of("metric", &["cosine", "euclidean", "dot-product"]),
+        is_made: false,
+    }
 }
 
 fn ratelimits(root: &Table<'_>) -> Vec<RateLimit> {

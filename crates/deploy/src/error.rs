@@ -75,7 +75,7 @@ impl ApiError {
     pub fn is_existing(&self) -> bool {
         self.messages().iter().any(|error| {
             let text = error.message.to_lowercase();
-            text.contains("already exists") || text.contains("already taken")
+            ["already exists", "already taken", "duplicate_name"].iter().any(|said| text.contains(said))
         })
     }
 

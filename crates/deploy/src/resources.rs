@@ -21,6 +21,8 @@ pub enum Kind {
     R2,
     /// A queue.
     Queue,
+    /// A Vectorize index.
+    Vectorize,
     /// A dispatch namespace.
     Dispatch,
 }
@@ -33,6 +35,7 @@ impl Kind {
             Self::D1 => "D1 database",
             Self::R2 => "R2 bucket",
             Self::Queue => "queue",
+            Self::Vectorize => "Vectorize index",
             Self::Dispatch => "dispatch namespace",
         }
     }
@@ -53,6 +56,8 @@ pub struct Resource {
     pub id: Option<String>,
     /// `cf-r2-jurisdiction`
     pub jurisdiction: Option<String>,
+    /// What a Vectorize index is made as, if the configuration says it.
+    pub config: Option<Json>,
 }
 
 /// What `encodeURIComponent` encodes.
@@ -82,6 +87,13 @@ fn is_cloudflares(id: &str) -> bool {
     hex && matches!((id.len(), id.matches('-').count()), (32, 0) | (36, 4))
 }
 
+/// What a Vectorize index is made as; Skep's own keys say it.
+fn index_config(kind: Kind, own: &Json) -> Option<Json> {
+    let dimensions = own["dimensions"].as_u64().filter(|_| kind == Kind::Vectorize)?;
+    let metric = own["metric"].as_str().unwrap_or("cosine");
+    Some(json!({ "dimensions": dimensions, "metric": metric }))
+}
+
 /// All that the project needs, not yet looked up.
 pub(crate) fn needed(project: &Project, dispatch_namespace: Option<&str>) -> Vec<Resource> {
     let mut all: Vec<Resource> = Vec::new();
@@ -90,7 +102,7 @@ pub(crate) fn needed(project: &Project, dispatch_namespace: Option<&str>) -> Vec
         let name = name.map_or_else(|| own_name(project, &binding), str::to_owned);
         let known =
             all.iter().any(|other| other.kind == kind && other.name == name && other.binding.is_none());
-        let named = matches!(kind, Kind::Queue | Kind::Dispatch);
+        let named = matches!(kind, Kind::Queue | Kind::Vectorize | Kind::Dispatch);
         if named && known {
             return;
         }
@@ -101,6 +113,7 @@ pub(crate) fn needed(project: &Project, dispatch_namespace: Option<&str>) -> Vec
             asked: asked.map(str::to_owned),
             id: None,
             jurisdiction: own["jurisdiction"].as_str().map(str::to_owned),
+            config: index_config(kind, own),
         });
     };
     for own in project.list(&["kv_namespaces"]) {
@@ -126,6 +139,9 @@ pub(crate) fn needed(project: &Project, dispatch_namespace: Option<&str>) -> Vec
             }
         }
     }
+    for own in project.list(&["vectorize"]) {
+        add(Kind::Vectorize, own, own["index_name"].as_str(), None);
+    }
     for own in project.list(&["dispatch_namespaces"]) {
         add(Kind::Dispatch, own, own["namespace"].as_str(), None);
     }
@@ -135,7 +151,7 @@ pub(crate) fn needed(project: &Project, dispatch_namespace: Option<&str>) -> Vec
     if let Some(templates) = &project.templates
         && !all.iter().any(|other| other.kind == Kind::R2 && other.name == templates.bucket)
     {
-        let (binding, asked, id, jurisdiction) = (None, None, None, None);
+        let (binding, asked, id, jurisdiction, config) = (None, None, None, None, None);
         all.push(Resource {
             kind: Kind::R2,
             binding,
@@ -143,12 +159,28 @@ pub(crate) fn needed(project: &Project, dispatch_namespace: Option<&str>) -> Vec
             asked,
             id,
             jurisdiction,
+            config,
         });
     }
     all
 }
 
+const INDEXES: &str = "{account}/vectorize/v2/indexes";
+/// There is no such index, or it was deleted.
+const NO_INDEX: [u64; 2] = [3000, 3005];
+
 impl Resource {
+    /// Why it cannot be made, if it is not there and cannot be.
+    pub(crate) fn cannot_be_made(&self) -> Option<String> {
+        let name = &self.name;
+        (self.kind == Kind::Vectorize && self.id.is_none() && self.config.is_none()).then(|| {
+            format!(
+                "the Vectorize index {name} is not in this account: make it with `wrangler vectorize create {name}`, or say its \
+                 \"dimensions\" and \"metric\" in the configuration"
+            )
+        })
+    }
+
     /// Whether it should exist, by an id that only Cloudflare can have made.
     pub(crate) fn has_foreign_id(&self) -> bool {
         self.asked.as_deref().is_some_and(is_cloudflares)
@@ -176,6 +208,10 @@ impl Resource {
                 let list =
                     client.get(format!("{{account}}/queues?page=1&name={}", encode(&self.name))).await?;
                 text_of(&list.result, |queue| queue["queue_name"] == self.name.as_str(), "queue_id")
+            }
+            Kind::Vectorize => {
+                let path = format!("{INDEXES}/{}", encode(&self.name));
+                client.find(path, &NO_INDEX).await?.map(|_| self.name.clone())
             }
             Kind::Dispatch => {
                 let path = format!("{{account}}/workers/dispatch/namespaces/{}", encode(&self.name));
@@ -233,6 +269,7 @@ impl Resource {
             Kind::D1 => ("{account}/d1/database", json!({ "name": self.name }), "uuid"),
             Kind::R2 => ("{account}/r2/buckets", json!({ "name": self.name }), "name"),
             Kind::Queue => ("{account}/queues", json!({ "queue_name": self.name }), "queue_id"),
+            Kind::Vectorize => (INDEXES, json!({ "name": self.name, "config": self.config }), "name"),
             Kind::Dispatch => {
                 ("{account}/workers/dispatch/namespaces", json!({ "name": self.name }), "namespace_name")
             }
@@ -280,7 +317,7 @@ pub(crate) fn ids(resources: &[Resource]) -> Ids {
             Kind::Kv => &mut ids.kv,
             Kind::D1 => &mut ids.d1,
             Kind::R2 => &mut ids.r2,
-            Kind::Queue | Kind::Dispatch => continue,
+            Kind::Queue | Kind::Vectorize | Kind::Dispatch => continue,
         };
         map.insert(binding.clone(), id.clone());
     }

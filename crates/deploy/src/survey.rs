@@ -42,6 +42,7 @@ fn problems(deploy: &Deploy<'_>, resources: &[Resource]) -> Vec<String> {
     problems.extend(
         missing.map(|name| format!("the secret {name} is required and not set: give it with --secrets-file")),
     );
+    problems.extend(resources.iter().filter_map(Resource::cannot_be_made));
     let foreign = resources.iter().filter(|own| own.id.is_none() && own.has_foreign_id());
     problems.extend(foreign.filter(|_| deploy.options.strict_ids).map(|own| {
         let id = own.asked.as_deref().unwrap_or_default();

@@ -156,6 +156,8 @@ pub enum Binding {
     Dispatch { service: String },
     /// An HTTP server of ours: static assets.
     Fetcher { service: String },
+    /// A Vectorize index.
+    Vectorize { service: String, index: String },
     /// A database, as Hyperdrive gives it.
     Hyperdrive { origin: Origin, scheme: String, user: String, password: String, database: String },
     /// A Durable Object class of this script.
@@ -289,6 +291,7 @@ impl CellSpec {
             | Binding::D1 { service }
             | Binding::Queue { service }
             | Binding::Analytics { service }
+            | Binding::Vectorize { service, .. }
             | Binding::RateLimit { service, .. }
             | Binding::Dispatch { service }
             | Binding::SendEmail { service }

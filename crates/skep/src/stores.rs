@@ -15,6 +15,7 @@ use skep_r2::R2Store;
 use skep_ratelimit::RateLimiter;
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_store::Quota;
+use skep_vectorize::VectorizeStore;
 
 use crate::mail::Folder;
 
@@ -38,6 +39,8 @@ pub struct Stores {
     pub cache: CacheStore,
     /// Analytics Engine.
     pub analytics: AnalyticsStore,
+    /// Vectorize.
+    pub vectorize: VectorizeStore,
     // Held: two processes on one folder would break each other's files.
     _lock: File,
 }
@@ -82,6 +85,9 @@ impl Stores {
                 .map_err(|e| in_dir("the cache", &e))?,
             analytics: AnalyticsStore::open(&dir.join("analytics"))
                 .map_err(|e| in_dir("Analytics Engine", &e))?,
+            vectorize: VectorizeStore::open(&dir.join("vectorize"), clock.clone())
+                .map_err(|e| in_dir("Vectorize", &e))?
+                .within(quota.clone()),
             _lock: lock,
         })
     }

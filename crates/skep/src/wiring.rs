@@ -9,6 +9,7 @@ use skep_bundle::{Bundle, Format};
 use skep_config::{Hyperdrive, WorkerConfig, WorkflowExport, WorkflowSettings};
 use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, Origin, Workflow};
 use skep_ratelimit::Limits;
+use skep_vectorize::{Local, Metric};
 use skep_wire::Service;
 
 use crate::dates::ENGINE_DATE;
@@ -332,6 +333,16 @@ impl Wiring<'_> {
             let service = self.serve(stores.analytics.dataset(&b.dataset));
             let backing = format!("analytics/ \"{}\"", b.dataset);
             self.add(&b.binding, "Analytics Engine", backing, Binding::Analytics { service });
+        }
+        for b in &self.config.vectorize {
+            let local = (!b.is_made).then(|| Local {
+                dimensions: b.dimensions.map(|count| count as usize),
+                metric: b.metric.as_deref().and_then(Metric::parse).unwrap_or_default(),
+            });
+            let service = self.serve(stores.vectorize.binding(&b.index_name, local));
+            let backing = format!("vectorize/ \"{}\"", b.index_name);
+            let to = Binding::Vectorize { service, index: b.index_name.clone() };
+            self.add(&b.binding, "Vectorize index", backing, to);
         }
         Ok(())
     }

@@ -36,6 +36,7 @@ pub(crate) mod settings;
 pub(crate) mod subdomain;
 pub(crate) mod tails;
 pub(crate) mod tokens;
+pub(crate) mod vectorize;
 pub(crate) mod versions;
 pub(crate) mod worker_objects;
 pub(crate) mod worker_versions;

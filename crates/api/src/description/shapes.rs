@@ -24,7 +24,7 @@ pub(crate) fn path_parameters(path: &str) -> impl Iterator<Item = Json> {
             "name" => ("A name.", segment()),
             "namespace" => ("The id of a KV namespace, or the name of a dispatch namespace.", segment()),
             "database" => ("The id or the name of a database.", segment()),
-            "bucket" | "workflow" => ("Its name.", segment()),
+            "bucket" | "index" | "workflow" => ("Its name.", segment()),
             _ => ("Its id.", segment()),
         };
         json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema })
@@ -65,6 +65,7 @@ const SHAPES: &[Shape] = &[
     ("Hyperdrive", super::hyperdrive::shape),
     ("SecretsStore", super::secrets_store::store),
     ("StoredSecret", super::secrets_store::secret),
+    ("VectorizeIndex", super::vectorize::shape),
     ("Consumer", consumer),
     ("DispatchNamespace", dispatch_namespace),
     ("DispatchScript", dispatch_script),

@@ -109,7 +109,7 @@ pub(super) async fn made(
 ) -> Result<String, String> {
     let (binding, id, jurisdiction) = (None, None, None);
     let asked = there.map(str::to_owned);
-    let mut own = Resource { kind, binding, name: name.to_owned(), asked, id, jurisdiction };
+    let mut own = Resource { kind, binding, name: name.to_owned(), asked, id, jurisdiction, config: None };
     own.find(client, &[]).await.map_err(text)?;
     if own.id.is_none() {
         own.create(client).await.map_err(text)?;

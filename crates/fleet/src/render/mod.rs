@@ -277,6 +277,17 @@ impl<'a> Render<'a> {
                 let defaults = fields([("name", text("defaults")), ("json", text(defaults))]);
                 ("wrapped", wrapped("skep-internal:ratelimit", service(id), Some(defaults)))
             }
+            Binding::Vectorize { service: id, index } => {
+                let inner = |name: &str, kind: &'static str, value: &str| {
+                    fields([("name", text(name)), (kind, text(value))])
+                };
+                let extra = [
+                    inner("indexId", "text", index),
+                    inner("indexVersion", "text", "v2"),
+                    inner("useNdJson", "json", "true"),
+                ];
+                ("wrapped", wrapped("cloudflare-internal:vectorize-api", service(id), extra))
+            }
             Binding::SendEmail { service: id } => {
                 ("wrapped", wrapped("skep-internal:send-email", service(id), None))
             }
@@ -545,7 +556,7 @@ fn designator(service: &str, entrypoint: Option<&str>, props: Option<&str>) -> V
     Value::Struct(designator)
 }
 
-fn wrapped(module: &'static str, fetcher: Value, extra: Option<Value>) -> Value {
+fn wrapped(module: &'static str, fetcher: Value, extra: impl IntoIterator<Item = Value>) -> Value {
     let fetcher = fields([("name", text("fetcher")), ("service", fetcher)]);
     fields([("moduleName", text(module)), ("innerBindings", list(std::iter::once(fetcher).chain(extra)))])
 }

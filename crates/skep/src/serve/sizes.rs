@@ -25,13 +25,14 @@ const fn apart(name: &'static str, places: &'static [&'static str]) -> Store {
     Store { name, places, counts: false }
 }
 
-const STORES: [Store; 10] = [
+const STORES: [Store; 11] = [
     counts("kv", &["kv"]),
     counts("r2", &["r2"]),
     counts("d1", &["d1"]),
     counts("queues", &["queues"]),
     apart("cache", &["cache"]),
     counts("analytics", &["analytics"]),
+    counts("vectorize", &["vectorize"]),
     apart("logs", &["logs"]),
     counts("durable_objects", &["do"]),
     counts("code_and_assets", &["content"]),

@@ -14,6 +14,7 @@ use skep_queues::Queues;
 use skep_r2::R2Store;
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_store::{BlobId, Blobs, Quota};
+use skep_vectorize::VectorizeStore;
 
 use super::sizes::Sizes;
 use super::stored;
@@ -107,6 +108,10 @@ impl skep_api::Tenant for Tenant {
 
     fn d1(&self) -> &D1Store {
         &self.stores.d1
+    }
+
+    fn vectorize(&self) -> &VectorizeStore {
+        &self.stores.vectorize
     }
 
     fn queues(&self) -> &Queues {

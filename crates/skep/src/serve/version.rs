@@ -11,8 +11,8 @@ use skep_bundle::{Bundle, Format, Module, ModuleKind};
 use skep_catalog::{Content, Sealer};
 use skep_config::{
     AnalyticsDataset, D1Database, DurableObject, KvNamespace, QueueProducer, R2Bucket, RateLimit,
-    RunWorkerFirst, ServiceBinding, StoredSecret, WorkerConfig, WorkflowBinding, WorkflowExport,
-    WorkflowSettings,
+    RunWorkerFirst, ServiceBinding, StoredSecret, VectorizeIndex, WorkerConfig, WorkflowBinding,
+    WorkflowExport, WorkflowSettings,
 };
 use skep_store::BlobId;
 
@@ -113,6 +113,13 @@ fn add(config: &mut WorkerConfig, name: String, binding: &Json) -> Result<(), St
         "analytics_engine" => config
             .analytics_engine_datasets
             .push(AnalyticsDataset { binding: name.clone(), dataset: need("dataset")? }),
+        "vectorize" => config.vectorize.push(VectorizeIndex {
+            binding: name.clone(),
+            index_name: need("index_name")?,
+            dimensions: None,
+            metric: None,
+            is_made: true,
+        }),
         "ratelimit" => config.ratelimits.push(rate_limit(&name, binding)?),
         "secrets_store_secret" => config.stored_secrets.push(StoredSecret {
             binding: name.clone(),
