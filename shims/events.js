@@ -6,6 +6,7 @@
 //   POST /email      {id, from, to, headers, b64}, to `MAILED`; what the handler does with it goes to `MAIL`
 //   POST /workflow   {workflow, op, …}, for the instances of a Workflow: see workflows.js
 //   GET  /health
+//   GET  /resting    whether no instance of a Workflow is in the middle of anything: 204, or 409
 //   GET  /collect    collects this worker's garbage: see entry.js
 //
 // `USER` is the application's default entrypoint; `target` names another service binding of this worker.
@@ -127,6 +128,10 @@ export default {
         new ArrayBuffer(2 ** 52);
       } catch {}
       return new Response(null, { status: 204 });
+    }
+    if (call === "GET /resting") {
+      const resting = await /** @type {any} */ (find(env, "WORKFLOWS")).resting();
+      return new Response(null, { status: resting ? 204 : 409 });
     }
     if (!Object.hasOwn(events, call)) return failed(404, new BadEvent(`no such event: ${call}`));
     let event;

@@ -17,10 +17,15 @@ export { WorkflowBinding };
 
 const INDEX = ":index";
 const FINAL = new Set(["complete", "errored", "terminated"]);
+/** Where an instance of these states is, is stored: its `run()` may be ended in memory, and goes on from there. */
+const AT_REST = new Set(["waiting", "paused", ...FINAL]);
 const MAX_BATCH = 100;
 
 /** @param {string} workflow @returns {any} */
 const namespace = (workflow) => /** @type {any} */ (env)[`workflow:${workflow}`];
+
+/** Instances that have a `run()` in memory, once for each. @type {Set<{ workflow: string, id: string }>} */
+const underWay = new Set();
 
 /** What stands in the place of a moment in `dormant` of an instance that waits for a slot. */
 const HELD = Infinity;
@@ -44,7 +49,27 @@ export class Engine extends Instance {
     const { workflowClass } = ctx.props;
     const run = (/** @type {any} */ event, /** @type {any} */ step) => this.#go(workflowClass, event, step);
     Object.defineProperty(ctx, "props", { value: { ...ctx.props, workflowClass: { run } } });
+    const wait = ctx.waitUntil.bind(ctx);
+    // The engine's class has its `run()` waited for, to the end of a rollback.
+    Object.defineProperty(ctx, "waitUntil", { value: (/** @type {Promise<any>} */ work) => wait(this.#track(work)) });
     super(ctx, env);
+  }
+
+  /** Notes that it is under way until this ends. @template T @param {Promise<T>} work @returns {Promise<T>} */
+  async #track(work) {
+    const entry = { workflow: this.ctx.props.workflowName, id: this.ctx.id.name };
+    underWay.add(entry);
+    try {
+      return await work;
+    } finally {
+      underWay.delete(entry);
+    }
+  }
+
+  /** Whether it is in the middle of nothing: it waits, or is over. Not while a step, or what is between two steps, runs. */
+  rests() {
+    const meta = this.#meta();
+    return meta === undefined || AT_REST.has(meta.status);
   }
 
   /** Instances that may run at once. @returns {number | undefined} */
@@ -134,7 +159,7 @@ export class Engine extends Instance {
   async terminate(options) {
     this.#replays += 1;
     try {
-      return await super.terminate(options);
+      return await this.#track(super.terminate(options));
     } finally {
       this.#replays -= 1;
     }
@@ -299,6 +324,12 @@ const operations = {
 };
 
 export default class Control extends WorkerEntrypoint {
+  /** Whether the process may end: each instance goes on from where it is. */
+  async resting() {
+    const asked = [...underWay].map(({ workflow, id }) => namespace(workflow).getByName(id).rests());
+    return (await Promise.all(asked)).every(Boolean);
+  }
+
   /** @param {{ workflow: string, op: string }} call */
   call({ workflow, op, ...call }) {
     const instances = namespace(workflow);

@@ -1,6 +1,7 @@
 //! Workflows over the v4 API: stock wrangler starts, shows, steers and deletes instances of a deployed script.
 
 mod declared;
+mod rests;
 
 use std::path::{Path, PathBuf};
 

@@ -46,6 +46,16 @@ impl Cells {
         self.0.iter().any(|generation| generation.is_busy())
     }
 
+    /// Whether no instance of a Workflow is in the middle of a step.
+    pub(crate) async fn workflows_rest(&self) -> bool {
+        for generation in &*self.0 {
+            if !generation.workflows_rest().await {
+                return false;
+            }
+        }
+        true
+    }
+
     pub(crate) fn last_used(&self) -> u64 {
         self.0.iter().map(|generation| generation.last_used()).max().unwrap_or_default()
     }

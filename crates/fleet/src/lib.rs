@@ -53,7 +53,7 @@ pub use limits::{Exceeded, Limits};
 pub use log::{CellLog, LogEvent, LogSink};
 pub use machine::{Machine, MachineOptions};
 pub use passage::PassageError;
-pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER};
+pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER, object_keys, workflow_class};
 pub use spec::{
     Binding, CellSpec, Code, DurableClass, Exposed, FileLimit, Module, ModuleKind, NextAlarm, Origin, Tail,
     Workflow,

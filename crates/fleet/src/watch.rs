@@ -157,6 +157,15 @@ pub(crate) async fn answers(socket: &Arc<UnixClient>, path: &'static str) -> boo
     }
 }
 
+/// Whether the process says yes, by a status of 204, within `patience`.
+pub(crate) async fn affirms(socket: &Arc<UnixClient>, path: &'static str, patience: Duration) -> bool {
+    let mut request = http::Request::new(empty());
+    *request.uri_mut() = http::Uri::from_static(path);
+    request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("skep"));
+    let answer = tokio::time::timeout(patience, socket.send(request)).await;
+    matches!(answer, Ok(Ok(response)) if response.status() == http::StatusCode::NO_CONTENT)
+}
+
 /// What can be seen of a process; nothing if it is gone.
 fn sample(pid: u32) -> Sample {
     // The engine runs all code on its first thread; the others collect garbage and resolve names.

@@ -20,11 +20,14 @@ use crate::idle::{Seen, cpu_ticks};
 use crate::limits::Exceeded;
 use crate::process::Killer;
 use crate::responses::Responses;
-use crate::watch::Offence;
+use crate::watch::{Offence, affirms};
 pub use launch::CallerFolder;
 use lease::{Called, Counted};
 pub use lease::{Hold, Lease};
 pub use start::StartError;
+
+/// How long it may take to say whether its Workflows rest; meanwhile nothing else is done for its script.
+const RESTS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running process of a script.
 #[derive(Debug)]
@@ -162,6 +165,16 @@ impl Generation {
     pub(crate) async fn ready(&self) {
         let Some(bounds) = &self.bounds else { return };
         self.ready.get_or_init(|| bounds.call()).await;
+    }
+
+    /// Whether each instance of its Workflows would go on from where it is if the process ended: none runs a step. Who does not
+    /// say so soon is in the middle of something.
+    pub(crate) async fn workflows_rest(&self) -> bool {
+        match (&self.events, self.has_workflows) {
+            (_, false) => true,
+            (Some(events), true) => affirms(events, "/resting", RESTS_PATIENCE).await,
+            (None, true) => false,
+        }
     }
 
     /// How many requests are in it.

@@ -110,13 +110,13 @@ pub(crate) fn takes_events(spec: &CellSpec, storage: Storage) -> bool {
 }
 
 /// The names of the subfolders that the engine keeps objects in: one per class, one per Workflow.
-pub(crate) fn object_keys(spec: &CellSpec) -> impl Iterator<Item = String> {
+pub fn object_keys(spec: &CellSpec) -> impl Iterator<Item = String> {
     let workflows = spec.workflows.iter().map(|workflow| workflow_class(&workflow.name));
     spec.classes.iter().map(|class| class.unique_key.clone()).chain(workflows)
 }
 
 /// What the class of a Workflow's instances is called, and their folder.
-fn workflow_class(name: &str) -> String {
+pub fn workflow_class(name: &str) -> String {
     format!("miniflare-workflows-{name}")
 }
 

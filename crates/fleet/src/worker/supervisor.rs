@@ -233,7 +233,8 @@ impl Supervisor {
     /// Ends the process if nothing is in it; the next request starts one.
     async fn rest(&mut self) {
         let (Some(current), Some(spec)) = (self.current(), &self.spec) else { return };
-        if current.is_busy() || !spec.workflows.is_empty() {
+        // An instance's next alarm is known once it rests.
+        if current.is_busy() || !current.workflows_rest().await {
             return;
         }
         let wake_at = match spec.next_alarm.as_ref().and_then(|next| next()) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use skep_api::{Candidate, Examined};
 use skep_catalog::{Content, NamedHandlers, Version};
-use skep_fleet::{CellSpec, DurableClass, Exposed, Limits};
+use skep_fleet::{CellSpec, DurableClass, Exposed, Limits, object_keys};
 
 use super::{Runner, lock};
 use crate::serve::alarms::next_alarm;
@@ -69,7 +69,7 @@ impl Runner {
         if let Some(version) = version {
             self.report(script, version, &mut spec)?;
         }
-        let keys: Vec<String> = spec.classes.iter().map(|class| class.unique_key.clone()).collect();
+        let keys: Vec<String> = object_keys(&spec).collect();
         if !keys.is_empty() {
             let objects = spec.object_storage.clone();
             spec.next_alarm = Some(Arc::new(move || next_alarm(&objects, &keys)));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use skep_catalog::{Kind, Schedule};
 use skep_edge::Traced;
+use skep_fleet::workflow_class;
 
 use super::{Runner, Surroundings, lock};
 use crate::events::{AtTimes, Note, Noted, QueueConsumer, Report};
@@ -25,17 +26,17 @@ impl Runner {
         for (script, _, namespace) in stores.catalog.all_namespaces().map_err(|e| e.to_string())? {
             keys.entry(script).or_default().push(namespace.unique_key);
         }
+        // Where an instance of a Workflow waits, there is an alarm; where it was in the middle of a step, too.
+        for workflow in stores.catalog.resources(Kind::Workflow).map_err(|e| e.to_string())? {
+            if let Some(script) = workflow.settings["script_name"].as_str() {
+                keys.entry(script.to_owned()).or_default().push(workflow_class(&workflow.name));
+            }
+        }
         let objects = stores.objects();
         let mut due: Vec<(std::time::SystemTime, String)> = keys
             .into_iter()
             .filter_map(|(script, keys)| Some((next_alarm(&objects, &keys)?, script)))
             .collect();
-        // An instance of a Workflow may be under way.
-        for workflow in stores.catalog.resources(Kind::Workflow).map_err(|e| e.to_string())? {
-            if let Some(script) = workflow.settings["script_name"].as_str() {
-                due.push((std::time::UNIX_EPOCH, script.to_owned()));
-            }
-        }
         due.sort();
         let weak = Arc::downgrade(self);
         tokio::spawn(async move {
