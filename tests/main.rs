@@ -35,6 +35,7 @@ mod hive;
 mod hostile;
 mod hyperdrive;
 mod hyperdrive_node;
+mod images;
 mod import;
 mod import_workers;
 mod jail;

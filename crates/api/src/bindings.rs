@@ -186,7 +186,8 @@ impl Resolver<'_> {
             }
             "dispatch_namespace" => self.dispatch_namespace(binding, &mut kept)?,
             // What `part` names is read with the modules.
-            "assets" | "version_metadata" | "worker_loader" | "wasm_module" | "text_blob" | "data_blob" => {}
+            "assets" | "images" | "version_metadata" | "worker_loader" | "wasm_module" | "text_blob"
+            | "data_blob" => {}
             "send_email" => {
                 return Err(invalid(format!(
                     "binding {name} of type send_email works in `skep dev` only: a node has no mail relay; send mail with \

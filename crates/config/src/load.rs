@@ -328,6 +328,7 @@ impl WorkerConfig {
         names.extend(self.send_email.iter().map(|b| (b.name.as_str(), "Send Email")));
         names.extend(self.stored_secrets.iter().map(|b| (b.binding.as_str(), "Secrets Store Secret")));
         names.extend(self.worker_loaders.iter().map(|b| (b.as_str(), "Worker Loader")));
+        names.extend(self.images.iter().map(|b| (b.as_str(), "Images")));
         names.extend(self.version_metadata.iter().map(|b| (b.as_str(), "Worker Version Metadata")));
         names.extend(self.assets.iter().filter_map(|a| a.binding.as_deref()).map(|b| (b, "Assets")));
         names.extend(self.wasm_modules.keys().map(|name| (name.as_str(), "WASM Module")));

@@ -70,6 +70,8 @@ pub struct WorkerConfig {
     pub stored_secrets: Vec<StoredSecret>,
     /// Bindings that load code while the worker runs, by their names on `env`.
     pub worker_loaders: Vec<String>,
+    /// The binding that changes images, by its name on `env`.
+    pub images: Option<String>,
     /// The binding that holds the version's id, tag and time.
     pub version_metadata: Option<String>,
     /// Static assets.

@@ -45,6 +45,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         send_email: root.tables("send_email").iter().map(send_email).collect(),
         stored_secrets: root.tables("secrets_store_secrets").iter().map(stored::read).collect(),
         worker_loaders: root.tables("worker_loaders").iter().map(|t| t.required("binding")).collect(),
+        images: root.table("images").map(|t| t.required("binding")),
         version_metadata: root.table("version_metadata").map(|t| t.required("binding")),
         assets: root.table("assets").and_then(|t| assets(&t)),
         site: root.table("site").map(|t| site::read(root, &t)),

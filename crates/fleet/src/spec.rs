@@ -160,6 +160,8 @@ pub enum Binding {
     Vectorize { service: String, index: String },
     /// A database, as Hyperdrive gives it.
     Hyperdrive { origin: Origin, scheme: String, user: String, password: String, database: String },
+    /// What changes images: the id of a server.
+    Images { service: String },
     /// A Durable Object class of this script.
     DurableObject { class: String },
     /// A Durable Object class of another script.

@@ -4,7 +4,9 @@
 //! their own, Landlock, a system call filter, connections that somebody else opens, no capabilities, control groups. It is entered by the process itself, just before it
 //! becomes the engine by `exec`. Knows nothing of cells, scripts or sockets.
 //!
-//! Entry points: [`Sandbox::probe`], [`Sandbox::jail`], [`Jail::enter`].
+//! A process that only computes needs no jail: it is sealed.
+//!
+//! Entry points: [`Sandbox::probe`], [`Sandbox::jail`], [`Jail::enter`], [`seal`].
 
 mod connections;
 mod files;
@@ -17,6 +19,7 @@ mod privileges;
 mod probe;
 mod root;
 mod sandbox;
+mod sealed;
 
 pub use connections::listener;
 pub use groups::{Group, GroupLimits, Groups};
@@ -25,3 +28,4 @@ pub use layer::{Layer, Layers};
 pub use privileges::limit_files;
 pub use probe::{PROBE, probe_here};
 pub use sandbox::{Permissions, Sandbox};
+pub use sealed::{Sealed, seal};

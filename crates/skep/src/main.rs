@@ -11,6 +11,7 @@ mod deploy;
 mod dev;
 mod dispatch;
 mod events;
+mod images;
 mod inspector;
 mod keys;
 mod limits;
@@ -37,9 +38,13 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Not a command for people, and in the way of every cold start.
+    // Not commands for people, and in the way of every cold start.
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == skep_fleet::LAUNCHER_COMMAND) {
+    let first = args.next();
+    if first.as_ref().is_some_and(|first| first == images::COMMAND) {
+        return images::become_worker();
+    }
+    if first.is_some_and(|first| first == skep_fleet::LAUNCHER_COMMAND) {
         let error = skep_fleet::become_cell(&args.collect::<Vec<_>>());
         eprintln!("skep: cannot start the engine: {error}");
         return ExitCode::FAILURE;

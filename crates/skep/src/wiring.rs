@@ -367,6 +367,10 @@ impl Wiring<'_> {
             let backing = format!("memory, {} in {} s", b.limit, b.period);
             self.add(&b.name, "Rate limit", backing, Binding::RateLimit { service, defaults });
         }
+        if let Some(name) = &self.config.images {
+            let service = self.serve(self.stores.images.binding());
+            self.add(name, "Images", "a process for each image", Binding::Images { service });
+        }
         for b in &self.config.send_email {
             let backing = match (&b.destination_address, &b.allowed_destination_addresses) {
                 (Some(address), _) => format!("email/, to {address}"),

@@ -54,6 +54,7 @@ const RPC_HOST: &str = "skep";
 
 const ENTRY: &str = include_str!("../../../../shims/entry.js");
 const RATELIMIT: &str = include_str!("../../../../shims/ratelimit.js");
+const IMAGES: &str = include_str!("../../../../shims/images.js");
 const SEND_EMAIL: &str = include_str!("../../../../shims/send-email.js");
 const MAIL_PARTS: &str = include_str!("../../../../shims/mail-parts.js");
 const STORED_SECRET: &str = include_str!("../../../../shims/stored-secret.js");
@@ -288,6 +289,9 @@ impl<'a> Render<'a> {
                 ];
                 ("wrapped", wrapped("cloudflare-internal:vectorize-api", service(id), extra))
             }
+            Binding::Images { service: id } => {
+                ("wrapped", wrapped("skep-internal:images", service(id), None))
+            }
             Binding::SendEmail { service: id } => {
                 ("wrapped", wrapped("skep-internal:send-email", service(id), None))
             }
@@ -433,6 +437,7 @@ impl<'a> Render<'a> {
             ("skep-internal:ratelimit", "ratelimit.js", RATELIMIT),
             ("cloudflare-internal:email", "email.js", EMAIL),
             ("skep-internal:dispatch", "dispatch.js", DISPATCH),
+            ("skep-internal:images", "images.js", IMAGES),
             ("skep-internal:send-email", "send-email.js", SEND_EMAIL),
             ("skep-internal:mail-parts", MAIL_PARTS_FILE, MAIL_PARTS),
             ("skep-internal:stored-secret", "stored-secret.js", STORED_SECRET),

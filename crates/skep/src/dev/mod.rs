@@ -53,7 +53,16 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
     let jobs = Jobs::new(clock.clone(), shutdown.clone());
     let state = state_folder(&args, &projects);
     // What a database was a while ago is not kept: this state is there to be thrown away.
-    let stores = Stores::open(&state, "--persist-to", &clock, &jobs, &shutdown, None, &Arc::default())?;
+    let stores = Stores::open(
+        &state,
+        "--persist-to",
+        &clock,
+        &jobs,
+        &shutdown,
+        None,
+        &Arc::default(),
+        &crate::images::open()?,
+    )?;
     let tools = Toolchain::locate(args.workerd.clone()).map_err(|e| e.to_string())?;
     let engine = {
         let tools = tools.clone();

@@ -160,6 +160,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
                 d1_history: args.d1.retention(),
                 storage: args.max_account_storage.map(|mib| mib << 20),
             },
+            images: crate::images::open()?,
             hyperdrive: hyperdrive::connector(&egress, args.hyperdrive_allow.clone())?,
             hyperdrive_password: uuid::Uuid::new_v4().simple().to_string(),
             egress,

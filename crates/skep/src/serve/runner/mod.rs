@@ -15,6 +15,7 @@ use skep_catalog::{CatalogError, Sealer, Version, split_name};
 use skep_cron::CronHandle;
 use skep_fleet::{CellLog, Exposed, Fleet, FleetOptions, LogEvent, Machine, Worker, config_hash};
 use skep_hyperdrive::Hyperdrive;
+use skep_images::Images;
 use skep_otlp::Exporter;
 use skep_queues::ConsumerHandle;
 use skep_runtime::{Clock, Shutdown};
@@ -59,6 +60,8 @@ pub struct Surroundings {
     pub keeps: Keeps,
     /// Whom requests to the outside may reach, as the engine names networks.
     pub egress: Vec<String>,
+    /// What changes images.
+    pub images: Images,
     /// What connects to databases.
     pub hyperdrive: Arc<Hyperdrive>,
     /// What drivers in cells say to it.
