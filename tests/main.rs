@@ -36,6 +36,7 @@ mod hostile;
 mod hyperdrive;
 mod hyperdrive_node;
 mod images;
+mod images_node;
 mod import;
 mod import_workers;
 mod jail;

@@ -13,7 +13,8 @@ use crate::error::ImagesError;
 use crate::format::{Input, recognize};
 use crate::geometry::{MAX_SIDE, Size};
 use crate::job::Info;
-use crate::picture::{Frame, Picture};
+use crate::picture::{Frame, Picture, eight_bits};
+use crate::profile::to_srgb;
 
 /// Bytes that a decoder may use at once.
 const MAX_ALLOC: u64 = 512 << 20;
@@ -112,7 +113,11 @@ pub(crate) fn decode(bytes: &[u8], animated: bool) -> Result<Picture, ImagesErro
 
 fn still(mut decoder: impl ImageDecoder) -> Result<Picture, ImagesError> {
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    let profile = decoder.icc_profile().unwrap_or_default();
+    let mut image = eight_bits(DynamicImage::from_decoder(decoder).map_err(damaged)?);
+    if let Some(profile) = profile {
+        image = to_srgb(image, &profile);
+    }
     image.apply_orientation(orientation);
     Ok(Picture::still(image))
 }

@@ -22,6 +22,7 @@ mod job;
 mod names;
 mod operations;
 mod picture;
+mod profile;
 mod service;
 mod work;
 mod worker;
