@@ -10,7 +10,7 @@ use skep_sandbox::Sealed;
 pub const COMMAND: &str = "__image";
 
 /// What one process may use. The largest image of 100 megapixels has 400 MB, and becomes another one. CPU time bounds what a
-/// few bytes can ask for: a JPEG of 100 megapixels takes 2 s.
+/// few bytes can ask for.
 const LIMITS: Sealed = Sealed { memory: 1 << 30, cpu_secs: 10, nice: 10 };
 /// Processes at once: as many as there are cores, but no more, for their memory.
 const MOST: usize = 4;
