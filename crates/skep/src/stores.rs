@@ -9,7 +9,6 @@ use skep_analytics::AnalyticsStore;
 use skep_cache::CacheStore;
 use skep_catalog::Catalog;
 use skep_d1::{D1Store, Retention};
-use skep_images::Images;
 use skep_kv::KvStore;
 use skep_queues::Queues;
 use skep_r2::R2Store;
@@ -42,8 +41,6 @@ pub struct Stores {
     pub analytics: AnalyticsStore,
     /// Vectorize.
     pub vectorize: VectorizeStore,
-    /// Images; nothing is kept.
-    pub images: Images,
     // Held: two processes on one folder would break each other's files.
     _lock: File,
 }
@@ -59,7 +56,6 @@ impl Stores {
         shutdown: &Shutdown,
         history: Option<Retention>,
         quota: &Arc<Quota>,
-        images: &Images,
     ) -> Result<Self, String> {
         let in_dir = |what: &str, error: &dyn std::fmt::Display| {
             format!("cannot open {what} in {}: {error}", dir.display())
@@ -92,7 +88,6 @@ impl Stores {
             vectorize: VectorizeStore::open(&dir.join("vectorize"), clock.clone())
                 .map_err(|e| in_dir("Vectorize", &e))?
                 .within(quota.clone()),
-            images: images.clone(),
             _lock: lock,
         })
     }

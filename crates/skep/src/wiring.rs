@@ -8,6 +8,7 @@ use skep_assets::{Assets, AssetsBinding};
 use skep_bundle::{Bundle, Format};
 use skep_config::{Hyperdrive, WorkerConfig, WorkflowExport, WorkflowSettings};
 use skep_fleet::{Binding, CellSpec, Code, DurableClass, Module, ModuleKind, Origin, Workflow};
+use skep_images::Images;
 use skep_ratelimit::Limits;
 use skep_vectorize::{Local, Metric};
 use skep_wire::Service;
@@ -22,6 +23,7 @@ use crate::stores::Stores;
 struct Wiring<'a> {
     config: &'a WorkerConfig,
     stores: &'a Stores,
+    images: &'a Images,
     /// All workers of the session.
     running: &'a Running,
     bindings: BTreeMap<String, Binding>,
@@ -69,6 +71,7 @@ pub fn wire(
     config: &WorkerConfig,
     bundle: &Bundle,
     stores: &Stores,
+    images: &Images,
     assets: Option<&Arc<Assets>>,
     running: &Running,
     identity: Option<&Identity>,
@@ -77,6 +80,7 @@ pub fn wire(
     let mut wiring = Wiring {
         config,
         stores,
+        images,
         running,
         bindings: BTreeMap::new(),
         services: BTreeMap::new(),
@@ -368,7 +372,7 @@ impl Wiring<'_> {
             self.add(&b.name, "Rate limit", backing, Binding::RateLimit { service, defaults });
         }
         if let Some(name) = &self.config.images {
-            let service = self.serve(self.stores.images.binding());
+            let service = self.serve(self.images.binding());
             self.add(name, "Images", "a process for each image", Binding::Images { service });
         }
         for b in &self.config.send_email {

@@ -53,16 +53,8 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
     let jobs = Jobs::new(clock.clone(), shutdown.clone());
     let state = state_folder(&args, &projects);
     // What a database was a while ago is not kept: this state is there to be thrown away.
-    let stores = Stores::open(
-        &state,
-        "--persist-to",
-        &clock,
-        &jobs,
-        &shutdown,
-        None,
-        &Arc::default(),
-        &crate::images::open()?,
-    )?;
+    let stores = Stores::open(&state, "--persist-to", &clock, &jobs, &shutdown, None, &Arc::default())?;
+    let images = crate::images::open()?;
     let tools = Toolchain::locate(args.workerd.clone()).map_err(|e| e.to_string())?;
     let engine = {
         let tools = tools.clone();
@@ -99,6 +91,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
     let mut session = Session {
         projects,
         stores,
+        images,
         tools,
         fleet,
         output,

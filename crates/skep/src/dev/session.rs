@@ -9,6 +9,7 @@ use bytes::Bytes;
 use skep_config::ObjectExport;
 use skep_d1::Migrations;
 use skep_fleet::{CellSpec, Code, Fleet, expose};
+use skep_images::Images;
 use skep_runtime::{Clock, Shutdown};
 use skep_toolchain::Toolchain;
 
@@ -31,6 +32,7 @@ use crate::wiring::{Wired, wire};
 pub struct Session {
     pub projects: Vec<Project>,
     pub stores: Stores,
+    pub images: Images,
     pub tools: Toolchain,
     pub fleet: Fleet,
     pub output: Arc<Output>,
@@ -179,7 +181,15 @@ impl Session {
         self.namespaces.learn(&self.projects, |name| self.fleet.worker(name));
         for (n, project) in self.projects.iter().enumerate() {
             let Some(bundle) = &project.bundle else { continue };
-            match wire(&project.config, bundle, &self.stores, project.assets.as_ref(), &running, None) {
+            match wire(
+                &project.config,
+                bundle,
+                &self.stores,
+                &self.images,
+                project.assets.as_ref(),
+                &running,
+                None,
+            ) {
                 Ok(mut wired) => {
                     wired.spec.absent = running.missed(wired.spec.bindings.values());
                     if let (0, Some(maps), Some(map)) = (n, &self.maps, &bundle.source_map) {

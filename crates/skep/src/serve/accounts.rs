@@ -91,9 +91,8 @@ impl Accounts {
             return Err(format!("there is no account {account:?}"));
         }
         let dir = self.data.join("accounts").join(account);
-        let Surroundings { clock, shutdown, keeps, images, .. } = &self.around;
-        let (assets, jobs) = (self.assets.clone(), &self.jobs);
-        let tenant = Tenant::open(account, &dir, assets, *keeps, clock, jobs, shutdown, images)?;
+        let Surroundings { clock, shutdown, keeps, .. } = &self.around;
+        let tenant = Tenant::open(account, &dir, self.assets.clone(), *keeps, clock, &self.jobs, shutdown)?;
         let tenant = Arc::new(tenant);
         tenant.stores.r2.listen(Arc::new(Notifications(Arc::downgrade(&tenant))));
         if keeps.d1_history.is_some() {

@@ -8,7 +8,6 @@ use skep_api::StoredObject;
 use skep_assets::ContentCache;
 use skep_catalog::Catalog;
 use skep_d1::D1Store;
-use skep_images::Images;
 use skep_kv::KvStore;
 use skep_logs::LogStore;
 use skep_queues::Queues;
@@ -63,10 +62,9 @@ impl Tenant {
         clock: &Clock,
         jobs: &Jobs,
         shutdown: &Shutdown,
-        images: &Images,
     ) -> Result<Self, String> {
         let quota = Arc::new(keeps.storage.map_or_else(Quota::default, Quota::new));
-        let stores = Stores::open(dir, "--data", clock, jobs, shutdown, keeps.d1_history, &quota, images)?;
+        let stores = Stores::open(dir, "--data", clock, jobs, shutdown, keeps.d1_history, &quota)?;
         let logs = LogStore::open(&dir.join("logs"), id, keeps.logs, clock.clone(), jobs, shutdown.clone())
             .map_err(|e| format!("cannot open the logs in {}: {e}", dir.display()))?;
         let blobs = Blobs::open(&dir.join("content")).map_err(|e| e.to_string())?.within(quota.clone());

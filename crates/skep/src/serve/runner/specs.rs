@@ -62,7 +62,16 @@ impl Runner {
             )
             .to_string(),
         });
-        let mut spec = wire(&config, &bundle, stores, assets.as_ref(), &scripts, identity.as_ref())?.spec;
+        let mut spec = wire(
+            &config,
+            &bundle,
+            stores,
+            &self.around.images,
+            assets.as_ref(),
+            &scripts,
+            identity.as_ref(),
+        )?
+        .spec;
         // Where objects and Workflows of others are is found when they are called: a class may move, a script come back.
         spec.absent = absent;
         spec.inspector = false;
