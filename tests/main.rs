@@ -5,6 +5,7 @@
 mod harness;
 
 mod acme;
+mod ai;
 mod alone;
 mod api_fuzz;
 mod api_page;

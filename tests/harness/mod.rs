@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod lane;
+pub mod models;
 pub mod npm;
 pub mod postgres;
 pub mod python;

@@ -37,6 +37,8 @@ pub(crate) struct Resolver<'a> {
     pub handed: &'a BTreeMap<(String, String), Namespace>,
     /// Whether who uploads may let scripts read secrets of the Secrets Store.
     pub binds_secrets: bool,
+    /// Whether the node knows where models run.
+    pub runs_models: bool,
 }
 
 /// The place that a secret is sealed for: account, script, binding.
@@ -188,6 +190,13 @@ impl Resolver<'_> {
             // What `part` names is read with the modules.
             "assets" | "images" | "version_metadata" | "worker_loader" | "wasm_module" | "text_blob"
             | "data_blob" => {}
+            "ai" if self.runs_models => {}
+            "ai" => {
+                return Err(invalid(format!(
+                    "binding {name} of type ai needs a place where models run: start the node with `--ai URL`, the address of a \
+                     server with OpenAI's API, or with `--ai cloudflare`"
+                )));
+            }
             "send_email" => {
                 return Err(invalid(format!(
                     "binding {name} of type send_email works in `skep dev` only: a node has no mail relay; send mail with \

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use skep_ai::Ai;
 use skep_catalog::{Catalog, CatalogError, Content, NamedHandlers, Namespace};
 use skep_d1::D1Store;
 use skep_hyperdrive::Origin;
@@ -130,6 +131,8 @@ pub trait Platform: Send + Sync + 'static {
     fn check_database<'a>(&'a self, origin: &'a Origin) -> BoxFuture<'a, Result<(), (u32, String)>>;
     /// A Hyperdrive configuration is gone.
     fn forget_database(&self, account: &str, id: &str);
+    /// What runs models, or says that nothing does.
+    fn ai(&self) -> &Arc<Ai>;
     /// Whether a cron expression can be followed; the error says why not.
     fn check_cron(&self, cron: &str) -> Result<(), String>;
     /// When a cron expression is due next after a moment, both in milliseconds since 1970; `None` if never.

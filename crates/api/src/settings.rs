@@ -149,6 +149,7 @@ fn patched_bindings(
         exports: None,
         handed: &BTreeMap::new(),
         binds_secrets: crate::secrets_store::may_bind(call),
+        runs_models: call.api.platform.ai().is_there(),
     };
     resolver.resolve(&uploaded, None)
 }

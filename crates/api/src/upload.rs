@@ -93,6 +93,7 @@ pub(crate) async fn publish(
         exports: exports.as_ref().map(|(exports, _)| exports),
         handed: &handed,
         binds_secrets: crate::secrets_store::may_bind(call),
+        runs_models: call.api.platform.ai().is_there(),
     };
     let (mut content, asset_keys) = read_content(call, tenant, upload, &resolver).await?;
     if !content.modules.is_empty() {

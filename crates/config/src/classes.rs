@@ -22,6 +22,7 @@ const TELEMETRY: &str = "Skep sends nothing home";
 const NETWORK: &str = "there is one place: this machine";
 const DEPLOY: &str = "it is about deploying";
 const REMOTE: &str = "`skep dev` has the binding on this machine, as `wrangler dev --local` does";
+const MODELS: &str = "`--ai` says where models run";
 const KIND: &str =
     "Skep does not have this kind of binding yet: remove it, or keep it in an `env` that runs on Cloudflare";
 const LATER: &str = "Skep does not have this yet: remove it, or keep it in an `env` that runs on Cloudflare";
@@ -30,7 +31,6 @@ const LATER: &str = "Skep does not have this yet: remove it, or keep it in an `e
 const TREES: &[(&str, KeyClass)] = &[
     ("access", Refused(LATER)),
     ("agent_memory", Refused(KIND)),
-    ("ai", Refused(KIND)),
     ("ai_search", Refused(KIND)),
     ("ai_search_namespaces", Refused(KIND)),
     ("artifacts", Refused(KIND)),
@@ -64,6 +64,10 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("$schema", NoMeaning(SCHEMA)),
     ("account_id", NoMeaning(ACCOUNT)),
     ("addresses", Refused(LATER)),
+    ("ai", Works),
+    ("ai.binding", Works),
+    ("ai.remote", NoMeaning(MODELS)),
+    ("ai.staging", NoMeaning(MODELS)),
     ("alias", Works),
     ("alias.*", Works),
     ("analytics", Refused(KIND)),

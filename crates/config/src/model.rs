@@ -66,6 +66,8 @@ pub struct WorkerConfig {
     pub ratelimits: Vec<RateLimit>,
     /// What sends mail.
     pub send_email: Vec<SendEmail>,
+    /// Bindings to models, by their names on `env`.
+    pub ai: Vec<String>,
     /// Secrets of the Secrets Store.
     pub stored_secrets: Vec<StoredSecret>,
     /// Bindings that load code while the worker runs, by their names on `env`.

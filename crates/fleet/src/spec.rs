@@ -172,6 +172,8 @@ pub enum Binding {
     RemoteEntrypoint { script: String, entrypoint: Option<String>, props: Option<String> },
     /// What sends mail: the id of a server.
     SendEmail { service: String },
+    /// Models that run elsewhere.
+    Ai { service: String },
     /// A secret that is got by its binding; without a value, getting it throws.
     StoredSecret { name: String, value: Option<String> },
     /// What loads code while the script runs, into the same process.
@@ -297,6 +299,7 @@ impl CellSpec {
             | Binding::RateLimit { service, .. }
             | Binding::Dispatch { service }
             | Binding::SendEmail { service }
+            | Binding::Ai { service }
             | Binding::Fetcher { service } => Some(service),
             _ => None,
         });

@@ -82,6 +82,9 @@ pub struct DevArgs {
     /// The engine's binary, instead of the pinned one
     #[arg(long, value_name = "FILE", env = "SKEP_WORKERD")]
     pub workerd: Option<PathBuf>,
+    /// What `ai` bindings lead to
+    #[command(flatten)]
+    pub ai: crate::ai::AiArgs,
     /// Install the project's npm dependencies without asking, where a lock file but no node_modules is there
     #[arg(long)]
     pub yes: bool,
@@ -177,6 +180,9 @@ pub struct ServeArgs {
     /// without a port, such as 10.1.2.3:5432; several times for several
     #[arg(long, value_name = "CIDR[:PORT]", value_parser = crate::serve::parse_place)]
     pub hyperdrive_allow: Vec<crate::serve::Place>,
+    /// What `ai` bindings lead to
+    #[command(flatten)]
+    pub ai: crate::ai::AiArgs,
     /// Do not run where anything that should hold workers is missing: namespaces, Landlock, seccomp
     #[arg(long)]
     pub require_sandbox: bool,

@@ -3,6 +3,7 @@
 //! `main` parses the command line; each command has one composition root that wires the parts.
 
 mod acme;
+mod ai;
 mod args;
 mod assets;
 mod bundling;

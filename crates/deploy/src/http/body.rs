@@ -68,6 +68,48 @@ impl Body {
     }
 }
 
+/// An answer of any length, as it arrives.
+pub struct Arriving {
+    body: Incoming,
+    /// Given back with the last byte: the connection can be used again then.
+    connection: Option<(SendRequest<Body>, Rest)>,
+}
+
+type Rest = Box<dyn FnOnce(SendRequest<Body>) + Send>;
+
+impl Arriving {
+    pub(super) fn new(body: Incoming, connection: SendRequest<Body>, rest: Rest) -> Self {
+        Self { body, connection: Some((connection, rest)) }
+    }
+}
+
+impl hyper::body::Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(None) = polled
+            && let Some((connection, rest)) = self.connection.take()
+        {
+            rest(connection);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // Read to its end all the same: that is when the connection is given back.
+        false
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
         Self { left: bytes.len() as u64, source: Source::Whole(bytes) }

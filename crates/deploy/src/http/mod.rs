@@ -5,7 +5,7 @@ mod connect;
 mod proxy;
 mod transport;
 
-pub use body::{Body, Pieces};
+pub use body::{Arriving, Body, Pieces};
 pub use proxy::Proxies;
 pub(crate) use transport::within;
 pub use transport::{Transport, TransportError};

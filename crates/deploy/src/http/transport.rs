@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use url::Url;
 
-use super::body::{Body, LOST};
+use super::body::{Arriving, Body, LOST};
 use super::connect::{Connector, only};
 use super::proxy::Proxies;
 
@@ -80,8 +80,12 @@ type Sender = SendRequest<Body>;
 pub struct Transport {
     connector: Connector,
     proxies: Proxies,
-    idle: Mutex<HashMap<String, Vec<(Sender, tokio::time::Instant)>>>,
+    idle: Arc<Idle>,
 }
+
+/// Connections that rest, by server.
+#[derive(Default)]
+struct Idle(Mutex<HashMap<String, Vec<(Sender, tokio::time::Instant)>>>);
 
 impl Transport {
     /// A client that uses `proxies`.
@@ -95,7 +99,7 @@ impl Transport {
     }
 
     pub(crate) fn trusting(proxies: Proxies, config: tokio_rustls::rustls::ClientConfig) -> Self {
-        Self { connector: Connector::trusting(config), proxies, idle: Mutex::default() }
+        Self { connector: Connector::trusting(config), proxies, idle: Arc::default() }
     }
 
     /// Sends `request` to `url` and reads the whole answer, at most `limit` bytes of body, within `time`.
@@ -130,6 +134,17 @@ impl Transport {
         .await
     }
 
+    /// As [`Self::send`], but whatever the answer is, its body is read while it arrives, however long it is and takes.
+    pub async fn begin_answer(
+        &self,
+        url: &Url,
+        request: Request<impl Into<Body>>,
+    ) -> Result<Response<Arriving>, TransportError> {
+        let (response, sender) = self.begin(url, request.map(Into::into)).await?;
+        let (idle, key) = (self.idle.clone(), url.origin().ascii_serialization());
+        Ok(response.map(|body| Arriving::new(body, sender, Box::new(move |sender| idle.keep(key, sender)))))
+    }
+
     async fn exchange(
         &self,
         url: &Url,
@@ -154,7 +169,7 @@ impl Transport {
             false => TransportError::lost(url, error.as_ref()),
         })?;
         let body = body.to_bytes();
-        self.keep(url.origin().ascii_serialization(), sender);
+        self.idle.keep(url.origin().ascii_serialization(), sender);
         Ok(Response::from_parts(head, body))
     }
 
@@ -167,7 +182,7 @@ impl Transport {
         let mut request = self.prepared(url, request)?;
         let key = url.origin().ascii_serialization();
         loop {
-            let (mut sender, reused) = match self.take(&key) {
+            let (mut sender, reused) = match self.idle.take(&key) {
                 Some(sender) => (sender, true),
                 None => (self.connect(url).await?, false),
             };
@@ -218,9 +233,11 @@ impl Transport {
         });
         Ok(sender)
     }
+}
 
+impl Idle {
     fn take(&self, key: &str) -> Option<Sender> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.get_mut(key)?;
         while let Some((sender, since)) = kept.pop() {
             if since.elapsed() < IDLE && !sender.is_closed() {
@@ -231,7 +248,7 @@ impl Transport {
     }
 
     fn keep(&self, key: String, sender: Sender) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.entry(key).or_default();
         if kept.len() < MAX_IDLE && !sender.is_closed() {
             kept.push((sender, tokio::time::Instant::now()));

@@ -274,6 +274,9 @@ impl<'a> Render<'a> {
             Binding::D1 { service: id } => {
                 ("wrapped", wrapped("cloudflare-internal:d1-api", service(id), None))
             }
+            Binding::Ai { service: id } => {
+                ("wrapped", wrapped("cloudflare-internal:ai-api", service(id), None))
+            }
             Binding::RateLimit { service: id, defaults } => {
                 let defaults = fields([("name", text("defaults")), ("json", text(defaults))]);
                 ("wrapped", wrapped("skep-internal:ratelimit", service(id), Some(defaults)))

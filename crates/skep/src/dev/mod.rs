@@ -49,6 +49,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
         install_dependencies(&project.config, args.yes, &say).await?;
     }
 
+    let ai = args.ai.open(|name| std::env::var(name).ok())?;
     let clock = Clock::system();
     let jobs = Jobs::new(clock.clone(), shutdown.clone());
     let state = state_folder(&args, &projects);
@@ -92,6 +93,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
         projects,
         stores,
         images,
+        ai,
         tools,
         fleet,
         output,

@@ -33,6 +33,8 @@ pub struct Session {
     pub projects: Vec<Project>,
     pub stores: Stores,
     pub images: Images,
+    /// What runs models.
+    pub ai: Arc<skep_ai::Ai>,
     pub tools: Toolchain,
     pub fleet: Fleet,
     pub output: Arc<Output>,
@@ -199,6 +201,9 @@ impl Session {
                         wired.spec.services.insert("inbox".into(), self.inbox.clone());
                         wired.spec.mail = Some("inbox".into());
                     }
+                    let rows =
+                        crate::ai::add(&self.ai, &project.config.name, &project.config, &mut wired.spec);
+                    wired.table.extend(rows);
                     self.namespaces.add(project, &mut wired);
                     consumers::add(project, &running, &self.fleet, &mut wired);
                     specs.push(wired.spec);

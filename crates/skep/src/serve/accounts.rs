@@ -168,6 +168,10 @@ impl Platform for Accounts {
         Ok(self.runner(account)?.tenant.clone())
     }
 
+    fn ai(&self) -> &Arc<skep_ai::Ai> {
+        &self.around.ai
+    }
+
     fn try_out<'a>(
         &'a self,
         account: &'a str,

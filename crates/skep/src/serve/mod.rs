@@ -84,6 +84,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     }
     let registry = Arc::new(Registry::open(&data.join("registry.sqlite")).map_err(|e| in_data(&e))?);
     let sealer = Arc::new(Sealer::open(&key_file).map_err(|e| e.to_string())?);
+    let ai = args.ai.open(|name| std::env::var(name).ok())?;
     let places = match &args.geoip[..] {
         [] => None,
         files => Some(Places::open(files).map_err(|e| e.to_string())?),
@@ -161,6 +162,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
                 storage: args.max_account_storage.map(|mib| mib << 20),
             },
             images: crate::images::open()?,
+            ai,
             hyperdrive: hyperdrive::connector(&egress, args.hyperdrive_allow.clone())?,
             hyperdrive_password: uuid::Uuid::new_v4().simple().to_string(),
             egress,

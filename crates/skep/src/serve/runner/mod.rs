@@ -62,6 +62,8 @@ pub struct Surroundings {
     pub egress: Vec<String>,
     /// What changes images.
     pub images: Images,
+    /// What runs models.
+    pub ai: Arc<skep_ai::Ai>,
     /// What connects to databases.
     pub hyperdrive: Arc<Hyperdrive>,
     /// What drivers in cells say to it.

@@ -103,6 +103,7 @@ impl Runner {
             password: &self.around.hyperdrive_password,
         };
         leads.add(script, content, &mut spec)?;
+        crate::ai::add(&self.around.ai, &format!("{}/{script}", self.tenant.id), &config, &mut spec);
         spec.exposed = self.needed_of(name);
         spec.hide_gone();
         Ok(spec)
