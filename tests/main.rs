@@ -9,6 +9,7 @@ mod ai;
 mod alone;
 mod api_fuzz;
 mod api_page;
+mod appetites;
 mod assets_api;
 mod backup;
 mod bombs;

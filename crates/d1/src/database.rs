@@ -28,8 +28,8 @@ const FORMAT: i64 = 1;
 const IDLE_READERS: usize = 4;
 /// Statements of a call that may run on the caller's thread, each at least some microseconds.
 const INLINE_STATEMENTS: usize = 100;
-/// Long queries of one database at a time; further ones wait. Bounds threads and memory.
-const LONG_QUERIES: usize = 8;
+/// Long queries of one database at a time; further ones wait. Cloudflare runs one.
+const LONG_QUERIES: usize = 2;
 
 /// A D1 database. Calls may come from any thread; what is acknowledged is on the disk.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct D1Database {
 struct Inner {
     readers: Mutex<Vec<Session>>,
     long: Arc<Semaphore>,
+    /// Of all databases of the store.
+    all_long: Arc<Semaphore>,
     /// By which others know it.
     number: u64,
     /// After the readers: it has the database's file open, and closing that would drop SQLite's locks.
@@ -67,6 +69,7 @@ impl D1Database {
         keeping: Option<&Keeping>,
         gate: Arc<Gate>,
         quota: Arc<Quota>,
+        all_long: Arc<Semaphore>,
         claim: Claim,
     ) -> Result<Self, StoreError> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -100,8 +103,8 @@ impl D1Database {
         });
         let writer = Writer::start(session, shared.clone(), stamp)
             .map_err(|e| StoreError::io("cannot start a D1 writer thread", e))?;
-        let inner =
-            Inner { readers: Mutex::default(), long: Arc::new(Semaphore::new(LONG_QUERIES)), number, shared };
+        let long = Arc::new(Semaphore::new(LONG_QUERIES));
+        let inner = Inner { readers: Mutex::default(), long, all_long, number, shared };
         Ok(Self { inner: Arc::new(inner), writer, _claim: claim })
     }
 
@@ -235,9 +238,10 @@ impl D1Database {
     ) -> Result<T, D1Error> {
         let inner = self.inner.clone();
         let permit = inner.long.clone().acquire_owned().await.map_err(|_| D1Error::closed())?;
+        let seat = inner.all_long.clone().acquire_owned().await.map_err(|_| D1Error::closed())?;
         let task = tokio::task::spawn_blocking(move || {
             let result = work(&inner);
-            drop(permit);
+            drop((permit, seat));
             result
         });
         task.await.map_err(|_| D1Error::closed())?

@@ -15,6 +15,7 @@
 //! Two figures of the `meta` object are estimates, because stock SQLite lacks the row counters that the
 //! engine patches into its own: `rows_read` and `rows_written` (`plan.rs` says how they come about).
 
+mod appetite;
 mod bookmark;
 mod database;
 mod dialect;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rusqlite::{CachedStatement, ErrorCode};
 
 use crate::encode;
-use crate::error::{D1Error, TIMED_OUT, TOO_LARGE};
+use crate::error::{D1Error, TIMED_OUT, TOO_LARGE, TOO_MUCH_MEMORY};
 use crate::held::Output;
 use crate::plan::{Plan, Plans};
 use crate::request::{ResultsFormat, Statement};
@@ -271,6 +271,7 @@ impl<'a> Runner<'a> {
             return D1Error::from_sqlite(error, 0).into();
         }
         match self.patience {
+            Patience::Full if self.session.was_greedy() => D1Error::new(TOO_MUCH_MEMORY).into(),
             Patience::Full => D1Error::new(TIMED_OUT).into(),
             Patience::Inline => {
                 plan.slow.store(self.alone && !self.session.was_late(), Ordering::Relaxed);

@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::appetite::{Appetite, Reading};
 use crate::guard::Guard;
 use crate::turns::TURNS;
 
@@ -77,6 +78,11 @@ struct Timer {
     /// It was stopped for its time, which the machine may have taken.
     late: AtomicBool,
     since: AtomicU64,
+    /// What it takes, and whether that was too much.
+    appetite: Mutex<Appetite>,
+    greedy: AtomicBool,
+    /// Whether it may write the database.
+    writes: bool,
 }
 
 impl Timer {
@@ -89,7 +95,7 @@ impl Timer {
         let stop = match deadline {
             UNTIMED => return false,
             0 => self.looks.fetch_add(1, Ordering::Relaxed) >= INLINE_LOOKS || self.is_late(),
-            _ => self.take_turns(deadline) > deadline,
+            _ => self.take_turns(deadline) > deadline || self.greedy.load(Ordering::Relaxed),
         };
         if stop {
             self.fired.store(true, Ordering::Relaxed);
@@ -105,15 +111,30 @@ impl Timer {
         if now < self.since.load(Ordering::Relaxed) + most || now > deadline {
             return now;
         }
+        if self.has_eaten() {
+            return now;
+        }
         if !has_turn || TURNS.are_wanted() {
             self.give_back();
             let patience = Duration::from_micros(deadline - now);
             let has_turn = TURNS.take(self.database.load(Ordering::Relaxed), patience);
             self.has_turn.store(has_turn, Ordering::Relaxed);
         }
+        self.appetite().begin(Reading::now());
         let now = self.now();
         self.since.store(now, Ordering::Relaxed);
         now
+    }
+
+    /// Takes note of what it has taken since it had its turn; returns whether that is too much.
+    fn has_eaten(&self) -> bool {
+        let greedy = self.appetite().end(Reading::now(), self.writes);
+        self.greedy.store(greedy, Ordering::Relaxed);
+        greedy
+    }
+
+    fn appetite(&self) -> std::sync::MutexGuard<'_, Appetite> {
+        self.appetite.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether its time on the caller's thread is up.
@@ -165,17 +186,17 @@ impl Session {
         let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let pages = DATABASE / page.max(1);
         connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
-        let session = Self::new(connection)?;
+        let session = Self::new(connection, true)?;
         Ok(Self { room: Room { page: page.max(1), is_short: Cell::new(false) }, ..session })
     }
 
     /// Opens a connection that can only read.
     pub(crate) fn reader(path: &Path) -> rusqlite::Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Self::new(Connection::open_with_flags(path, flags)?)
+        Self::new(Connection::open_with_flags(path, flags)?, false)
     }
 
-    fn new(connection: Connection) -> rusqlite::Result<Self> {
+    fn new(connection: Connection, writes: bool) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.pragma_update(None, "foreign_keys", true)?;
@@ -191,6 +212,9 @@ impl Session {
             has_turn: AtomicBool::new(false),
             late: AtomicBool::new(false),
             since: AtomicU64::new(0),
+            appetite: Mutex::default(),
+            greedy: AtomicBool::new(false),
+            writes,
         });
         let watch = timer.clone();
         connection.progress_handler(STEPS, Some(move || watch.should_stop()))?;
@@ -235,11 +259,18 @@ impl Session {
         self.timer.looks.store(0, Ordering::Relaxed);
         self.timer.fired.store(false, Ordering::Relaxed);
         self.timer.late.store(false, Ordering::Relaxed);
+        *self.timer.appetite() = Appetite::default();
+        self.timer.greedy.store(false, Ordering::Relaxed);
     }
 
     /// Whether the last statement was stopped because its time was up.
     pub(crate) fn timed_out(&self) -> bool {
         self.timer.fired.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was stopped for what it took of memory or of the disk.
+    pub(crate) fn was_greedy(&self) -> bool {
+        self.timer.greedy.load(Ordering::Relaxed)
     }
 
     /// Whether it was stopped for that, and not for the steps that it took.

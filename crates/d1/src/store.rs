@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
-use skep_runtime::Clock;
+use skep_runtime::{Clock, half_of_the_cores};
 use skep_store::{Quota, StoreError};
+use tokio::sync::Semaphore;
 
 use crate::database::D1Database;
 use crate::gate::{Closed, Gate};
@@ -13,6 +14,9 @@ use crate::history::{self, Keeping, Retention};
 
 /// Bytes of a database's id at most, so that the file's name fits every file system.
 const ID: usize = 80;
+/// Long queries of all databases of a store at a time, or as many as have turns; further ones wait. Bounds threads, memory and
+/// temporary files.
+const LONG_QUERIES: usize = 4;
 
 /// A folder with one SQLite file per database.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct D1Store {
     gate: Arc<Gate>,
     keeping: Option<Keeping>,
     quota: Arc<Quota>,
+    /// Turns at queries that take long.
+    long: Arc<Semaphore>,
 }
 
 /// All databases of a store, while none is written.
@@ -79,6 +85,7 @@ impl D1Store {
             gate,
             keeping: None,
             quota: Arc::default(),
+            long: Arc::new(Semaphore::new(half_of_the_cores().max(LONG_QUERIES))),
         })
     }
 
@@ -103,8 +110,8 @@ impl D1Store {
         }
         let path = self.dir.join(file_name(id)?);
         let claim = Claim::take(&self.claims, id);
-        let (keeping, quota) = (self.keeping.as_ref(), self.quota.clone());
-        let database = D1Database::open(&path, id, keeping, self.gate.clone(), quota, claim)?;
+        let (keeping, quota, long) = (self.keeping.as_ref(), self.quota.clone(), self.long.clone());
+        let database = D1Database::open(&path, id, keeping, self.gate.clone(), quota, long, claim)?;
         let database = Arc::new(database);
         open.retain(|_, database| database.strong_count() > 0);
         open.insert(id.to_owned(), Arc::downgrade(&database));

@@ -1,0 +1,84 @@
+//! What takes memory or disk of the node itself, outside of every process of a script: a bound for it, and a neighbour that notices nothing.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::scene::{NEIGHBOUR, Scene, scene};
+use crate::storms::alone;
+
+/// A figure of the node's process: `VmRSS:` in kB.
+fn resident(scene: &Scene) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", scene.serve.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Does `attack` beside the neighbour; by how many MB the node had grown at most.
+fn grown<T>(scene: &Scene, attack: impl FnOnce() -> T) -> (T, u64) {
+    let (before, most, over) = (resident(scene), AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                most.fetch_max(resident(scene), Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let got = scene.meanwhile(attack);
+        over.store(true, Ordering::SeqCst);
+        (got, most.load(Ordering::SeqCst).saturating_sub(before) / 1000)
+    })
+}
+
+const QUERIES: &str = r#"
+const count = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 100000000) ";
+const gathered = Array.from({ length: 90 }, (_, n) => `length(group_concat(hex(zeroblob(450 + ${n}))))`);
+const queries = {
+  gather: count.replace("100000000", "1800") + "SELECT " + gathered,
+  sort: count + "SELECT length(z) FROM (SELECT hex(zeroblob(900000)) z, random() k FROM c ORDER BY k) LIMIT 1",
+  sortAndWrite: "INSERT INTO t " + count + "SELECT length(z) FROM (SELECT hex(zeroblob(900000)) z, random() k FROM c ORDER BY k) LIMIT 1",
+};
+export default {
+  async fetch(request, env) {
+    const name = new URL(request.url).pathname.slice(1), query = queries[name];
+    if (!query) return new Response("fine");
+    await env.D0.exec("CREATE TABLE IF NOT EXISTS t (a)");
+    const ask = (n) => env["D" + (n % 3)].prepare(query).all().then(() => "done", (error) => error.message);
+    const many = { gather: 12, sort: 4, sortAndWrite: 1 };
+    return Response.json(await Promise.all(Array.from({ length: many[name] }, (_, n) => ask(n))));
+  },
+};
+"#;
+
+#[test]
+fn queries_that_gather_or_sort_without_end_take_what_a_query_may() {
+    let _alone = alone();
+    let scene = scene(&json!({}), NEIGHBOUR, &[]);
+    let database = |name: &str| {
+        let made = scene.serve.call("POST", "/d1/database", Some(&json!({ "name": name })));
+        json!({ "type": "d1", "name": name, "id": made.json()["result"]["uuid"] })
+    };
+    let mut metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    metadata["bindings"] = json!([database("D0"), database("D1"), database("D2")]);
+    assert_eq!(scene.serve.upload("bad", &metadata, QUERIES).status, 200);
+    let ask = |path: &str| {
+        let (answer, megabytes) = grown(&scene, || scene.bad(path));
+        let said: Vec<String> = serde_json::from_str(&answer.1).unwrap_or_else(|_| panic!("{answer:?}"));
+        (said, megabytes)
+    };
+    // Each gathers 180 MB. It was 2,600 MB.
+    let (said, megabytes) = ask("/gather");
+    assert!(said.iter().all(|said| said == "done" || said.contains("exceeded its memory limit")), "{said:?}");
+    assert!(megabytes < 1500, "{megabytes} MB");
+    // It was 14 GB of temporary files, and the query's whole time.
+    for path in ["/sort", "/sortAndWrite"] {
+        let (said, _) = ask(path);
+        let refused = "D1_ERROR: D1 DB's isolate exceeded its memory limit and was reset.";
+        // Those that wait for their turn may come to the end of their time.
+        let late = |said: &String| said.contains("exceeded timeout");
+        assert!(said.iter().all(|said| said == refused || late(said)), "{said:?}");
+        assert!(said.iter().any(|said| said == refused), "{said:?}");
+    }
+    scene.recovered();
+}
