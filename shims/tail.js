@@ -46,10 +46,12 @@ const sayable = (_, value) => (typeof value === "bigint" ? `${value}n` : value);
 
 /** Events that wait until the call that is under way has ended: under load many of them share one. @type {string[]} */
 const waiting = [];
+/** Characters of them. */
+let size = 0;
 let calling = false;
-/** Events of one call, and events that may wait; more are lost. */
-const MOST = 256;
-const MOST_WAITING = 8192;
+/** Characters of the events of one call, but for the last one, and of events that may wait; more are lost. */
+const MOST = 1 << 20;
+const MOST_WAITING = 16 << 20;
 
 export default {
   /** @param {any[]} items @param {any} env */
@@ -58,13 +60,20 @@ export default {
       // Ours, and no event of the application.
       if (item.entrypoint === "skepCollect") continue;
       if (env.RATE < 1 && Math.random() >= env.RATE) continue;
-      if (waiting.length < MOST_WAITING) waiting.push(JSON.stringify(plain(item), sayable));
+      if (size >= MOST_WAITING) continue;
+      const text = JSON.stringify(plain(item), sayable);
+      size += text.length;
+      waiting.push(text);
     }
     if (calling) return;
     calling = true;
     try {
       while (waiting.length > 0) {
-        const body = `[${waiting.splice(0, MOST).join(",")}]`;
+        let count = 0;
+        for (let length = 0; count < waiting.length && length < MOST; count++) length += waiting[count].length;
+        const events = waiting.splice(0, count).join(",");
+        size -= events.length - (count - 1);
+        const body = `[${events}]`;
         const response = await env.SINK.fetch("http://skep/", { method: "POST", body });
         await response.body?.cancel();
       }

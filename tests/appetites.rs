@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::scene::{NEIGHBOUR, Scene, scene};
 use crate::storms::alone;
@@ -80,5 +80,70 @@ fn queries_that_gather_or_sort_without_end_take_what_a_query_may() {
         assert!(said.iter().all(|said| said == refused || late(said)), "{said:?}");
         assert!(said.iter().any(|said| said == refused), "{said:?}");
     }
+    scene.recovered();
+}
+
+/// 256 KB of log for each request, as zeros: values of JSON take many times as much as their text.
+const LOGS: &str = r#"
+const zeros = Array.from({ length: 100_000 }, () => 0);
+export default {
+  fetch(request) {
+    if (new URL(request.url).pathname !== "/") console.log(zeros);
+    return new Response("fine");
+  },
+};
+"#;
+/// Consumes events, and does not come to an end with any.
+const HANGS: &str =
+    "export default { tail() { return new Promise(() => {}) }, fetch() { return new Response('fine') } }";
+
+/// Calls of `/log`, eight at once. What a process cannot get rid of at once it leaves out itself.
+fn logs(scene: &Scene) {
+    for _ in 0..4 {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..30).for_each(|_| assert_eq!(scene.bad("/log").0, 200)));
+            }
+        });
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn events_that_nobody_takes_are_left_out() {
+    let _alone = alone();
+    let scene = scene(&json!({}), NEIGHBOUR, &[]);
+    let metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    assert_eq!(scene.serve.upload("hangs", &metadata, HANGS).status, 200);
+    let consumed = |consumers: Value| {
+        let mut metadata = metadata.clone();
+        metadata["tail_consumers"] = consumers;
+        assert_eq!(scene.serve.upload("bad", &metadata, LOGS).status, 200);
+        scene.recovered();
+    };
+    consumed(json!([]));
+    let tail = scene.serve.call("POST", "/workers/scripts/bad/tails", Some(&json!({}))).json();
+    let url = tail["result"]["url"].as_str().unwrap().to_owned();
+    let address = url.strip_prefix("ws://").unwrap().split('/').next().unwrap();
+    let stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let request = tungstenite::ClientRequestBuilder::new(url.parse().unwrap()).with_sub_protocol("trace-v1");
+    let mut tail = tungstenite::client(request, stream).unwrap().0;
+    // It was 1,400 MB.
+    let ((), megabytes) = grown(&scene, || logs(&scene));
+    assert!(megabytes < 300, "{megabytes} MB");
+    // Who reads again hears of it, with the first event that there is room for.
+    let heard = (0..1000).any(|read| {
+        if read % 20 == 0 {
+            scene.recovered();
+        }
+        tail.read().unwrap().to_text().unwrap().contains("Tail is currently in sampling mode")
+    });
+    assert!(heard);
+    drop(tail);
+    consumed(json!([{ "service": "hangs" }]));
+    // It was 700 MB.
+    let ((), megabytes) = grown(&scene, || logs(&scene));
+    assert!(megabytes < 300, "{megabytes} MB");
     scene.recovered();
 }

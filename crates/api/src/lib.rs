@@ -79,7 +79,7 @@ pub use bindings::seal_context as secret_context;
 use call::Call;
 pub use hyperdrive::hyperdrive_origin;
 pub use platform::{
-    Addresses, Candidate, Examined, InstanceError, Platform, StoredObject, TailEvents, Tenant,
+    Addresses, Candidate, Examined, InstanceError, Platform, StoredObject, TailEvent, TailEvents, Tenant,
 };
 pub use r2_domains::{managed_buckets, managed_label};
 pub use reply::ApiError;

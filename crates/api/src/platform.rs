@@ -11,6 +11,7 @@ use skep_kv::KvStore;
 use skep_logs::LogStore;
 use skep_queues::Queues;
 use skep_r2::R2Store;
+use skep_runtime::Taken;
 use skep_store::Blobs;
 use skep_vectorize::VectorizeStore;
 use skep_wire::BoxFuture;
@@ -87,8 +88,19 @@ pub struct Addresses {
     pub api: String,
 }
 
-/// The events of a script: each an object as `wrangler tail` takes it.
-pub type TailEvents = tokio::sync::broadcast::Receiver<Arc<serde_json::Value>>;
+/// The events of a script.
+pub type TailEvents = tokio::sync::broadcast::Receiver<Arc<TailEvent>>;
+
+/// An event on its way to those who listen.
+#[derive(Debug)]
+pub struct TailEvent {
+    /// An object as `wrangler tail` takes it, as JSON: a value of JSON takes forty times as much memory as its text may.
+    pub text: String,
+    /// So many were left out before it, as nobody had read others.
+    pub lost: u64,
+    /// The room that it takes until everybody has read it.
+    pub room: Vec<Taken>,
+}
 
 /// Why a question about a Workflow's instances has no answer.
 #[derive(Clone, Debug)]

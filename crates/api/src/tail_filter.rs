@@ -41,8 +41,13 @@ impl Filter {
         Ok(Self { conditions, own_ip })
     }
 
-    /// Whether `event` passes; `chance` is from 0 to 1, for the sampling.
-    pub fn passes(&self, event: &Json, chance: f64) -> bool {
+    /// Whether the event with this JSON passes; `chance` is from 0 to 1, for the sampling.
+    pub fn passes_text(&self, event: &str, chance: f64) -> bool {
+        self.conditions.is_empty()
+            || serde_json::from_str(event).is_ok_and(|event| self.passes(&event, chance))
+    }
+
+    fn passes(&self, event: &Json, chance: f64) -> bool {
         self.conditions.iter().all(|condition| self.holds(condition, event, chance))
     }
 
@@ -92,6 +97,11 @@ mod tests {
     #[test]
     fn all_conditions_must_hold() {
         assert!(passes(Json::Null, 0.9));
+        let outcome = Filter::read(&json!([{ "outcome": ["ok"] }]), String::new()).unwrap();
+        assert!(
+            outcome.passes_text(r#"{"outcome":"ok"}"#, 0.9)
+                && !outcome.passes_text(r#"{"outcome":"no"}"#, 0.9)
+        );
         let all = json!([
             { "sampling_rate": 0.5 }, { "outcome": ["exception", "ok"] }, { "method": ["GET"] },
             { "header": { "key": "X-A", "query": "b" } }, { "client_ip": ["self"] }, { "query": "foo" },

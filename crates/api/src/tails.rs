@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderValue, StatusCode, header};
@@ -27,6 +28,8 @@ use crate::tail_filter::Filter;
 const LIFETIME_MS: i64 = 6 * 60 * 60 * 1000;
 /// Tails of a script at once. <https://developers.cloudflare.com/workers/observability/logs/real-time-logs/#limits>
 const MAX_TAILS: usize = 10;
+/// A tail that takes nothing for so long ends.
+const SLOW: Duration = Duration::from_secs(60);
 const PROTOCOL: &str = "trace-v1";
 
 struct Session {
@@ -139,19 +142,20 @@ async fn pass(upgraded: Upgraded, mut events: TailEvents, filter: Filter, mut en
     loop {
         tokio::select! {
             event = events.recv() => {
-                let message = match event {
+                let (lost, message) = match event {
                     Ok(event) => {
                         seen += 1;
-                        if !filter.passes(&event, chance(seen)) {
-                            continue;
-                        }
-                        event.to_string()
+                        (event.lost, filter.passes_text(&event.text, chance(seen)).then(|| event.text.clone()))
                     }
-                    Err(RecvError::Lagged(lost)) => overload(lost),
+                    Err(RecvError::Lagged(lost)) => (lost, None),
                     Err(RecvError::Closed) => break,
                 };
-                if socket.send(Message::text(message)).await.is_err() {
-                    return;
+                let lost = (lost > 0).then(|| overload(lost));
+                for message in lost.into_iter().chain(message) {
+                    let sent = tokio::time::timeout(SLOW, socket.send(Message::text(message))).await;
+                    if !matches!(sent, Ok(Ok(()))) {
+                        return;
+                    }
                 }
             }
             // Pings are answered by the library while somebody reads.

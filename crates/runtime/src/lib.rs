@@ -1,14 +1,16 @@
 //! What every part shares: the clock, background jobs, shutdown.
 //!
-//! Knows nothing of HTTP, storage or Workers. Entry points: [`Clock`], [`Jobs`], [`Shutdown`], [`Turns`].
+//! Knows nothing of HTTP, storage or Workers. Entry points: [`Clock`], [`Jobs`], [`Shutdown`], [`Turns`], [`Room`].
 
 mod alarm;
 mod aside;
 mod clock;
 mod jobs;
+mod room;
 mod shutdown;
 
 pub use aside::{Turns, half_of_the_cores};
 pub use clock::{Clock, ManualClock};
 pub use jobs::{JobState, Jobs};
+pub use room::{Room, Taken};
 pub use shutdown::{Shutdown, ShutdownTrigger};

@@ -3,12 +3,18 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 use skep_fleet::Worker;
+use skep_runtime::{Room, Taken};
 use skep_wire::{BoxFuture, Request, Response, Service, empty, read_all, reply};
 
-/// The engine cuts the trace of an event at 256 KiB; a report holds few events.
+/// The engine cuts the trace of an event at 256 KiB; `shims/tail.js` makes reports of a few megabytes.
 const MAX_REPORT: usize = 16 << 20;
+/// Bytes of events that are made values at once: these may take forty times as much.
+const AT_ONCE: usize = 1 << 20;
+/// Bytes of events that wait for a consumer.
+const BACKLOG: usize = 8 << 20;
 
 /// Names in `shims/entry.js` and of it that the application knows nothing of.
 pub const OUR_ENTRYPOINTS: [&str; 4] = ["skepEdge", "skepDispatched", "skepCalled", "skepOutbound"];
@@ -24,33 +30,80 @@ pub trait TakeReports: Send + Sync {
 /// The server that cells report to.
 pub struct Sink<T>(pub T);
 
+impl<T: TakeReports> Sink<T> {
+    fn take(&self, report: &[u8]) -> serde_json::Result<()> {
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        for text in serde_json::from_slice::<Vec<&RawValue>>(report)? {
+            events.push(serde_json::from_str(text.get())?);
+            bytes += text.get().len();
+            if bytes >= AT_ONCE {
+                self.0.take(std::mem::take(&mut events));
+                bytes = 0;
+            }
+        }
+        self.0.take(events);
+        Ok(())
+    }
+}
+
 impl<T: TakeReports + 'static> Service for Sink<T> {
     fn call(&self, request: Request) -> BoxFuture<'_, Response> {
         Box::pin(async move {
             let Ok(body) = read_all(request.into_body(), MAX_REPORT).await else {
                 return reply(StatusCode::PAYLOAD_TOO_LARGE, empty());
             };
-            let Ok(Json::Array(events)) = serde_json::from_slice(&body) else {
-                return reply(StatusCode::BAD_REQUEST, empty());
-            };
-            self.0.take(events);
-            reply(StatusCode::NO_CONTENT, empty())
+            match self.take(&body) {
+                Ok(()) => reply(StatusCode::NO_CONTENT, empty()),
+                Err(_) => reply(StatusCode::BAD_REQUEST, empty()),
+            }
         })
     }
 }
 
-/// Gives events to the `tail()` of each consumer, without waiting for it.
-pub fn pass_on(events: &[Json], consumers: &[Arc<Worker>]) {
+/// A script that consumes the events of others.
+#[derive(Clone)]
+pub struct Consumer {
+    /// The script.
+    pub worker: Arc<Worker>,
+    /// Room for what waits for it; what does not fit is lost.
+    pub backlog: Arc<Room>,
+    /// Room for what waits for all of an account's.
+    pub all: Option<Arc<Room>>,
+}
+
+impl Consumer {
+    /// Room for what waits for one.
+    pub fn room() -> Arc<Room> {
+        Room::new(BACKLOG)
+    }
+
+    /// Room for a report; `None` if there is not as much left.
+    fn take(&self, bytes: usize) -> Option<(Taken, Option<Taken>)> {
+        let own = self.backlog.take(bytes)?;
+        match &self.all {
+            Some(all) => Some((own, Some(all.take(bytes)?))),
+            None => Some((own, None)),
+        }
+    }
+}
+
+/// Gives events to the `tail()` of each consumer, without waiting for it. Who does not keep up is not told of all.
+pub fn pass_on(events: &[Json], consumers: &[Consumer]) {
     if consumers.is_empty() || events.is_empty() {
         return;
     }
     let report = json!({ "events": events }).to_string();
     for consumer in consumers {
-        let (consumer, report) = (consumer.clone(), report.clone().into_bytes());
+        let Some(taken) = consumer.take(report.len()) else {
+            tracing::debug!(consumer = consumer.worker.name(), "a tail consumer does not keep up");
+            continue;
+        };
+        let (consumer, report) = (consumer.worker.clone(), report.clone().into_bytes());
         tokio::spawn(async move {
             if let Err(error) = consumer.event("/tail", report).await {
                 tracing::warn!(%error, consumer = consumer.name(), "a tail consumer did not take events");
             }
+            drop(taken);
         });
     }
 }

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use skep_catalog::split_name;
-use skep_fleet::{Fleet, Tail, Worker};
+use skep_fleet::{Fleet, Tail};
 
 use super::project::Project;
-use crate::reports::{Sink, TakeReports, pass_on, tidy};
+use crate::reports::{Consumer, Sink, TakeReports, pass_on, tidy};
 use crate::stand_ins::Running;
 use crate::wiring::Wired;
 
 /// What a worker's cell reports.
 struct Reports {
     script: String,
-    consumers: Vec<Arc<Worker>>,
+    consumers: Vec<Consumer>,
 }
 
 impl TakeReports for Reports {
@@ -37,7 +37,7 @@ pub fn add(project: &Project, running: &Running, fleet: &Fleet, wired: &mut Wire
     let mut consumers = Vec::new();
     for name in project.config.tail_consumers.iter().filter(|name| *name != own) {
         if running.scripts.contains(name) {
-            consumers.push(fleet.worker(name));
+            consumers.push(Consumer { worker: fleet.worker(name), backlog: Consumer::room(), all: None });
         }
         let backing = running.shown(name, name.clone());
         wired.table.push(["(events)".to_owned(), "Tail consumer".to_owned(), backing]);

@@ -5,18 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value as Json, json};
-use skep_api::TailEvents;
+use skep_api::{TailEvent, TailEvents};
 use skep_fleet::{Exceeded, Worker};
 use skep_logs::{LogStore, Observability, events_of};
 use skep_otlp::Exporter;
+use skep_runtime::Room;
 use skep_wire::Service;
 use tokio::sync::{broadcast, mpsc};
 
 use super::export::log;
-use crate::reports::{Sink, TakeReports, pass_on, tidy};
+use crate::reports::{Consumer, Sink, TakeReports, pass_on, tidy};
 
-/// Events that a slow listener may lag behind.
+/// Events that a slow listener may lag behind, and their bytes.
 const BEHIND: usize = 1024;
+const BEHIND_BYTES: usize = 4 << 20;
+/// Bytes of events that wait for listeners and consumers of an account.
+const WAITING_BYTES: usize = 64 << 20;
 
 /// Who wants to hear of scripts' events: tails, scripts that consume them, and what is kept.
 pub struct Tails {
@@ -25,7 +29,11 @@ pub struct Tails {
     logs: LogStore,
     /// Says to others what is kept.
     exporter: Option<Exporter>,
-    listeners: Mutex<HashMap<String, broadcast::Sender<Arc<Json>>>>,
+    listeners: Mutex<HashMap<String, Listeners>>,
+    /// What waits for all of them, and for consumers.
+    room: Arc<Room>,
+    /// What waits for a consumer, by its name.
+    backlogs: Mutex<HashMap<String, Arc<Room>>>,
     /// By script: what its settings want.
     wishes: Mutex<HashMap<String, Wishes>>,
     /// Hears of scripts whose cells report more than anybody wants.
@@ -34,11 +42,19 @@ pub struct Tails {
     count: AtomicU64,
 }
 
+/// Those who listen to one script.
+struct Listeners {
+    sender: broadcast::Sender<Arc<TailEvent>>,
+    room: Arc<Room>,
+    /// Events that were left out since the last one that was not.
+    lost: u64,
+}
+
 /// What a script's settings want with its events.
 #[derive(Clone, Default)]
 pub struct Wishes {
     /// Scripts that get them.
-    pub consumers: Vec<Arc<Worker>>,
+    pub consumers: Vec<Consumer>,
     /// What of them is kept.
     pub observability: Observability,
 }
@@ -56,6 +72,8 @@ impl Tails {
             logs,
             exporter,
             listeners: Mutex::default(),
+            room: Room::new(WAITING_BYTES),
+            backlogs: Mutex::default(),
             wishes: Mutex::default(),
             unwanted,
             count: AtomicU64::new(1),
@@ -65,19 +83,27 @@ impl Tails {
     /// Whether anybody listens to `script`.
     pub fn is_wanted(&self, script: &str) -> bool {
         let mut all = lock(&self.listeners);
-        all.retain(|_, sender| sender.receiver_count() > 0);
+        all.retain(|_, listeners| listeners.sender.receiver_count() > 0);
         all.contains_key(script)
     }
 
     /// The events of `script` from now on, and whether nobody listened before.
     pub fn listen(&self, script: &str) -> (TailEvents, bool) {
         let mut all = lock(&self.listeners);
-        if let Some(sender) = all.get(script) {
-            return (sender.subscribe(), false);
+        if let Some(listeners) = all.get(script) {
+            return (listeners.sender.subscribe(), false);
         }
         let (sender, receiver) = broadcast::channel(BEHIND);
-        all.insert(script.to_owned(), sender);
+        all.insert(script.to_owned(), Listeners { sender, room: Room::new(BEHIND_BYTES), lost: 0 });
         (receiver, true)
+    }
+
+    /// `worker` as one that consumes events. What waits for it is counted together, whoever sends it.
+    pub fn consumer(&self, worker: Arc<Worker>) -> Consumer {
+        let mut all = lock(&self.backlogs);
+        all.retain(|_, backlog| Arc::strong_count(backlog) > 1);
+        let backlog = all.entry(worker.name().to_owned()).or_insert_with(Consumer::room).clone();
+        Consumer { worker, backlog, all: Some(self.room.clone()) }
     }
 
     /// The settings of `script` are these now.
@@ -101,11 +127,11 @@ impl Tails {
         let (mut seen, mut next) = (HashSet::from([consumer]), vec![consumer]);
         while let Some(from) = next.pop() {
             for to in wishes.get(from).into_iter().flat_map(|wishes| &wishes.consumers) {
-                if to.name() == script {
+                if to.worker.name() == script {
                     return true;
                 }
-                if seen.insert(to.name()) {
-                    next.push(to.name());
+                if seen.insert(to.worker.name()) {
+                    next.push(to.worker.name());
                 }
             }
         }
@@ -150,11 +176,16 @@ impl Tails {
     }
 
     fn send(&self, script: &str, event: &Json) {
-        let all = lock(&self.listeners);
-        if let Some(sender) = all.get(script) {
-            // Nobody listens any more: no harm.
-            let _ = sender.send(Arc::new(event.clone()));
-        }
+        let mut all = lock(&self.listeners);
+        let Some(Listeners { sender, room, lost }) = all.get_mut(script) else { return };
+        let text = event.to_string();
+        let (Some(own), Some(shared)) = (room.take(text.len()), self.room.take(text.len())) else {
+            *lost += 1;
+            return;
+        };
+        let event = TailEvent { text, lost: std::mem::take(lost), room: vec![own, shared] };
+        // Nobody listens any more: no harm.
+        let _ = sender.send(Arc::new(event));
     }
 
     /// A number that is not used again; it names invocations and spreads the sampling.
@@ -239,7 +270,7 @@ impl TakeReports for Reports {
         let (tails, others): (Vec<Json>, Vec<Json>) = events.into_iter().partition(is_tail);
         pass_on(&others, &consumers);
         if !tails.is_empty() {
-            let leads_here = |consumer: &Arc<Worker>| self.tails.leads_to(consumer.name(), &self.script);
+            let leads_here = |consumer: &Consumer| self.tails.leads_to(consumer.worker.name(), &self.script);
             let consumers: Vec<_> = consumers.into_iter().filter(|consumer| !leads_here(consumer)).collect();
             pass_on(&tails, &consumers);
         }
@@ -275,16 +306,41 @@ mod tests {
         let sink = tails.sink("s", "v1", 1.0);
         assert_eq!(report(&sink, r#"[{"outcome":"ok"}]"#).await, 204);
         let event = events.recv().await.unwrap();
-        assert_eq!(*event, json!({ "outcome": "ok", "scriptName": "s", "scriptVersion": { "id": "v1" } }));
+        let event: Json = serde_json::from_str(&event.text).unwrap();
+        assert_eq!(event, json!({ "outcome": "ok", "scriptName": "s", "scriptVersion": { "id": "v1" } }));
         assert_eq!(report(&sink, "{").await, 400);
         tails.exceeded("s@v1", "v0", Exceeded::Cpu, 7);
-        let event = events.recv().await.unwrap();
+        let event: Json = serde_json::from_str(&events.recv().await.unwrap().text).unwrap();
         assert_eq!((&event["outcome"], &event["scriptName"]), (&json!("exceededCpu"), &json!("s")));
         assert_eq!(event["scriptVersion"]["id"], "v1");
         drop(events);
         assert!(!tails.is_wanted("s"));
         report(&sink, "[]").await;
         assert_eq!(nobody.recv().await.as_deref(), Some("s"));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_takes_the_room_that_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tails, _nobody, _) = tails(dir.path());
+        let (mut events, _) = tails.listen("s");
+        let event = json!({ "text": "x".repeat(256 << 10) });
+        let said = event.to_string().len();
+        (0..100).for_each(|_| tails.send("s", &event));
+        let fits = BEHIND_BYTES / said;
+        assert_eq!(tails.room.used(), fits * said);
+        for _ in 0..fits {
+            assert_eq!(events.recv().await.unwrap().lost, 0);
+        }
+        assert_eq!(tails.room.used(), 0);
+        // Who reads again is told what it has missed.
+        tails.send("s", &json!({}));
+        assert_eq!(events.recv().await.unwrap().lost, 100 - fits as u64);
+        // Scripts share what there is for the account.
+        let many: Vec<_> = (0..50).map(|n| tails.listen(&n.to_string()).0).collect();
+        (0..50).for_each(|n| (0..20).for_each(|_| tails.send(&n.to_string(), &event)));
+        assert!((WAITING_BYTES - said..=WAITING_BYTES).contains(&tails.room.used()));
+        drop(many);
     }
 
     #[tokio::test]

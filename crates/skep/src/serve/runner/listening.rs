@@ -28,7 +28,9 @@ impl Runner {
         self.tails.wish(
             script,
             Wishes {
-                consumers: consumers.map(|consumer| self.fleet.worker(consumer)).collect(),
+                consumers: consumers
+                    .map(|consumer| self.tails.consumer(self.fleet.worker(consumer)))
+                    .collect(),
                 observability: Observability::of(row.settings.observability.as_ref()),
             },
         );
