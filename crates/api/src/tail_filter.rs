@@ -47,7 +47,8 @@ impl Filter {
             || serde_json::from_str(event).is_ok_and(|event| self.passes(&event, chance))
     }
 
-    fn passes(&self, event: &Json, chance: f64) -> bool {
+    /// The same of the event itself.
+    pub fn passes(&self, event: &Json, chance: f64) -> bool {
         self.conditions.iter().all(|condition| self.holds(condition, event, chance))
     }
 
