@@ -25,12 +25,14 @@ use skep_queues::Queues;
 use skep_r2::R2Store;
 use skep_ratelimit::{Limits, RateLimiter};
 use skep_runtime::{Clock, Jobs, Shutdown, ShutdownTrigger};
+use skep_vectorize::{Local, VectorizeStore};
 use skep_wire::{Request, Service, read_all};
 
 use crate::harness::{project, repository};
 use mutate::{Mutation, mutation};
 
-const BINDINGS: [&str; 8] = ["kv", "r2", "d1", "queue", "ratelimit", "analytics", "cache", "assets"];
+const BINDINGS: [&str; 9] =
+    ["kv", "r2", "d1", "queue", "ratelimit", "analytics", "vectorize", "cache", "assets"];
 
 fn corpus(binding: &str) -> PathBuf {
     repository().join("tests/corpus").join(binding)
@@ -109,6 +111,7 @@ fn services(state: &Path, shutdown: Shutdown) -> BTreeMap<&'static str, Arc<dyn 
     let r2 = R2Store::open(&dir("r2"), clock.clone(), &jobs).unwrap();
     let queues = Queues::open(&dir("queues"), clock.clone(), &jobs, shutdown).unwrap();
     let cache = CacheStore::open(&dir("cache"), clock.clone(), &jobs).unwrap();
+    let vectorize = VectorizeStore::open(&dir("vectorize"), clock.clone()).unwrap();
     let limits = Limits::simple(100, 60.0).unwrap();
     let (assets, _) = Assets::open(project("frames").join("public"), AssetsConfig::default()).unwrap();
     BTreeMap::from([
@@ -118,6 +121,7 @@ fn services(state: &Path, shutdown: Shutdown) -> BTreeMap<&'static str, Arc<dyn 
         ("queue", queues.producer("queue", None)),
         ("ratelimit", RateLimiter::new(clock, &jobs).namespace("1", limits)),
         ("analytics", AnalyticsStore::open(&dir("analytics")).unwrap().dataset("points")),
+        ("vectorize", vectorize.binding("index", Some(Local::default()))),
         ("cache", cache.worker("cache").unwrap()),
         ("assets", Arc::new(AssetsBinding(assets))),
     ])
@@ -205,6 +209,7 @@ withstands! {
     a_queue_withstands_hostile_requests "queue"
     a_rate_limit_withstands_hostile_requests "ratelimit"
     analytics_withstand_hostile_requests "analytics"
+    vectorize_withstands_hostile_requests "vectorize"
     a_cache_withstands_hostile_requests "cache"
     assets_withstand_hostile_requests "assets"
 }

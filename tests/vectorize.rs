@@ -1,9 +1,11 @@
 //! Vectorize through real workers: under `skep dev`, and on a node with stock wrangler's commands.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::deploy::try_deploy;
-use crate::harness::serve::{Serve, serve, serve_in};
+use crate::harness::serve::{Serve, run, serve, serve_in};
 use crate::harness::{Answer, Skep, dev_with, small_project};
 
 /// What a worker is asked to do with its index: a method and its arguments.
@@ -392,4 +394,63 @@ fn skep_deploy_makes_the_index_that_the_configuration_describes() {
     // Stock wrangler takes the file as it is.
     serve.wrangler(&dir, &["deploy"]);
     assert_eq!(ask_node(&serve, "maker.main.localhost", "describe", json!([]))["dimensions"], 48);
+}
+
+#[test]
+fn indexes_move_to_another_account_and_into_files() {
+    let (from, to) = (serve(), serve());
+    let made = json!({ "name": "docs", "description": "why", "config": { "dimensions": 32, "metric": "euclidean" } });
+    from.call("POST", "/vectorize/v2/indexes", Some(&made));
+    const BASE: &str = "/vectorize/v2/indexes/docs";
+    let property = json!({ "propertyName": "kind", "indexType": "string" });
+    from.call("POST", &format!("{BASE}/metadata_index/create"), Some(&property));
+    let line = |n: usize| {
+        let metadata = json!({ "kind": if n == 7 { "seven" } else { "other" } });
+        let vector = json!({ "id": format!("v{n:04}"), "values": values(&[n as f64 + 0.1]), "metadata": metadata, "namespace": "all" });
+        vector.to_string()
+    };
+    let lines: Vec<String> = (0..1100).map(line).collect();
+    let ndjson = [("content-type", "application/x-ndjson")];
+    let sent = from.own_call("POST", &format!("{BASE}/insert"), &ndjson, Some(lines.join("\n").as_bytes()));
+    assert_eq!(sent.status, 200, "{}", sent.text());
+
+    let mut import = Command::new(env!("CARGO_BIN_EXE_skep"));
+    import
+        .args(["import", "--from", &from.api, "--only", "vectorize", "--data"])
+        .arg(to.dir.path().join("data"));
+    import.arg("--state").arg(to.dir.path().join("state.json"));
+    import.env("CLOUDFLARE_ACCOUNT_ID", &from.account).env("CLOUDFLARE_API_TOKEN", &from.token);
+    let ran = run(&mut import);
+    assert!(ran.success && ran.text.contains("vectorize/docs: 1100 vectors"), "{}", ran.text);
+    let same = |path: &str| {
+        let [there, here] = [&from, &to]
+            .map(|serve| serve.call("GET", &format!("{BASE}{path}"), None).json()["result"].clone());
+        (there, here)
+    };
+    let (there, here) = same("");
+    assert_eq!((&there["config"], &there["description"]), (&here["config"], &here["description"]));
+    let (there, here) = same("/metadata_index/list");
+    assert_eq!(there, here);
+    let ask = json!({ "vector": values(&[0.0]), "filter": { "kind": "seven" }, "namespace": "all", "returnValues": true });
+    let [there, here] =
+        [&from, &to].map(|serve| serve.call("POST", &format!("{BASE}/query"), Some(&ask)).json());
+    assert_eq!(there["result"]["matches"][0]["id"], "v0007");
+    assert_eq!(there["result"], here["result"]);
+
+    let out = to.dir.path().join("out");
+    let mut export = Command::new(env!("CARGO_BIN_EXE_skep"));
+    export.arg("export").arg(&out).args(["--only", "vectorize", "--data"]).arg(to.dir.path().join("data"));
+    let ran = run(&mut export);
+    assert!(ran.success && ran.text.contains("vectorize/docs: 1100 vectors"), "{}", ran.text);
+    let about: Value =
+        serde_json::from_slice(&std::fs::read(out.join("vectorize/docs.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&about["config"]["metric"], &about["metadataIndexes"]),
+        (&json!("euclidean"), &json!([property]))
+    );
+    // wrangler takes them up again.
+    let file = out.join("vectorize/docs.ndjson");
+    to.wrangler(&out, &["vectorize", "create", "again", "--dimensions=32", "--metric=cosine"]);
+    let text = to.wrangler(&out, &["vectorize", "insert", "again", "--file", file.to_str().unwrap()]);
+    assert!(text.contains("Successfully enqueued 1100 vectors"), "{text}");
 }

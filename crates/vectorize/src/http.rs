@@ -34,23 +34,23 @@ impl Binding {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let body = request.into_body();
         match (&method, path.as_str()) {
-            (&Method::GET, "/info") => shown(&self.index()?.details()?),
+            (&Method::GET, "/info") => shown(&self.index().await?.details()?),
             (&Method::POST, "/query") => {
                 let query = Query::parse(&small(body).await?)?;
-                shown(&self.index()?.query(query).await?)
+                shown(&self.index().await?.query(query).await?)
             }
-            (&Method::POST, "/getByIds") => shown(&self.index()?.get(&ids(&small(body).await?)?)?),
+            (&Method::POST, "/getByIds") => shown(&self.index().await?.get(&ids(&small(body).await?)?)?),
             (&Method::POST, "/deleteByIds") => {
                 let ids = ids(&small(body).await?)?;
-                mutated(self.index()?.delete(ids).await?)
+                mutated(self.index().await?.delete(ids).await?)
             }
             (&Method::POST, "/insert") => {
                 let vectors = vectors(body, "insert").await?;
-                mutated(self.index()?.insert(vectors).await?)
+                mutated(self.index().await?.insert(vectors).await?)
             }
             (&Method::POST, "/upsert") => {
                 let vectors = vectors(body, "upsert").await?;
-                mutated(self.index()?.upsert(vectors).await?)
+                mutated(self.index().await?.upsert(vectors).await?)
             }
             _ => Err(VectorizeError::NotFound),
         }

@@ -1,7 +1,7 @@
 //! One index: what the binding and an admin interface both do.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -30,6 +30,8 @@ pub struct Index {
     db: Arc<Database>,
     clock: Clock,
     quota: Arc<Quota>,
+    /// What was last said that it is, where nobody makes it.
+    said: Arc<Mutex<Option<Shape>>>,
 }
 
 /// What is known of an index.
@@ -75,13 +77,21 @@ impl Index {
         let mut begun = Ok(());
         let db = Database::open_with(&path, SCHEMA, |connection| {
             begun = rows::begin(connection, shape, made, &mutation);
-            if !made && begun.is_ok() {
-                begun = rows::reshape(connection, shape);
-            }
             Ok(())
         })?;
         begun?;
-        Ok(Self { db: Arc::new(db), clock, quota })
+        Ok(Self { db: Arc::new(db), clock, quota, said: Arc::default() })
+    }
+
+    /// Makes it what is said of it now, if nobody makes it. Dimensions count only while it is empty.
+    pub(crate) async fn adopt(&self, shape: Shape) -> Result<(), StoreError> {
+        let said = || self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said() == Some(shape) {
+            return Ok(());
+        }
+        self.db.write(move |t| rows::reshape(t, shape)).await?;
+        *said() = Some(shape);
+        Ok(())
     }
 
     /// What is known of it.

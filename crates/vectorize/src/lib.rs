@@ -22,6 +22,8 @@ mod top;
 mod vector;
 
 #[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;

@@ -15,8 +15,8 @@ use crate::limits::{MAX_NAMESPACES, MAX_VECTORS};
 use crate::metric::{Metric, loaded, norm, stored};
 use crate::vector::Vector;
 
-/// Bytes of a page: 1536 numbers and their row fit twice.
-const PAGE: u32 = 16 << 10;
+/// Bytes of a page: rows of 1536 numbers fill it five times, of 768 ten times, and little of it is left over.
+const PAGE: u32 = 32 << 10;
 /// Places of a namespace: 2^44.
 const PLACES: u32 = 44;
 

@@ -82,12 +82,14 @@ impl VectorizeStore {
 
 impl Binding {
     /// The index. Blocking when it is first asked for.
-    pub fn index(&self) -> Result<Arc<Index>, VectorizeError> {
+    pub async fn index(&self) -> Result<Arc<Index>, VectorizeError> {
         match self.local {
             None => self.store.index(&self.name),
             Some(Local { dimensions, metric }) => {
                 let shape = Shape { dimensions: dimensions.unwrap_or(0), metric };
-                Ok(self.store.get(&self.name, shape, false)?)
+                let index = self.store.get(&self.name, shape, false)?;
+                index.adopt(shape).await?;
+                Ok(index)
             }
         }
     }

@@ -211,12 +211,18 @@ async fn an_index_that_nobody_made_comes_with_its_first_vector() {
     assert_eq!(keep(&binding, "/insert", std::slice::from_ref(&wrong)).await.1["code"], 40012);
     let filtered = json!({ "vectorId": "a", "filter": { "any": true } });
     assert_eq!(post(&binding, "/query", filtered).await.1["count"], 1, "all metadata is indexed");
-    drop(store);
-    drop(binding);
+    let reopened = VectorizeStore::open(dir.path(), clock()).unwrap();
+    let other = Some(Local { dimensions: None, metric: Metric::DotProduct });
+    for store in [store, reopened] {
+        let cosine = store.binding("i", Some(Local::default()));
+        let asked = || json!({ "vector": line("", &[3.0])["values"] });
+        assert_eq!(post(&cosine, "/query", asked()).await.1["matches"][0]["score"], 1.0);
+        let binding = store.binding("i", other);
+        let found = post(&binding, "/query", asked()).await.1;
+        assert_eq!(found["matches"][0]["score"], -3.0, "the metric may change");
+    }
     let store = VectorizeStore::open(dir.path(), clock()).unwrap();
-    let binding = store.binding("i", Some(Local { dimensions: None, metric: Metric::DotProduct }));
-    let asked = json!({ "vector": line("", &[3.0])["values"] });
-    assert_eq!(post(&binding, "/query", asked).await.1["matches"][0]["score"], -3.0, "the metric may change");
+    let binding = store.binding("i", other);
     post(&binding, "/deleteByIds", json!({ "ids": ["a"] })).await;
     assert_eq!(keep(&binding, "/insert", &[wrong]).await.0, 200, "an empty index begins anew");
 }
@@ -260,5 +266,5 @@ fn a_page_holds_whole_vectors() {
     store.create("i", Shape { dimensions: 1536, metric: Metric::Cosine }).unwrap();
     let db = rusqlite::Connection::open(dir.path().join("i/index.sqlite")).unwrap();
     let page: i64 = db.pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
-    assert_eq!(page, 16_384);
+    assert_eq!(page, 32_768);
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value as Json, json};
 
-use super::{Wanted, d1, files, kv, r2, text};
+use super::{Wanted, d1, files, kv, r2, text, vectorize};
 use crate::client::Client;
 use crate::deploy::counted;
 use crate::resources::encode;
@@ -19,6 +19,7 @@ const PARALLEL: usize = 8;
 /// * `kv/TITLE.json`: what `wrangler kv bulk put` reads;
 /// * `r2/BUCKET/index.ndjson` and a file per object;
 /// * `d1/NAME.sql`: what `wrangler d1 execute --file` reads;
+/// * `vectorize/NAME.ndjson`: what `wrangler vectorize insert --file` reads; `vectorize/NAME.json` says what the index is;
 /// * `worker/NAME/`, `dispatch/NAMESPACE/NAME/`: a project that can be deployed.
 ///
 /// What is there already is left alone, so that the same call goes on after a failure. Returns what a person should know.
@@ -68,7 +69,25 @@ pub async fn export(
             }
         }
     }
-    files::workers(from, dir, wanted, &print).await
+    let mut notes = Vec::new();
+    if wanted.has_any("vectorize") {
+        match vectorize::indexes(from).await {
+            Err(error) => notes.push(format!("vectorize: cannot be read with this token: {error}")),
+            Ok(all) => {
+                for index in all {
+                    let own = index["name"].as_str().unwrap_or_default();
+                    let name = format!("vectorize/{own}");
+                    if wanted.has(&name) {
+                        let file = dir.join("vectorize").join(format!("{}.ndjson", file_name(own)));
+                        let (there, count) = (file.exists(), vectors(from, own, &index, &file).await);
+                        told(&name, there, count.map_err(|e| format!("{name}: {e}"))?, "vector");
+                    }
+                }
+            }
+        }
+    }
+    notes.extend(files::workers(from, dir, wanted, &print).await?);
+    Ok(notes)
 }
 
 /// A name as the name of a file: no name leaves the folder or meets another one's.
@@ -167,6 +186,31 @@ async fn objects(from: &Client, bucket: &str, folder: &Path, print: &impl Fn(&st
             });
             whole.write(format!("{line}\n").as_bytes())?;
         }
+        cursor = next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    whole.finish()?;
+    Ok(count)
+}
+
+/// The vectors of an index, a line each; how many there were.
+async fn vectors(from: &Client, name: &str, index: &Json, file: &Path) -> Result<u64, String> {
+    if file.exists() {
+        return Ok(0);
+    }
+    let properties = vectorize::properties(from, name).await.map_err(text)?;
+    let mut about = Whole::create(&file.with_extension("json"))?;
+    let what = json!({ "name": name, "config": index["config"], "metadataIndexes": properties });
+    about.write(format!("{what}\n").as_bytes())?;
+    about.finish()?;
+    let mut whole = Whole::create(file)?;
+    let (mut count, mut cursor) = (0, None::<String>);
+    loop {
+        let (ids, next) = vectorize::ids(from, name, cursor.as_deref()).await.map_err(text)?;
+        let keep = async |lines: Vec<String>| whole.write(format!("{}\n", lines.join("\n")).as_bytes());
+        count += vectorize::vectors(from, name, &ids, keep).await?;
         cursor = next;
         if cursor.is_none() {
             break;

@@ -1,4 +1,4 @@
-//! One account into another, over the public API alone: KV, R2, D1, queues, Workers. What is done is written down, so that
+//! One account into another, over the public API alone: KV, R2, D1, queues, Vectorize, Workers. What is done is written down, so that
 //! a copy that was interrupted goes on where it was.
 
 mod bring;
@@ -11,6 +11,7 @@ mod kv;
 mod queues;
 mod r2;
 mod source;
+mod vectorize;
 
 pub use export::export;
 pub(crate) use kv::keys;
@@ -25,14 +26,14 @@ use crate::client::Client;
 use crate::deploy::counted;
 use crate::error::ApiError;
 
-/// What is copied: kinds (`kv`, `r2`, `d1`, `queue`, `hyperdrive`, `worker`, `dispatch`), or things by their names (`kv/settings`,
+/// What is copied: kinds (`kv`, `r2`, `d1`, `queue`, `hyperdrive`, `vectorize`, `worker`, `dispatch`), or things by their names (`kv/settings`,
 /// `dispatch/tenants/ada`). Empty: everything.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted(pub Vec<String>);
 
 impl Wanted {
     /// The kinds that there are.
-    pub const KINDS: [&str; 7] = ["kv", "r2", "d1", "queue", "hyperdrive", "worker", "dispatch"];
+    pub const KINDS: [&str; 8] = ["kv", "r2", "d1", "queue", "hyperdrive", "vectorize", "worker", "dispatch"];
 
     /// Whether a thing is wanted, or all of the folder that it is in.
     pub fn has(&self, name: &str) -> bool {
@@ -139,6 +140,9 @@ impl<'a> Copy<'a> {
         }
         if wanted.has_any("hyperdrive") {
             hyperdrive::copy(self, wanted, &print).await?;
+        }
+        if wanted.has_any("vectorize") {
+            vectorize::copy(self, wanted, &print).await?;
         }
         if wanted.has_any("worker") || wanted.has_any("dispatch") {
             bring::workers(self, wanted, &print).await?;

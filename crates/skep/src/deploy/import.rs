@@ -19,8 +19,8 @@ pub struct ImportArgs {
     /// The data folder of the node that it goes to
     #[arg(long, value_name = "DIR", default_value = "skep-data")]
     data: PathBuf,
-    /// Only these: `kv`, `r2`, `d1`, `queue`, `hyperdrive`, `worker`, `dispatch`, or one by its name, such as `kv/settings`; several times for
-    /// several
+    /// Only these: `kv`, `r2`, `d1`, `queue`, `hyperdrive`, `vectorize`, `worker`, `dispatch`, or one by its name, such as `kv/settings`; several
+    /// times for several
     #[arg(long, value_name = "WHAT", value_parser = parse_what)]
     only: Vec<String>,
     /// Where the progress is written down: the same command goes on from there
@@ -39,7 +39,7 @@ pub struct ExportArgs {
     /// The data folder of the node, whose credentials are used
     #[arg(long, value_name = "DIR", default_value = "skep-data")]
     data: PathBuf,
-    /// Only these: `kv`, `r2`, `d1`, `queue`, `worker`, `dispatch`, or one by its name, such as `kv/settings`; several times for
+    /// Only these: `kv`, `r2`, `d1`, `vectorize`, `worker`, `dispatch`, or one by its name, such as `kv/settings`; several times for
     /// several
     #[arg(long, value_name = "WHAT", value_parser = parse_what)]
     only: Vec<String>,

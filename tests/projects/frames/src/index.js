@@ -72,6 +72,21 @@ const calls = {
     await DB.dump();
   },
 
+  async vectorize({ INDEX }) {
+    const values = (first) => Float32Array.from({ length: 32 }, (_, n) => (n ? 0 : first));
+    const metadata = { kind: "é", deep: { n: 1.5 }, tags: ["a"] };
+    await INDEX.insert([{ id: "a", values: values(1), metadata }, { id: "b", values: values(-1), namespace: "n" }]);
+    await INDEX.upsert([{ id: "b", values: [...values(2)] }]);
+    await refused(INDEX.insert([{ id: "short", values: [1] }]));
+    await INDEX.query(values(1), { topK: 2, returnValues: true, returnMetadata: "all" });
+    await INDEX.query(values(1), { namespace: "n", filter: { kind: { $in: ["é"], $ne: null }, "deep.n": { $gte: 1 } } });
+    await INDEX.queryById("a", { returnMetadata: "indexed" });
+    await refused(INDEX.query([1]));
+    await INDEX.getByIds(["a", "nothing"]);
+    await INDEX.describe();
+    await INDEX.deleteByIds(["b"]);
+  },
+
   async queue({ QUEUE }) {
     await QUEUE.send({ a: ["é"] });
     await QUEUE.send(new Map([[1, new Date(0)]]), { contentType: "v8" });
