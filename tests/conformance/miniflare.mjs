@@ -68,6 +68,7 @@ function worker(folder) {
     })),
     ratelimits: byName(config.ratelimits, "name", (b) => ({ namespace_id: b.namespace_id, simple: b.simple })),
     analyticsEngineDatasets: byName(config.analytics_engine_datasets, "binding", (b) => ({ dataset: b.dataset })),
+    images: config.images && { binding: config.images.binding },
     workflows: byName(config.workflows, "binding", (b) => ({ name: b.name, className: b.class_name })),
     assets: config.assets && assets(config.assets, folder, config.main),
   };

@@ -5,6 +5,7 @@ import { assets } from "./assets.js";
 import { cache } from "./cache.js";
 import { d1 } from "./d1.js";
 import { overHttp } from "./http.js";
+import { images } from "./images.js";
 import { kv } from "./kv.js";
 import { plain } from "./kit.js";
 import { misc } from "./misc.js";
@@ -35,6 +36,7 @@ const groups = {
   Workflows: workflows,
   "Rate limits": ratelimit,
   "Analytics Engine": analytics,
+  Images: images,
   Runtime: misc,
 };
 
