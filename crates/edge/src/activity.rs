@@ -118,6 +118,12 @@ impl<S> Heard<S> {
         Self { stream, activity, preface: Some(0) }
     }
 
+    /// The same with another stream, where that can be had.
+    pub fn try_map<T>(self, change: impl FnOnce(S) -> io::Result<T>) -> io::Result<Heard<T>> {
+        let Self { stream, activity, preface } = self;
+        Ok(Heard { stream: change(stream)?, activity, preface })
+    }
+
     fn note(&mut self, bytes: &[u8]) {
         if let Some(had) = self.preface.filter(|had| *had < PREFACE.len()) {
             let wanted = &PREFACE[had..];

@@ -8,8 +8,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use skep_runtime::Shutdown;
-use skep_wire::{Asked, Next, Serving};
+use skep_runtime::loops::{self, Member};
+use skep_wire::{Asked, Next, Parts, Serving};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_rustls::server::TlsStream;
 
 use crate::activity::{Activity, Heard};
 use crate::guard::{Answer, EdgeLimits};
@@ -23,37 +28,97 @@ struct Connection {
     router: Arc<dyn Router>,
     options: Arc<EdgeOptions>,
     activity: Arc<Activity>,
+    /// Whoever waits for all connections to end sees that this one has when it is dropped.
+    _open: mpsc::Sender<()>,
+}
+
+/// What a visitor speaks over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whether another event loop can watch it.
+    const MOVES: bool;
+
+    /// The socket, if it is nothing else.
+    fn into_tcp(self) -> std::io::Result<TcpStream>;
+}
+
+impl Stream for TcpStream {
+    const MOVES: bool = true;
+
+    fn into_tcp(self) -> std::io::Result<TcpStream> {
+        Ok(self)
+    }
+}
+
+/// What is known of the session does not come out of it again.
+impl Stream for TlsStream<TcpStream> {
+    const MOVES: bool = false;
+
+    fn into_tcp(self) -> std::io::Result<TcpStream> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// What comes after plain requests.
+enum End {
+    Over,
+    /// Something that is no plain request.
+    Other,
+    /// Its next request is to be served by another event loop.
+    Elsewhere(Handle),
 }
 
 /// Serves a visitor's connection to its end.
-pub(crate) async fn http(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+pub(crate) async fn http<S: Stream>(
+    stream: S,
     visitor: Visitor,
     router: Arc<dyn Router>,
     options: Arc<EdgeOptions>,
     shutdown: Shutdown,
+    open: mpsc::Sender<()>,
 ) {
     let activity = Arc::new(Activity::new());
     let stream = Heard::new(stream, activity.clone());
-    let connection = Arc::new(Connection { visitor, router, options, activity });
+    let connection = Arc::new(Connection { visitor, router, options, activity, _open: open });
     // Bodies of visitors come as slowly as they like: hyper's.
-    let mut serving = Serving::new(stream, 0);
-    match connection.plain(&mut serving, &shutdown).await {
-        Ok(true) => connection.general(serving.into_rest(), shutdown).await,
-        Ok(false) => {
+    serve(connection, Serving::new(stream, 0), shutdown).await;
+}
+
+async fn serve<S: Stream>(connection: Arc<Connection>, mut serving: Serving<Heard<S>>, shutdown: Shutdown) {
+    let member = S::MOVES.then(Member::join);
+    let end = connection.plain(&mut serving, &shutdown).await;
+    drop(member);
+    match end {
+        Ok(End::Other) => connection.general(serving.into_rest(), shutdown).await,
+        Ok(End::Over) => {
             // A visitor that does not even take the good-bye.
             let _ = tokio::time::timeout(SHUTDOWN_GRACE, serving.close()).await;
         }
+        Ok(End::Elsewhere(to)) => go(connection, serving.into_parts(), shutdown, &to),
         Err(error) => tracing::debug!(%error, "a visitor's connection ended early"),
     }
 }
 
+/// Takes a connection to another event loop, which is the one that watches it then.
+fn go<S: Stream>(connection: Arc<Connection>, parts: Parts<Heard<S>>, shutdown: Shutdown, to: &Handle) {
+    let unwatched = parts.try_map(|heard| heard.try_map(|stream| stream.into_tcp()?.into_std()));
+    to.spawn(async move {
+        let watch = |parts: Parts<Heard<std::net::TcpStream>>| {
+            parts.try_map(|heard| heard.try_map(TcpStream::from_std))
+        };
+        match unwatched.and_then(watch) {
+            Ok(parts) => serve(connection, Serving::from_parts(parts), shutdown).await,
+            Err(error) => tracing::warn!(%error, "cannot watch a visitor's connection"),
+        }
+    });
+}
+
 impl Connection {
-    /// Answers requests without a body; returns whether something else has come.
-    async fn plain<S>(&self, serving: &mut Serving<S>, shutdown: &Shutdown) -> std::io::Result<bool>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
+    /// Answers requests without a body.
+    async fn plain<S: Stream>(
+        &self,
+        serving: &mut Serving<Heard<S>>,
+        shutdown: &Shutdown,
+    ) -> std::io::Result<End> {
         let limits = &self.options.limits;
         let mut stop = pin!(shutdown.requested());
         let mut over = pin!(self.activity.over(limits.idle_time, limits.head_time));
@@ -61,13 +126,13 @@ impl Connection {
             let next = tokio::select! {
                 biased;
                 next = serving.next() => next?,
-                () = &mut stop => return Ok(false),
-                () = &mut over => return Ok(false),
+                () = &mut stop => return Ok(End::Over),
+                () = &mut over => return Ok(End::Over),
             };
             let request = match next {
                 Next::Request(request) => request.map(|_| None),
-                Next::Other => return Ok(true),
-                Next::Over => return Ok(false),
+                Next::Other => return Ok(End::Other),
+                Next::Over => return Ok(End::Over),
             };
             let asked = Asked::by(&request);
             let active = self.activity.begin();
@@ -75,7 +140,7 @@ impl Connection {
             let handled = match Begun::new(&*self.router, &self.visitor, &self.options, request) {
                 Ok(begun) => {
                     let work = pin!(begun.answer_plain(last));
-                    let Some(handled) = serving.unless_gone(work).await else { return Ok(false) };
+                    let Some(handled) = serving.unless_gone(work).await else { return Ok(End::Over) };
                     handled
                 }
                 Err(response) => Handled::Response(*response),
@@ -93,7 +158,12 @@ impl Connection {
                 }
             };
             if !more {
-                return Ok(false);
+                return Ok(End::Over);
+            }
+            if S::MOVES
+                && let Some(to) = loops::turn()
+            {
+                return Ok(End::Elsewhere(to));
             }
         }
     }

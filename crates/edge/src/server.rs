@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep_runtime::Shutdown;
+use skep_runtime::{Shutdown, loops};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 
@@ -44,7 +46,7 @@ pub struct EdgeOptions {
 /// Serves visitors on `listener` until `shutdown`; returns when the last response is out, or after a moment.
 pub async fn serve(listener: TcpListener, router: Arc<dyn Router>, options: EdgeOptions, shutdown: Shutdown) {
     let options = Arc::new(options);
-    let (busy, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
+    let (busy, mut all_done) = mpsc::channel::<()>(1);
     loop {
         let accepted = tokio::select! {
             () = shutdown.requested() => break,
@@ -54,11 +56,12 @@ pub async fn serve(listener: TcpListener, router: Arc<dyn Router>, options: Edge
             Ok((stream, peer)) => {
                 let Some(open) = options.traffic.open(peer.ip(), &options.limits) else { continue };
                 let (router, options, shutdown) = (router.clone(), options.clone(), shutdown.clone());
-                let busy = busy.clone();
-                tokio::spawn(async move {
-                    connection(stream, peer, Arc::new(open), router, options.clone(), shutdown).await;
-                    drop(busy);
-                });
+                let accepted =
+                    Accepted { peer, open: Arc::new(open), router, options, shutdown, busy: busy.clone() };
+                match loops::place() {
+                    None => drop(tokio::spawn(accepted.serve(stream))),
+                    Some(elsewhere) => accepted.send(stream, &elsewhere),
+                }
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others may free some.
@@ -72,36 +75,54 @@ pub async fn serve(listener: TcpListener, router: Arc<dyn Router>, options: Edge
     let _ = tokio::time::timeout(SHUTDOWN_GRACE, all_done.recv()).await;
 }
 
-async fn connection(
-    stream: TcpStream,
+/// What serves one visitor.
+struct Accepted {
     peer: SocketAddr,
     open: Arc<Open>,
     router: Arc<dyn Router>,
     options: Arc<EdgeOptions>,
     shutdown: Shutdown,
-) {
-    let _ = stream.set_nodelay(true);
-    let Some(config) = &options.tls else {
-        let visitor = Visitor::new(peer.ip(), &options.timezone, None, options.places.as_deref()).on(open);
-        return http(stream, visitor, router, options, shutdown).await;
-    };
-    let accepted = tokio::select! {
-        () = shutdown.requested() => return,
-        accepted = tokio::time::timeout(TLS_LIMIT, TlsAcceptor::from(config.clone()).accept(stream)) => accepted,
-    };
-    match accepted {
-        // An authority that looks for a challenge; the handshake was the answer (RFC 8737 §3).
-        Ok(Ok(mut stream)) if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) => {
-            let _ = stream.shutdown().await;
+    busy: mpsc::Sender<()>,
+}
+
+impl Accepted {
+    /// To another event loop.
+    fn send(self, stream: TcpStream, to: &Handle) {
+        let unwatched = stream.into_std();
+        to.spawn(async move {
+            match unwatched.and_then(TcpStream::from_std) {
+                Ok(stream) => self.serve(stream).await,
+                Err(error) => tracing::warn!(%error, "cannot watch a visitor's connection"),
+            }
+        });
+    }
+
+    async fn serve(self, stream: TcpStream) {
+        let Self { peer, open, router, options, shutdown, busy } = self;
+        let _ = stream.set_nodelay(true);
+        let Some(config) = &options.tls else {
+            let visitor =
+                Visitor::new(peer.ip(), &options.timezone, None, options.places.as_deref()).on(open);
+            return http(stream, visitor, router, options, shutdown, busy).await;
+        };
+        let accepted = tokio::select! {
+            () = shutdown.requested() => return,
+            accepted = tokio::time::timeout(TLS_LIMIT, TlsAcceptor::from(config.clone()).accept(stream)) => accepted,
+        };
+        match accepted {
+            // An authority that looks for a challenge; the handshake was the answer (RFC 8737 §3).
+            Ok(Ok(mut stream)) if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) => {
+                let _ = stream.shutdown().await;
+            }
+            Ok(Ok(stream)) => {
+                let secured = Some(secured(stream.get_ref().1));
+                let places = options.places.as_deref();
+                let visitor = Visitor::new(peer.ip(), &options.timezone, secured, places).on(open);
+                http(stream, visitor, router, options, shutdown, busy).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "a visitor's handshake failed"),
+            Err(_) => tracing::debug!("a visitor's handshake took too long"),
         }
-        Ok(Ok(stream)) => {
-            let secured = Some(secured(stream.get_ref().1));
-            let places = options.places.as_deref();
-            let visitor = Visitor::new(peer.ip(), &options.timezone, secured, places).on(open);
-            http(stream, visitor, router, options, shutdown).await;
-        }
-        Ok(Err(error)) => tracing::debug!(%error, "a visitor's handshake failed"),
-        Err(_) => tracing::debug!("a visitor's handshake took too long"),
     }
 }
 

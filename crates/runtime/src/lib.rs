@@ -1,11 +1,12 @@
 //! What every part shares: the clock, background jobs, shutdown.
 //!
-//! Knows nothing of HTTP, storage or Workers. Entry points: [`Clock`], [`Jobs`], [`Shutdown`], [`Turns`], [`Room`].
+//! Knows nothing of HTTP, storage or Workers. Entry points: [`Clock`], [`Jobs`], [`Shutdown`], [`Turns`], [`Room`], [`loops`].
 
 mod alarm;
 mod aside;
 mod clock;
 mod jobs;
+pub mod loops;
 mod room;
 mod shutdown;
 

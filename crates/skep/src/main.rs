@@ -92,11 +92,15 @@ fn main() -> ExitCode {
 /// Runs a command on a runtime of its own; an error is printed as it is.
 ///
 /// One thread: a visitor's connection, the cell's and the binding's then share one event loop, and no request
-/// wakes another thread (`ARCHITECTURE.md` has the figures). Disks are written by threads of their own.
+/// wakes another thread (`ARCHITECTURE.md` has the figures). Visitors get more loops when this one
+/// is full. Disks are written by threads of their own.
 fn run(command: impl Future<Output = Result<(), String>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => runtime.block_on(async {
+            skep_runtime::loops::start();
+            command.await
+        }),
         Err(error) => Err(format!("cannot start: {error}")),
     };
     match result {

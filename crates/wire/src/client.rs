@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use skep_runtime::loops::here;
 
 use crate::exchange::{Exchange, Failed, is_plain};
 use crate::general::Connection;
@@ -33,9 +34,16 @@ pub struct UnixClient {
     general: Idle<Connection>,
 }
 
-/// Connections that wait for a request, the youngest on top.
+/// Connections that wait for a request, the youngest on top, each with the event loop that it belongs to: it is for those who are served there.
 #[derive(Debug)]
-struct Idle<T>(Mutex<Vec<(Box<T>, Instant)>>);
+struct Idle<T>(Mutex<Vec<Waiting<T>>>);
+
+#[derive(Debug)]
+struct Waiting<T> {
+    connection: Box<T>,
+    since: Instant,
+    home: u8,
+}
 
 impl<T> Default for Idle<T> {
     fn default() -> Self {
@@ -44,25 +52,27 @@ impl<T> Default for Idle<T> {
 }
 
 impl<T> Idle<T> {
-    fn all(&self) -> MutexGuard<'_, Vec<(Box<T>, Instant)>> {
+    fn all(&self) -> MutexGuard<'_, Vec<Waiting<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self) -> Option<Box<T>> {
         let mut all = self.all();
-        let (connection, since) = all.pop()?;
+        let here = here();
+        let youngest = all.iter().rposition(|one| one.home == here)?;
+        let Waiting { connection, since, .. } = all.remove(youngest);
         if since.elapsed() <= IDLE {
             return Some(connection);
         }
-        // All below are older still.
-        all.clear();
+        // All of the others are older still.
+        all.retain(|one| one.home != here);
         None
     }
 
-    fn give_back(&self, connection: Box<T>) {
+    fn give_back(&self, connection: Box<T>, home: u8) {
         let mut all = self.all();
         if all.len() < MAX_IDLE {
-            all.push((connection, Instant::now()));
+            all.push(Waiting { connection, since: Instant::now(), home });
         }
     }
 }
@@ -170,7 +180,8 @@ impl UnixClient {
             let (mut exchange, reused) = self.open().await.map_err(RelayError::Connect)?;
             match exchange.relay(head, method, &mut take).await {
                 Ok(Ok(taken)) => {
-                    self.idle.give_back(exchange);
+                    let home = exchange.home;
+                    self.idle.give_back(exchange, home);
                     return Ok(Ok(taken));
                 }
                 Ok(Err(head)) => return Ok(Err(head.map(|()| ClientBody::of(Way::Plain(exchange), self)))),
@@ -322,13 +333,17 @@ impl http_body::Body for ClientBody {
 impl Drop for ClientBody {
     fn drop(&mut self) {
         match self.way.take() {
-            Some(Way::Plain(exchange)) if exchange.is_reusable() => self.client.idle.give_back(exchange),
+            Some(Way::Plain(exchange)) if exchange.is_reusable() => {
+                let home = exchange.home;
+                self.client.idle.give_back(exchange, home);
+            }
             Some(Way::General { inner, ended, connection: Some(connection) })
                 if ended || inner.is_end_stream() =>
             {
                 let mut connection = connection;
                 if connection.is_reusable() {
-                    self.client.general.give_back(connection);
+                    let home = connection.home;
+                    self.client.general.give_back(connection, home);
                 }
             }
             _ => {}

@@ -14,6 +14,8 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use skep_runtime::loops::here;
+
 use crate::Socket;
 use crate::framing::Framing;
 use crate::head::{read_response, write_headers};
@@ -34,6 +36,8 @@ pub(crate) struct Exchange {
     framing: Framing,
     /// Whether another request may follow.
     keeps: bool,
+    /// The event loop that it belongs to.
+    pub(crate) home: u8,
 }
 
 /// Why there is no response.
@@ -47,7 +51,7 @@ pub(crate) enum Failed {
 
 impl Exchange {
     pub fn new(socket: Socket) -> Self {
-        Self { socket, buffer: BytesMut::new(), framing: Framing::Length(0), keeps: true }
+        Self { socket, buffer: BytesMut::new(), framing: Framing::Length(0), keeps: true, home: here() }
     }
 
     /// Whether the connection is open and silent, so that a request may be sent.

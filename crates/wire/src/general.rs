@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use skep_runtime::loops::here;
 
 use crate::{Body, BoxFuture, Socket};
 
@@ -17,6 +18,8 @@ pub(crate) struct Connection {
     /// None when the connection is over. What a driver that is done still holds must go with it: a request that
     /// it never took is given back only then.
     driver: Option<Driver>,
+    /// The event loop that it belongs to.
+    pub(crate) home: u8,
 }
 
 impl std::fmt::Debug for Connection {
@@ -29,7 +32,7 @@ impl Connection {
     /// Begins HTTP on `stream`.
     pub async fn open(stream: Socket) -> Result<Self, hyper::Error> {
         let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())) })
+        Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())), home: here() })
     }
 
     /// Reads and writes as far as possible. What this brings about wakes nobody: look after it.

@@ -37,6 +37,6 @@ pub use held::Held;
 pub use rewound::Rewound;
 pub use server::{ServeError, bind_unix, serve_tcp, serve_unix};
 pub use service::{BINDING_HEADER, BindingTable, BoxFuture, Service};
-pub use serving::{Asked, Next, Serving};
+pub use serving::{Asked, Next, Parts, Serving};
 pub use socket::{Socket, together};
 pub use whole::Whole;

@@ -57,7 +57,7 @@ pub enum Next {
 
 /// A connection between two requests, taken apart.
 #[derive(Debug)]
-pub(crate) struct Parts<S> {
+pub struct Parts<S> {
     stream: S,
     buffer: BytesMut,
     max_body: usize,
@@ -109,13 +109,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
     }
 
     /// A connection that was taken apart.
-    pub(crate) fn from_parts(parts: Parts<S>) -> Self {
+    pub fn from_parts(parts: Parts<S>) -> Self {
         let Parts { stream, buffer, max_body } = parts;
         Self { stream, buffer, max_body, begun: None }
     }
 
-    /// Takes it apart, after [`Serving::next`] has said that something is there.
-    pub(crate) fn into_parts(self) -> Parts<S> {
+    /// Takes it apart, between two requests or after [`Serving::next`] has said that something is there.
+    pub fn into_parts(self) -> Parts<S> {
         Parts { stream: self.stream, buffer: self.buffer, max_body: self.max_body }
     }
 

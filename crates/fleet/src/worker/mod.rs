@@ -126,7 +126,8 @@ impl Worker {
         let debugged: Arc<AtomicUsize> = Arc::default();
         let supervisor =
             Supervisor::new(name.clone(), has_events.clone(), debugged.clone(), shared, state_tx);
-        tokio::spawn(supervisor.run(inbox));
+        // It may be a visitor who wants it first.
+        skep_runtime::loops::spawn_home(supervisor.run(inbox));
         let (waiting, asked) = (AtomicUsize::new(0), Arc::default());
         Arc::new(Self { name, state, commands, wanted, has_events, debugged, asked, waiting, most })
     }
