@@ -47,6 +47,7 @@ mod limits;
 mod loaders;
 mod logs;
 mod lookups;
+mod loops;
 mod metrics;
 mod moved;
 mod names;
