@@ -160,10 +160,13 @@ impl Connection {
             if !more {
                 return Ok(End::Over);
             }
-            if S::MOVES
-                && let Some(to) = loops::turn()
-            {
-                return Ok(End::Elsewhere(to));
+            match S::MOVES {
+                true => {
+                    if let Some(to) = loops::turn() {
+                        return Ok(End::Elsewhere(to));
+                    }
+                }
+                false => loops::note(),
             }
         }
     }
@@ -178,6 +181,7 @@ impl Connection {
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let this = self.clone();
             let active = this.activity.begin();
+            loops::note();
             async move {
                 let response = handle(&*this.router, &this.visitor, &this.options, request.map(Some)).await;
                 Ok::<_, Infallible>(response.map(|body| Answer::new(body, active)))

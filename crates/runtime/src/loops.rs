@@ -122,12 +122,21 @@ pub fn place() -> Option<Handle> {
     if GO_ROUND.get().is_some() {
         return round(here);
     }
-    let seen = seen(now());
+    let now = now();
+    look(here, now);
+    let seen = seen(now);
     if seen[here].share < FULL {
         return None;
     }
     let (to, _) = seen.iter().enumerate().min_by_key(|(_, one)| one.share)?;
     (to != here).then(|| LOOPS[to].handle.get().cloned())?
+}
+
+/// Called by whatever serves visitors, with each request: the loop looks at itself now and then.
+pub fn note() {
+    if let Some(here) = HERE.get() {
+        look(usize::from(here), now());
+    }
 }
 
 /// Asked by a [`Member`] between two requests: where it is to be served from now on, if not here.
@@ -142,13 +151,19 @@ pub fn turn() -> Option<Handle> {
         WATCH.set(watch);
         return LOOPS[watch.to].handle.get().cloned();
     }
-    let now = now();
-    let elapsed = now - watch.since;
+    look(here, now());
+    None
+}
+
+/// Finds out how busy the calling thread's loop was, if it is time, and what comes of that.
+fn look(here: usize, now: u64) {
+    let mut watch = WATCH.get();
+    let elapsed = now.saturating_sub(watch.since);
     if elapsed < WINDOW {
-        return None;
+        return;
     }
     let cpu = nanos(clock_gettime(ClockId::ThreadCPUTime));
-    let share = u32::try_from((cpu - watch.cpu) * 1000 / elapsed).unwrap_or(1000);
+    let share = u32::try_from(cpu.saturating_sub(watch.cpu).saturating_mul(1000) / elapsed).unwrap_or(1000);
     // A window that began with a rest says little.
     let is_full = share >= FULL && elapsed < STALE;
     watch = Watch { since: now, cpu, full: if is_full { watch.full + 1 } else { 0 }, ..watch };
@@ -160,7 +175,6 @@ pub fn turn() -> Option<Handle> {
         Verdict::Leave { to, members } => watch = Watch { leave: members, to, ..watch },
     }
     WATCH.set(watch);
-    None
 }
 
 /// What is known of a loop.
@@ -191,15 +205,15 @@ fn decide(here: usize, loops: &[Seen], is_full: bool, allowed: usize) -> Verdict
         let least = if here == 0 { 1 } else { 2 };
         let others = loops.iter().enumerate().filter(|(index, _)| *index != here);
         return match others.min_by_key(|(_, one)| one.share).filter(|(_, one)| one.share < ROOM) {
-            _ if members < least => Verdict::Stay,
+            Some(_) if members < least => Verdict::Stay,
             Some((to, _)) => Verdict::Leave { to, members: (members / 4).max(1) },
             None if loops.len() < allowed => Verdict::Open,
             None => Verdict::Stay,
         };
     }
     match here != 0 && share + loops[0].share < FEW {
-        true => Verdict::Leave { to: 0, members },
-        false => Verdict::Stay,
+        true if members > 0 => Verdict::Leave { to: 0, members },
+        _ => Verdict::Stay,
     }
 }
 
@@ -300,6 +314,13 @@ mod tests {
         };
         assert_eq!(alone(0), Verdict::Leave { to: 1, members: 1 });
         assert_eq!(alone(1), Verdict::Stay);
+    }
+
+    #[test]
+    fn a_loop_that_is_full_of_what_cannot_go_opens_another_for_who_comes_new() {
+        let full = Seen { share: 950, members: 0 };
+        assert_eq!(decide(0, &[full], true, 2), Verdict::Open);
+        assert_eq!(decide(0, &[full, Seen { share: 0, members: 0 }], true, 2), Verdict::Stay);
     }
 
     #[test]
