@@ -1,4 +1,4 @@
-// The binding that sends mail. Skep checks what it sends and keeps it in a folder: nothing leaves this machine.
+// The binding that sends mail. Skep checks what it sends: `skep dev` keeps it in a folder, a node gives it to its mail relay.
 // https://developers.cloudflare.com/email-routing/email-workers/send-email-workers/
 //
 // A wrapped binding. Inner binding: `fetcher`, which takes the mail.
@@ -28,7 +28,10 @@ class SendEmail {
         ? ["http://mail/built", built(/** @type {Parts} */ (message))]
         : [`http://mail/raw?${new URLSearchParams({ from, to })}`, await new Response(raw).arrayBuffer()];
     const answer = await this.#fetcher.fetch(url, { method: "POST", body });
-    if (!answer.ok) throw new Error(await answer.text());
+    if (!answer.ok) {
+      const [code, error] = [answer.headers.get("x-skep-code"), new Error(await answer.text())];
+      throw code ? Object.assign(error, { code }) : error;
+    }
     return answer.json();
   }
 }

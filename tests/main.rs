@@ -48,6 +48,7 @@ mod loaders;
 mod logs;
 mod lookups;
 mod loops;
+mod mail_relay;
 mod metrics;
 mod moved;
 mod names;

@@ -39,6 +39,8 @@ pub(crate) struct Resolver<'a> {
     pub binds_secrets: bool,
     /// Whether the node knows where models run.
     pub runs_models: bool,
+    /// Whether there is a mail relay.
+    pub has_relay: bool,
 }
 
 /// The place that a secret is sealed for: account, script, binding.
@@ -197,12 +199,7 @@ impl Resolver<'_> {
                      server with OpenAI's API, or with `--ai cloudflare`"
                 )));
             }
-            "send_email" => {
-                return Err(invalid(format!(
-                    "binding {name} of type send_email works in `skep dev` only: a node has no mail relay; send mail with \
-                     `fetch()` over the API of a mail service"
-                )));
-            }
+            "send_email" => self.send_email(binding, name)?,
             "secrets_store_secret" => {
                 let (store, secret) = (need(binding, "store_id")?, need(binding, "secret_name")?);
                 secrets_store::check_binding(self.catalog, name, store, secret, self.binds_secrets)?;
@@ -214,6 +211,35 @@ impl Resolver<'_> {
             }
         }
         Ok(kept)
+    }
+
+    /// The addresses are checked as wrangler does it, which is not the only one to send them.
+    fn send_email(&self, binding: &Json, name: &str) -> Result<(), ApiError> {
+        if !self.has_relay {
+            return Err(invalid(format!(
+                "binding {name} of type send_email needs a mail relay, which this node lacks: its operator gives it one with \
+                 `skep serve --mail-relay`; else send mail with `fetch()` over the API of a mail service"
+            )));
+        }
+        let wrong = |key: &str, what: &str| {
+            Err(invalid(format!("binding {name} of type send_email must have {what} as its `{key}`")))
+        };
+        let one = &binding["destination_address"];
+        if !one.is_null() && !one.is_string() {
+            return wrong("destination_address", "an address");
+        }
+        for key in ["allowed_destination_addresses", "allowed_sender_addresses"] {
+            let is_list = |list: &Vec<Json>| list.iter().all(Json::is_string);
+            if !binding[key].is_null() && !binding[key].as_array().is_some_and(is_list) {
+                return wrong(key, "a list of addresses");
+            }
+        }
+        if !one.is_null() && !binding["allowed_destination_addresses"].is_null() {
+            return Err(invalid(format!(
+                "binding {name} of type send_email has either `destination_address` or `allowed_destination_addresses`"
+            )));
+        }
+        Ok(())
     }
 
     fn kv(&self, id: &str) -> Result<(), ApiError> {

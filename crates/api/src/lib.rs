@@ -97,6 +97,8 @@ pub struct Api {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) clock: Clock,
     pub(crate) limits: ScriptLimits,
+    /// Whether there is a mail relay, which bindings that send mail need.
+    pub(crate) has_relay: bool,
     pub(crate) tails: tails::Sessions,
     /// Turns of those who read logs.
     pub(crate) questions: tokio::sync::Semaphore,
@@ -106,13 +108,14 @@ pub struct Api {
 }
 
 impl Api {
-    /// The API over `platform`.
+    /// The API over `platform`. Without a mail relay bindings that send mail are refused.
     pub fn new(
         platform: Arc<dyn Platform>,
         registry: Arc<Registry>,
         sealer: Arc<Sealer>,
         clock: Clock,
         limits: ScriptLimits,
+        has_relay: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
             platform,
@@ -120,6 +123,7 @@ impl Api {
             sealer,
             clock,
             limits,
+            has_relay,
             tails: tails::Sessions::default(),
             questions: tokio::sync::Semaphore::new(observability::AT_ONCE),
             guard: guard::Guard::default(),

@@ -150,6 +150,7 @@ fn patched_bindings(
         handed: &BTreeMap::new(),
         binds_secrets: crate::secrets_store::may_bind(call),
         runs_models: call.api.platform.ai().is_there(),
+        has_relay: call.api.has_relay,
     };
     resolver.resolve(&uploaded, None)
 }

@@ -94,6 +94,7 @@ pub(crate) async fn publish(
         handed: &handed,
         binds_secrets: crate::secrets_store::may_bind(call),
         runs_models: call.api.platform.ai().is_there(),
+        has_relay: call.api.has_relay,
     };
     let (mut content, asset_keys) = read_content(call, tenant, upload, &resolver).await?;
     if !content.modules.is_empty() {

@@ -330,7 +330,7 @@ pub struct Hyperdrive {
 }
 
 /// `send_email[]`
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SendEmail {
     /// The name on `env`.
     pub name: String,

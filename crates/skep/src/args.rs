@@ -183,6 +183,9 @@ pub struct ServeArgs {
     /// What `ai` bindings lead to
     #[command(flatten)]
     pub ai: crate::ai::AiArgs,
+    /// The mail that workers send
+    #[command(flatten)]
+    pub mail: crate::mail::RelayArgs,
     /// Do not run where anything that should hold workers is missing: namespaces, Landlock, seccomp
     #[arg(long)]
     pub require_sandbox: bool,

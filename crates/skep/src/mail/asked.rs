@@ -1,12 +1,9 @@
 //! What `send()` was asked for, as `shims/send-email.js` says it.
 
 use bytes::Bytes;
-use skep_wire::{Request, read_all};
+use skep_wire::{ReadError, Request, read_all};
 
 use super::parts::Parts;
-
-/// The largest mail in bytes, as it comes from the shim: attachments are in base64.
-const MAX_MAIL: usize = 64 << 20;
 
 /// A mail to send.
 pub(super) enum Asked {
@@ -16,10 +13,34 @@ pub(super) enum Asked {
     Parts(Box<Parts>),
 }
 
-/// `POST /raw?from=…&to=…`, a whole message, or `POST /built`, the parts of one.
-pub(super) async fn asked(request: Request) -> Result<Asked, String> {
+/// Why there is no mail in what was asked for.
+#[derive(Debug)]
+pub(super) enum NotAsked {
+    /// It has more than the bytes that it may have.
+    TooLarge,
+    /// A field is missing that every mail has; the text says so.
+    Missing(String),
+    /// Something else.
+    Invalid(String),
+}
+
+impl NotAsked {
+    /// For people.
+    pub fn said(self) -> String {
+        match self {
+            Self::TooLarge => "the email is too large".to_owned(),
+            Self::Missing(text) | Self::Invalid(text) => text,
+        }
+    }
+}
+
+/// `POST /raw?from=…&to=…`, a whole message, or `POST /built`, the parts of one; of at most `limit` bytes.
+pub(super) async fn asked(request: Request, limit: usize) -> Result<Asked, NotAsked> {
     let (head, body) = request.into_parts();
-    let body = read_all(body, MAX_MAIL).await.map_err(|e| e.to_string())?;
+    let body = read_all(body, limit).await.map_err(|error| match error {
+        ReadError::TooLarge(_) => NotAsked::TooLarge,
+        ReadError::Broken(e) => NotAsked::Invalid(e.to_string()),
+    })?;
     match head.uri.path() {
         "/raw" => {
             let query = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
@@ -33,9 +54,15 @@ pub(super) async fn asked(request: Request) -> Result<Asked, String> {
             }
             Ok(Asked::Whole { from, to, raw: body })
         }
-        "/built" => serde_json::from_slice(&body)
-            .map(|parts| Asked::Parts(Box::new(parts)))
-            .map_err(|e| format!("invalid email: {e}")),
-        _ => Err("no such operation on mail".to_owned()),
+        "/built" => {
+            serde_json::from_slice(&body).map(|parts| Asked::Parts(Box::new(parts))).map_err(|error| {
+                let text = format!("invalid email: {error}");
+                match error.to_string().starts_with("missing field") {
+                    true => NotAsked::Missing(text),
+                    false => NotAsked::Invalid(text),
+                }
+            })
+        }
+        _ => Err(NotAsked::Invalid("no such operation on mail".to_owned())),
     }
 }

@@ -5,9 +5,12 @@ use serde_json::json;
 use skep_config::SendEmail;
 use skep_wire::{BoxFuture, Request, Response, Service, json as json_reply, reason};
 
-use super::asked::{Asked, asked};
+use super::asked::{Asked, NotAsked, asked};
 use super::parts::{Address, Parts};
 use super::{Folder, allowed, message, note};
+
+/// The largest mail in bytes, as it comes from the shim: attachments are in base64.
+const MAX_MAIL: usize = 64 << 20;
 
 /// Takes the mail of one binding, and keeps it.
 pub struct KeptMail {
@@ -32,14 +35,14 @@ impl Service for KeptMail {
 
 impl KeptMail {
     async fn take(&self, request: Request) -> Result<String, String> {
-        match asked(request).await? {
+        match asked(request, MAX_MAIL).await.map_err(NotAsked::said)? {
             Asked::Whole { from, to, raw } => self.whole(&raw, &from, &to).await,
             Asked::Parts(parts) => self.built(*parts).await,
         }
     }
 
     async fn whole(&self, raw: &[u8], from: &str, to: &str) -> Result<String, String> {
-        allowed(&self.binding, from, [to].into_iter())?;
+        allowed(&self.binding, from, [to].into_iter()).map_err(|not| not.said())?;
         let id = message::new_id(from);
         let raw = message::accepted(raw, from, &id)?;
         let path = self.folder.keep(&id, ".eml", raw).await?;
@@ -52,7 +55,8 @@ impl KeptMail {
     }
 
     async fn built(&self, parts: Parts) -> Result<String, String> {
-        allowed(&self.binding, parts.from.email(), parts.to.iter().map(Address::email))?;
+        let to = parts.to.iter().map(Address::email);
+        allowed(&self.binding, parts.from.email(), to).map_err(|not| not.said())?;
         let id = message::new_id(parts.from.email());
         let mut said = parts.shown();
         let mut heading = "\n\n";

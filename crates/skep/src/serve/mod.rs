@@ -11,6 +11,7 @@ mod export;
 mod hosts;
 mod hyperdrive;
 mod links;
+mod mail;
 mod metrics;
 mod names;
 mod notifications;
@@ -126,6 +127,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let credentials = credentials::establish(&data, &registry, &api_base, &clock).await?;
     let meters = Arc::new(metrics::Meters::new(args.metrics_scripts));
     let exporter = export::open(args.otlp_endpoint.clone())?;
+    let relay = args.mail.relay(&clock)?;
     let machine = Machine::new(MachineOptions {
         launcher,
         engine,
@@ -164,12 +166,14 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             images: crate::images::open()?,
             ai,
             hyperdrive: hyperdrive::connector(&egress, args.hyperdrive_allow.clone())?,
+            relay: relay.clone(),
             hyperdrive_password: uuid::Uuid::new_v4().simple().to_string(),
             egress,
         },
     )
     .await?;
-    let api = Api::new(accounts.clone(), registry, sealer.clone(), clock, args.scripts.limits());
+    let api =
+        Api::new(accounts.clone(), registry, sealer.clone(), clock, args.scripts.limits(), relay.is_some());
     let control = control::Control {
         data: data.clone(),
         key_file,
@@ -194,6 +198,10 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         for to in exporter.settings().shown() {
             say(&format!("{} Telemetry goes to {to}", paint(Style::Green, "⬢")));
         }
+    }
+    if let Some(relay) = relay {
+        say(&format!("{} Mail of workers goes to {}", paint(Style::Green, "⬢"), relay.shown()));
+        tokio::spawn(async move { relay.check().await });
     }
     if let Some(listener) = metrics_listener {
         let address = listener.local_addr().map_err(|e| e.to_string())?;

@@ -131,8 +131,9 @@ fn add(config: &mut WorkerConfig, name: String, binding: &Json) -> Result<(), St
         "images" => config.images = Some(name),
         "ai" => config.ai.push(name),
         "version_metadata" => config.version_metadata = Some(name),
-        // The content of the last three is among the modules; two are added elsewhere.
-        "assets" | "dispatch_namespace" | "hyperdrive" | "wasm_module" | "text_blob" | "data_blob" => {}
+        // The content of the last three is among the modules; three are added elsewhere.
+        "assets" | "dispatch_namespace" | "hyperdrive" | "send_email" | "wasm_module" | "text_blob"
+        | "data_blob" => {}
         other => return Err(format!("the binding {name} of type {other} is not supported")),
     }
     Ok(())

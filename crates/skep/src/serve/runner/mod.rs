@@ -64,6 +64,8 @@ pub struct Surroundings {
     pub images: Images,
     /// What runs models.
     pub ai: Arc<skep_ai::Ai>,
+    /// What takes the mail that workers send.
+    pub relay: Option<Arc<crate::mail::Relay>>,
     /// What connects to databases.
     pub hyperdrive: Arc<Hyperdrive>,
     /// What drivers in cells say to it.

@@ -10,6 +10,7 @@ use skep_fleet::{CellSpec, DurableClass, Exposed, Limits, object_keys};
 use super::{Runner, lock};
 use crate::serve::alarms::next_alarm;
 use crate::serve::hyperdrive::Leads;
+use crate::serve::mail;
 use crate::serve::quota::file_limit;
 use crate::serve::stored_secrets;
 use crate::serve::version::{bundle_of, config_of, cpu_of, open_assets, subrequests_of};
@@ -104,6 +105,7 @@ impl Runner {
         };
         leads.add(script, content, &mut spec)?;
         crate::ai::add(&self.around.ai, &format!("{}/{script}", self.tenant.id), &config, &mut spec);
+        mail::add(&self.tenant.id, script, content, self.around.relay.as_ref(), &mut spec);
         spec.exposed = self.needed_of(name);
         spec.hide_gone();
         Ok(spec)

@@ -1,0 +1,57 @@
+//! `send_email` on a node.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde_json::json;
+use skep_config::SendEmail;
+use skep_wire::{BoxFuture, Request, Response, Service, json as json_reply};
+
+use super::asked::{NotAsked, asked};
+use super::letter::letter;
+use super::refused::{Code, Refused};
+use super::relay::Relay;
+
+/// Sends the mail of one binding.
+pub struct SentMail {
+    /// Where it goes; `None` where the node has lost its relay since the deploy.
+    pub relay: Option<Arc<Relay>>,
+    /// What it may send.
+    pub binding: SendEmail,
+    /// Whose it is.
+    pub account: String,
+    /// The script.
+    pub script: String,
+}
+
+impl Service for SentMail {
+    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move {
+            match self.send(request).await {
+                Ok(id) => json_reply(StatusCode::OK, &json!({ "messageId": id })),
+                Err(refused) => refused.response(),
+            }
+        })
+    }
+}
+
+impl SentMail {
+    async fn send(&self, request: Request) -> Result<String, Refused> {
+        let no_relay = || {
+            Refused::new(Code::Internal, "Email Service temporarily unavailable: this node has no mail relay")
+        };
+        let relay = self.relay.as_ref().ok_or_else(no_relay)?;
+        // Attachments are in base64, and one that was given in base64 is so twice.
+        let limit = relay.rules.bytes * 2 + (64 << 10);
+        let asked = asked(request, limit).await.map_err(|not| match not {
+            NotAsked::TooLarge => Refused::new(Code::TooLarge, "Email content exceeds size limit"),
+            NotAsked::Missing(text) => Refused::new(Code::FieldMissing, text),
+            NotAsked::Invalid(text) => Refused::new(Code::Validation, text),
+        })?;
+        let letter = letter(&self.binding, asked, &relay.rules)?;
+        // Also what the relay then refuses counts: a flood of mail to nobody is one.
+        relay.allowance.take(&self.account, letter.to.len(), relay.clock.now_ms())?;
+        relay.deliver(&letter, &self.account, &self.script).await?;
+        Ok(letter.id)
+    }
+}
