@@ -87,10 +87,10 @@ fn wrong() -> String {
 mod tests {
     use super::*;
 
-    fn parse(
-        text: &str,
-        password: Option<&str>,
-    ) -> Option<(String, u16, Security, Option<(String, String)>)> {
+    /// Host, port, security and login.
+    type Parts = (String, u16, Security, Option<(String, String)>);
+
+    fn parse(text: &str, password: Option<&str>) -> Option<Parts> {
         let server = Server::parse(text, password).ok()?;
         Some((server.host, server.port, server.security, server.login))
     }
