@@ -399,6 +399,8 @@ const listens = (plain) =>
  * @param {{ responses?: any, kv?: any, bucket?: any, queue?: any, loader?: any }} inner
  */
 export default (inner) => {
+  const waitUntil = (/** @type {Promise<any>} */ promise) => entrypoints.waitUntil(promise);
+  const plainFetch = ServiceStub.prototype.fetch;
   bounded = bounding(current, isGenuine, AFTER, inner.responses);
   replace(getPrototypeOf(entrypoints), "waitUntil", bounded);
   replace(ExtendableEvent?.prototype, "waitUntil", bounded);
@@ -407,7 +409,7 @@ export default (inner) => {
     const own = getPrototypeOf(/** @type {any} */ (inner)[name]);
     for (const method of names) replace(own, method, counted(OWN, { inTurn: true }));
   }
-  if (inner.loader !== undefined) countLoaded(getPrototypeOf(inner.loader), LIMIT, replace);
+  if (inner.loader !== undefined) countLoaded(getPrototypeOf(inner.loader), LIMIT, replace, { waitUntil, fetch: plainFetch });
   // Of other scripts and objects any number may be waited for.
   if (TRACED) replace(ServiceStub.prototype, "fetch", telling);
   replace(ServiceStub.prototype, "fetch", counted(OWN, { inTurn: false }));

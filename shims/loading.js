@@ -5,6 +5,10 @@
 // are replaced where they are, and give the engine a main module of ours, which imports what counts before the code. That is `limits.js`
 // again, over the engine's public modules (`loaded-engine.js`). Whatever the script gives is read once, and copied.
 //
+// What is loaded under an id stays in the engine's memory until it says itself that it is not needed: a worker that has one for each of its
+// users would have them all. So of the ids that a worker uses the last few are kept, and others are let go, by an entrypoint of ours beside the
+// code's own. What runs in such an isolate comes to its end; the next use of its id has the code asked for again, as at Cloudflare.
+//
 // `PARTS` is replaced by those modules by their names, in a folder that nobody knows beforehand.
 
 /** @type {Record<string, string>} */
@@ -17,7 +21,22 @@ const KEYS = [
   "streamingTails",
 ];
 
-const { apply, defineProperty, getOwnPropertyDescriptor, ownKeys } = Reflect;
+/** Ids whose code is kept. */
+const MOST = 32;
+/** The entrypoint by which an isolate is let go. */
+const GOES = "skepGoes";
+/** What is let go where the code went by itself: the engine would keep it under the id for ever if it did not start. */
+const EMPTY = { compatibilityDate: "2026-01-01", mainModule: "m.js", modules: { "m.js": "export default {};" } };
+
+const { apply, defineProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
+const { then } = Promise.prototype;
+const PlainMap = Map;
+const { set: setOf, delete: deleteOf, keys: keysOf } = Map.prototype;
+const sizeOf = /** @type {() => number} */ (getOwnPropertyDescriptor(Map.prototype, "size")?.get);
+const { next } = getPrototypeOf(new Map().keys());
+/** By loader: its ids, the one that was not used for longest first. @type {WeakMap<object, Map<string, true>>} */
+const used = new WeakMap();
+const [idsOf, keepIds] = [used.get.bind(used), used.set.bind(used)];
 const { includes, endsWith } = String.prototype;
 const { stringify } = JSON;
 const PlainTypeError = TypeError;
@@ -82,7 +101,7 @@ const counted = (given, most) => {
   put(modules, `${folder}/limit.js`, module(`export default ${limit};`));
   const from = stringify(`./${main}`);
   const entry =
-    `import { handled } from "./${folder}/${LIMITED}";\nimport * as app from ${from};\nexport * from ${from};\n` +
+    `import { handled, Goes } from "./${folder}/${LIMITED}";\nexport { Goes as ${GOES} };\nimport * as app from ${from};\nexport * from ${from};\n` +
     "const main = app.default;\nexport default main;\nhandled(app);\n";
   put(modules, `${folder}.js`, module(entry));
   put(code, "mainModule", `${folder}.js`);
@@ -96,16 +115,43 @@ const counted = (given, most) => {
  * @param {any} loaders the prototype of what loads
  * @param {number} most subrequests of one invocation
  * @param {(object: any, name: PropertyKey, make: (plain: Function) => Function) => void} replace
+ * @param {{ waitUntil: Function, fetch: Function }} engine what is called uncounted
  */
-export default (loaders, most, replace) => {
+export default (loaders, most, replace, engine) => {
+  const plainGet = loaders.get;
+  const nothing = () => {};
+
+  /** Lets go what was loaded under an id. @param {any} loader @param {string} id */
+  const letGo = (loader, id) => {
+    const stub = apply(plainGet, loader, [id, () => counted(EMPTY, most)]);
+    const going = apply(engine.fetch, stub.getEntrypoint(GOES), ["http://goes/"]);
+    // The isolate goes without an answer.
+    engine.waitUntil(apply(then, going, [nothing, nothing]));
+  };
+
+  /** Notes that an id is used. @param {any} loader @param {string} id */
+  const use = (loader, id) => {
+    let ids = idsOf(loader);
+    if (ids === undefined) keepIds(loader, (ids = new PlainMap()));
+    apply(deleteOf, ids, [id]);
+    apply(setOf, ids, [id, true]);
+    if (apply(sizeOf, ids, []) <= MOST) return;
+    const oldest = apply(next, apply(keysOf, ids, []), []).value;
+    apply(deleteOf, ids, [oldest]);
+    letGo(loader, oldest);
+  };
+
   replace(loaders, "load", (plain) =>
     function (/** @type {any[]} */ ...args) {
       return apply(plain, /** @type {any} */ (this), [counted(args[0], most)]);
     });
   replace(loaders, "get", (plain) =>
     function (/** @type {any[]} */ ...args) {
-      const [name, given] = [args[0], args[1]];
+      const [id, given] = [args[0], args[1]];
+      const name = id === null || id === undefined ? null : `${id}`;
       const code = typeof given === "function" ? async () => counted(await given(), most) : given;
-      return apply(plain, /** @type {any} */ (this), [name, code]);
+      const stub = apply(plain, /** @type {any} */ (this), [name, code]);
+      if (name !== null) use(this, name);
+      return stub;
     });
 };

@@ -124,7 +124,8 @@ fn loaded_code_reaches_what_it_was_given_and_no_private_address() {
     );
     let scene = scene(&loads(), LOADS, &[]);
     let said: serde_json::Value = serde_json::from_str(&scene.bad("/what").1).unwrap();
-    let expected = json!({ "env": [], "imported": [], "exports": ["default"], "hash": "2d711642" });
+    let expected =
+        json!({ "env": [], "imported": [], "exports": ["default", "skepGoes"], "hash": "2d711642" });
     assert_eq!(said, expected);
     for address in
         [format!("127.0.0.1:{port}"), format!("[::ffff:127.0.0.1]:{port}"), "169.254.169.254:80".into()]
@@ -184,4 +185,45 @@ fn what_a_tenant_loads_goes_through_the_outbound_worker_of_its_namespace() {
     let code = "export default { fetch: (request, env) => env.D.get('tenant').fetch(request) }";
     deploy(&serve, "dispatcher", binding, code, &[]);
     assert_eq!(serve.get("dispatcher.main.localhost", "/").text(), "seen http://outside.example/x");
+}
+
+#[test]
+fn a_worker_that_loads_under_ever_new_ids_keeps_to_its_memory() {
+    let code = r#"
+        const source = `import { abortIsolate } from "cloudflare:workers";
+        let calls = 0; export default { async fetch(request) {
+          const { pathname } = new URL(request.url);
+          if (pathname === "/slow") await scheduler.wait(1500);
+          if (pathname === "/abort") abortIsolate();
+          return new Response(String(++calls));
+        } }`;
+        const code = { compatibilityDate: "2026-07-01", mainModule: "m.js", modules: { "m.js": source } };
+        export default { async fetch(request, env) {
+          const { pathname, searchParams } = new URL(request.url);
+          const stub = env.LOADER.get(searchParams.get("id"), () => code).getEntrypoint();
+          return stub.fetch("http://x" + pathname).catch(() => new Response("failed"));
+        } };
+    "#;
+    let metadata = json!({ "bindings": [{ "type": "worker_loader", "name": "LOADER" }] });
+    let scene = scene(&metadata, code, &[]);
+    let ask = |path: &str| scene.bad(path).1;
+    assert_eq!([ask("/?id=one"), ask("/?id=one")], ["1", "2"]);
+    // Each in a request of its own; kept, they would take more than twice the memory that there is.
+    for n in 0..300 {
+        assert_eq!(ask(&format!("/?id=n{n}")), "1", "{n}");
+    }
+    assert_eq!([ask("/?id=n299"), ask("/?id=one")], ["2", "1"], "the last ones are kept, others not");
+    // Nothing is left to let go where code went by itself.
+    assert_eq!(ask("/abort?id=gone"), "failed");
+    (0..40).for_each(|n| drop(ask(&format!("/?id=l{n}"))));
+    assert_eq!(ask("/?id=gone"), "1");
+    // What is let go while it is asked for something comes to its end.
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| ask("/slow?id=slow"));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        (0..40).for_each(|n| drop(ask(&format!("/?id=m{n}"))));
+        assert_eq!(slow.join().unwrap(), "1");
+    });
+    let said = scene.serve.output();
+    assert!(!said.contains("terminated"), "{said}");
 }

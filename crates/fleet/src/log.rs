@@ -58,6 +58,9 @@ const EXCEPTION: &str = "\u{1}skep-exception:";
 /// What the engine says of V8 flags that keep it from using code that it has compiled ahead: we chose them, and applications cannot change it.
 const NOT_COMPILED_AHEAD: &str = "bootstrap compile cache failed its compatibility check";
 
+/// What the engine says when loaded code is let go by its own isolate, which is how it is let go (`shims/loading.js`).
+const LET_GO: &str = "failed: script terminated for unknown reasons";
+
 #[derive(Deserialize)]
 struct Line {
     level: String,
@@ -85,7 +88,7 @@ pub(crate) fn parse(line: &str) -> Option<LogEvent> {
     {
         return Some(LogEvent::Exception { name, message, stack: stack.unwrap_or_default() });
     }
-    if source.is_some() && message.contains(NOT_COMPILED_AHEAD) {
+    if source.is_some() && [NOT_COMPILED_AHEAD, LET_GO].iter().any(|ours| message.contains(ours)) {
         return None;
     }
     Some(match source {
