@@ -1,11 +1,14 @@
 //! What takes memory or disk of the node itself, outside of every process of a script: a bound for it, and a neighbour that notices nothing.
 
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::harness::eventually;
 use crate::harness::scene::{NEIGHBOUR, Scene, scene};
+use crate::harness::serve::FORM;
 use crate::storms::alone;
 
 /// A figure of the node's process: `VmRSS:` in kB.
@@ -146,4 +149,56 @@ fn events_that_nobody_takes_are_left_out() {
     let ((), megabytes) = grown(&scene, || logs(&scene));
     assert!(megabytes < 450, "{megabytes} MB");
     scene.recovered();
+}
+
+#[test]
+fn uploads_wait_for_room_and_connections_are_counted() {
+    let _alone = alone();
+    let scene = scene(&json!({}), NEIGHBOUR, &[]);
+    let address = scene.serve.api.strip_prefix("http://").unwrap().split('/').next().unwrap();
+    let connect = || {
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+    };
+    // Uploads that stop just before their end. They were all in memory: 1,500 MB.
+    let piece = vec![b'x'; 1 << 20];
+    let ((), megabytes) = grown(&scene, || {
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    let mut client = connect();
+                    let head = format!(
+                        "PUT /client/v4/accounts/{}/workers/scripts/a HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\
+                         content-type: {FORM}\r\ncontent-length: 63000000\r\n\r\n",
+                        scene.serve.account, scene.serve.token
+                    );
+                    client.write_all(head.as_bytes()).unwrap();
+                    let _ = (0..60).try_for_each(|_| client.write_all(&piece));
+                    std::thread::sleep(Duration::from_secs(2));
+                });
+            }
+        });
+    });
+    assert!(megabytes < 900, "{megabytes} MB");
+    // The room is given back.
+    assert_eq!(scene.serve.upload("a", &json!({ "main_module": "index.js" }), NEIGHBOUR).status, 200);
+    // Whoever comes without a token: what is too much is closed.
+    let many: Vec<_> = (0..2300).map(|_| connect()).collect();
+    let closed = many.iter().rev().take(100).filter(|client| {
+        let mut client: &std::net::TcpStream = client;
+        matches!(client.read(&mut [0]), Ok(0) | Err(_))
+    });
+    assert_eq!(closed.count(), 100);
+    drop(many);
+    eventually("that the API is reached again", || {
+        let mut client = connect();
+        let asked =
+            format!("GET /client/v4/accounts/{}/queues HTTP/1.1\r\nhost: a\r\n\r\n", scene.serve.account);
+        client.write_all(asked.as_bytes()).ok()?;
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).ok()?;
+        (&answer == b"HTTP/1.1 400").then_some(())
+    });
 }

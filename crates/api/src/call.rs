@@ -12,6 +12,7 @@ use skep_wire::{Body, ReadError, read_all};
 
 use crate::Api;
 use crate::aside::aside;
+use crate::bodies::Seat;
 use crate::description::schema::fault;
 use crate::platform::Tenant;
 use crate::reply::{ApiError, no_script};
@@ -19,6 +20,8 @@ use crate::router::Operation;
 
 /// A JSON body is not longer than this.
 const MAX_JSON: usize = 16 << 20;
+/// A document may take so many times as much memory as its text.
+const JSON: usize = 16;
 /// Entries of a page at most.
 pub(crate) const MAX_PAGE: u64 = 1000;
 
@@ -35,6 +38,8 @@ pub(crate) struct Call {
     pub head: Parts,
     /// Taken by whoever reads it. The lock is never held: it makes calls shareable between threads.
     pub body: Mutex<Body>,
+    /// The room that its body takes.
+    pub seat: Option<Seat>,
 }
 
 impl Call {
@@ -113,6 +118,18 @@ impl Call {
 
     /// The whole body.
     pub async fn bytes(&mut self, limit: usize) -> Result<Bytes, ApiError> {
+        self.bytes_as(limit, 1).await
+    }
+
+    /// The same of a body that will take `times` as much memory.
+    async fn bytes_as(&mut self, limit: usize, times: usize) -> Result<Bytes, ApiError> {
+        if self.seat.is_none() {
+            let announced = self.header("content-length").and_then(|text| text.parse().ok());
+            // Without a length it may be as long as it may be; without either there is none.
+            let most = if self.header("transfer-encoding").is_some() { limit } else { 0 };
+            let size = announced.unwrap_or(most).min(limit).saturating_mul(times);
+            self.seat = self.api.bodies.seat(&self.token.account, size).await?;
+        }
         let body = self.take_body();
         read_all(body, limit).await.map_err(|error| match error {
             ReadError::TooLarge(_) => ApiError::new(
@@ -137,7 +154,7 @@ impl Call {
         code: u32,
         change: fn(Json) -> serde_json::Result<T>,
     ) -> Result<T, ApiError> {
-        let bytes = self.bytes(limit).await?;
+        let bytes = self.bytes_as(limit, JSON).await?;
         let (size, about) = (bytes.len(), self.operation.about);
         let read = move || {
             let unparsed = |why: &str| malformed(code, why);
@@ -168,7 +185,7 @@ impl Call {
 
     /// The body as JSON that need not be there: null.
     pub async fn any_json(&mut self) -> Result<Json, ApiError> {
-        let bytes = self.bytes(MAX_JSON).await?;
+        let bytes = self.bytes_as(MAX_JSON, JSON).await?;
         if bytes.is_empty() {
             return Ok(Json::Null);
         }

@@ -15,6 +15,7 @@ mod account;
 mod aside;
 mod assets;
 mod bindings;
+mod bodies;
 mod consumers;
 mod d1;
 mod d1_time_travel;
@@ -90,6 +91,9 @@ pub use secrets_store::stored_secret;
 /// The path that everything is below.
 pub const BASE: &str = "/client/v4";
 
+/// How long a client may send nothing of a body that is waited for.
+const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(100);
+
 /// The API.
 pub struct Api {
     pub(crate) platform: Arc<dyn Platform>,
@@ -103,6 +107,8 @@ pub struct Api {
     /// Turns of those who read logs.
     pub(crate) questions: tokio::sync::Semaphore,
     guard: guard::Guard,
+    /// Room for bodies that are read whole.
+    bodies: bodies::Bodies,
     /// Held for reading by calls that may store sealed values.
     changing: RwLock<()>,
 }
@@ -127,6 +133,7 @@ impl Api {
             tails: tails::Sessions::default(),
             questions: tokio::sync::Semaphore::new(observability::AT_ONCE),
             guard: guard::Guard::default(),
+            bodies: bodies::Bodies::default(),
             changing: RwLock::default(),
         })
     }
@@ -168,7 +175,8 @@ impl Api {
         let changes = permissions::changes(operation);
         let action = format!("{} {below}", head.method);
         let (account, id) = (token.account.clone(), token.id.clone());
-        let call = Call { api: self.clone(), operation, token, params, head, body: body.into() };
+        let body = skep_wire::patient(body, BODY_TIME).into();
+        let call = Call { api: self.clone(), operation, token, params, head, body, seat: None };
         let seals =
             ["/workers/", "/hyperdrive/", "/secrets_store/"].iter().any(|area| operation.path.contains(area));
         let changing = match changes && seals {

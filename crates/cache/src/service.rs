@@ -1,10 +1,13 @@
 //! The Cache API's HTTP protocol: `GET`, `PUT` with a response inside, `PURGE`.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::ext::ReasonPhrase;
+use skep_runtime::{Room, Taken};
 use skep_store::{StoreError, read_pieces};
 use skep_wire::{Body, BoxError, BoxFuture, Request, Response, Service};
 
@@ -12,7 +15,7 @@ use crate::freshness::{Verdict, judge};
 use crate::head::{Head, MAX_HEAD, body_start};
 use crate::key::{BadCf, key_of};
 use crate::select::{Selection, select};
-use crate::worker::{Content, Hit, Incoming, WorkerCache};
+use crate::worker::{Content, Hit, INLINE_MAX, Incoming, WorkerCache};
 
 /// `HIT` or `MISS`: by this alone the engine knows a hit.
 const STATUS: HeaderName = HeaderName::from_static("cf-cache-status");
@@ -114,6 +117,7 @@ impl WorkerCache {
                 let max = self.limits().object.min(self.limits().total);
                 let mut sink = self.sink();
                 sink.push(first).await?;
+                let mut room = Incomplete::default();
                 while let Some(frame) = body.frame().await {
                     let frame = frame.map_err(|error| CacheError::Interrupted(Some(error)))?;
                     if sink.len() > max {
@@ -122,6 +126,7 @@ impl WorkerCache {
                     if let Ok(data) = frame.into_data() {
                         sink.push(data).await?;
                     }
+                    room.hold(self.incoming(), sink.len())?;
                 }
                 if sink.len() > max {
                     return Err(CacheError::NotStored);
@@ -134,6 +139,21 @@ impl WorkerCache {
                 Ok(no_content())
             }
         }
+    }
+}
+
+/// The room that a body takes on the disk until it is complete, in pieces. Small ones take none.
+#[derive(Debug, Default)]
+struct Incomplete(Vec<Taken>);
+
+impl Incomplete {
+    const PIECE: usize = 1 << 20;
+
+    fn hold(&mut self, room: &Arc<Room>, bytes: u64) -> Result<(), CacheError> {
+        while self.0.len() as u64 * Self::PIECE as u64 + (INLINE_MAX as u64) < bytes {
+            self.0.push(room.take(Self::PIECE).ok_or(CacheError::NotStored)?);
+        }
+        Ok(())
     }
 }
 

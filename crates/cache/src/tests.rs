@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::HeaderMap;
 use hyper::ext::ReasonPhrase;
 use proptest::prelude::*;
@@ -65,6 +66,29 @@ impl Fixture {
     pub(crate) fn files(&self) -> usize {
         files(&self.dir.path().join("blobs"))
     }
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_end_take_as_much_of_the_disk_as_may_be_cached() {
+    let f = Fixture::new(Limits { total: 64 << 20, ..Limits::default() });
+    let head = Bytes::from_static(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=9\r\n\r\n");
+    let pieces = |count| {
+        let zeros = std::iter::repeat_n(Bytes::from(vec![0; 1 << 20]), count);
+        futures_util::stream::iter(std::iter::once(head.clone()).chain(zeros).map(Ok::<_, std::io::Error>))
+    };
+    let stalls = skep_wire::stream(pieces(40).chain(futures_util::stream::pending()));
+    let put = f.call("PUT", "/stalls", "", stalls);
+    assert!(tokio::time::timeout(Duration::from_secs(2), put).await.is_err(), "it does not end");
+    // What was begun and given up takes no room.
+    let mut put = std::pin::pin!(f.call(
+        "PUT",
+        "/stalls",
+        "",
+        skep_wire::stream(pieces(40).chain(futures_util::stream::pending()))
+    ));
+    assert!(tokio::time::timeout(Duration::from_secs(2), put.as_mut()).await.is_err());
+    assert_eq!(f.call("PUT", "/a", "", skep_wire::stream(pieces(40))).await.status, 413);
+    assert_eq!(f.call("PUT", "/b", "", skep_wire::stream(pieces(1))).await.status, 204);
 }
 
 fn files(blobs: &Path) -> usize {

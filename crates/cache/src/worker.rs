@@ -6,14 +6,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use skep_runtime::Clock;
+use skep_runtime::{Clock, Room};
 use skep_store::{BlobId, Blobs, Database, StoreError, Stored, ValueSink};
 
 use crate::key::Key;
 use crate::rows::{self, NewRow, Place};
 
 /// Bodies up to this many bytes live in the database; above it a file of their own is cheaper to write and to read.
-const INLINE_MAX: usize = 64 * 1024;
+pub(crate) const INLINE_MAX: usize = 64 * 1024;
+/// Bytes of bodies that are not complete which there is room for, however little may be cached.
+const LEAST_INCOMING: u64 = 64 << 20;
 /// Rows that one write of the upkeep changes: bounds how long puts wait behind it.
 const BATCH: usize = 200;
 /// Batches of one run of the upkeep.
@@ -84,6 +86,8 @@ struct Shared {
     clock: Clock,
     limits: Limits,
     touched: Mutex<HashSet<i64>>,
+    /// Of bodies that are not complete: as much again as all that are.
+    incoming: Arc<Room>,
 }
 
 impl WorkerCache {
@@ -95,7 +99,16 @@ impl WorkerCache {
         })?;
         let blobs = Blobs::open(&folder.join("blobs"))?;
         blobs.sweep(&db.read(rows::blobs)?)?;
-        Ok(Self { shared: Arc::new(Shared { db, blobs, clock, limits, touched: Mutex::default() }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                db,
+                blobs,
+                clock,
+                limits,
+                touched: Mutex::default(),
+                incoming: Room::new(usize::try_from(limits.total.max(LEAST_INCOMING)).unwrap_or(usize::MAX)),
+            }),
+        })
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -104,6 +117,11 @@ impl WorkerCache {
 
     pub(crate) fn limits(&self) -> Limits {
         self.shared.limits
+    }
+
+    /// Room for bodies that are not complete.
+    pub(crate) fn incoming(&self) -> &Arc<Room> {
+        &self.shared.incoming
     }
 
     /// Where the body of a put goes.

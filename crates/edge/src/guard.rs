@@ -71,6 +71,10 @@ impl EdgeLimits {
         if head.headers.len() > self.header_count || bytes.sum::<usize>() > self.headers {
             return Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         }
+        // Which of them it is for, two readers may see differently (RFC 9112 §3.2).
+        if head.headers.get_all(header::HOST).iter().nth(1).is_some() {
+            return Some(StatusCode::BAD_REQUEST);
+        }
         (announced(&head.headers) > self.body).then_some(StatusCode::PAYLOAD_TOO_LARGE)
     }
 }
@@ -190,6 +194,7 @@ mod tests {
         assert_eq!(refused("http://a.long.host/2345678", &[]), None);
         assert_eq!(refused("/", &[("a", "b"), ("a", "b"), ("a", "b")]), Some(431));
         assert_eq!(refused("/", &[("a", &"x".repeat(36))]), Some(431));
+        assert_eq!(refused("/", &[("host", "a"), ("host", "b")]), Some(400));
         assert_eq!(refused("/", &[("content-length", "5")]), None);
         assert_eq!(refused("/", &[("content-length", "6")]), Some(413));
     }

@@ -10,10 +10,9 @@ use http::request::Parts;
 use http::{HeaderMap, Version};
 use serde_json::{Map, Value as Json, json};
 use skep_fleet::{CF_HEADER, PROTO_HEADER};
-use skep_wire::write_header;
+use skep_wire::{Entered, write_header};
 
 use crate::places::Places;
-use crate::traffic::Open;
 
 const CF: HeaderName = HeaderName::from_static(CF_HEADER);
 const PROTO: HeaderName = HeaderName::from_static(PROTO_HEADER);
@@ -66,7 +65,7 @@ pub(crate) struct Visitor {
     /// The last `Accept-Encoding`, and all that [`Visitor::prepare`] adds to a request over HTTP/1.1 but the ray, as lines.
     lines: Mutex<Option<Lines>>,
     /// Its connection, counted for as long as anything goes over it.
-    open: Option<Arc<Open>>,
+    open: Option<Arc<Entered>>,
 }
 
 /// An `Accept-Encoding`, and the lines that it leads to.
@@ -104,12 +103,12 @@ impl Visitor {
     }
 
     /// Whose connection this is.
-    pub(crate) fn on(self, open: Arc<Open>) -> Self {
+    pub(crate) fn on(self, open: Arc<Entered>) -> Self {
         Self { open: Some(open), ..self }
     }
 
     /// For what goes on over the connection when HTTP does not.
-    pub(crate) fn open(&self) -> Option<Arc<Open>> {
+    pub(crate) fn open(&self) -> Option<Arc<Entered>> {
         self.open.clone()
     }
 

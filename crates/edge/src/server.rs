@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_runtime::{Shutdown, loops};
+use skep_wire::Entered;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -17,7 +18,7 @@ use crate::guard::EdgeLimits;
 use crate::handler::Router;
 use crate::headers::{Secured, Visitor};
 use crate::places::Places;
-use crate::traffic::{Open, Traffic};
+use crate::traffic::Traffic;
 
 /// A visitor that takes longer for the TLS handshake is cut off.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
@@ -78,7 +79,7 @@ pub async fn serve(listener: TcpListener, router: Arc<dyn Router>, options: Edge
 /// What serves one visitor.
 struct Accepted {
     peer: SocketAddr,
-    open: Arc<Open>,
+    open: Arc<Entered>,
     router: Arc<dyn Router>,
     options: Arc<EdgeOptions>,
     shutdown: Shutdown,

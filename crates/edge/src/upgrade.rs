@@ -8,12 +8,11 @@ use http::{Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use skep_fleet::{Generation, Lease};
-use skep_wire::{ClientBody, empty};
+use skep_wire::{ClientBody, Entered, empty};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::body::EdgeBody;
 use crate::frames::Frames;
-use crate::traffic::Open;
 
 /// A close frame with status 1012, Service Restart (RFC 6455 §5.5.1 and the IANA registry).
 const RESTART: [u8; 4] = [0x88, 2, 0x03, 0xf4];
@@ -35,7 +34,7 @@ pub(crate) fn switch(
     visitor: OnUpgrade,
     response: &mut Response<ClientBody>,
     lease: Lease,
-    counted: Option<Arc<Open>>,
+    counted: Option<Arc<Entered>>,
 ) -> Response<EdgeBody> {
     let cell = hyper::upgrade::on(&mut *response);
     tokio::spawn(async move {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
 
-use crate::{Asked, BoxError, Next, Service, Serving, Socket, empty, full};
+use crate::{Asked, BoxError, Crowd, CrowdLimits, Next, Service, Serving, Socket, empty, full};
 
 /// How long an idle connection is kept, up to twice as long: longer than the engine keeps its own (about 10 s), so that it
 /// is never us who closes a connection that a call is about to use.
@@ -75,8 +75,15 @@ async fn pause(error: &std::io::Error) {
 }
 
 /// Serves `service` on `listener` until `shutdown`; connections may be upgraded. The peer's [`SocketAddr`] is
-/// among the extensions of each request.
-pub async fn serve_tcp(listener: TcpListener, service: Arc<dyn Service>, shutdown: Shutdown) {
+/// among the extensions of each request. Connections beyond `limits` are closed at once; one without a request is after [`IDLE`],
+/// whatever came of its head.
+pub async fn serve_tcp(
+    listener: TcpListener,
+    service: Arc<dyn Service>,
+    limits: CrowdLimits,
+    shutdown: Shutdown,
+) {
+    let crowd = Arc::new(Crowd::default());
     loop {
         let accepted = tokio::select! {
             () = shutdown.requested() => return,
@@ -84,8 +91,13 @@ pub async fn serve_tcp(listener: TcpListener, service: Arc<dyn Service>, shutdow
         };
         match accepted {
             Ok((stream, peer)) => {
+                let Some(entered) = crowd.enter(peer.ip(), limits) else { continue };
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(connection(stream, Some(peer), service.clone(), shutdown.clone()));
+                let served = connection(stream, Some(peer), service.clone(), shutdown.clone());
+                tokio::spawn(async move {
+                    served.await;
+                    drop(entered);
+                });
             }
             Err(error) => pause(&error).await,
         }

@@ -66,11 +66,26 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Connections to the API, and to the metrics: whoever can reach these can open some without a token.
+const CLIENTS: skep_wire::CrowdLimits = skep_wire::CrowdLimits { all: 2048, per_address: 256 };
+
+/// Lets this process have as many files and connections open as the system allows. What service managers begin with, 1,024, is for
+/// programs that use `select`; processes of scripts have a limit of their own.
+fn open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "the limit of open files stays what it is");
+    }
+}
+
 /// How long a collector has to take what is said last.
 const LAST_EXPORT: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Runs until a signal ends it.
 pub async fn run(args: ServeArgs) -> Result<(), String> {
+    open_files();
     let (trigger, shutdown) = Shutdown::new();
     let mut signals = Signals::listen()?;
     let clock = Clock::system();
@@ -183,7 +198,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     };
     let listener = skep_wire::bind_unix(&control::socket(&data)).map_err(|e| e.to_string())?;
     tokio::spawn(skep_wire::serve_unix(listener, Arc::new(control), shutdown.clone()));
-    tokio::spawn(skep_wire::serve_tcp(api_listener, Arc::new(ApiService(api)), shutdown.clone()));
+    tokio::spawn(skep_wire::serve_tcp(api_listener, Arc::new(ApiService(api)), CLIENTS, shutdown.clone()));
     let traffic = Arc::new(Traffic::default());
     let metrics = metrics::Metrics::new(
         accounts.clone(),
@@ -205,7 +220,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     }
     if let Some(listener) = metrics_listener {
         let address = listener.local_addr().map_err(|e| e.to_string())?;
-        tokio::spawn(skep_wire::serve_tcp(listener, Arc::new(metrics), shutdown.clone()));
+        tokio::spawn(skep_wire::serve_tcp(listener, Arc::new(metrics), CLIENTS, shutdown.clone()));
         say(&format!("{} Metrics at http://{address}/metrics", paint(Style::Green, "⬢")));
     }
     let options = EdgeOptions {
