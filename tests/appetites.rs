@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::harness::eventually;
@@ -155,6 +156,13 @@ fn events_that_nobody_takes_are_left_out() {
 fn uploads_wait_for_room_and_connections_are_counted() {
     let _alone = alone();
     let scene = scene(&json!({}), NEIGHBOUR, &[]);
+    // The node has as many files as it may have; so do we, from here on.
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", scene.serve.pid())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let files: Vec<&str> = files.split_whitespace().take(2).collect();
+    assert_eq!(files[0], files[1], "soft and hard");
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
     let address = scene.serve.api.strip_prefix("http://").unwrap().split('/').next().unwrap();
     let connect = || {
         let stream = std::net::TcpStream::connect(address).unwrap();

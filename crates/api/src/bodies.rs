@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body_util::{BodyDataStream, BodyExt};
+use skep_wire::{Body, BoxError, ReadError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::reply::ApiError;
 
 /// Bytes of a body that waits for nothing.
-const SMALL: usize = 64 << 10;
+pub(crate) const SMALL: usize = 64 << 10;
 /// KiB of all bodies of an account at once: two of the largest.
 const ACCOUNT: u32 = 256 << 10;
 /// KiB of all bodies at once.
@@ -55,6 +59,33 @@ impl Bodies {
     }
 }
 
+/// The first pieces of `body`, until they are more than `enough` bytes, and the rest unless that was all.
+pub(crate) async fn beginning(mut body: Body, enough: usize) -> Result<(Vec<Bytes>, Option<Body>), ApiError> {
+    let (mut pieces, mut length) = (Vec::new(), 0);
+    while length <= enough {
+        let Some(frame) = body.frame().await else { return Ok((pieces, None)) };
+        let Ok(piece) = frame.map_err(broken_off)?.into_data() else { continue };
+        length += piece.len();
+        pieces.push(piece);
+    }
+    Ok((pieces, Some(body)))
+}
+
+/// What [`beginning`] took apart.
+pub(crate) fn rejoined(first: Vec<Bytes>, rest: Option<Body>) -> Body {
+    let first = futures_util::stream::iter(first.into_iter().map(Ok::<_, BoxError>));
+    match rest {
+        None => skep_wire::stream(first),
+        Some(rest) => skep_wire::stream(first.chain(BodyDataStream::new(rest))),
+    }
+}
+
+/// What a call whose body does not come to its end is told.
+pub(crate) fn broken_off(error: BoxError) -> ApiError {
+    let error = ReadError::Broken(error);
+    ApiError::bad(10004, format!("The request broke off: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -73,5 +104,19 @@ mod tests {
         assert!(other.is_some(), "more than there is counts as all of an account's");
         drop(first);
         assert!(bodies.seat("a", large).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_body_without_a_length_is_looked_at_before_room_is_asked_for() {
+        let pieces = || {
+            let pieces =
+                ["ab", "cd", "ef"].map(|piece| Ok::<_, BoxError>(Bytes::from_static(piece.as_bytes())));
+            skep_wire::stream(futures_util::stream::iter(pieces))
+        };
+        let (first, rest) = beginning(pieces(), 6).await.unwrap();
+        assert!(first.len() == 3 && rest.is_none(), "all of it");
+        let (first, rest) = beginning(pieces(), 3).await.unwrap();
+        assert!(first.len() == 2 && rest.is_some());
+        assert_eq!(skep_wire::read_all(rejoined(first, rest), 9).await.unwrap(), "abcdef");
     }
 }

@@ -12,7 +12,7 @@ use skep_wire::{Body, ReadError, read_all};
 
 use crate::Api;
 use crate::aside::aside;
-use crate::bodies::Seat;
+use crate::bodies::{SMALL, Seat, beginning, broken_off, rejoined};
 use crate::description::schema::fault;
 use crate::platform::Tenant;
 use crate::reply::{ApiError, no_script};
@@ -123,21 +123,29 @@ impl Call {
 
     /// The same of a body that will take `times` as much memory.
     async fn bytes_as(&mut self, limit: usize, times: usize) -> Result<Bytes, ApiError> {
+        let mut body = self.take_body();
         if self.seat.is_none() {
             let announced = self.header("content-length").and_then(|text| text.parse().ok());
-            // Without a length it may be as long as it may be; without either there is none.
-            let most = if self.header("transfer-encoding").is_some() { limit } else { 0 };
-            let size = announced.unwrap_or(most).min(limit).saturating_mul(times);
+            let size = match announced {
+                Some(size) => size,
+                None => {
+                    // It may become as long as it may be, unless it is small: many clients send all that they send in chunks.
+                    let (first, rest) = beginning(body, SMALL / times).await?;
+                    let more = rest.is_some();
+                    body = rejoined(first, rest);
+                    if more { limit } else { 0 }
+                }
+            };
+            let size = size.min(limit).saturating_mul(times);
             self.seat = self.api.bodies.seat(&self.token.account, size).await?;
         }
-        let body = self.take_body();
         read_all(body, limit).await.map_err(|error| match error {
             ReadError::TooLarge(_) => ApiError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 10027,
                 format!("The request is longer than {limit} bytes"),
             ),
-            other => ApiError::bad(10004, format!("The request broke off: {other}")),
+            ReadError::Broken(error) => broken_off(error),
         })
     }
 
