@@ -41,15 +41,13 @@ const gathered = Array.from({ length: 90 }, (_, n) => `length(group_concat(hex(z
 const queries = {
   gather: count.replace("100000000", "1800") + "SELECT " + gathered,
   sort: count + "SELECT length(z) FROM (SELECT hex(zeroblob(900000)) z, random() k FROM c ORDER BY k) LIMIT 1",
-  sortAndWrite: "INSERT INTO t " + count + "SELECT length(z) FROM (SELECT hex(zeroblob(900000)) z, random() k FROM c ORDER BY k) LIMIT 1",
 };
 export default {
   async fetch(request, env) {
     const name = new URL(request.url).pathname.slice(1), query = queries[name];
     if (!query) return new Response("fine");
-    await env.D0.exec("CREATE TABLE IF NOT EXISTS t (a)");
     const ask = (n) => env["D" + (n % 3)].prepare(query).all().then(() => "done", (error) => error.message);
-    const many = { gather: 12, sort: 4, sortAndWrite: 1 };
+    const many = { gather: 12, sort: 4 };
     return Response.json(await Promise.all(Array.from({ length: many[name] }, (_, n) => ask(n))));
   },
 };
@@ -75,15 +73,14 @@ fn queries_that_gather_or_sort_without_end_take_what_a_query_may() {
     let (said, megabytes) = ask("/gather");
     assert!(said.iter().all(|said| said == "done" || said.contains("exceeded its memory limit")), "{said:?}");
     assert!(megabytes < 1500, "{megabytes} MB");
-    // It was 14 GB of temporary files, and the query's whole time.
-    for path in ["/sort", "/sortAndWrite"] {
-        let (said, _) = ask(path);
-        let refused = "D1_ERROR: D1 DB's isolate exceeded its memory limit and was reset.";
-        // Those that wait for their turn may come to the end of their time.
-        let late = |said: &String| said.contains("exceeded timeout");
-        assert!(said.iter().all(|said| said == refused || late(said)), "{said:?}");
-        assert!(said.iter().any(|said| said == refused), "{said:?}");
-    }
+    // It was 14 GB of temporary files, and the query's whole time. What writes the database as well may write four times as much, which a
+    // machine that tests need not have: `appetite.rs` of the crate has that bound.
+    let (said, _) = ask("/sort");
+    let refused = "D1_ERROR: D1 DB's isolate exceeded its memory limit and was reset.";
+    // Those that wait for their turn may come to the end of their time.
+    let late = |said: &String| said.contains("exceeded timeout");
+    assert!(said.iter().all(|said| said == refused || late(said)), "{said:?}");
+    assert!(said.iter().any(|said| said == refused), "{said:?}");
     scene.recovered();
 }
 

@@ -251,14 +251,18 @@ fn queries_without_end_in_many_databases_leave_others_their_turns_and_the_memory
         assert_eq!(scene.serve.upload(script, &metadata, QUERIES).status, 200);
     }
     scene.recovered();
-    let storms = ["/endless", "/large"].map(|path| scene.serve.start_get(HOST, path));
+    let storm = |path| scene.serve.start_get(HOST, path);
+    let mut storms = ["/endless", "/large"].map(|path| (path, storm(path)));
     scene.meanwhile(|| {
-        // Some tenths of a second of computing each, among a hundred queries that want all they can get.
+        // Some tenths of a second of computing each, among dozens of queries that want all they can get.
         for _ in 0..3 {
+            // What has had its thirty seconds begins anew.
+            for (path, running) in storms.iter_mut().filter(|(_, running)| running.is_finished()) {
+                *running = storm(path);
+            }
             assert_eq!(scene.serve.get("asks.main.localhost", "/limited").text(), "300000");
         }
     });
-    assert!(storms.iter().any(|storm| !storm.is_finished()), "nothing was to be endured");
     let status = std::fs::read_to_string(format!("/proc/{}/status", scene.serve.pid())).unwrap();
     let peak =
         status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
