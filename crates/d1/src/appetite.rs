@@ -5,8 +5,15 @@
 //! counts them. What a thread writes is its own. Memory is the process's, of which a query is charged what comes while it has its turn; few have one
 //! at a time.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 /// Bytes that this process may grow by while a query has its turns.
 const MEMORY: u64 = 256 << 20;
+/// The same while all queries together have taken more than [`ALL`], in bytes.
+const LITTLE: u64 = 64 << 20;
+/// Bytes that all queries may take together before each has to be content with little.
+const ALL: u64 = 1 << 30;
 /// Bytes that a query may write where it only reads the database: temporary files.
 const FILES: u64 = 1 << 30;
 /// The same where it writes the database, too.
@@ -36,8 +43,16 @@ fn number(path: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// What all queries have taken that are not over.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// Whether a query may have no more memory, of which all have taken `all`.
+fn is_too_much(memory: u64, all: u64) -> bool {
+    memory > if all > ALL { LITTLE } else { MEMORY }
+}
+
 /// What one query has taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Appetite {
     /// When it began to compute this time.
     since: Option<Reading>,
@@ -54,9 +69,19 @@ impl Appetite {
     /// It has computed until now. Returns whether it has taken too much; `writes` if it may write the database, too.
     pub fn end(&mut self, now: Option<Reading>, writes: bool) -> bool {
         let (Some(since), Some(now)) = (self.since.take(), now) else { return false };
+        let before = self.memory;
         self.memory = (self.memory + now.memory).saturating_sub(since.memory);
         self.written += now.written.saturating_sub(since.written);
-        self.memory > MEMORY || self.written > if writes { FILES_AND_DATABASE } else { FILES }
+        let all = TAKEN
+            .fetch_add(self.memory.wrapping_sub(before), Relaxed)
+            .wrapping_add(self.memory.wrapping_sub(before));
+        is_too_much(self.memory, all) || self.written > if writes { FILES_AND_DATABASE } else { FILES }
+    }
+}
+
+impl Drop for Appetite {
+    fn drop(&mut self) {
+        TAKEN.fetch_sub(self.memory, Relaxed);
     }
 }
 
@@ -85,6 +110,13 @@ mod tests {
         assert!(!after(&[[(100, 0), (300, 0)], [(900, 0), (950, 0)]], false));
         assert!(!after(&[[(100, 0), (300, 0)], [(300, 0), (100, 0)], [(100, 0), (300, 0)]], false));
         assert!(after(&[[(100, 0), (300, 0)], [(900, 0), (1000, 0)]], false));
+    }
+
+    #[test]
+    fn where_all_have_taken_much_each_has_to_be_content_with_little() {
+        assert!(!is_too_much(200 * MIB, 900 * MIB));
+        assert!(is_too_much(200 * MIB, 1100 * MIB));
+        assert!(!is_too_much(60 * MIB, 9000 * MIB));
     }
 
     #[test]

@@ -44,7 +44,9 @@ pub struct D1Database {
 struct Inner {
     readers: Mutex<Vec<Session>>,
     long: Arc<Semaphore>,
-    /// Of all databases of the store.
+    /// The place that the database has whatever others do: who has many databases would otherwise keep everybody else's waiting.
+    own: Arc<Semaphore>,
+    /// Further places, for all databases of the store.
     all_long: Arc<Semaphore>,
     /// By which others know it.
     number: u64,
@@ -104,7 +106,8 @@ impl D1Database {
         let writer = Writer::start(session, shared.clone(), stamp)
             .map_err(|e| StoreError::io("cannot start a D1 writer thread", e))?;
         let long = Arc::new(Semaphore::new(LONG_QUERIES));
-        let inner = Inner { readers: Mutex::default(), long, all_long, number, shared };
+        let own = Arc::new(Semaphore::new(1));
+        let inner = Inner { readers: Mutex::default(), long, own, all_long, number, shared };
         Ok(Self { inner: Arc::new(inner), writer, _claim: claim })
     }
 
@@ -238,7 +241,12 @@ impl D1Database {
     ) -> Result<T, D1Error> {
         let inner = self.inner.clone();
         let permit = inner.long.clone().acquire_owned().await.map_err(|_| D1Error::closed())?;
-        let seat = inner.all_long.clone().acquire_owned().await.map_err(|_| D1Error::closed())?;
+        let seat = tokio::select! {
+            biased;
+            own = inner.own.clone().acquire_owned() => own,
+            other = inner.all_long.clone().acquire_owned() => other,
+        };
+        let seat = seat.map_err(|_| D1Error::closed())?;
         let task = tokio::task::spawn_blocking(move || {
             let result = work(&inner);
             drop((permit, seat));

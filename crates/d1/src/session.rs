@@ -232,6 +232,7 @@ impl Session {
     pub(crate) fn rests(&self) {
         self.timer.deadline.store(UNTIMED, Ordering::Relaxed);
         self.timer.give_back();
+        *self.timer.appetite() = Appetite::default();
     }
 
     /// Leaves the log alone: whoever reads it says when it may be begun anew.
