@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::harness::repository;
 use crate::harness::serve::serve;
+use crate::harness::{eventually, repository};
 
 #[test]
 fn a_platform_with_a_hundred_tenants() {
@@ -39,14 +39,18 @@ fn a_platform_with_a_hundred_tenants() {
     assert_eq!((change("gold"), change("pro")), (400, 200));
     assert_ne!(ask("tenant-1.tenants.localhost", outside).0, 403, "let through, and not found");
 
-    let said = serve.get("platform.main.localhost", "/").json();
-    assert_eq!(said["tenants"].as_array().unwrap().len(), 100);
     let url = "http://outside.invalid/";
     let expected = json!([
         { "tenant": "tenant-1", "url": url, "allowed": 1 },
         { "tenant": "tenant-1", "url": url, "allowed": 0 },
     ]);
+    // The outbound worker writes them down after its answer (`waitUntil`).
+    let said = eventually("both requests to be written down", || {
+        let said = serve.get("platform.main.localhost", "/").json();
+        (said["outside"].as_array().map(Vec::len) == Some(2)).then_some(said)
+    });
     assert_eq!(said["outside"], expected);
+    assert_eq!(said["tenants"].as_array().unwrap().len(), 100);
 
     // A script of the namespace is found by its tag.
     let tagged = serve.call("GET", "/workers/dispatch/namespaces/tenants/scripts?tags=pro:yes", None);
