@@ -11,8 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use skep_wire::{BoxError, Held, full, reply};
-use tokio::time::Sleep;
+use skep_wire::{BoxError, Held, Patience, full, reply};
 
 use crate::activity::Active;
 use crate::body::EdgeBody;
@@ -117,15 +116,14 @@ impl CutOff {
 pub(crate) struct Guarded {
     body: Incoming,
     left: u64,
-    patience: Duration,
-    /// Runs while the visitor is waited for.
-    waiting: Option<Pin<Box<Sleep>>>,
+    /// With the visitor.
+    patience: Patience,
     cut_off: CutOff,
 }
 
 impl Guarded {
     pub fn new(body: Incoming, limits: &EdgeLimits, cut_off: CutOff) -> Self {
-        Self { body, left: limits.body, patience: limits.body_time, waiting: None, cut_off }
+        Self { body, left: limits.body, patience: Patience::new(limits.body_time), cut_off }
     }
 
     fn cut(&self, why: u8, text: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -144,7 +142,7 @@ impl HttpBody for Guarded {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if let Poll::Ready(next) = Pin::new(&mut this.body).poll_frame(cx) {
-            this.waiting = None;
+            this.patience.renew();
             let size = match &next {
                 Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.remaining() as u64),
                 _ => 0,
@@ -157,9 +155,7 @@ impl HttpBody for Guarded {
                 None => this.cut(TOO_LARGE, "the request's body is too large"),
             };
         }
-        let patience = this.patience;
-        let waiting = this.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        ready!(waiting.as_mut().poll(cx));
+        ready!(this.patience.poll_over(cx));
         this.cut(TOO_SLOW, "the request's body is too slow")
     }
 

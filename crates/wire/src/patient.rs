@@ -15,15 +15,39 @@ use crate::{Body, BoxError};
 pub fn patient(body: Body, patience: Duration) -> Body {
     match body.is_end_stream() {
         true => body,
-        false => Patient { body, patience, waiting: None }.boxed_unsync(),
+        false => Patient { body, patience: Patience::new(patience) }.boxed_unsync(),
+    }
+}
+
+/// How long somebody is waited for who may go on at any time.
+#[derive(Debug)]
+pub struct Patience {
+    most: Duration,
+    /// Runs while somebody is waited for.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    /// Of `most` at a time.
+    pub fn new(most: Duration) -> Self {
+        Self { most, waiting: None }
+    }
+
+    /// What was waited for has come.
+    pub fn renew(&mut self) {
+        self.waiting = None;
+    }
+
+    /// It has not come yet: ready when it has been waited for long enough.
+    pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let most = self.most;
+        self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(most))).as_mut().poll(cx)
     }
 }
 
 struct Patient {
     body: Body,
-    patience: Duration,
-    /// Runs while the sender is waited for.
-    waiting: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
 }
 
 impl HttpBody for Patient {
@@ -36,12 +60,10 @@ impl HttpBody for Patient {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if let Poll::Ready(next) = Pin::new(&mut this.body).poll_frame(cx) {
-            this.waiting = None;
+            this.patience.renew();
             return Poll::Ready(next);
         }
-        let patience = this.patience;
-        let waiting = this.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        ready!(waiting.as_mut().poll(cx));
+        ready!(this.patience.poll_over(cx));
         Poll::Ready(Some(Err("the body came too slowly".into())))
     }
 
