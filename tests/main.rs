@@ -75,6 +75,7 @@ mod secrets;
 mod send_email;
 mod serve;
 mod several;
+mod sql_functions;
 mod stored_secrets;
 mod storms;
 mod subrequests;

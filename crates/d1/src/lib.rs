@@ -22,6 +22,7 @@ mod dialect;
 mod encode;
 mod error;
 mod export;
+mod functions;
 mod gate;
 mod guard;
 mod held;

@@ -11,13 +11,14 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::appetite::{Appetite, Reading};
+use crate::functions;
 use crate::guard::Guard;
 use crate::turns::TURNS;
 
 /// The longest that one query may take (developers.cloudflare.com/d1/platform/limits).
 const QUERY_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a row, text or BLOB at most; same page.
-const LENGTH: i32 = 2_000_000;
+pub(crate) const LENGTH: i32 = 2_000_000;
 /// Steps of SQLite's virtual machine between two looks at the clock, some 2 µs.
 const STEPS: i32 = 200;
 /// How many such looks a query gets on the caller's thread before it has to move to a blocking one:
@@ -218,6 +219,7 @@ impl Session {
         });
         let watch = timer.clone();
         connection.progress_handler(STEPS, Some(move || watch.should_stop()))?;
+        functions::install(&connection, usize::try_from(LENGTH).unwrap_or(0))?;
         let guard = Guard::install(&connection)?;
         let room = Room { page: 1, is_short: Cell::new(false) };
         Ok(Self { connection, guard, query_time: QUERY_TIME, timer, room })
