@@ -107,6 +107,34 @@ fn the_limits_of_a_script_hold_in_an_engine_that_waited() {
     assert_eq!(serve.get(host, "/").text(), "fine");
 }
 
+/// A process that is killed closes its connections in no order, so that it may still listen when the first ones are gone.
+#[test]
+fn whoever_is_in_a_process_that_is_killed_hears_that_it_ended() {
+    let (serve, _) = node(1, &[]);
+    let code = "let inside = 0; export default { async fetch(request) {
+      if (new URL(request.url).pathname === '/count') return new Response(String(inside));
+      inside++;
+      await scheduler.wait(60000);
+    } }";
+    deploy(&serve, "slow", code);
+    let host = "slow.main.localhost";
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..100).map(|_| scope.spawn(|| serve.get(host, "/"))).collect();
+        eventually("all requests in the process", || {
+            (serve.get(host, "/count").text() == "100").then_some(())
+        });
+        serve.cells().iter().for_each(|pid| signal(*pid, "KILL"));
+        for answer in all.into_iter().map(|request| request.join().unwrap()) {
+            assert!(
+                answer.status == 503 && answer.text().contains("1102"),
+                "{} {}",
+                answer.status,
+                answer.text()
+            );
+        }
+    });
+}
+
 #[test]
 fn none_wait_where_none_are_wanted() {
     let (serve, _) = node(0, &[]);

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use skep_fleet::{Exceeded, Lease, Unavailable, Worker};
-use skep_wire::{Body, ClientBody, SendError, UnixClient, empty};
+use skep_wire::{Body, ClientBody, SendError, empty};
 
 use crate::body::EdgeBody;
 use crate::decode::{self, Decoded};
@@ -172,16 +172,16 @@ pub(crate) async fn send(
             }
             Err(error) => {
                 tracing::debug!(%error, "a request was lost");
-                return Err(lost(&lease, &client).await);
+                return Err(lost(&lease).await);
             }
         }
     }
 }
 
-/// Why a connection to a cell broke. A process that ends gives up the socket on which it listens before its connections.
-pub(crate) async fn lost(lease: &Lease, client: &UnixClient) -> Failure {
+/// Why a connection to a cell broke.
+pub(crate) async fn lost(lease: &Lease) -> Failure {
     let exceeded = lease.generation().exceeded();
-    match exceeded.is_none() && client.is_served().await {
+    match exceeded.is_none() && lease.generation().lives().await {
         true => Failure::Unanswered,
         false => Failure::Lost(exceeded),
     }

@@ -90,7 +90,7 @@ async fn pass_on<T>(
             }
             Err(error) => {
                 tracing::debug!(%error, "a request was lost");
-                return Err(lost(&lease, lease.generation().http()).await);
+                return Err(lost(&lease).await);
             }
         }
     }

@@ -117,11 +117,6 @@ impl UnixClient {
         &self.path
     }
 
-    /// Whether somebody listens on the socket now.
-    pub async fn is_served(&self) -> bool {
-        Socket::connect(&self.path).await.is_ok()
-    }
-
     /// Sends `request`, whose URI is a path and query, and returns once the response's head is there. The
     /// connection is reused when the body has been read to its end.
     pub async fn send(

@@ -37,6 +37,7 @@ pub struct Generation {
     /// `None` if it takes no events.
     events: Option<Arc<UnixClient>>,
     outbound: Arc<UnixClient>,
+    pulse: Arc<UnixClient>,
     pid: u32,
     inspector_port: Option<u16>,
     /// Whether it writes the files of Durable Objects.
@@ -91,6 +92,12 @@ impl Generation {
     /// What it was ended for, if it used too much.
     pub fn exceeded(&self) -> Option<Exceeded> {
         self.offence.get().copied()
+    }
+
+    /// Whether its process lives, as far as it answers: one that is ending closes its connections in no order, so that it may
+    /// still seem to listen when the first ones are gone. Code that keeps it busy is waited for.
+    pub async fn lives(&self) -> bool {
+        crate::watch::answers(&self.pulse, "/health").await
     }
 
     /// The client for requests.

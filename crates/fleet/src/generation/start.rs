@@ -194,6 +194,7 @@ impl Generation {
         let this = Arc::new(Self {
             http: UnixClient::new(folder.0.join(HTTP_SOCKET)),
             events: takes_events.then(|| pulse.clone()),
+            pulse: pulse.clone(),
             outbound: UnixClient::new(folder.0.join(Exposed::Outbound.socket())),
             folder,
             pid,
