@@ -26,6 +26,7 @@ const LAYERS: &[&str] = &[
     "vectorize",
     "logs",
     "cron",
+    "containers",
     "intercept",
     "sandbox",
     "acme",
@@ -52,6 +53,7 @@ fn crates_depend_only_on_those_below_them() {
         "analytics",
         "vectorize",
         "cron",
+        "containers",
     ];
     for (level, name) in LAYERS.iter().enumerate() {
         let manifest = repository().join("crates").join(name).join("Cargo.toml");

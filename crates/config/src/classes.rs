@@ -18,6 +18,9 @@ use KeyClass::{NoMeaning, Refused, Works};
 
 const SCHEMA: &str = "it is for editors";
 const ACCOUNT: &str = "there is no Cloudflare account or zone on this machine";
+const SSH: &str = "`docker exec` opens a shell in a container on this machine";
+const MANAGED: &str =
+    "containers that a Durable Object manages do not work in `skep dev`: name one image in \"image\"";
 const TELEMETRY: &str = "Skep sends nothing home";
 const NETWORK: &str = "there is one place: this machine";
 const DEPLOY: &str = "it is about deploying";
@@ -38,7 +41,6 @@ const TREES: &[(&str, KeyClass)] = &[
     ("cache", NoMeaning("the Cache API always works; there is no other cache")),
     ("cloudchamber", Refused(LATER)),
     ("connect", Refused(KIND)),
-    ("containers", Refused(LATER)),
     ("dependencies_instrumentation", NoMeaning(TELEMETRY)),
     ("exports", Works),
     ("flagship", Refused(KIND)),
@@ -90,6 +92,44 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("compatibility_date", Works),
     ("compatibility_flags", Works),
     ("compliance_region", NoMeaning(NETWORK)),
+    ("containers", Works),
+    ("containers[].affinities", NoMeaning(NETWORK)),
+    ("containers[].affinities.*", NoMeaning(NETWORK)),
+    ("containers[].authorized_keys", NoMeaning(SSH)),
+    ("containers[].authorized_keys[].*", NoMeaning(SSH)),
+    ("containers[].class_name", Works),
+    ("containers[].configuration", Works),
+    ("containers[].configuration.*", Works),
+    ("containers[].constraints", NoMeaning(NETWORK)),
+    ("containers[].constraints.*", NoMeaning(NETWORK)),
+    ("containers[].durable_objects", NoMeaning(ACCOUNT)),
+    ("containers[].durable_objects.*", NoMeaning(ACCOUNT)),
+    ("containers[].image", Works),
+    ("containers[].image_build_context", Works),
+    ("containers[].image_vars", Works),
+    ("containers[].image_vars.*", Works),
+    ("containers[].images", Refused(MANAGED)),
+    ("containers[].instance_type", Works),
+    ("containers[].instance_type.disk_mb", Works),
+    ("containers[].instance_type.memory_mib", Works),
+    ("containers[].instance_type.vcpu", Works),
+    ("containers[].instances", NoMeaning("an object's container starts when the object wants it")),
+    ("containers[].max_instances", Works),
+    ("containers[].name", Works),
+    ("containers[].observability", NoMeaning("Docker keeps what containers say: `docker logs`")),
+    ("containers[].observability.*", NoMeaning("Docker keeps what containers say: `docker logs`")),
+    ("containers[].rollout_active_grace_period", NoMeaning(DEPLOY)),
+    ("containers[].rollout_kind", NoMeaning(DEPLOY)),
+    ("containers[].rollout_step_percentage", NoMeaning(DEPLOY)),
+    ("containers[].scheduling_policy", Works),
+    ("containers[].ssh", NoMeaning(SSH)),
+    ("containers[].ssh.*", NoMeaning(SSH)),
+    ("containers[].trusted_user_ca_keys", NoMeaning(SSH)),
+    ("containers[].trusted_user_ca_keys[].*", NoMeaning(SSH)),
+    ("containers[].unsafe", NoMeaning(ACCOUNT)),
+    ("containers[].unsafe.*", NoMeaning(ACCOUNT)),
+    ("containers[].wrangler_ssh", NoMeaning(SSH)),
+    ("containers[].wrangler_ssh.*", NoMeaning(SSH)),
     ("d1_databases", Works),
     ("d1_databases[].binding", Works),
     ("d1_databases[].database_id", Works),
@@ -106,9 +146,14 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("define", Works),
     ("define.*", Works),
     ("dev", Works),
-    ("dev.container_engine", NoMeaning("there are no containers")),
-    ("dev.container_engine.*", NoMeaning("there are no containers")),
-    ("dev.enable_containers", NoMeaning("there are no containers")),
+    ("dev.container_engine", Works),
+    ("dev.container_engine.localDocker", Works),
+    (
+        "dev.container_engine.localDocker.containerEgressInterceptorImage",
+        NoMeaning("Skep does itself what this image does"),
+    ),
+    ("dev.container_engine.localDocker.socketPath", Works),
+    ("dev.enable_containers", Works),
     ("dev.generate_types", NoMeaning("types are made by `wrangler types`")),
     ("dev.host", NoMeaning("requests keep the host that they were sent to")),
     ("dev.inspector_ip", NoMeaning("DevTools listens on the loopback address")),
@@ -357,7 +402,7 @@ mod tests {
     #[test]
     fn keys_are_found_by_pattern_tree_or_openness() {
         assert_eq!(classify("kv_namespaces[].id"), Some(Works));
-        assert!(matches!(classify("containers[].image"), Some(Refused(_))));
+        assert!(matches!(classify("browser.binding"), Some(Refused(_))));
         assert_eq!(classify("exports.Foo.type"), Some(Works));
         assert_eq!(classify("vars.ANY"), Some(Works));
         assert_eq!(classify("kv_namespaces[].idd"), None);

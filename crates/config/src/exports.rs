@@ -92,14 +92,6 @@ fn export(table: &Table<'_>, class: &str) -> Option<Export> {
 }
 
 fn object(table: &Table<'_>) -> Option<ObjectExport> {
-    if table.get("container").is_some() {
-        return refuse(
-            table,
-            "container",
-            "containers do not work on Skep",
-            "Skep does not have this yet: remove it",
-        );
-    }
     match table.string("state").as_deref().unwrap_or("created") {
         "created" => storage(table).map(|sqlite| ObjectExport::Live { sqlite }),
         "deleted" => Some(ObjectExport::Deleted),
@@ -193,7 +185,7 @@ mod tests {
             (r#"{ "type": "workflow", "name": "w", "schedules": [] }"#, "\"exports.A.schedules\" is empty"),
             (
                 r#"{ "type": "durable-object", "storage": "sqlite", "container": "c" }"#,
-                "containers do not work",
+                "none of \"containers\" has this name",
             ),
             (
                 r#"{ "type": "durable-object", "state": "transferred" }"#,

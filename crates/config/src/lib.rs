@@ -6,6 +6,7 @@
 //! Entry points: [`find`], [`load`], [`edit`].
 
 mod classes;
+mod containers;
 mod d1;
 mod diagnostic;
 pub mod edit;
@@ -22,6 +23,7 @@ mod model;
 mod node;
 mod read;
 mod site;
+pub mod size;
 mod stored;
 mod variables;
 mod worker;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::Value as Json;
 
+use crate::size::Size;
+
 /// One worker, as its configuration and the chosen environment describe it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkerConfig {
@@ -40,6 +42,8 @@ pub struct WorkerConfig {
     pub migrations: Vec<Migration>,
     /// Durable Object classes as `exports` declares them, in place of migrations.
     pub exports: BTreeMap<String, ObjectExport>,
+    /// Containers of Durable Objects.
+    pub containers: Vec<Container>,
     /// Queue bindings.
     pub queue_producers: Vec<QueueProducer>,
     /// Queues whose messages come to this worker.
@@ -136,6 +140,37 @@ pub struct DurableObject {
     pub class_name: String,
     /// The script that exports it, if another.
     pub script_name: Option<String>,
+}
+
+/// `containers[]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Container {
+    /// The name for people.
+    pub name: String,
+    /// The Durable Object class whose objects have one each.
+    pub class_name: String,
+    /// What it runs.
+    pub image: ContainerImage,
+    /// What one may use.
+    pub size: Size,
+    /// How many may run at once.
+    pub max_instances: u32,
+}
+
+/// Where an image is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerImage {
+    /// It is built.
+    Dockerfile {
+        /// The Dockerfile.
+        file: PathBuf,
+        /// The folder that it may copy from.
+        context: PathBuf,
+        /// Arguments of the build.
+        arguments: Vec<(String, String)>,
+    },
+    /// It is in a registry, or was made on this machine.
+    Reference(String),
 }
 
 /// `migrations[]`
@@ -464,4 +499,8 @@ pub struct Dev {
     pub port: Option<u16>,
     /// The port for DevTools.
     pub inspector_port: Option<u16>,
+    /// Whether containers are made; if nothing is said, they are.
+    pub enable_containers: Option<bool>,
+    /// Where Docker listens.
+    pub container_engine: Option<String>,
 }

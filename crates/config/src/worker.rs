@@ -2,7 +2,7 @@
 
 use crate::model::*;
 use crate::read::{Reader, Table};
-use crate::{d1, exports, hyperdrive, site, stored, workflow};
+use crate::{containers, d1, exports, hyperdrive, site, stored, workflow};
 
 /// The longest delay that queues know: 24 hours.
 const DAY: u32 = 86_400;
@@ -30,6 +30,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         durable_objects: nested(root, "durable_objects", "bindings").iter().map(durable_object).collect(),
         migrations: root.tables("migrations").iter().map(migration).collect(),
         exports: objects,
+        containers: containers::read(root, &own),
         queue_producers: nested(root, "queues", "producers").iter().map(producer).collect(),
         queue_consumers: nested(root, "queues", "consumers").iter().filter_map(consumer).collect(),
         crons: root.table("triggers").map(|t| t.strings("crons")).unwrap_or_default(),
@@ -335,5 +336,18 @@ fn dev(table: &Table<'_>) -> Dev {
         table.error("local_protocol", message, "`skep dev` speaks HTTP: remove it, or put a proxy in front");
     }
     let port = |key| table.integer(key, 0, 65_535).and_then(|port| u16::try_from(port).ok());
-    Dev { ip: table.string("ip"), port: port("port"), inspector_port: port("inspector_port") }
+    let engine = match table.json("container_engine") {
+        Some(serde_json::Value::Object(_)) => {
+            let docker = table.table("container_engine").and_then(|own| own.table("localDocker"));
+            docker.map(|docker| docker.required("socketPath"))
+        }
+        _ => table.string("container_engine"),
+    };
+    Dev {
+        ip: table.string("ip"),
+        port: port("port"),
+        inspector_port: port("inspector_port"),
+        enable_containers: table.bool("enable_containers"),
+        container_engine: engine,
+    }
 }

@@ -118,6 +118,7 @@ mod tests {
             object_storage: "/objects".into(),
             services: BTreeMap::new(),
             connections: BTreeMap::new(),
+            containers: None,
             cache: None,
             front: None,
             events: false,

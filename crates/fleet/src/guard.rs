@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -26,6 +26,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 
 use crate::egress::Egress;
+use crate::spec::Reaches;
 
 /// `sockaddr_storage`.
 const MAX_ADDRESS: usize = 128;
@@ -36,7 +37,6 @@ const MOST_OPEN: usize = 1024;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What a cell may connect to.
-#[derive(Debug)]
 pub(crate) struct Guard {
     pub script: String,
     /// A handle of the process.
@@ -46,6 +46,8 @@ pub(crate) struct Guard {
     /// The folders whose sockets it may connect to.
     pub folders: Vec<PathBuf>,
     pub egress: Egress,
+    /// The ports of the loopback address at which its containers are.
+    pub reaches: Option<Reaches>,
     pub open: Mutex<Open>,
 }
 
@@ -168,7 +170,12 @@ impl Guard {
     fn check(&self, socket: &OwnedFd, to: SocketAddr) -> Result<(), Errno> {
         let kind = sockopt::socket_type(socket)?;
         let names = to.port() == DNS_PORT && name_servers().any(|server| server == to.ip());
-        if matches!(kind, SocketType::STREAM | SocketType::DGRAM) && (names || self.egress.allows(to.ip())) {
+        let own = kind == SocketType::STREAM
+            && to.ip() == IpAddr::from(Ipv4Addr::LOCALHOST)
+            && self.reaches.as_ref().is_some_and(|reaches| reaches(to.port()));
+        if matches!(kind, SocketType::STREAM | SocketType::DGRAM)
+            && (names || own || self.egress.allows(to.ip()))
+        {
             return match kind {
                 SocketType::STREAM => self.count(socket),
                 _ => Ok(()),
@@ -284,6 +291,8 @@ fn name_servers() -> impl Iterator<Item = IpAddr> {
 mod tests {
     use proptest::prelude::*;
 
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -346,6 +355,7 @@ mod tests {
             pid: pid.as_raw_nonzero().get().unsigned_abs(),
             folders: vec![folder.path().to_owned()],
             egress: Egress::default(),
+            reaches: None,
             open: Mutex::default(),
         };
         assert!(guard.socket(&name(&folder, "own")).is_ok());
@@ -358,6 +368,7 @@ mod tests {
     /// What a thread says that has given up `connect`, while a guard opens its connections.
     fn guarded<T: Send + 'static>(
         egress: &[&str],
+        reached: Option<u16>,
         folder: &Path,
         act: impl FnOnce() -> T + Send + 'static,
     ) -> T {
@@ -368,6 +379,7 @@ mod tests {
             pid: pid.as_raw_nonzero().get().unsigned_abs(),
             folders: vec![folder.to_owned()],
             egress: Egress::parse(&egress.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).unwrap(),
+            reaches: reached.map(|own| Arc::new(move |port| port == own) as Reaches),
             open: Mutex::default(),
         };
         let (tx, rx) = std::sync::mpsc::channel();
@@ -384,6 +396,21 @@ mod tests {
     }
 
     #[test]
+    fn a_way_into_a_container_is_a_port_of_the_loopback_address_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (to, forbidden) = (own.local_addr().unwrap(), other.local_addr().unwrap());
+        let elsewhere = SocketAddr::from(([127, 0, 0, 2], to.port()));
+        let results = guarded(&[], Some(to.port()), folder.path(), move || {
+            [to, forbidden, elsewhere]
+                .map(|to| std::net::TcpStream::connect(to).map(drop).map_err(|e| e.kind()))
+        });
+        let refused = Err(io::ErrorKind::PermissionDenied);
+        assert_eq!(results, [Ok(()), refused, refused]);
+    }
+
+    #[test]
     fn only_what_is_allowed_is_connected() {
         let folder = tempfile::tempdir().unwrap();
         let (own, tcp) = (folder.path().join("own"), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
@@ -392,7 +419,7 @@ mod tests {
         let other = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
         let forbidden = other.local_addr().unwrap();
         let (allowed, refused, inside, outside, datagram) =
-            guarded(&["127.0.0.1/32"], folder.path(), move || {
+            guarded(&["127.0.0.1/32"], None, folder.path(), move || {
                 let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
                 (
                     std::net::TcpStream::connect(to).map(drop),
@@ -430,7 +457,7 @@ mod tests {
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             free.local_addr().unwrap()
         };
-        let (waited, refused) = guarded(&["private"], folder.path(), move || {
+        let (waited, refused) = guarded(&["private"], None, folder.path(), move || {
             (std::net::TcpStream::connect(to).map(drop), std::net::TcpStream::connect(nobody).map(drop))
         });
         waited.unwrap();

@@ -119,6 +119,10 @@ static WORKER: Layout = Layout {
         ),
         field("tails", List(10, &DESIGNATOR)),
         field("streamingTails", List(11, &DESIGNATOR)),
+        field(
+            "containerEngine",
+            Group(&[Field { name: "localDocker", tag: Some((2, 1)), kind: Struct(12, &DOCKER) }]),
+        ),
         field("workflowsEngine", Struct(15, &WORKFLOWS)),
     ],
 };
@@ -201,7 +205,20 @@ static WRAPPED: Layout = Layout {
 static NAMESPACE: Layout = Layout {
     data: 1,
     pointers: 3,
-    fields: &[field("className", Text(0)), either("uniqueKey", 0, Text(1)), field("enableSql", Bool(17))],
+    fields: &[
+        field("className", Text(0)),
+        either("uniqueKey", 0, Text(1)),
+        field("enableSql", Bool(17)),
+        field("container", Struct(2, &CONTAINER)),
+    ],
+};
+
+static CONTAINER: Layout = Layout { data: 0, pointers: 3, fields: &[field("imageName", Text(0))] };
+
+static DOCKER: Layout = Layout {
+    data: 0,
+    pointers: 3,
+    fields: &[field("socketPath", Text(0)), field("containerEgressInterceptorImage", Text(1))],
 };
 
 static EXTERNAL: Layout = Layout {

@@ -37,6 +37,8 @@ pub struct CellSpec {
     /// The servers behind bindings that speak protocols of their own, by the id that [`Origin::Here`] uses. An id is part of a
     /// file's name.
     pub connections: BTreeMap<String, Arc<dyn Connections>>,
+    /// What its objects' containers are asked for at.
+    pub containers: Option<Containers>,
     /// The service behind the Cache API, an id in `services`.
     pub cache: Option<String>,
     /// The service that decides between assets and code when another cell calls the default entrypoint, an id
@@ -75,6 +77,20 @@ pub struct CellSpec {
     /// Whether to open the engine's inspector.
     pub inspector: bool,
 }
+
+/// Where the engine asks for containers.
+#[derive(Clone)]
+pub struct Containers {
+    /// What speaks Docker's API, an id in [`CellSpec::connections`].
+    pub connections: String,
+    /// The image of each class that has containers, as it is asked for.
+    pub images: BTreeMap<String, String>,
+    /// Whether the engine has to reach this port of the loopback address: that is how it talks with containers.
+    pub reaches: Reaches,
+}
+
+/// Says whether a cell has to reach a port of the loopback address.
+pub type Reaches = Arc<dyn Fn(u16) -> bool + Send + Sync>;
 
 /// Who hears of a cell's events.
 #[derive(Clone, Debug, PartialEq)]
@@ -318,6 +334,12 @@ impl CellSpec {
                 }
                 _ => None,
             }))
+            .chain(
+                self.containers
+                    .iter()
+                    .map(|containers| containers.connections.clone())
+                    .filter(|id| !self.connections.contains_key(id)),
+            )
             .collect()
     }
 }

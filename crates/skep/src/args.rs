@@ -85,6 +85,12 @@ pub struct DevArgs {
     /// What `ai` bindings lead to
     #[command(flatten)]
     pub ai: crate::ai::AiArgs,
+    /// Whether to run the containers of Durable Objects, which needs Docker [default: `dev.enable_containers`, or true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_containers: Option<bool>,
+    /// Where Docker listens [default: `dev.container_engine`, or DOCKER_HOST, or the usual sockets]
+    #[arg(long, value_name = "SOCKET")]
+    pub container_engine: Option<String>,
     /// Install the project's npm dependencies without asking, where a lock file but no node_modules is there
     #[arg(long)]
     pub yes: bool,

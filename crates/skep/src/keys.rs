@@ -16,6 +16,8 @@ pub enum Key {
     Clear,
     /// `j`: list the background jobs.
     Jobs,
+    /// `r`: build the images of containers again.
+    Rebuild,
     /// `x` or `q`: end.
     Exit,
 }
@@ -24,6 +26,9 @@ pub enum Key {
 pub const HELP: &str =
     "[b] open a browser  [d] open DevTools  [c] clear console  [j] background jobs  [x] to exit";
 
+/// What it says besides where there are containers.
+pub const REBUILD: &str = "  [r] rebuild containers";
+
 impl Key {
     fn of(byte: u8) -> Option<Self> {
         match byte.to_ascii_lowercase() {
@@ -31,6 +36,7 @@ impl Key {
             b'd' => Some(Self::DevTools),
             b'c' => Some(Self::Clear),
             b'j' => Some(Self::Jobs),
+            b'r' => Some(Self::Rebuild),
             b'x' | b'q' => Some(Self::Exit),
             _ => None,
         }

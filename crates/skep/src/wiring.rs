@@ -110,6 +110,7 @@ pub fn wire(
         front: wiring.services.contains_key("front").then(|| "front".into()),
         services: wiring.services,
         connections: BTreeMap::new(),
+        containers: None,
         cache: Some("cache".into()),
         events: false,
         mail: None,

@@ -2,7 +2,6 @@
 //! <https://developers.cloudflare.com/containers/>
 
 pub(crate) mod config;
-mod docker;
 pub(crate) mod managed;
 mod request;
 pub(crate) mod sizes;
@@ -10,8 +9,8 @@ pub(crate) mod sizes;
 use http::Method;
 use serde_json::{Value as Json, json};
 
-pub use docker::Docker;
 pub use sizes::preset;
+pub use skep_containers::Cli as Docker;
 
 use crate::client::Client;
 use crate::error::ApiError;

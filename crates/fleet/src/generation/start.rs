@@ -98,6 +98,7 @@ impl Generation {
                 pid,
                 folders: engine.own.clone(),
                 egress,
+                reaches: spec.containers.as_ref().map(|containers| containers.reaches.clone()),
                 open: Mutex::default(),
             };
             tokio::spawn(guard.run(listener));

@@ -197,10 +197,20 @@ impl<'a> Render<'a> {
             worker.push(("cacheApiOutbound", text(external_name(cache))));
         }
         if !spec.classes.is_empty() {
-            worker.push(("durableObjectNamespaces", list(spec.classes.iter().map(class))));
+            worker.push((
+                "durableObjectNamespaces",
+                list(spec.classes.iter().map(|own| class(own, self.image(own)))),
+            ));
         }
         if spec.is_exclusive() {
             worker.push(("durableObjectStorage", fields([("localDisk", text("object-disk"))])));
+        }
+        if let Some(containers) = spec.containers.as_ref().filter(|_| self.has_containers()) {
+            let docker = fields([
+                ("socketPath", self.address(&connections_socket(&containers.connections))),
+                ("containerEgressInterceptorImage", text("skep")),
+            ]);
+            worker.push(("containerEngine", fields([("localDocker", docker)])));
         }
         if !spec.workflows.is_empty() {
             worker.push(("workflowsEngine", self.workflows()));
@@ -223,6 +233,17 @@ impl<'a> Render<'a> {
             self.sockets.push((EXPORTS_SOCKET.into(), exports));
         }
         self.remote_objects();
+    }
+
+    /// Whether objects get containers. What only shows whether the code starts needs none.
+    fn has_containers(&self) -> bool {
+        self.storage == Storage::Real && self.spec.containers.is_some()
+    }
+
+    /// The image of a class that has containers.
+    fn image(&self, class: &DurableClass) -> Option<&'a str> {
+        let containers = self.spec.containers.as_ref().filter(|_| self.has_containers())?;
+        containers.images.get(&class.name).map(String::as_str)
     }
 
     fn code(&mut self) -> (&'static str, Value) {
@@ -421,12 +442,14 @@ fn external_name(id: &str) -> String {
     format!("binding {id}")
 }
 
-fn class(class: &DurableClass) -> Value {
-    fields([
+fn class(class: &DurableClass, image: Option<&str>) -> Value {
+    let mut namespace = vec![
         ("className", text(&class.name)),
         ("uniqueKey", text(&class.unique_key)),
         ("enableSql", Value::Bare(if class.sqlite { "true" } else { "false" })),
-    ])
+    ];
+    namespace.extend(image.map(|image| ("container", fields([("imageName", text(image))]))));
+    Value::Struct(namespace)
 }
 
 fn designator(service: &str, entrypoint: Option<&str>, props: Option<&str>) -> Value {

@@ -185,11 +185,12 @@ impl Render<'_> {
             exports.collect::<String>()
         );
         let namespaces = classes.iter().map(|(n, remote)| {
-            class(&DurableClass {
+            let link = DurableClass {
                 name: format!("link{n}"),
                 unique_key: remote.unique_key.clone(),
                 sqlite: true,
-            })
+            };
+            class(&link, None)
         });
         let bindings = classes.iter().map(|(n, _)| {
             fields([("name", text(format!("link{n}"))), ("service", text(format!("link{n}")))])

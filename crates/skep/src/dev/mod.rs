@@ -1,5 +1,6 @@
 //! `skep dev`: runs one or several projects on this machine and follows their files.
 
+mod boxes;
 mod consumers;
 mod dispatch;
 mod listen;
@@ -21,7 +22,7 @@ use skep_toolchain::Toolchain;
 
 use crate::args::DevArgs;
 use crate::bundling::install_dependencies;
-use crate::keys::{HELP, Key, Keyboard};
+use crate::keys::{HELP, Key, Keyboard, REBUILD};
 use crate::mail::Inbox;
 use crate::named::{Named, named};
 use crate::signals::Signals;
@@ -29,6 +30,7 @@ use crate::stores::Stores;
 use crate::terminal::{Style, is_interactive, paint, say, table};
 use crate::watch::Watcher;
 use crate::{inspector, terminal};
+use boxes::Boxes;
 use dispatch::Namespaces;
 use local::Local;
 use output::Output;
@@ -102,6 +104,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
         clock,
         shutdown: shutdown.clone(),
         maps: None,
+        boxes: Boxes::new(args.container_engine.clone(), args.enable_containers),
     };
     if args.print_config {
         for spec in session.specs().await? {
@@ -156,7 +159,8 @@ async fn serve(
     let keyboard = if is_interactive() { Keyboard::open() } else { None };
     let (_guard, mut keys) = keyboard.unzip();
     if keys.is_some() {
-        say(&paint(Style::Dim, HELP));
+        let more = if session.boxes.any() { REBUILD } else { "" };
+        say(&paint(Style::Dim, &format!("{HELP}{more}")));
     }
     loop {
         let key = async {
@@ -173,6 +177,7 @@ async fn serve(
                 Some(Key::DevTools) => listen::open(&inspector::devtools_url(inspector_port)),
                 Some(Key::Clear) => say("\x1b[2J\x1b[H"),
                 Some(Key::Jobs) => print_jobs(jobs),
+                Some(Key::Rebuild) => session.rebuild().await,
                 None => keys = None,
             },
             changed = watcher.changed() => {

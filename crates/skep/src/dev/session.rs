@@ -13,6 +13,7 @@ use skep_images::Images;
 use skep_runtime::{Clock, Shutdown};
 use skep_toolchain::Toolchain;
 
+use super::boxes::Boxes;
 use super::consumers;
 use super::dispatch::Namespaces;
 use super::output::Output;
@@ -46,6 +47,8 @@ pub struct Session {
     pub shutdown: Shutdown,
     /// The source maps of the first worker, once DevTools can ask for them.
     pub maps: Option<Arc<Sources>>,
+    /// What runs beside Durable Objects.
+    pub boxes: Boxes,
 }
 
 impl Session {
@@ -147,6 +150,7 @@ impl Session {
         if affected == Affected::Configuration {
             migrate(&project.config, stores).await?;
             apply_d1_migrations(project, stores).await?;
+            self.boxes.prepare(&project.config, &stores.dir, false).await?;
         }
         match (&project.assets, affected) {
             (Some(assets), Affected::Assets | Affected::Code) => {
@@ -166,8 +170,34 @@ impl Session {
         Ok(())
     }
 
+    /// Builds the images of all containers again. Containers that run end; the next use of each starts the new image.
+    pub async fn rebuild(&mut self) {
+        for n in 0..self.projects.len() {
+            if let Err(error) = self.rebuild_one(n).await {
+                self.failed(n, &error).await;
+            }
+        }
+    }
+
+    async fn rebuild_one(&mut self, n: usize) -> Result<(), String> {
+        let config = &self.projects[n].config;
+        if config.containers.is_empty() {
+            return Ok(());
+        }
+        self.boxes.prepare(config, &self.stores.dir, true).await?;
+        let name = config.name.clone();
+        for (other, wired) in self.wire_all() {
+            if other == n {
+                self.deploy(other, wired?.spec).await?;
+            }
+        }
+        self.boxes.remove_all(&name).await?;
+        say(&format!("{} Containers are rebuilt", paint(Style::Dim, &format!("[{name}]"))));
+        Ok(())
+    }
+
     /// The cell of every project that has been built.
-    fn wire_all(&self) -> Vec<(usize, Result<Wired, String>)> {
+    fn wire_all(&mut self) -> Vec<(usize, Result<Wired, String>)> {
         let mut all = Vec::new();
         let mut specs = Vec::new();
         let (scripts, sites): (Vec<_>, Vec<_>) =
@@ -206,6 +236,10 @@ impl Session {
                     wired.table.extend(rows);
                     self.namespaces.add(project, &mut wired);
                     consumers::add(project, &running, &self.fleet, &mut wired);
+                    match self.stores.catalog.namespaces(&project.config.name) {
+                        Ok(own) => self.boxes.add(&project.config, &own, &mut wired),
+                        Err(error) => complain("containers", &error.to_string()),
+                    }
                     specs.push(wired.spec);
                     all.push((n, Ok(wired.table)));
                 }
@@ -279,6 +313,7 @@ impl Session {
             project.crons.clear();
         }
         self.fleet.stop().await;
+        self.boxes.stop().await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Docker, or a program that takes the same commands.
+//! The command `docker`, or a program that takes the same arguments: what builds images, as its user would.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,25 +7,37 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::address::Address;
+
 /// The longest Dockerfile.
 const MAX_DOCKERFILE: u64 = 4 << 20;
 
 /// The program.
 #[derive(Clone, Debug)]
-pub struct Docker {
+pub struct Cli {
     program: PathBuf,
+    /// The engine that it is to talk to.
+    host: Option<String>,
 }
 
-impl Docker {
+async fn read(dockerfile: &Path) -> Result<Vec<u8>, String> {
+    let cannot = |e: std::io::Error| format!("cannot read {}: {e}", dockerfile.display());
+    if tokio::fs::metadata(dockerfile).await.map_err(cannot)?.len() > MAX_DOCKERFILE {
+        return Err(format!("{} has more than {MAX_DOCKERFILE} bytes", dockerfile.display()));
+    }
+    tokio::fs::read(dockerfile).await.map_err(cannot)
+}
+
+impl Cli {
     /// The program at `program`, or the first of `docker` and `podman` in the folders of `path`.
     pub fn find(program: Option<&OsStr>, path: Option<&OsStr>) -> Option<Self> {
         if let Some(program) = program {
-            return Some(Self { program: program.into() });
+            return Some(Self { program: program.into(), host: None });
         }
         let folders: Vec<PathBuf> = path.map(std::env::split_paths).into_iter().flatten().collect();
         let all =
             ["docker", "podman"].iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-        all.into_iter().find(|file| file.is_file()).map(|program| Self { program })
+        all.into_iter().find(|file| file.is_file()).map(|program| Self { program, host: None })
     }
 
     /// Whether it is Podman, which knows fewer options.
@@ -54,11 +66,7 @@ impl Docker {
         context: &Path,
         arguments: &[(String, String)],
     ) -> Result<(), String> {
-        let cannot = |e: std::io::Error| format!("cannot read {}: {e}", dockerfile.display());
-        if tokio::fs::metadata(dockerfile).await.map_err(cannot)?.len() > MAX_DOCKERFILE {
-            return Err(format!("{} has more than {MAX_DOCKERFILE} bytes", dockerfile.display()));
-        }
-        let text = tokio::fs::read(dockerfile).await.map_err(cannot)?;
+        let text = read(dockerfile).await?;
         let mut command = self.command(&["build"]);
         if !self.is_podman() {
             command.arg("--load");
@@ -67,11 +75,51 @@ impl Docker {
         if !self.is_podman() {
             command.arg("--provenance=false");
         }
+        self.run_build(command, &text, context, arguments).await
+    }
+
+    /// Builds an image for this machine alone: also with the builder before BuildKit, which has none of the options that
+    /// wrangler gives.
+    pub async fn build_here(
+        &self,
+        tag: &str,
+        dockerfile: &Path,
+        context: &Path,
+        arguments: &[(String, String)],
+    ) -> Result<(), String> {
+        if self.is_podman() || self.asked(&["buildx", "version"]).await.is_ok() {
+            return self.build(tag, dockerfile, context, arguments).await;
+        }
+        let text = read(dockerfile).await?;
+        let mut command = self.command(&["build", "-t", tag]);
+        command.env("DOCKER_BUILDKIT", "0");
+        self.run_build(command, &text, context, arguments).await
+    }
+
+    async fn run_build(
+        &self,
+        mut command: Command,
+        dockerfile: &[u8],
+        context: &Path,
+        arguments: &[(String, String)],
+    ) -> Result<(), String> {
         for (name, value) in arguments {
             command.arg("--build-arg").arg(format!("{name}={value}"));
         }
         command.args(["-f", "-"]).arg(context);
-        self.told(command, &text, "build").await
+        self.told(command, dockerfile, "build").await
+    }
+
+    /// Gets an image from its registry.
+    pub async fn pull(&self, image: &str) -> Result<(), String> {
+        self.told(self.command(&["pull", image]), b"", "pull").await
+    }
+
+    /// The same program for the engine at `address`, whatever the environment says.
+    #[must_use]
+    pub fn at(mut self, address: &Address) -> Self {
+        self.host = Some(address.to_string());
+        self
     }
 
     /// What it says of an image, in this form.
@@ -118,6 +166,9 @@ impl Docker {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        if let Some(host) = &self.host {
+            command.env(if self.is_podman() { "CONTAINER_HOST" } else { "DOCKER_HOST" }, host);
+        }
         command
     }
 

@@ -1,0 +1,449 @@
+//! What one Skep has of an engine: its containers, their networks, and the ways into them.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value as Json, json};
+use tokio::net::TcpStream;
+
+use crate::create::{self, Around};
+use crate::engine::{Engine, EngineError, Reply};
+use crate::gate::Gate;
+use crate::ingress::Ingress;
+use crate::names::{Cell, Class, Instance, docker_name, tame};
+use crate::policy::Refusal;
+
+/// The label by which all that is ours is found again.
+const OWNER: &str = "dev.skep.owner";
+/// The labels of a container: what people call its class, and the object.
+const CLASS: &str = "dev.skep.class";
+const OBJECT: &str = "dev.skep.object";
+/// How long a connection to a container may take to be there.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Processes that are remembered, of all containers.
+const MOST_EXECS: usize = 100_000;
+
+/// How an engine is used.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether containers that may reach the internet find this machine as `host.docker.internal`: on a developer's machine, not
+    /// on one where others' containers run.
+    pub sees_host: bool,
+}
+
+/// The containers of one Skep.
+#[derive(Debug)]
+pub struct Containers {
+    engine: Engine,
+    owner: String,
+    options: Options,
+    /// Whether the engine's storage keeps a container to a size. Known once it refused to.
+    sized: AtomicBool,
+    state: Mutex<State>,
+    /// The networks that are there: with a way out, and without.
+    networks: tokio::sync::Mutex<[bool; 2]>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: HashMap<Instance, Known>,
+    /// Whose processes are whose, by Docker's ids.
+    execs: HashMap<String, Instance>,
+    starts: u64,
+}
+
+/// What is known of an object's container.
+#[derive(Debug, Default)]
+struct Known {
+    ingress: Option<Arc<Ingress>>,
+    /// Whether it may reach the internet, as was said last.
+    internet: bool,
+    address: Option<IpAddr>,
+    /// It runs, or is about to; the number of the start that made it so.
+    running: Option<u64>,
+}
+
+impl Containers {
+    /// What `owner` has of `engine`: one name for each Skep that uses the same engine, of letters and digits.
+    pub fn new(engine: Engine, owner: &str, options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            owner: tame(owner),
+            options,
+            sized: AtomicBool::new(true),
+            state: Mutex::default(),
+            networks: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The gate of one script.
+    pub fn gate(self: &Arc<Self>, cell: Cell) -> Arc<Gate> {
+        Arc::new(Gate::new(self.clone(), cell))
+    }
+
+    /// Removes all containers and networks of this owner: what a Skep that was killed has left, at the start, and all at the end.
+    /// How many containers there were.
+    pub async fn sweep(&self) -> Result<usize, EngineError> {
+        let filters = json!({ "label": [format!("{OWNER}={}", self.owner)] }).to_string();
+        let filters = utf8_percent_encode(&filters, NON_ALPHANUMERIC).to_string();
+        let found =
+            self.engine.get(&format!("/containers/json?all=true&filters={filters}")).await?.checked()?;
+        let mut removed = 0;
+        for own in found.as_array().into_iter().flatten() {
+            if let Some(id) = own["Id"].as_str() {
+                self.engine.delete(&format!("/containers/{id}?force=true&v=true")).await?;
+                removed += 1;
+            }
+        }
+        let mut networks = self.networks.lock().await;
+        let found = self.engine.get(&format!("/networks?filters={filters}")).await?.checked()?;
+        for own in found.as_array().into_iter().flatten() {
+            if let Some(id) = own["Id"].as_str() {
+                self.engine.delete(&format!("/networks/{id}")).await?;
+            }
+        }
+        *networks = [false; 2];
+        *self.state() = State::default();
+        Ok(removed)
+    }
+
+    /// How many containers of a namespace run.
+    pub fn running(&self, unique_key: &str) -> usize {
+        self.state().running(unique_key)
+    }
+
+    /// Removes the containers of the objects of a namespace: of a class that is no more, or whose image is another one now.
+    pub async fn remove_all(&self, class: &Class) -> Result<(), EngineError> {
+        let filters = json!({ "label": [
+            format!("{OWNER}={}", self.owner), format!("{CLASS}={}", tame(&class.label)),
+        ] });
+        let filters = utf8_percent_encode(&filters.to_string(), NON_ALPHANUMERIC).to_string();
+        let found =
+            self.engine.get(&format!("/containers/json?all=true&filters={filters}")).await?.checked()?;
+        for own in found.as_array().into_iter().flatten() {
+            if let Some(id) = own["Id"].as_str() {
+                self.engine.delete(&format!("/containers/{id}?force=true&v=true")).await?;
+            }
+        }
+        let key = &class.unique_key;
+        self.state()
+            .known
+            .iter_mut()
+            .filter(|(own, _)| own.unique_key == *key)
+            .for_each(|(_, own)| own.ended());
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What Docker calls the container of `instance`, as part of a path.
+    pub(crate) fn path(&self, class: &Class, instance: &Instance) -> String {
+        format!("/containers/{}", docker_name(&self.owner, class, &instance.id))
+    }
+
+    /// Whether one of the ways into containers of `cell` is at `port`.
+    pub(crate) fn is_way_in(&self, cell: &Cell, port: u16) -> bool {
+        let state = self.state();
+        let mut own = state.known.iter().filter(|(instance, _)| cell.class(instance).is_some());
+        own.any(|(_, known)| known.ingress.as_ref().is_some_and(|ingress| ingress.port == port))
+    }
+
+    /// The port of the way into a container; it is opened if need be.
+    pub(crate) async fn way_in(self: &Arc<Self>, instance: &Instance) -> io::Result<u16> {
+        let known = |state: &State| Some(state.known.get(instance)?.ingress.as_ref()?.port);
+        if let Some(port) = known(&self.state()) {
+            return Ok(port);
+        }
+        let ingress = Ingress::open(Arc::downgrade(self), instance.clone()).await?;
+        let mut state = self.state();
+        // Somebody else was faster.
+        if let Some(port) = known(&state) {
+            return Ok(port);
+        }
+        let port = ingress.port;
+        state.known.entry(instance.clone()).or_default().ingress = Some(Arc::new(ingress));
+        Ok(port)
+    }
+
+    /// Closes the way into a container.
+    pub(crate) fn close(&self, instance: &Instance) {
+        let mut state = self.state();
+        if let Some(known) = state.known.get_mut(instance) {
+            known.ingress = None;
+            if known.running.is_none() {
+                state.known.remove(instance);
+            }
+        }
+    }
+
+    /// What the engine of a cell says of what a container may reach.
+    pub(crate) fn configure(&self, instance: &Instance, settings: &Json) -> Result<(), String> {
+        if settings["dns"]["allowHostnames"].as_array().is_some_and(|names| !names.is_empty()) {
+            return Err(
+                "interceptOutboundHttp(), interceptAllOutboundHttp(), interceptOutboundHttps() and interceptOutboundTcp() do not \
+                 work on Skep yet: what a container sends out does not go to the worker"
+                    .to_owned(),
+            );
+        }
+        if let Some(enabled) = settings["internet"]["enabled"].as_bool() {
+            self.state().known.entry(instance.clone()).or_default().internet = enabled;
+        }
+        Ok(())
+    }
+
+    /// A connection to a port of a container.
+    pub(crate) async fn connect(&self, instance: &Instance, port: u16) -> io::Result<TcpStream> {
+        let address = self.state().known.get(instance).and_then(|known| known.address);
+        let address = address.ok_or_else(|| io::Error::other("the container does not run"))?;
+        match tokio::time::timeout(CONNECT, TcpStream::connect((address, port))).await {
+            Ok(stream) => stream.inspect(|stream| {
+                // It only costs time otherwise.
+                let _ = stream.set_nodelay(true);
+            }),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the container does not answer")),
+        }
+    }
+
+    /// Makes the container of an object, which does not run yet.
+    pub(crate) async fn create(
+        &self,
+        class: &Class,
+        instance: &Instance,
+        sent: &[u8],
+    ) -> Result<Reply, Refusal> {
+        let start = self.state().reserve(class, instance)?;
+        let made = self.make(class, instance, sent).await;
+        if !made.as_ref().is_ok_and(|reply| reply.status.is_success()) {
+            self.state().ended(instance, start);
+        }
+        made
+    }
+
+    async fn make(&self, class: &Class, instance: &Instance, sent: &[u8]) -> Result<Reply, Refusal> {
+        let internet = self.state().known.get(instance).is_some_and(|known| known.internet);
+        let network = self.network(internet).await?;
+        let name = docker_name(&self.owner, class, &instance.id);
+        let mut around = Around {
+            network: &network,
+            labels: json!({ OWNER: self.owner, CLASS: tame(&class.label), OBJECT: instance.id }),
+            sized: self.sized.load(Ordering::Relaxed),
+            sees_host: internet && self.sees_host().await?,
+            is_podman: self.engine.is_podman(),
+        };
+        let target = format!("/containers/create?name={name}");
+        let mut reply = self.engine.post(&target, Some(&create::body(class, sent, &around)?)).await?;
+        if around.sized && !reply.status.is_success() && reply.message().to_lowercase().contains("storage") {
+            // Few storages can; which, Docker says only when it is asked to.
+            self.sized.store(false, Ordering::Relaxed);
+            around.sized = false;
+            reply = self.engine.post(&target, Some(&create::body(class, sent, &around)?)).await?;
+        }
+        if reply.status == StatusCode::NOT_FOUND {
+            tracing::error!(image = class.image, "the image of a container is not there");
+        }
+        Ok(reply)
+    }
+
+    /// Whether containers find this machine: the engine has an address for it only where it has a network by default.
+    async fn sees_host(&self) -> Result<bool, EngineError> {
+        Ok(self.options.sees_host && self.engine.get("/networks/bridge").await?.status.is_success())
+    }
+
+    /// Starts the container of an object.
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        class: &Class,
+        instance: &Instance,
+    ) -> Result<Reply, Refusal> {
+        let start = self.state().reserve(class, instance)?;
+        let path = self.path(class, instance);
+        let reply = self.engine.post(&format!("{path}/start"), None).await;
+        if !reply
+            .as_ref()
+            .is_ok_and(|reply| reply.status.is_success() || reply.status == StatusCode::NOT_MODIFIED)
+        {
+            self.state().ended(instance, start);
+            return Ok(reply?);
+        }
+        let reply = reply?;
+        self.locate(class, instance).await?;
+        let (containers, instance) = (Arc::downgrade(self), instance.clone());
+        let engine = self.engine.clone();
+        tokio::spawn(async move {
+            // However it ends, nobody waits for this one any more.
+            let _ = engine.post(&format!("{path}/wait"), None).await;
+            if let Some(containers) = containers.upgrade() {
+                containers.state().ended(&instance, start);
+            }
+        });
+        Ok(reply)
+    }
+
+    /// Finds the address of a container that runs.
+    async fn locate(&self, class: &Class, instance: &Instance) -> Result<(), EngineError> {
+        let inspected = self.engine.get(&format!("{}/json", self.path(class, instance))).await?.checked()?;
+        let networks = inspected["NetworkSettings"]["Networks"].as_object();
+        let address =
+            networks.into_iter().flatten().find_map(|(_, own)| own["IPAddress"].as_str()?.parse().ok());
+        if let Some(known) = self.state().known.get_mut(instance) {
+            known.address = address;
+        }
+        Ok(())
+    }
+
+    /// Removes the container of an object.
+    pub(crate) async fn remove(&self, class: &Class, instance: &Instance) -> Result<Reply, Refusal> {
+        let reply = self.engine.delete(&format!("{}?force=true&v=true", self.path(class, instance))).await?;
+        if reply.status.is_success() || reply.status == StatusCode::NOT_FOUND {
+            let mut state = self.state();
+            if let Some(known) = state.known.get_mut(instance) {
+                known.ended();
+            }
+            state.execs.retain(|_, own| own != instance);
+        }
+        Ok(reply)
+    }
+
+    /// Takes note of a process.
+    pub(crate) fn add_exec(&self, id: &str, instance: &Instance) {
+        let mut state = self.state();
+        if state.execs.len() >= MOST_EXECS {
+            state.execs.clear();
+        }
+        state.execs.insert(id.to_owned(), instance.clone());
+    }
+
+    /// Whose process it is.
+    pub(crate) fn exec(&self, id: &str) -> Option<Instance> {
+        self.state().execs.get(id).cloned()
+    }
+
+    /// The network that containers are in, by name. On it they reach the machine's way out, or nothing; not each other.
+    async fn network(&self, internet: bool) -> Result<String, EngineError> {
+        let name = match internet {
+            true => format!("skep-{}", self.owner),
+            false => format!("skep-{}-closed", self.owner),
+        };
+        let mut there = self.networks.lock().await;
+        if there[usize::from(internet)] {
+            return Ok(name);
+        }
+        let found = self.engine.get(&format!("/networks/{name}")).await?;
+        if found.status == StatusCode::NOT_FOUND {
+            let mut body = json!({
+                "Name": name,
+                "Driver": "bridge",
+                "Internal": !internet,
+                "CheckDuplicate": true,
+                "Labels": { OWNER: self.owner },
+            });
+            body["Options"] = match self.engine.is_podman() {
+                true => json!({ "isolate": "true" }),
+                false => json!({ "com.docker.network.bridge.enable_icc": "false" }),
+            };
+            self.engine.post("/networks/create", Some(&body)).await?.checked()?;
+        } else {
+            found.checked()?;
+        }
+        there[usize::from(internet)] = true;
+        Ok(name)
+    }
+}
+
+impl Known {
+    fn ended(&mut self) {
+        self.running = None;
+        self.address = None;
+    }
+}
+
+impl State {
+    fn running(&self, unique_key: &str) -> usize {
+        let own = self.known.iter().filter(|(instance, _)| instance.unique_key == unique_key);
+        own.filter(|(_, known)| known.running.is_some()).count()
+    }
+
+    /// Counts one more, if the class may have it. The number of this start.
+    fn reserve(&mut self, class: &Class, instance: &Instance) -> Result<u64, Refusal> {
+        let runs = self.known.get(instance).is_some_and(|known| known.running.is_some());
+        if !runs && self.running(&class.unique_key) >= class.max_instances {
+            return Err(Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!(
+                    "Maximum number of running container instances exceeded. Try again later, or try configuring a higher value for \
+                     max_instances (it is {})",
+                    class.max_instances
+                ),
+            ));
+        }
+        self.starts += 1;
+        self.known.entry(instance.clone()).or_default().running = Some(self.starts);
+        Ok(self.starts)
+    }
+
+    /// The container that `start` was about has ended.
+    fn ended(&mut self, instance: &Instance, start: u64) {
+        if let Some(known) = self.known.get_mut(instance).filter(|known| known.running == Some(start)) {
+            known.ended();
+        }
+    }
+}
+
+impl From<EngineError> for Refusal {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Refused { status, message } => Self::new(status, message),
+            absent @ EngineError::Absent { .. } => Self::new(StatusCode::BAD_GATEWAY, absent.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::create::Limits;
+
+    fn class(most: usize) -> Class {
+        Class {
+            unique_key: "k".into(),
+            label: "Box".into(),
+            image: "i:1".into(),
+            limits: Limits::default(),
+            max_instances: most,
+        }
+    }
+
+    fn instance(n: u8) -> Instance {
+        Instance { unique_key: "k".into(), id: format!("{n:064x}") }
+    }
+
+    #[test]
+    fn no_more_run_than_the_class_may_have() {
+        let (mut state, class) = (State::default(), class(2));
+        let first = state.reserve(&class, &instance(1)).unwrap();
+        let second = state.reserve(&class, &instance(2)).unwrap();
+        let refused = state.reserve(&class, &instance(3)).unwrap_err();
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(refused.message.contains("max_instances"));
+        // The same one again is no other one, and what is said of its first start means nothing any more.
+        state.reserve(&class, &instance(1)).unwrap();
+        state.ended(&instance(1), first);
+        assert!(state.reserve(&class, &instance(3)).is_err());
+        state.ended(&instance(2), second);
+        state.reserve(&class, &instance(3)).unwrap();
+        assert_eq!(state.running("k"), 2);
+    }
+}
