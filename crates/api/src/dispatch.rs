@@ -135,6 +135,7 @@ pub(crate) async fn delete(call: Call) -> Answer {
     tenant.catalog().remove_resource(Kind::Dispatch, &namespace.id).await?;
     for script in tenant.catalog().scripts_within(&namespace.id)? {
         tenant.catalog().remove_script(&script.name).await?;
+        crate::containers::forget_orphans(&tenant).await?;
         upload::apply(&call, &script.name).await?;
     }
     ok(Json::Null)
@@ -193,6 +194,7 @@ pub(crate) async fn delete_scripts(call: Call) -> Answer {
     let mut deleted = Vec::new();
     for script in found.iter().take(limit) {
         tenant.catalog().remove_script(&script.name).await?;
+        crate::containers::forget_orphans(&tenant).await?;
         upload::apply(&call, &script.name).await?;
         deleted.push(json!({ "id": script.label() }));
     }

@@ -17,6 +17,9 @@ mod assets;
 mod bindings;
 mod bodies;
 mod consumers;
+mod container_images;
+mod container_sizes;
+mod containers;
 mod d1;
 mod d1_time_travel;
 mod deployments;
@@ -78,9 +81,13 @@ use tokio::sync::{RwLock, RwLockWriteGuard};
 
 pub use bindings::seal_context as secret_context;
 use call::Call;
+pub use container_images::own_image;
+pub use container_sizes::InstanceSize;
+pub use containers::ContainerApplication;
 pub use hyperdrive::hyperdrive_origin;
 pub use platform::{
-    Addresses, Candidate, Examined, InstanceError, Platform, StoredObject, TailEvent, TailEvents, Tenant,
+    Addresses, Candidate, ContainerInstance, Examined, InstanceError, Platform, StoredObject, TailEvent,
+    TailEvents, Tenant,
 };
 pub use r2_domains::{managed_buckets, managed_label};
 pub use reply::ApiError;

@@ -19,6 +19,7 @@ pub(crate) enum Area {
     Hyperdrive,
     SecretsStore,
     Vectorize,
+    Containers,
     Tokens,
     Account,
 }
@@ -80,6 +81,7 @@ pub(crate) const GROUPS: &[Group] = &[
     group("5e33b7d77788455c9fdf18cbd38ee5a0", "Secrets Store Read", Area::SecretsStore, false, ACCOUNT),
     group("64156ba5be47441096c83c7fc17c488b", "Vectorize Write", Area::Vectorize, true, ACCOUNT),
     group("1799edaae5db489294430e20d9b519e0", "Vectorize Read", Area::Vectorize, false, ACCOUNT),
+    group("bdbcd690c763475a985e8641dddc09f7", "Workers Containers Write", Area::Containers, true, ACCOUNT),
     group("5bc3f8b21c554832afc660159ab75fa4", "Account API Tokens Write", Area::Tokens, true, ACCOUNT),
     group("eb56a6953c034b9d97dd838155666f06", "Account API Tokens Read", Area::Tokens, false, ACCOUNT),
     group("1af1fa2adc104452b74a9a3364202f20", "Account Settings Write", Area::Account, true, ACCOUNT),
@@ -106,6 +108,7 @@ pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
         "hyperdrive" => Area::Hyperdrive,
         "secrets_store" => Area::SecretsStore,
         "vectorize" => Area::Vectorize,
+        "containers" => Area::Containers,
         "audit_logs" => Area::Account,
         "workers" if path.starts_with("workers/observability/") => Area::Observability,
         "workers" if path.contains("/tails") => return Some((Area::Tails, false)),
@@ -116,7 +119,8 @@ pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
 }
 
 /// Questions that are no GETs.
-const QUESTIONS: [&str; 9] = [
+const QUESTIONS: [&str; 10] = [
+    "/image-preparations",
     "/indexes/:index/query",
     "/get_by_ids",
     "/bulk/get",

@@ -11,6 +11,7 @@ use skep_kv::KvStore;
 use skep_logs::LogStore;
 use skep_queues::Queues;
 use skep_r2::R2Store;
+use skep_registry::{Credentials, ImageStore};
 use skep_runtime::Taken;
 use skep_store::Blobs;
 use skep_vectorize::VectorizeStore;
@@ -30,6 +31,8 @@ pub trait Tenant: Send + Sync {
     fn d1(&self) -> &D1Store;
     /// Vectorize.
     fn vectorize(&self) -> &VectorizeStore;
+    /// Images of containers.
+    fn images(&self) -> &Arc<ImageStore>;
     /// Queues.
     fn queues(&self) -> &Queues;
     /// What scripts logged.
@@ -51,6 +54,19 @@ pub struct StoredObject {
     pub id: String,
     /// Whether it has kept anything.
     pub has_stored_data: bool,
+}
+
+/// A container that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerInstance {
+    /// The engine's id.
+    pub id: String,
+    /// The Durable Object that it belongs to, by its id.
+    pub object: String,
+    /// The image.
+    pub image: String,
+    /// When it was started, in milliseconds since 1970.
+    pub started_ms: i64,
 }
 
 /// A version that is not there yet.
@@ -143,6 +159,12 @@ pub trait Platform: Send + Sync + 'static {
     fn check_database<'a>(&'a self, origin: &'a Origin) -> BoxFuture<'a, Result<(), (u32, String)>>;
     /// A Hyperdrive configuration is gone.
     fn forget_database(&self, account: &str, id: &str);
+    /// Who may push images to the node's registry.
+    fn registry(&self) -> &Arc<Credentials>;
+    /// Whether the node runs containers; the error says what it takes.
+    fn runs_containers(&self) -> Result<(), String>;
+    /// The containers that run for objects of a namespace, by the API's id of it.
+    fn container_instances(&self, account: &str, namespace_id: &str) -> Vec<ContainerInstance>;
     /// What runs models, or says that nothing does.
     fn ai(&self) -> &Arc<Ai>;
     /// Whether a cron expression can be followed; the error says why not.

@@ -8,10 +8,11 @@ use crate::call::Call;
 use crate::description::About;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    account, assets, consumers, d1, d1_time_travel, deployments, description, dispatch, hyperdrive, identity,
-    instances, kv, messages, notifications, objects, observability, openapi, queues, r2, r2_absent, r2_bulk,
-    r2_domains, r2_rules, routes, scripts, secrets, secrets_store, services, settings, subdomain, tails,
-    tokens, vectorize, versions, worker_objects, worker_versions, workers, workflows,
+    account, assets, consumers, container_images, containers, d1, d1_time_travel, deployments, description,
+    dispatch, hyperdrive, identity, instances, kv, messages, notifications, objects, observability, openapi,
+    queues, r2, r2_absent, r2_bulk, r2_domains, r2_rules, routes, scripts, secrets, secrets_store, services,
+    settings, subdomain, tails, tokens, vectorize, versions, worker_objects, worker_versions, workers,
+    workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -318,6 +319,24 @@ pub const OPERATIONS: &[Operation] = operations! {
     PATCH "/accounts/:account/secrets_store/stores/:store/secrets/:stored_secret" => secrets_store::patch;
     DELETE "/accounts/:account/secrets_store/stores/:store/secrets/:stored_secret" => secrets_store::delete;
     POST "/accounts/:account/secrets_store/stores/:store/secrets/:stored_secret/duplicate" => secrets_store::duplicate;
+
+    GET "/accounts/:account/containers/me" => containers::me;
+    GET "/accounts/:account/containers/applications" => containers::list;
+    POST "/accounts/:account/containers/applications" => containers::create;
+    GET "/accounts/:account/containers/applications/:application" => containers::get;
+    PATCH "/accounts/:account/containers/applications/:application" => containers::modify;
+    DELETE "/accounts/:account/containers/applications/:application" => containers::delete;
+    GET "/accounts/:account/containers/applications/:application/instances" => containers::instances;
+    GET "/accounts/:account/containers/applications/:application/rollouts" => containers::rollouts;
+    POST "/accounts/:account/containers/applications/:application/rollouts" => containers::rollout;
+    GET "/accounts/:account/containers/applications/:application/rollouts/:rollout" => containers::get_rollout;
+    GET "/accounts/:account/containers/dash/applications" => containers::dash_list;
+    GET "/accounts/:account/containers/dash/applications/:application/instances" => containers::dash_instances;
+    GET "/accounts/:account/containers/registries" => container_images::list;
+    POST "/accounts/:account/containers/registries" => container_images::add;
+    DELETE "/accounts/:account/containers/registries/:domain" => container_images::remove;
+    POST "/accounts/:account/containers/registries/:domain/credentials" => container_images::credentials;
+    POST "/accounts/:account/containers/image-preparations" => container_images::prepare;
 
     GET "/accounts/:account/storage/kv/namespaces" => kv::list;
     POST "/accounts/:account/storage/kv/namespaces" => kv::create;

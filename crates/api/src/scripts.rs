@@ -187,6 +187,7 @@ pub(crate) async fn delete(call: Call) -> Answer {
     let name = call.param(0).to_owned();
     script_of(tenant.catalog(), &name)?;
     tenant.catalog().remove_script(&name).await?;
+    crate::containers::forget_orphans(&tenant).await?;
     upload::apply(&call, &name).await?;
     ok(Json::Null)
 }

@@ -97,6 +97,7 @@ pub(crate) async fn publish(
         has_relay: call.api.has_relay,
     };
     let (mut content, asset_keys) = read_content(call, tenant, upload, &resolver).await?;
+    crate::containers::check_upload(call, &**tenant, &upload.metadata["containers"], &namespaces)?;
     if !content.modules.is_empty() {
         start_once(call, name, &mut content, &namespaces).await?;
     }
@@ -124,6 +125,7 @@ pub(crate) async fn publish(
         })
         .await?;
     if plan.deploy {
+        crate::containers::forget_orphans(tenant).await?;
         apply_all(call, tenant, name, elsewhere).await?;
     }
     let Published { script, version } = published;

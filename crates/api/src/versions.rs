@@ -29,6 +29,9 @@ pub(crate) fn shown(version: &Version) -> Json {
     if let Some(exports) = exports::shown(content.exports.as_ref()) {
         runtime["exports"] = exports;
     }
+    if let Some(containers) = &content.containers {
+        runtime["containers"] = containers.clone();
+    }
     json!({
         "id": version.id,
         "number": version.number,

@@ -24,6 +24,8 @@ pub enum Kind {
     Hyperdrive,
     /// Vectorize indexes; the id is the name.
     Vectorize,
+    /// Applications of containers.
+    Container,
     /// Stores of the Secrets Store.
     SecretsStore,
     /// Secrets of the Secrets Store.
@@ -43,6 +45,7 @@ impl Kind {
             Self::Dispatch => "dispatch",
             Self::Hyperdrive => "hyperdrive",
             Self::Vectorize => "vectorize",
+            Self::Container => "container",
             Self::SecretsStore => "secrets_store",
             Self::StoredSecret => "stored_secret",
             Self::Defaults => "defaults",

@@ -9,6 +9,8 @@ pub(crate) mod shapes;
 pub(crate) mod account;
 pub(crate) mod assets;
 pub(crate) mod consumers;
+pub(crate) mod container_images;
+pub(crate) mod containers;
 pub(crate) mod d1;
 pub(crate) mod d1_time_travel;
 pub(crate) mod deployments;

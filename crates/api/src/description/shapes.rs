@@ -66,6 +66,7 @@ const SHAPES: &[Shape] = &[
     ("SecretsStore", super::secrets_store::store),
     ("StoredSecret", super::secrets_store::secret),
     ("VectorizeIndex", super::vectorize::shape),
+    ("ContainerApplication", super::containers::shape),
     ("Consumer", consumer),
     ("DispatchNamespace", dispatch_namespace),
     ("DispatchScript", dispatch_script),

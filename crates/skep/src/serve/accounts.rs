@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use skep_api::{Addresses, Candidate, Examined, InstanceError, Platform, TailEvents};
+use skep_api::{Addresses, Candidate, ContainerInstance, Examined, InstanceError, Platform, TailEvents};
 use skep_assets::{ContentCache, DEFAULT_CAPACITY};
 use skep_catalog::{CatalogError, Registry};
 use skep_cron::Expression;
 use skep_d1::Paused;
 use skep_fleet::Still;
 use skep_hyperdrive::{Failure, Origin};
+use skep_registry::Credentials;
 use skep_runtime::Jobs;
 use skep_wire::BoxFuture;
 
@@ -20,7 +21,7 @@ use super::names::Names;
 use super::notifications::Notifications;
 use super::runner::{Runner, Surroundings};
 use super::tenant::Tenant;
-use super::{hyperdrive, quota, sizes};
+use super::{hyperdrive, images, quota, sizes};
 use crate::events::ask_instances;
 
 /// How often unused content is looked for.
@@ -37,6 +38,8 @@ pub struct Accounts {
     hosts: Arc<Hosts>,
     names: Arc<Names>,
     around: Surroundings,
+    /// Who may push images.
+    credentials: Arc<Credentials>,
     jobs: Jobs,
     assets: Arc<ContentCache>,
     open: Mutex<BTreeMap<String, Arc<Runner>>>,
@@ -60,6 +63,7 @@ impl Accounts {
             registry,
             addresses,
             hosts: Arc::new(Hosts::new(domains)),
+            credentials: Arc::new(Credentials::new(around.clock.clone())),
             around,
             jobs,
             assets: Arc::new(ContentCache::new(DEFAULT_CAPACITY)),
@@ -95,6 +99,7 @@ impl Accounts {
         let tenant = Tenant::open(account, &dir, self.assets.clone(), *keeps, clock, &self.jobs, shutdown)?;
         let tenant = Arc::new(tenant);
         tenant.stores.r2.listen(Arc::new(Notifications(Arc::downgrade(&tenant))));
+        images::tidy(&tenant, &self.jobs);
         if keeps.d1_history.is_some() {
             let tidied = tenant.clone();
             self.jobs.every(
@@ -124,6 +129,11 @@ impl Accounts {
         let runner = Runner::new(tenant, self.around.clone())?;
         open.insert(account.to_owned(), runner.clone());
         Ok(runner)
+    }
+
+    /// What belongs to an account.
+    pub fn tenant_of(&self, account: &str) -> Result<Arc<Tenant>, String> {
+        Ok(self.runner(account)?.tenant.clone())
     }
 
     fn read_hosts(&self) -> Result<(), String> {
@@ -170,6 +180,18 @@ impl Platform for Accounts {
 
     fn ai(&self) -> &Arc<skep_ai::Ai> {
         &self.around.ai
+    }
+
+    fn registry(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
+    fn runs_containers(&self) -> Result<(), String> {
+        Err("this node runs no containers".to_owned())
+    }
+
+    fn container_instances(&self, _account: &str, _namespace_id: &str) -> Vec<ContainerInstance> {
+        Vec::new()
     }
 
     fn try_out<'a>(

@@ -10,6 +10,7 @@ mod credentials;
 mod export;
 mod hosts;
 mod hyperdrive;
+mod images;
 mod links;
 mod mail;
 mod metrics;
@@ -32,7 +33,7 @@ mod workflows;
 use std::path::Path;
 use std::sync::Arc;
 
-use skep_api::{Addresses, Api, ApiService, BASE};
+use skep_api::{Addresses, Api, BASE};
 use skep_catalog::{Registry, Sealer};
 use skep_edge::{EdgeOptions, Places, Traffic};
 use skep_fleet::{Machine, MachineOptions};
@@ -198,7 +199,8 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     };
     let listener = skep_wire::bind_unix(&control::socket(&data)).map_err(|e| e.to_string())?;
     tokio::spawn(skep_wire::serve_unix(listener, Arc::new(control), shutdown.clone()));
-    tokio::spawn(skep_wire::serve_tcp(api_listener, Arc::new(ApiService(api)), CLIENTS, shutdown.clone()));
+    let front = Arc::new(images::Front::new(api, accounts.clone()));
+    tokio::spawn(skep_wire::serve_tcp(api_listener, front, CLIENTS, shutdown.clone()));
     let traffic = Arc::new(Traffic::default());
     let metrics = metrics::Metrics::new(
         accounts.clone(),

@@ -25,7 +25,7 @@ const fn apart(name: &'static str, places: &'static [&'static str]) -> Store {
     Store { name, places, counts: false }
 }
 
-const STORES: [Store; 11] = [
+const STORES: [Store; 12] = [
     counts("kv", &["kv"]),
     counts("r2", &["r2"]),
     counts("d1", &["d1"]),
@@ -33,6 +33,7 @@ const STORES: [Store; 11] = [
     apart("cache", &["cache"]),
     counts("analytics", &["analytics"]),
     counts("vectorize", &["vectorize"]),
+    counts("container_images", &["registry"]),
     apart("logs", &["logs"]),
     counts("durable_objects", &["do"]),
     counts("code_and_assets", &["content"]),

@@ -12,6 +12,7 @@ use skep_kv::KvStore;
 use skep_logs::LogStore;
 use skep_queues::Queues;
 use skep_r2::R2Store;
+use skep_registry::ImageStore;
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_store::{BlobId, Blobs, Quota};
 use skep_vectorize::VectorizeStore;
@@ -33,6 +34,8 @@ pub struct Tenant {
     pub logs: LogStore,
     /// Modules, assets, manifests.
     pub blobs: Blobs,
+    /// Images of its containers.
+    pub images: Arc<ImageStore>,
     /// How much of all that it may store, and stores.
     pub quota: Arc<Quota>,
     /// What of that is measured.
@@ -71,8 +74,11 @@ impl Tenant {
         let named = stores.catalog.all_blobs().map_err(|e| e.to_string())?;
         let named: HashSet<BlobId> = named.iter().filter_map(|name| BlobId::parse(name)).collect();
         blobs.sweep(&named).map_err(|e| e.to_string())?;
+        let images = ImageStore::open(&dir.join("registry"), clock.clone(), quota.clone())
+            .map_err(|e| format!("cannot open the image registry in {}: {e}", dir.display()))?;
+        let images = Arc::new(images);
         let sizes = Sizes::new(quota.clone());
-        Ok(Self { id: id.to_owned(), stores, logs, blobs, quota, sizes, asset_cache: cache })
+        Ok(Self { id: id.to_owned(), stores, logs, blobs, images, quota, sizes, asset_cache: cache })
     }
 
     /// Removes content that no version has used for a day.
@@ -112,6 +118,10 @@ impl skep_api::Tenant for Tenant {
 
     fn vectorize(&self) -> &VectorizeStore {
         &self.stores.vectorize
+    }
+
+    fn images(&self) -> &Arc<ImageStore> {
+        &self.images
     }
 
     fn queues(&self) -> &Queues {
