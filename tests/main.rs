@@ -37,6 +37,7 @@ mod hive;
 mod hostile;
 mod hyperdrive;
 mod hyperdrive_node;
+mod image_registry;
 mod images;
 mod images_node;
 mod import;

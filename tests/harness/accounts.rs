@@ -198,6 +198,7 @@ fn furnish(serve: &Serve, owner: &str, id: String, token: String) -> Account {
         ("index", index),
         ("stored_secret", text(&stored[0]["id"])),
         ("tag", "tag".into()),
+        ("registry", "registry.test".into()),
     ];
     account.ids = ids.into_iter().map(|(name, id): (&str, String)| (name.to_owned(), id)).collect();
     account

@@ -334,8 +334,8 @@ pub const OPERATIONS: &[Operation] = operations! {
     GET "/accounts/:account/containers/dash/applications/:application/instances" => containers::dash_instances;
     GET "/accounts/:account/containers/registries" => container_images::list;
     POST "/accounts/:account/containers/registries" => container_images::add;
-    DELETE "/accounts/:account/containers/registries/:domain" => container_images::remove;
-    POST "/accounts/:account/containers/registries/:domain/credentials" => container_images::credentials;
+    DELETE "/accounts/:account/containers/registries/:registry" => container_images::remove;
+    POST "/accounts/:account/containers/registries/:registry/credentials" => container_images::credentials;
     POST "/accounts/:account/containers/image-preparations" => container_images::prepare;
 
     GET "/accounts/:account/storage/kv/namespaces" => kv::list;

@@ -25,6 +25,7 @@ pub(crate) fn path_parameters(path: &str) -> impl Iterator<Item = Json> {
             "namespace" => ("The id of a KV namespace, or the name of a dispatch namespace.", segment()),
             "database" => ("The id or the name of a database.", segment()),
             "bucket" | "index" | "workflow" => ("Its name.", segment()),
+            "registry" => ("The host of an image registry.", segment()),
             _ => ("Its id.", segment()),
         };
         json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema })
