@@ -93,9 +93,13 @@ fn docker_pushes_and_pulls_and_wrangler_lists_and_removes() {
     assert!(pinned.contains("@sha256:"), "{pinned}");
 
     // It is all there after a restart, for whoever asks for new credentials.
-    let serve = serve_in(serve.stop("KILL"), &["--api", &host]);
+    let before = basic(&(user, password));
+    let serve = serve_in(serve.stop("KILL"), &[]);
+    let host = self::host(&serve);
+    let old = request(&format!("http://{host}/v2/"), "GET", &[("authorization", &before)], None).unwrap();
+    assert_eq!(old.status, 401, "credentials end with the node");
     docker.must(&["image", "rm", "--force", &name, &other, &elsewhere, "app:1"]);
-    assert!(!docker.docker(&["pull", pinned.trim()]).success, "old credentials");
+    let pinned = format!("{host}/{account}/app@{}", pinned.trim().split_once('@').unwrap().1);
     let (user, password) = credentials(&serve);
     docker.must(&["login", "--username", &user, "--password", &password, &host]);
     docker.must(&["pull", pinned.trim()]);
