@@ -209,7 +209,7 @@ const CHANGEABLE: [&str; 10] = [
 fn check(tenant: &Arc<dyn Tenant>, account: &str, body: &mut Json) -> Result<(), ApiError> {
     let policy = body["scheduling_policy"].as_str().unwrap_or("default").to_owned();
     if !body["max_instances"].is_null()
-        && !body["max_instances"].as_u64().is_some_and(|most| most <= MOST_INSTANCES)
+        && body["max_instances"].as_u64().is_none_or(|most| most > MOST_INSTANCES)
     {
         return Err(invalid("max_instances", format!("must be a whole number up to {MOST_INSTANCES}")));
     }
