@@ -155,7 +155,7 @@ async fn what_was_pushed_is_pulled_by_tag_by_digest_and_in_part() {
     assert_eq!((head.header("docker-content-digest"), head.body.len()), (manifest.as_str(), 0));
     let blob = format!("/v2/one/app/web/blobs/{}", digest(&layer));
     let whole = node.ask(Method::GET, &blob, "").await;
-    assert_eq!((whole.status, &whole.body[..] == &layer[..]), (StatusCode::OK, true));
+    assert_eq!((whole.status, whole.body[..] == layer[..]), (StatusCode::OK, true));
     let part = node.ask_as("one", Method::GET, &blob, &[("range", "bytes=300000-300009")], full("")).await;
     assert_eq!((part.status, &part.body[..]), (StatusCode::PARTIAL_CONTENT, &layer[300_000..300_010]));
     assert_eq!(part.header("content-range"), "bytes 300000-300009/700000");
