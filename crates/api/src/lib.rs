@@ -100,6 +100,8 @@ pub const BASE: &str = "/client/v4";
 
 /// How long a client may send nothing of a body that is waited for.
 const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(100);
+/// How slowly it may send: half of what a line of 64 kbit/s takes. Bodies have room of the node's memory.
+const BODY_RATE: skep_wire::Rate = skep_wire::Rate { grace: BODY_TIME, least: 4000 };
 
 /// The API.
 pub struct Api {
@@ -182,7 +184,7 @@ impl Api {
         let changes = permissions::changes(operation);
         let action = format!("{} {below}", head.method);
         let (account, id) = (token.account.clone(), token.id.clone());
-        let body = skep_wire::patient(body, BODY_TIME).into();
+        let body = skep_wire::patient(body, skep_wire::Patience::new(BODY_TIME, BODY_RATE)).into();
         let call = Call { api: self.clone(), operation, token, params, head, body, seat: None };
         let seals =
             ["/workers/", "/hyperdrive/", "/secrets_store/"].iter().any(|area| operation.path.contains(area));

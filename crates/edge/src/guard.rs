@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use skep_wire::{BoxError, Held, Patience, full, reply};
+use skep_wire::{BoxError, Held, Patience, Rate, full, reply};
 
 use crate::activity::Active;
 use crate::body::EdgeBody;
@@ -59,7 +59,16 @@ impl Default for EdgeLimits {
     }
 }
 
+/// Bytes that a visitor sends in a second, at least, once he was waited for three times as long as he may send nothing: a sixteenth of what a line of
+/// 64 kbit/s takes.
+const LEAST: u32 = 500;
+
 impl EdgeLimits {
+    /// How slowly a visitor may send a body.
+    fn rate(&self) -> Rate {
+        Rate { grace: self.body_time.saturating_mul(3), least: LEAST }
+    }
+
     /// The status for a request that is refused for what its head says.
     pub(crate) fn refuse(&self, head: &Parts) -> Option<StatusCode> {
         let url = head.uri.path_and_query().map_or(0, |text| text.as_str().len());
@@ -123,7 +132,7 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     pub fn new(body: Incoming, limits: &EdgeLimits, cut_off: CutOff) -> Self {
-        Self { body, left: limits.body, patience: Patience::new(limits.body_time), cut_off }
+        Self { body, left: limits.body, patience: Patience::new(limits.body_time, limits.rate()), cut_off }
     }
 
     fn cut(&self, why: u8, text: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -142,12 +151,12 @@ impl HttpBody for Guarded {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if let Poll::Ready(next) = Pin::new(&mut this.body).poll_frame(cx) {
-            this.patience.renew();
             let size = match &next {
-                Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.remaining() as u64),
+                Some(Ok(frame)) => frame.data_ref().map_or(0, Buf::remaining),
                 _ => 0,
             };
-            return match this.left.checked_sub(size) {
+            this.patience.renew(size);
+            return match this.left.checked_sub(size as u64) {
                 Some(left) => {
                     this.left = left;
                     Poll::Ready(next.map(|frame| frame.map_err(Into::into)))

@@ -37,7 +37,7 @@ pub use connections::{Connections, serve_connections};
 pub use crowd::{Crowd, CrowdLimits, Entered};
 pub use head::{date, write_header, write_status};
 pub use held::Held;
-pub use patient::{Patience, patient};
+pub use patient::{Patience, Rate, patient};
 pub use rewound::Rewound;
 pub use server::{ServeError, bind_unix, serve_tcp, serve_unix};
 pub use service::{BINDING_HEADER, BindingTable, BoxFuture, Service};
