@@ -10,6 +10,7 @@ mod alone;
 mod api_fuzz;
 mod api_page;
 mod appetites;
+mod asleep;
 mod assets_api;
 mod backup;
 mod bombs;

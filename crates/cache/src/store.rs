@@ -10,6 +10,8 @@ use skep_store::{Folders, StoreError, Upkeep};
 use crate::later::LaterCache;
 use crate::worker::{Limits, WorkerCache};
 
+/// How often those are tidied, too, that nobody has used since: each has to wake up for it.
+const ALL: u32 = 360;
 /// How often stale entries are removed and uses are noted.
 const TIDY: Duration = Duration::from_secs(10);
 
@@ -31,7 +33,11 @@ impl CacheStore {
     pub fn open_with(dir: &Path, clock: Clock, jobs: &Jobs, limits: Limits) -> Result<Self, StoreError> {
         let caches = Arc::new(Folders::open(dir)?);
         let tidied = caches.clone();
-        jobs.every("cache: remove stale entries", TIDY, move || tidy(tidied.clone()));
+        let mut runs = 0;
+        jobs.every("cache: remove stale entries", TIDY, move || {
+            runs = (runs + 1) % ALL;
+            tidy(tidied.clone(), runs == 0)
+        });
         Ok(Self { clock, limits, caches })
     }
 
@@ -47,9 +53,12 @@ impl CacheStore {
 }
 
 /// One run of the background job.
-async fn tidy(caches: Arc<Folders<WorkerCache>>) -> Result<String, String> {
+async fn tidy(caches: Arc<Folders<WorkerCache>>, all: bool) -> Result<String, String> {
     let mut upkeep = Upkeep::default();
     for (id, cache) in caches.all() {
+        if !all && !cache.is_used() {
+            continue;
+        }
         upkeep.note(&id, cache.tidy().await);
     }
     upkeep.told()

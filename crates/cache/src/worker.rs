@@ -194,7 +194,14 @@ impl WorkerCache {
                 break;
             }
         }
-        Ok(removed + shared.evict().await?)
+        let removed = removed + shared.evict().await?;
+        shared.db.looked_after();
+        Ok(removed)
+    }
+
+    /// Whether it was used since it was tidied.
+    pub(crate) fn is_used(&self) -> bool {
+        self.shared.db.is_used()
     }
 
     /// Bytes of all heads and bodies that are stored.

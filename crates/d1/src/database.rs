@@ -1,11 +1,11 @@
 //! One database: which thread runs a call.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use skep_store::{Quota, StoreError};
+use skep_store::{Quota, Sleeper, StoreError};
 use tokio::sync::Semaphore;
 
 use crate::bookmark::{Bookmarks, Place};
@@ -17,7 +17,7 @@ use crate::plan::Plans;
 use crate::request::{ExportOptions, ResultsFormat, Statement, without_comments};
 use crate::run::{Effects, Runner, Stop, may_read};
 use crate::session::{Patience, Session};
-use crate::store::Claim;
+use crate::store::{Claim, Claims};
 use crate::writer::{Body, Shared, Writer};
 
 /// `application_id` of our files: "Sk", then the format's version.
@@ -32,26 +32,51 @@ const INLINE_STATEMENTS: usize = 100;
 const LONG_QUERIES: usize = 2;
 
 /// A D1 database. Calls may come from any thread; what is acknowledged is on the disk.
+///
+/// While nobody uses it, it sleeps (`skep_store`): no thread, no open file. The next call opens it again.
 #[derive(Debug)]
 pub struct D1Database {
-    inner: Arc<Inner>,
-    writer: Writer,
-    // Dropped last: the next one to open the file waits for it.
-    _claim: Claim,
+    core: Arc<Core>,
+}
+
+/// How to open one.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub path: PathBuf,
+    pub id: String,
+    pub keeping: Option<Keeping>,
+    pub gate: Arc<Gate>,
+    pub quota: Arc<Quota>,
+    /// Places of long queries, for all databases of the store.
+    pub all_long: Arc<Semaphore>,
+    pub claims: Arc<Claims>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    readers: Mutex<Vec<Session>>,
+struct Core {
+    opening: Opening,
     long: Arc<Semaphore>,
     /// The place that the database has whatever others do: who has many databases would otherwise keep everybody else's waiting.
     own: Arc<Semaphore>,
-    /// Further places, for all databases of the store.
-    all_long: Arc<Semaphore>,
     /// By which others know it.
     number: u64,
+    opened: Mutex<Option<Arc<Opened>>>,
+    /// When it was last used.
+    used: AtomicU64,
+    bookmarks: Mutex<Arc<Bookmarks>>,
+}
+
+/// What an open database takes. Whatever is under way holds it.
+#[derive(Debug)]
+struct Opened {
+    readers: Mutex<Vec<Session>>,
+    number: u64,
+    /// Before what is shared: its thread has a connection, too.
+    writer: Writer,
     /// After the readers: it has the database's file open, and closing that would drop SQLite's locks.
     shared: Arc<Shared>,
+    // Dropped last: the next one to open the file waits for it.
+    _claim: Claim,
 }
 
 /// The outcome of going back in time.
@@ -65,50 +90,22 @@ pub struct Restored {
 
 impl D1Database {
     /// Opens or creates the file of a database. Blocking.
-    pub(crate) fn open(
-        path: &Path,
-        id: &str,
-        keeping: Option<&Keeping>,
-        gate: Arc<Gate>,
-        quota: Arc<Quota>,
-        all_long: Arc<Semaphore>,
-        claim: Claim,
-    ) -> Result<Self, StoreError> {
+    pub(crate) fn open(opening: Opening) -> Result<Self, StoreError> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let session = Session::writer(path)?;
-        session.belongs_to(number);
-        let (opening, stamp) = next_opening(&session, path)?;
-        let history = match keeping {
-            Some(keeping) => {
-                session.keep_log()?;
-                Some(History::open(path, keeping.clone())?)
-            }
-            None => {
-                crate::history::remove(path).map_err(|e| StoreError::io("cannot remove history", e))?;
-                None
-            }
-        };
-        // A history that has not begun yet begins later than this.
-        let since =
-            keeping.map_or(opening, |keeping| u32::try_from(keeping.clock.now_secs()).unwrap_or(u32::MAX));
-        let now = history.as_ref().and_then(History::now).unwrap_or((since, 0));
-        let shared = Arc::new(Shared {
-            path: path.to_owned(),
-            plans: Plans::default(),
-            bookmarks: Bookmarks::new(id, Place { era: now.0, commits: now.1 }),
-            history: history.map(Mutex::new),
-            gate,
-            quota,
-            last_row_id: AtomicI64::new(0),
-            size: AtomicI64::new(session.size()?),
+        let opened = Arc::new(Opened::new(&opening, number, true)?);
+        let core = Arc::new(Core {
+            opening,
+            long: Arc::new(Semaphore::new(LONG_QUERIES)),
+            own: Arc::new(Semaphore::new(1)),
+            number,
+            bookmarks: Mutex::new(opened.shared.bookmarks.clone()),
+            opened: Mutex::new(Some(opened)),
+            used: AtomicU64::new(skep_store::now()),
         });
-        let writer = Writer::start(session, shared.clone(), stamp)
-            .map_err(|e| StoreError::io("cannot start a D1 writer thread", e))?;
-        let long = Arc::new(Semaphore::new(LONG_QUERIES));
-        let own = Arc::new(Semaphore::new(1));
-        let inner = Inner { readers: Mutex::default(), long, own, all_long, number, shared };
-        Ok(Self { inner: Arc::new(inner), writer, _claim: claim })
+        let sleeper: Weak<Core> = Arc::downgrade(&core);
+        skep_store::has_woken(sleeper);
+        Ok(Self { core })
     }
 
     /// Runs statements as one transaction: all of them or, if one fails, none. The result is the JSON array
@@ -121,24 +118,25 @@ impl D1Database {
 
     async fn output(&self, statements: Vec<Statement>, format: ResultsFormat) -> Body {
         let statements = without_comments(statements)?;
+        let opened = self.core.awake().await?;
         if !statements.iter().all(|statement| may_read(&statement.sql)) {
-            return self.writer.run(statements, format).await;
+            return opened.writer.run(statements, format).await;
         }
         if statements.len() > INLINE_STATEMENTS {
-            return self.run_long(statements, format).await;
+            return self.run_long(opened, statements, format).await;
         }
-        match self.inner.read(&statements, format, Patience::Inline) {
+        match opened.read(&statements, format, Patience::Inline) {
             Ok(body) => Ok(body),
             Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::NeedsWriter) => self.writer.run(statements, format).await,
-            Err(Stop::TooLong) => self.run_long(statements, format).await,
+            Err(Stop::NeedsWriter) => opened.writer.run(statements, format).await,
+            Err(Stop::TooLong) => self.run_long(opened, statements, format).await,
         }
     }
 
-    async fn run_long(&self, statements: Vec<Statement>, format: ResultsFormat) -> Body {
+    async fn run_long(&self, opened: Arc<Opened>, statements: Vec<Statement>, format: ResultsFormat) -> Body {
         let result = self
-            .on_blocking_thread(move |inner| {
-                match inner.read(&statements, format, Patience::Full) {
+            .on_blocking_thread(opened.clone(), move |opened| {
+                match opened.read(&statements, format, Patience::Full) {
                     Ok(body) => Ok(Ok(body)),
                     Err(Stop::Failed(error)) => Err(error),
                     // The schema changed in between: what was a table of ours is now something else.
@@ -148,14 +146,14 @@ impl D1Database {
             .await?;
         match result {
             Ok(body) => Ok(body),
-            Err(statements) => self.writer.run(statements, format).await,
+            Err(statements) => opened.writer.run(statements, format).await,
         }
     }
 
     /// The database as lines of SQL, as the reply's body.
     pub(crate) async fn export(&self, options: ExportOptions) -> Result<Vec<u8>, D1Error> {
-        self.on_blocking_thread(move |inner| {
-            inner.with_reader(|session| {
+        self.on_blocking_thread(self.core.awake().await?, move |opened| {
+            opened.with_reader(|session| {
                 session.start_timer(Patience::Full);
                 session.trusted(|connection| crate::export::export(connection, &options))
             })
@@ -182,22 +180,23 @@ impl D1Database {
 
     /// A consistent copy of the database as a SQLite file. The file has no name and is gone once closed.
     pub(crate) async fn dump(&self) -> Result<std::fs::File, D1Error> {
-        self.on_blocking_thread(|inner| {
-            inner.with_reader(|session| crate::export::copy(session, &inner.shared.path))
+        self.on_blocking_thread(self.core.awake().await?, |opened| {
+            opened.with_reader(|session| crate::export::copy(session, &opened.shared.path))
         })
         .await
     }
 
     /// The bookmark of everything acknowledged by now.
     pub fn bookmark(&self) -> String {
-        self.inner.shared.bookmarks.now()
+        self.core.bookmarks().now()
     }
 
     /// The bookmark of the present state, or of the one that was present at `at_ms`, in milliseconds since 1970: one
     /// that can be gone back to.
     pub async fn bookmark_at(&self, at_ms: Option<u64>) -> Result<String, TimeTravelError> {
-        let shared = self.inner.shared.clone();
+        let opened = self.core.awake().await.map_err(failed)?;
         on_its_own_thread(move || {
+            let shared = &opened.shared;
             let mut history = shared.history().ok_or(TimeTravelError::Off)?;
             history.begin();
             shared.mark(&history);
@@ -212,8 +211,10 @@ impl D1Database {
 
     /// Makes the state that a bookmark names the present one, in one transaction that counts as any other.
     pub async fn restore(&self, bookmark: &str) -> Result<Restored, TimeTravelError> {
-        let (shared, asked) = (self.inner.shared.clone(), bookmark.to_owned());
+        let (opened, asked) = (self.core.awake().await.map_err(failed)?, bookmark.to_owned());
+        let held = opened.clone();
         let (commits, previous) = on_its_own_thread(move || {
+            let shared = &held.shared;
             let history = shared.history().ok_or(TimeTravelError::Off)?;
             let invalid = || TimeTravelError::Invalid(asked.clone());
             let place = shared.bookmarks.parse(&asked).ok_or_else(invalid)?;
@@ -224,31 +225,34 @@ impl D1Database {
             Ok((place.commits, shared.bookmarks.now()))
         })
         .await?;
-        self.writer.go_back(commits).await?;
+        opened.writer.go_back(commits).await?;
         Ok(Restored { previous, bookmark: self.bookmark() })
     }
 
-    /// Stores what history knows. Blocking; the caller holds the gate.
+    /// Stores what history knows, which one that sleeps has done. Blocking; the caller holds the gate.
     pub(crate) fn settle(&self) {
-        if let Some(mut history) = self.inner.shared.history() {
+        let opened = self.core.opened().clone();
+        if let Some(mut history) = opened.as_ref().and_then(|opened| opened.shared.history()) {
             history.settle();
         }
     }
 
     async fn on_blocking_thread<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<T, D1Error> + Send + 'static,
+        opened: Arc<Opened>,
+        work: impl FnOnce(&Opened) -> Result<T, D1Error> + Send + 'static,
     ) -> Result<T, D1Error> {
-        let inner = self.inner.clone();
-        let permit = inner.long.clone().acquire_owned().await.map_err(|_| D1Error::closed())?;
+        let core = &self.core;
+        let permit = core.long.clone().acquire_owned().await.map_err(|_| D1Error::closed())?;
         let seat = tokio::select! {
             biased;
-            own = inner.own.clone().acquire_owned() => own,
-            other = inner.all_long.clone().acquire_owned() => other,
+            own = core.own.clone().acquire_owned() => own,
+            other = core.opening.all_long.clone().acquire_owned() => other,
         };
         let seat = seat.map_err(|_| D1Error::closed())?;
         let task = tokio::task::spawn_blocking(move || {
-            let result = work(&inner);
+            let result = work(&opened);
+            drop(opened);
             drop((permit, seat));
             result
         });
@@ -264,7 +268,116 @@ async fn on_its_own_thread<T: Send + 'static>(
     task.await.map_err(|_| TimeTravelError::Failed(D1Error::closed().to_string()))?
 }
 
-impl Inner {
+fn failed(error: D1Error) -> TimeTravelError {
+    TimeTravelError::Failed(error.to_string())
+}
+
+impl Core {
+    fn opened(&self) -> MutexGuard<'_, Option<Arc<Opened>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bookmarks(&self) -> Arc<Bookmarks> {
+        self.bookmarks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The database, which is opened first if it sleeps: aside, for some milliseconds.
+    async fn awake(self: &Arc<Self>) -> Result<Arc<Opened>, D1Error> {
+        self.used.store(skep_store::now(), Ordering::Relaxed);
+        if let Some(opened) = self.opened.try_lock().ok().and_then(|opened| opened.clone()) {
+            return Ok(opened);
+        }
+        let this = self.clone();
+        let woken = tokio::task::spawn_blocking(move || this.wake()).await;
+        woken.map_err(|_| D1Error::closed())?.map_err(|error| {
+            tracing::error!(%error, database = self.opening.id, "a D1 database cannot be opened again");
+            D1Error::new(error.outside())
+        })
+    }
+
+    fn wake(self: Arc<Self>) -> Result<Arc<Opened>, StoreError> {
+        let mut opened = self.opened();
+        if let Some(opened) = &*opened {
+            return Ok(opened.clone());
+        }
+        let woken = Arc::new(Opened::new(&self.opening, self.number, false)?);
+        *self.bookmarks.lock().unwrap_or_else(PoisonError::into_inner) = woken.shared.bookmarks.clone();
+        *opened = Some(woken.clone());
+        let sleeper: Weak<Self> = Arc::downgrade(&self);
+        skep_store::has_woken(sleeper);
+        Ok(woken)
+    }
+}
+
+impl Sleeper for Core {
+    fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn is_awake(&self) -> bool {
+        // Who is being opened or asked right now is.
+        self.opened.try_lock().map_or(true, |opened| opened.is_some())
+    }
+
+    fn sleep(&self) -> bool {
+        let Ok(mut opened) = self.opened.try_lock() else { return false };
+        match opened.take().map(Arc::try_unwrap) {
+            None => true,
+            Some(Err(in_use)) => {
+                *opened = Some(in_use);
+                false
+            }
+            // Closing waits for what was queued by callers that have gone, and for the disk.
+            Some(Ok(unused)) => {
+                let thread = std::thread::Builder::new().name("close d1".into());
+                thread.spawn(move || drop(unused)).is_ok()
+            }
+        }
+    }
+}
+
+impl Opened {
+    fn new(opening: &Opening, number: u64, create: bool) -> Result<Self, StoreError> {
+        let Opening { path, id, keeping, gate, quota, claims, .. } = opening;
+        let claim = Claim::take(claims, id);
+        if !create && !path.exists() {
+            // What was removed meanwhile stays removed.
+            let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(StoreError::io(format!("cannot open {}", path.display()), error));
+        }
+        let session = Session::writer(path)?;
+        session.belongs_to(number);
+        let (opening, stamp) = next_opening(&session, path)?;
+        let history = match keeping {
+            Some(keeping) => {
+                session.keep_log()?;
+                Some(History::open(path, keeping.clone())?)
+            }
+            None => {
+                crate::history::remove(path).map_err(|e| StoreError::io("cannot remove history", e))?;
+                None
+            }
+        };
+        // A history that has not begun yet begins later than this.
+        let since = keeping
+            .as_ref()
+            .map_or(opening, |keeping| u32::try_from(keeping.clock.now_secs()).unwrap_or(u32::MAX));
+        let now = history.as_ref().and_then(History::now).unwrap_or((since, 0));
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            plans: Plans::default(),
+            bookmarks: Arc::new(Bookmarks::new(id, Place { era: now.0, commits: now.1 })),
+            history: history.map(Mutex::new),
+            gate: gate.clone(),
+            quota: quota.clone(),
+            last_row_id: AtomicI64::new(0),
+            size: AtomicI64::new(session.size()?),
+        });
+        let writer = Writer::start(session, shared.clone(), stamp)
+            .map_err(|e| StoreError::io("cannot start a D1 writer thread", e))?;
+        Ok(Self { readers: Mutex::default(), number, writer, shared, _claim: claim })
+    }
+
     /// Runs a call on a connection that can only read; several statements see one state.
     fn read(
         &self,
@@ -343,4 +456,108 @@ fn next_opening(session: &Session, path: &Path) -> Result<(u32, String), StoreEr
         let (format, count) = (MAGIC | FORMAT, opening as i32);
         Ok((opening, format!("PRAGMA application_id = {format}; PRAGMA user_version = {count}")))
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::history::Retention;
+    use crate::store::D1Store;
+    use skep_runtime::Clock;
+
+    async fn asked(database: &D1Database, sql: &str) -> Result<String, D1Error> {
+        let statement = Statement { sql: sql.to_owned(), params: Vec::new() };
+        let answer = database.run(vec![statement], ResultsFormat::Objects).await?;
+        Ok(String::from_utf8(answer.to_vec()).unwrap())
+    }
+
+    /// With and without a history.
+    fn stores(dir: &Path) -> [D1Store; 2] {
+        let kept = D1Store::open_with_history(&dir.join("kept"), Retention::default(), Clock::system());
+        [kept.unwrap(), D1Store::open(&dir.join("plain")).unwrap()]
+    }
+
+    #[tokio::test]
+    async fn who_sleeps_has_nothing_open_and_wakes_up_when_it_is_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_open = || {
+            let files = std::fs::read_dir("/proc/self/fd").unwrap();
+            files
+                .flatten()
+                .any(|file| std::fs::read_link(file.path()).is_ok_and(|open| open.starts_with(&dir)))
+        };
+        for store in stores(dir.path()) {
+            let database = store.database("a").unwrap();
+            asked(&database, "CREATE TABLE t (a)").await.unwrap();
+            let mut last = database.bookmark();
+            for n in 0..5 {
+                assert!(database.core.sleep() && !database.core.is_awake());
+                // Closed at the latest when the next one may open it.
+                drop(Claim::take(&database.core.opening.claims, "a"));
+                assert!(!is_open());
+                assert_eq!(database.bookmark(), last, "it is known while it sleeps");
+                asked(&database, &format!("INSERT INTO t VALUES ({n})")).await.unwrap();
+                let counted = asked(&database, "SELECT count(*) c FROM t").await.unwrap();
+                assert!(counted.contains(&format!("{{\"c\":{}}}", n + 1)), "{counted}");
+                assert!(database.bookmark() > last, "bookmarks go on");
+                last = database.bookmark();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_it_was_before_it_slept_can_be_gone_back_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let [store, _] = stores(dir.path());
+        let database = store.database("a").unwrap();
+        asked(&database, "CREATE TABLE t (a)").await.unwrap();
+        let before = database.bookmark_at(None).await.unwrap();
+        assert!(database.core.sleep());
+        asked(&database, "INSERT INTO t VALUES (1)").await.unwrap();
+        assert!(database.core.sleep());
+        database.restore(&before).await.unwrap();
+        let counted = asked(&database, "SELECT count(*) c FROM t").await.unwrap();
+        assert!(counted.contains("{\"c\":0}"), "{counted}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_while_it_falls_asleep_all_the_time() {
+        let dir = tempfile::tempdir().unwrap();
+        for store in stores(dir.path()) {
+            let database = store.database("a").unwrap();
+            asked(&database, "CREATE TABLE t (a)").await.unwrap();
+            let over = Arc::new(AtomicBool::new(false));
+            let (core, stop) = (database.core.clone(), over.clone());
+            let sleeps = std::thread::spawn(move || {
+                let mut slept = 0;
+                while !stop.load(Ordering::SeqCst) || slept == 0 {
+                    slept += usize::from(core.is_awake() && core.sleep());
+                    std::thread::yield_now();
+                }
+            });
+            for n in 1..60 {
+                asked(&database, "INSERT INTO t VALUES (1)").await.unwrap();
+                let counted = asked(&database, "SELECT count(*) c FROM t").await.unwrap();
+                assert!(counted.contains(&format!("{{\"c\":{n}}}")), "{counted}");
+            }
+            over.store(true, Ordering::SeqCst);
+            sleeps.join().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_removed_while_it_slept_stays_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [_, store] = stores(dir.path());
+        let database = store.database("a").unwrap();
+        asked(&database, "CREATE TABLE t (a)").await.unwrap();
+        assert!(database.core.sleep());
+        drop(Claim::take(&database.core.opening.claims, "a"));
+        store.remove("a").unwrap();
+        assert!(asked(&database, "SELECT 1").await.is_err());
+        assert!(!dir.path().join("plain/a.sqlite").exists());
+    }
 }

@@ -8,7 +8,7 @@ use skep_runtime::{Clock, half_of_the_cores};
 use skep_store::{Quota, StoreError};
 use tokio::sync::Semaphore;
 
-use crate::database::D1Database;
+use crate::database::{D1Database, Opening};
 use crate::gate::{Closed, Gate};
 use crate::history::{self, Keeping, Retention};
 
@@ -40,7 +40,7 @@ pub struct Paused {
 
 /// Which files are open. The one who was the last to hold a database may still be closing it.
 #[derive(Debug, Default)]
-struct Claims {
+pub(crate) struct Claims {
     taken: Mutex<HashSet<String>>,
     released: Condvar,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// Waits until nobody has the file open.
-    fn take(claims: &Arc<Claims>, id: &str) -> Self {
+    pub(crate) fn take(claims: &Arc<Claims>, id: &str) -> Self {
         let mut taken = claims.taken.lock().unwrap_or_else(PoisonError::into_inner);
         while taken.contains(id) {
             taken = claims.released.wait(taken).unwrap_or_else(PoisonError::into_inner);
@@ -109,10 +109,15 @@ impl D1Store {
             return Ok(database);
         }
         let path = self.dir.join(file_name(id)?);
-        let claim = Claim::take(&self.claims, id);
-        let (keeping, quota, long) = (self.keeping.as_ref(), self.quota.clone(), self.long.clone());
-        let database = D1Database::open(&path, id, keeping, self.gate.clone(), quota, long, claim)?;
-        let database = Arc::new(database);
+        let database = Arc::new(D1Database::open(Opening {
+            path,
+            id: id.to_owned(),
+            keeping: self.keeping.clone(),
+            gate: self.gate.clone(),
+            quota: self.quota.clone(),
+            all_long: self.long.clone(),
+            claims: self.claims.clone(),
+        })?);
         open.retain(|_, database| database.strong_count() > 0);
         open.insert(id.to_owned(), Arc::downgrade(&database));
         Ok(database)

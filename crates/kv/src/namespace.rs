@@ -144,6 +144,11 @@ impl Namespace {
         Ok(())
     }
 
+    /// Whether there may be something to remove: it was used since there was not.
+    pub(crate) fn is_used(&self) -> bool {
+        self.shared.db.is_used()
+    }
+
     /// Removes entries that have expired; returns how many.
     pub(crate) async fn remove_expired(&self) -> Result<usize, StoreError> {
         let now = self.shared.clock.now_secs();
@@ -153,6 +158,7 @@ impl Namespace {
             self.shared.remove_files(blobs).await;
             removed += count;
             if count < BATCH {
+                self.shared.db.looked_after();
                 break;
             }
         }

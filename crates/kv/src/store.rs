@@ -9,6 +9,8 @@ use skep_store::{Folders, Quota, StoreError, Upkeep};
 
 use crate::namespace::Namespace;
 
+/// How often those are looked at, too, that nobody has used since: each has to wake up for it.
+const ALL: u32 = 120;
 /// How often expired entries are removed. They are invisible from the second on that they expire; this only
 /// gives the room back.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -26,7 +28,11 @@ impl KvStore {
     pub fn open(dir: &Path, clock: Clock, jobs: &Jobs) -> Result<Self, StoreError> {
         let namespaces = Arc::new(Folders::open(dir)?);
         let swept = namespaces.clone();
-        jobs.every("kv: remove expired entries", SWEEP, move || remove_expired(swept.clone()));
+        let mut runs = 0;
+        jobs.every("kv: remove expired entries", SWEEP, move || {
+            runs = (runs + 1) % ALL;
+            remove_expired(swept.clone(), runs == 0)
+        });
         Ok(Self { clock, namespaces, quota: Arc::default() })
     }
 
@@ -49,9 +55,12 @@ impl KvStore {
 }
 
 /// One run of the background job.
-async fn remove_expired(namespaces: Arc<Folders<Namespace>>) -> Result<String, String> {
+async fn remove_expired(namespaces: Arc<Folders<Namespace>>, all: bool) -> Result<String, String> {
     let mut upkeep = Upkeep::default();
     for (id, namespace) in namespaces.all() {
+        if !all && !namespace.is_used() {
+            continue;
+        }
         upkeep.note(&id, namespace.remove_expired().await);
     }
     upkeep.told()

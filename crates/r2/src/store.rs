@@ -36,8 +36,7 @@ impl Open {
         self.buckets.get(name, open)
     }
 
-    /// Follows the rules of all buckets, one after the other. Those that are not open are opened if there may be
-    /// something to do in them.
+    /// Follows the rules of all buckets, one after the other. They are opened if there may be something to do in them.
     async fn sweep(self: Arc<Self>) -> Result<String, String> {
         let this = self.clone();
         let ids = tokio::task::spawn_blocking(move || this.buckets.ids());
@@ -46,8 +45,7 @@ impl Open {
         for id in ids {
             let (this, name) = (self.clone(), id.clone());
             let found = tokio::task::spawn_blocking(move || {
-                let wanted = this.buckets.is_open(&name) || rules::may_have_work(&this.buckets.folder(&name));
-                wanted.then(|| this.bucket(&name)).transpose()
+                rules::may_have_work(&this.buckets.folder(&name)).then(|| this.bucket(&name)).transpose()
             });
             match found.await.map_err(|e| e.to_string())? {
                 Ok(None) => {}

@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use skep_analytics::AnalyticsStore;
 use skep_cache::CacheStore;
@@ -115,6 +116,18 @@ impl Stores {
         }
         Ok(())
     }
+}
+
+/// How long a database is open that nobody uses, and how often that is looked at.
+const IDLE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Closes databases that nobody uses, of all kinds and accounts, from now on. Who is asked something is opened again.
+pub fn let_sleep(jobs: &Jobs) {
+    jobs.every("close databases that nobody uses", LOOK, || async {
+        let slept = tokio::task::spawn_blocking(|| skep_store::let_sleep(IDLE));
+        slept.await.map_err(|e| e.to_string())
+    });
 }
 
 /// Takes the folder for this process; `flag` names another one.

@@ -2,9 +2,10 @@
 //!
 //! Knows nothing of bindings or HTTP. Entry points: [`Database`] for rows, [`Blobs`] for values too
 //! large for a row, [`ValueSink`] and [`read_pieces`] for values that arrive and leave in pieces, [`Folders`] for many
-//! stores of one kind. The rule
+//! stores of one kind, [`let_sleep`] for those that nobody uses. The rule
 //! that all keep: nothing is acknowledged before it is on the disk.
 
+mod awake;
 mod blobs;
 mod database;
 mod error;
@@ -14,6 +15,7 @@ mod quota;
 mod values;
 mod writer;
 
+pub use awake::{Sleeper, has_woken, let_sleep, now};
 pub use blobs::{BlobId, BlobWriter, Blobs};
 pub use database::{Database, Schema};
 pub use error::StoreError;

@@ -91,6 +91,14 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Takes nothing more; the thread ends, and closes the file, when all that is queued is written.
+    pub(crate) fn end(mut self) -> Option<std::thread::JoinHandle<()>> {
+        self.queue = None;
+        self.thread.take()
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;

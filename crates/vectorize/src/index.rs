@@ -75,9 +75,8 @@ impl Index {
         rows::prepare(&path)?;
         let mutation = mutation(&clock);
         let mut begun = Ok(());
-        let db = Database::open_with(&path, SCHEMA, |connection| {
+        let db = Database::open_first(&path, SCHEMA, |connection| {
             begun = rows::begin(connection, shape, made, &mutation);
-            Ok(())
         })?;
         begun?;
         Ok(Self { db: Arc::new(db), clock, quota, said: Arc::default() })

@@ -44,6 +44,8 @@ impl Thread {
 
     /// Stores it, and leaves no log behind.
     pub fn end(&mut self) {
+        let gate = self.shared.gate.clone();
+        let _inside = gate.enter();
         let Some(mut history) = self.shared.history() else { return };
         history.settle();
         if !history.is_ahead()

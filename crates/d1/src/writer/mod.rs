@@ -28,7 +28,7 @@ use crate::session::Session;
 pub(crate) struct Shared {
     pub path: PathBuf,
     pub plans: Plans,
-    pub bookmarks: Bookmarks,
+    pub bookmarks: Arc<Bookmarks>,
     /// What the database was, where that is kept.
     pub history: Option<Mutex<History>>,
     pub gate: Arc<Gate>,

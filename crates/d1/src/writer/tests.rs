@@ -15,7 +15,7 @@ fn writer(prepare: impl FnOnce(&mut Session)) -> (tempfile::TempDir, Writer) {
         quota: Arc::default(),
         path,
         plans: Plans::default(),
-        bookmarks: Bookmarks::new("a", Place { era: 1, commits: 0 }),
+        bookmarks: Arc::new(Bookmarks::new("a", Place { era: 1, commits: 0 })),
         history: None,
         gate: Arc::default(),
         last_row_id: AtomicI64::new(0),

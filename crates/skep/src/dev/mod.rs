@@ -54,6 +54,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
     let ai = args.ai.open(|name| std::env::var(name).ok())?;
     let clock = Clock::system();
     let jobs = Jobs::new(clock.clone(), shutdown.clone());
+    crate::stores::let_sleep(&jobs);
     let state = state_folder(&args, &projects);
     // What a database was a while ago is not kept: this state is there to be thrown away.
     let stores = Stores::open(&state, "--persist-to", &clock, &jobs, &shutdown, None, &Arc::default())?;
