@@ -10,7 +10,8 @@ use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value as Json, json};
 use skep_store::read_pieces;
 use skep_wire::{
-    Body, BoxFuture, ReadError, Request, Response, Service, empty, full, patient, read_all, reply, stream,
+    Body, BoxFuture, Patience, Rate, ReadError, Request, Response, Service, empty, full, patient, read_all,
+    reply, stream,
 };
 use tokio::sync::Semaphore;
 
@@ -26,6 +27,8 @@ use crate::upload;
 
 /// How long a client may send nothing of a body that is waited for.
 const BODY_TIME: Duration = Duration::from_secs(100);
+/// How slowly it may send: an eighth of what a line of 64 kbit/s takes.
+const BODY_RATE: Rate = Rate { grace: BODY_TIME, least: 1000 };
 /// Manifests that are read at the same time: each is in memory.
 const MANIFESTS: usize = 8;
 /// Names of a list.
@@ -100,7 +103,7 @@ impl ImageRegistry {
             Target::Within(account, repository, part) => {
                 let images = images(&account)?;
                 let call = Call { registry: self, images, grant, repository, head };
-                call.answer(part, patient(body, BODY_TIME)).await
+                call.answer(part, patient(body, Patience::new(BODY_TIME, BODY_RATE))).await
             }
             _ => Err(no_method()),
         }
