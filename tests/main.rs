@@ -15,6 +15,7 @@ mod assets_api;
 mod backup;
 mod bombs;
 mod conformance;
+mod containers;
 mod crash;
 mod crash_serve;
 mod deploy;

@@ -1,6 +1,7 @@
 //! Starts `skep dev` on a project and talks to it.
 
 pub mod accounts;
+pub mod docker;
 pub mod lane;
 pub mod models;
 pub mod npm;

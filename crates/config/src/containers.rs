@@ -117,7 +117,7 @@ fn image(own: &Table<'_>) -> Option<ContainerImage> {
         own.error("image", message, "for example \"./Dockerfile\", or \"docker.io/library/httpd:2\"");
         return None;
     };
-    let file = own.dir().join(&text);
+    let file = own.dir().join(text.trim_start_matches("./"));
     if file.is_dir() {
         let message = format!("{text} is a directory, you should specify a path to the Dockerfile");
         own.error("image", message, format!("for example \"{}/Dockerfile\"", text.trim_end_matches('/')));

@@ -186,7 +186,10 @@ impl Engine {
         request.body(Full::new(body.into())).map_err(|error| self.absent(error))
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, EngineError> {
+    pub(crate) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, EngineError> {
         let sent = match &self.address {
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| self.absent(error))?;
@@ -200,7 +203,7 @@ impl Engine {
         sent.map_err(|error| self.absent(error))
     }
 
-    fn absent(&self, reason: impl std::fmt::Display) -> EngineError {
+    pub(crate) fn absent(&self, reason: impl std::fmt::Display) -> EngineError {
         EngineError::Absent { address: self.address.to_string(), reason: reason.to_string() }
     }
 }

@@ -12,7 +12,7 @@
 //! 3. [`Containers::gate`] makes the gate of one script. It is a [`Connections`](skep_wire::Connections) for a cell's
 //!    `CellSpec::connections`; `CellSpec::containers` tells the engine of it. Gates hold nothing that is lost with them: the cell
 //!    after a reload finds the containers of the one before.
-//! 4. [`Cli`] builds images, as its user would.
+//! 4. [`Engine::pull`] gets an image from a registry, with a login of its own. [`Cli`] builds images, as its user would.
 //!
 //! On a node, where connections of a cell are opened for it, [`Gate::reaches`] says which ports of the loopback address the cell
 //! has to reach: the engine talks with its containers through one port for each.
@@ -29,6 +29,7 @@ mod gate;
 mod ingress;
 mod names;
 mod policy;
+mod pull;
 
 pub use address::Address;
 pub use cli::Cli;
