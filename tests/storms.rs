@@ -265,6 +265,26 @@ fn scripts_that_consume_each_others_events_come_to_an_end() {
     assert_eq!(heard(), 10, "what is said of a tail goes round");
 }
 
+#[test]
+fn an_account_has_as_many_cron_triggers_as_at_cloudflare() {
+    let scene = scene(&json!({}), NEIGHBOUR, &[]);
+    let set = |script: &str, count: usize| {
+        let crons: Vec<Value> =
+            (0..count).map(|n| json!({ "cron": format!("{} {} * * *", n % 60, n / 60) })).collect();
+        let answer =
+            scene.serve.call("PUT", &format!("/workers/scripts/{script}/schedules"), Some(&json!(crons)));
+        (answer.status, answer.json()["errors"][0]["code"].clone())
+    };
+    let (taken, refused) = ((200, Value::Null), (400, json!(10072)));
+    // Any number was taken, and each of twenty thousand is looked at every minute.
+    assert_eq!(set("bad", 251), refused);
+    assert_eq!(set("bad", 250), taken);
+    assert_eq!(set("well", 1), refused);
+    assert_eq!(set("bad", 200), taken);
+    assert_eq!(set("well", 50), taken);
+    assert_eq!(set("well", 51), refused);
+}
+
 const RECURSES: &str = r#"
 export default {
   async fetch(request, env) {

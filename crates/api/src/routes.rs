@@ -367,8 +367,26 @@ struct Cron {
     cron: String,
 }
 
+/// Schedules of an account (<https://developers.cloudflare.com/workers/platform/limits/#account-plan-limits>).
+const MAX_SCHEDULES: usize = 250;
+
+/// Whether an account that has `others` schedules of other scripts may have `asked` of one that had `before`. Who has more than he may gets rid of some.
+fn may_have(others: usize, before: usize, asked: usize) -> bool {
+    asked <= before || others + asked <= MAX_SCHEDULES
+}
+
 pub(crate) async fn set_schedules(mut call: Call) -> Answer {
     let asked: Vec<Cron> = call.json().await?;
+    let all = call.tenant()?.catalog().scripts()?;
+    let count = |own: bool| -> usize {
+        let counted = all.iter().filter(|script| (script.name == call.param(0)) == own);
+        counted.map(|script| script.settings.schedules.len()).sum()
+    };
+    if !may_have(count(false), count(true), asked.len()) {
+        let text =
+            format!("This account has reached the limit of {MAX_SCHEDULES} cron triggers per account.");
+        return Err(ApiError::bad(10072, text));
+    }
     for Cron { cron } in &asked {
         call.api
             .platform
