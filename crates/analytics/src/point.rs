@@ -33,7 +33,16 @@ pub(crate) enum BadPoint {
     Malformed(String),
 }
 
+/// Bytes that a point takes beside its index and its blobs, about: its numbers, and its place in the index by time.
+const ROW: usize = 256;
+
 impl Point {
+    /// Bytes that it takes on the disk, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        let blobs = self.blobs.iter().flatten().map(Vec::len).sum::<usize>();
+        (ROW + self.index1.len() + blobs) as u64
+    }
+
     /// The limits that the engine checks as well, for whoever does not come by way of it.
     pub(crate) fn check(&self) -> Result<(), BadPoint> {
         if self.index1.len() > MAX_INDEX_BYTES {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use skep_store::{Database, StoreError};
+use skep_store::{Database, Quota, StoreError};
 use skep_wire::{BoxFuture, ReadError, Request, Response, Service, read_all, reason};
 
 use crate::parse::parse;
@@ -19,6 +19,7 @@ const MAX_REQUEST: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 pub struct AnalyticsStore {
     db: Arc<Database>,
+    quota: Arc<Quota>,
 }
 
 /// One dataset: what a worker writes to.
@@ -26,22 +27,43 @@ pub struct AnalyticsStore {
 pub struct Dataset {
     name: String,
     db: Arc<Database>,
+    quota: Arc<Quota>,
 }
 
 impl AnalyticsStore {
     /// Opens or creates the folder.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Ok(Self { db: Arc::new(Database::open(&dir.join("analytics.sqlite"), rows::SCHEMA)?) })
+        let db = Arc::new(Database::open(&dir.join("analytics.sqlite"), rows::SCHEMA)?);
+        Ok(Self { db, quota: Arc::default() })
+    }
+
+    /// What is written to datasets that are asked for from now on counts towards `quota`.
+    #[must_use]
+    pub fn within(self, quota: Arc<Quota>) -> Self {
+        Self { quota, ..self }
     }
 
     /// The dataset of this name; it exists from its first point on.
     pub fn dataset(&self, name: &str) -> Arc<Dataset> {
-        Arc::new(Dataset { name: name.to_owned(), db: self.db.clone() })
+        Arc::new(Dataset { name: name.to_owned(), db: self.db.clone(), quota: self.quota.clone() })
     }
 
     /// The newest points of a dataset, newest first; none if it does not exist.
     pub fn recent(&self, dataset: &str, limit: usize) -> Result<Vec<Point>, StoreError> {
         self.db.read(|db| rows::recent(db, dataset, limit))
+    }
+}
+
+impl Dataset {
+    async fn add(&self, point: Point) -> Result<(), StoreError> {
+        let bytes = point.bytes();
+        self.quota.take(bytes)?;
+        let dataset = self.name.clone();
+        let written = self.db.write(move |t| rows::add(t, &dataset, &point)).await;
+        if written.is_err() {
+            self.quota.give_back(bytes);
+        }
+        written
     }
 }
 
@@ -62,10 +84,9 @@ impl Service for Dataset {
                 Ok(point) => point,
                 Err(error) => return reason(StatusCode::BAD_REQUEST, &error.to_string()),
             };
-            let dataset = self.name.clone();
-            match self.db.write(move |t| rows::add(t, &dataset, &point)).await {
+            match self.add(point).await {
                 Ok(()) => skep_wire::reply(StatusCode::OK, skep_wire::empty()),
-                Err(error @ StoreError::DiskFull) => {
+                Err(error @ (StoreError::DiskFull | StoreError::QuotaReached)) => {
                     reason(StatusCode::INSUFFICIENT_STORAGE, error.outside())
                 }
                 Err(error) => {

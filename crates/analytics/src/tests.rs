@@ -51,6 +51,24 @@ async fn a_refused_point_is_not_stored() {
 }
 
 #[tokio::test]
+async fn points_of_an_account_that_is_full_are_not_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = std::sync::Arc::new(skep_store::Quota::new(20_000));
+    let store = AnalyticsStore::open(dir.path()).unwrap().within(quota.clone());
+    let dataset = store.dataset("d");
+    let large = |n| {
+        let mut point = point(n);
+        point.blobs[0] = Some(vec![1; 9_000]);
+        json_of(&point)
+    };
+    let said =
+        [post(&dataset, large(1)).await, post(&dataset, large(2)).await, post(&dataset, large(3)).await];
+    assert_eq!(said, [200, 200, 507]);
+    assert_eq!(store.recent("d", 10).unwrap().len(), 2);
+    assert!(quota.used() <= 20_000, "what was refused is not charged");
+}
+
+#[tokio::test]
 async fn points_outlive_a_restart_and_end_after_three_months() {
     let dir = tempfile::tempdir().unwrap();
     let store = AnalyticsStore::open(dir.path()).unwrap();

@@ -85,7 +85,8 @@ impl Stores {
             cache: CacheStore::open(&dir.join("cache"), clock.clone(), jobs)
                 .map_err(|e| in_dir("the cache", &e))?,
             analytics: AnalyticsStore::open(&dir.join("analytics"))
-                .map_err(|e| in_dir("Analytics Engine", &e))?,
+                .map_err(|e| in_dir("Analytics Engine", &e))?
+                .within(quota.clone()),
             vectorize: VectorizeStore::open(&dir.join("vectorize"), clock.clone())
                 .map_err(|e| in_dir("Vectorize", &e))?
                 .within(quota.clone()),
