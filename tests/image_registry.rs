@@ -1,6 +1,6 @@
 //! The image registry of a node, as Docker, wrangler and others use it.
 
-mod docker;
+pub mod docker;
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use docker::Docker;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// `127.0.0.1:PORT`
-fn host(serve: &Serve) -> String {
+pub fn host(serve: &Serve) -> String {
     serve.api.trim_start_matches("http://").trim_end_matches("/client/v4").to_owned()
 }
 

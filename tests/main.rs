@@ -16,6 +16,7 @@ mod backup;
 mod bombs;
 mod conformance;
 mod containers;
+mod containers_node;
 mod crash;
 mod crash_serve;
 mod deploy;

@@ -14,7 +14,7 @@ use crate::call::Call;
 use crate::container_images::{check_image, own_image};
 use crate::container_sizes::{self, InstanceSize, LARGEST, SMALLEST};
 use crate::objects::namespace_id;
-use crate::platform::Tenant;
+use crate::platform::{ContainerInstance, Tenant};
 use crate::reply::{Answer, ApiError, ok, time, with_info};
 
 /// Applications of an account.
@@ -171,9 +171,14 @@ fn updated(row: &Resource) -> i64 {
     row.settings["updated_ms"].as_i64().unwrap_or(row.created_ms)
 }
 
-fn running(call: &Call, row: &Resource) -> u64 {
+async fn of_it(call: &Call, row: &Resource) -> Vec<ContainerInstance> {
     let namespace = ContainerApplication::of(row).namespace_id;
-    call.api.platform.container_instances(&call.token.account, &namespace).len() as u64
+    call.api.platform.container_instances(&call.token.account, &namespace).await
+}
+
+/// As the API shows an application, with how many run.
+async fn now(call: &Call, row: &Resource) -> Json {
+    shown(&call.token.account, row, of_it(call, row).await.len() as u64)
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
@@ -183,12 +188,16 @@ pub(crate) async fn list(call: Call) -> Answer {
         name.as_ref().is_none_or(|name| row.name == *name)
             && image.as_deref().is_none_or(|image| row.settings["body"]["configuration"]["image"] == image)
     });
-    ok(all.iter().map(|row| shown(&call.token.account, row, running(&call, row))).collect())
+    let mut listed = Vec::with_capacity(all.len());
+    for row in &all {
+        listed.push(now(&call, row).await);
+    }
+    ok(listed.into())
 }
 
 pub(crate) async fn get(call: Call) -> Answer {
     let row = row(&call)?;
-    ok(shown(&call.token.account, &row, running(&call, &row)))
+    ok(now(&call, &row).await)
 }
 
 /// The fields that may be changed of one that is there.
@@ -214,8 +223,10 @@ fn check(tenant: &Arc<dyn Tenant>, account: &str, body: &mut Json) -> Result<(),
         return Err(invalid("max_instances", format!("must be a whole number up to {MOST_INSTANCES}")));
     }
     let configuration = &mut body["configuration"];
-    if policy == BY_OBJECTS && (configuration.is_null() || configuration["image"].is_null()) {
-        return Ok(());
+    if policy == BY_OBJECTS {
+        let why =
+            "\"durable_object\" does not work on Skep yet: name one image in `containers` for the class";
+        return Err(invalid("scheduling_policy", why));
     }
     let image =
         configuration["image"].as_str().ok_or_else(|| invalid("configuration.image", "is missing"))?;
@@ -242,10 +253,7 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     let script =
         script.ok_or_else(|| invalid("durable_objects.namespace_id", "there is no such namespace"))?;
     check(&tenant, &account, &mut body)?;
-    let id = match body["scheduling_policy"] == BY_OBJECTS {
-        true => namespace.clone(),
-        false => uuid::Uuid::new_v4().to_string(),
-    };
+    let id = uuid::Uuid::new_v4().to_string();
     let catalog = tenant.catalog();
     let there = catalog.resources(Kind::Container)?;
     if there.iter().any(|row| ContainerApplication::of(row).namespace_id == namespace) {
@@ -340,7 +348,7 @@ pub(crate) async fn modify(mut call: Call) -> Answer {
         Ok(())
     });
     let changed = changed.await?;
-    ok(shown(&call.token.account, &changed, running(&call, &changed)))
+    ok(now(&call, &changed).await)
 }
 
 pub(crate) async fn delete(call: Call) -> Answer {
@@ -390,15 +398,16 @@ fn part<T>(call: &Call, all: Vec<T>) -> Result<(Vec<T>, Json), ApiError> {
 /// What `wrangler containers list` shows.
 pub(crate) async fn dash_list(call: Call) -> Answer {
     let (page, info) = part(&call, call.tenant()?.catalog().resources(Kind::Container)?)?;
-    let shown = page.iter().map(|row| {
-        let whole = shown(&call.token.account, row, running(&call, row));
-        json!({
+    let mut all = Vec::with_capacity(page.len());
+    for row in &page {
+        let whole = now(&call, row).await;
+        all.push(json!({
             "id": whole["id"], "created_at": whole["created_at"], "updated_at": whole["updated_at"],
             "name": whole["name"], "version": whole["version"], "instances": whole["instances"],
             "image": whole["configuration"]["image"].as_str().unwrap_or_default(), "health": whole["health"],
-        })
-    });
-    with_info(shown.collect(), info)
+        }));
+    }
+    with_info(all.into(), info)
 }
 
 /// Where it runs, which here is one place.
@@ -408,7 +417,7 @@ const LOCATION: &str = "local";
 pub(crate) async fn dash_instances(call: Call) -> Answer {
     let row = row(&call)?;
     let application = ContainerApplication::of(&row);
-    let all = call.api.platform.container_instances(&call.token.account, &application.namespace_id);
+    let all = of_it(&call, &row).await;
     let (page, info) = part(&call, all)?;
     let instances = page.iter().map(|own| {
         json!({
@@ -430,7 +439,7 @@ pub(crate) async fn dash_instances(call: Call) -> Answer {
 pub(crate) async fn instances(call: Call) -> Answer {
     let row = row(&call)?;
     let application = ContainerApplication::of(&row);
-    let all = call.api.platform.container_instances(&call.token.account, &application.namespace_id);
+    let all = of_it(&call, &row).await;
     let (page, info) = part(&call, all)?;
     let shown = page.iter().map(|own| {
         json!({
@@ -499,7 +508,6 @@ pub(crate) async fn get_rollout(call: Call) -> Answer {
 /// Checks what an upload says of containers: each is of a class of the script that has objects, and its images are there.
 pub(crate) fn check_upload(
     call: &Call,
-    tenant: &dyn Tenant,
     containers: &Json,
     namespaces: &std::collections::BTreeMap<String, skep_catalog::Namespace>,
 ) -> Result<(), ApiError> {
@@ -520,11 +528,11 @@ pub(crate) fn check_upload(
             }
             Some(_) => {}
         }
-        for (name, image) in container["images"].as_object().into_iter().flatten() {
-            let image = image
-                .as_str()
-                .ok_or_else(|| wrong(format!("the image {name:?} of {class} is not a text")))?;
-            check_image(tenant, &call.token.account, image).map_err(wrong)?;
+        if container["images"].as_object().is_some_and(|images| !images.is_empty()) {
+            return Err(wrong(format!(
+                "{class} names its images when it starts them (scheduling_policy \"durable_object\"), which does not work on Skep \
+                 yet: name one `image` for the class"
+            )));
         }
     }
     Ok(())

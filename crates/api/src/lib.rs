@@ -85,6 +85,7 @@ pub use container_images::own_image;
 pub use container_sizes::InstanceSize;
 pub use containers::ContainerApplication;
 pub use hyperdrive::hyperdrive_origin;
+pub use objects::namespace_id;
 pub use platform::{
     Addresses, Candidate, ContainerInstance, Examined, InstanceError, Platform, StoredObject, TailEvent,
     TailEvents, Tenant,

@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::reply::{Answer, ApiError, page, with_info};
 
 /// The id under which the API knows a namespace: 32 hexadecimal digits of its key's hash.
-pub(crate) fn namespace_id(unique_key: &str) -> String {
+pub fn namespace_id(unique_key: &str) -> String {
     hex::encode(&Sha256::digest(unique_key.as_bytes())[..16])
 }
 

@@ -164,7 +164,11 @@ pub trait Platform: Send + Sync + 'static {
     /// Whether the node runs containers; the error says what it takes.
     fn runs_containers(&self) -> Result<(), String>;
     /// The containers that run for objects of a namespace, by the API's id of it.
-    fn container_instances(&self, account: &str, namespace_id: &str) -> Vec<ContainerInstance>;
+    fn container_instances<'a>(
+        &'a self,
+        account: &'a str,
+        namespace_id: &'a str,
+    ) -> BoxFuture<'a, Vec<ContainerInstance>>;
     /// What runs models, or says that nothing does.
     fn ai(&self) -> &Arc<Ai>;
     /// Whether a cron expression can be followed; the error says why not.

@@ -97,7 +97,7 @@ pub(crate) async fn publish(
         has_relay: call.api.has_relay,
     };
     let (mut content, asset_keys) = read_content(call, tenant, upload, &resolver).await?;
-    crate::containers::check_upload(call, &**tenant, &upload.metadata["containers"], &namespaces)?;
+    crate::containers::check_upload(call, &upload.metadata["containers"], &namespaces)?;
     if !content.modules.is_empty() {
         start_once(call, name, &mut content, &namespaces).await?;
     }

@@ -24,10 +24,25 @@ const OWNER: &str = "dev.skep.owner";
 /// The labels of a container: what people call its class, and the object.
 const CLASS: &str = "dev.skep.class";
 const OBJECT: &str = "dev.skep.object";
+/// How long one that is replaced may go on, in seconds.
+const RETIRED: u32 = 15 * 60;
 /// How long a connection to a container may take to be there.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Processes that are remembered, of all containers.
 const MOST_EXECS: usize = 100_000;
+
+/// A container that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Docker's id.
+    pub id: String,
+    /// The object's id.
+    pub object: String,
+    /// What Docker calls the image.
+    pub image: String,
+    /// When it was made, in seconds since 1970.
+    pub created_s: i64,
+}
 
 /// How an engine is used.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +50,9 @@ pub struct Options {
     /// Whether containers that may reach the internet find this machine as `host.docker.internal`: on a developer's machine, not
     /// on one where others' containers run.
     pub sees_host: bool,
+    /// What the machine calls the bridges of the networks with a way to the internet and without, so that what goes through
+    /// them can be bounded. They have at most 15 letters.
+    pub bridges: Option<[String; 2]>,
 }
 
 /// The containers of one Skep.
@@ -121,6 +139,44 @@ impl Containers {
     /// How many containers of a namespace run.
     pub fn running(&self, unique_key: &str) -> usize {
         self.state().running(unique_key)
+    }
+
+    /// The containers of a class that run, by the label that its containers have.
+    pub async fn list(&self, label: &str) -> Result<Vec<Listed>, EngineError> {
+        let filters = json!({ "status": ["running"], "label": [
+            format!("{OWNER}={}", self.owner), format!("{CLASS}={}", tame(label)),
+        ] });
+        let filters = utf8_percent_encode(&filters.to_string(), NON_ALPHANUMERIC).to_string();
+        let found = self.engine.get(&format!("/containers/json?filters={filters}")).await?.checked()?;
+        let text = |own: &Json| own.as_str().unwrap_or_default().to_owned();
+        let listed = found.as_array().into_iter().flatten().map(|own| Listed {
+            id: text(&own["Id"]),
+            object: text(&own["Labels"][OBJECT]),
+            image: text(&own["Image"]),
+            created_s: own["Created"].as_i64().unwrap_or_default(),
+        });
+        Ok(listed.collect())
+    }
+
+    /// Lets the containers of a class end: each is told to, and ended if it has not after fifteen minutes, as at Cloudflare. That
+    /// is not waited for.
+    pub async fn retire_all(&self, class: &Class) -> Result<(), EngineError> {
+        for own in self.list(&class.label).await? {
+            let engine = self.engine.clone();
+            tokio::spawn(async move {
+                let stopped = engine.post(&format!("/containers/{}/stop?t={RETIRED}", own.id), None).await;
+                let removed = match stopped {
+                    Ok(_) => {
+                        engine.delete(&format!("/containers/{}?force=true&v=true", own.id)).await.map(drop)
+                    }
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = removed {
+                    tracing::warn!(%error, "a container could not be replaced");
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Removes the containers of the objects of a namespace: of a class that is no more, or whose image is another one now.
@@ -245,7 +301,7 @@ impl Containers {
         };
         let target = format!("/containers/create?name={name}");
         let mut reply = self.engine.post(&target, Some(&create::body(class, sent, &around)?)).await?;
-        if around.sized && !reply.status.is_success() && reply.message().to_lowercase().contains("storage") {
+        if around.sized && !reply.status.is_success() && is_about_storage(&reply.message()) {
             // Few storages can; which, Docker says only when it is asked to.
             self.sized.store(false, Ordering::Relaxed);
             around.sized = false;
@@ -354,6 +410,10 @@ impl Containers {
                 true => json!({ "isolate": "true" }),
                 false => json!({ "com.docker.network.bridge.enable_icc": "false" }),
             };
+            if let Some(bridges) = &self.options.bridges {
+                body["Options"]["com.docker.network.bridge.name"] =
+                    bridges[usize::from(!internet)].as_str().into();
+            }
             self.engine.post("/networks/create", Some(&body)).await?.checked()?;
         } else {
             found.checked()?;
@@ -361,6 +421,12 @@ impl Containers {
         there[usize::from(internet)] = true;
         Ok(name)
     }
+}
+
+/// Whether Docker refuses a size: each of its storages says it in words of its own.
+fn is_about_storage(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.contains("storage") || message.contains("quota")
 }
 
 impl Known {

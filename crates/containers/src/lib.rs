@@ -33,7 +33,7 @@ mod pull;
 
 pub use address::Address;
 pub use cli::Cli;
-pub use containers::{Containers, Options};
+pub use containers::{Containers, Listed, Options};
 pub use create::Limits;
 pub use engine::{Engine, EngineError};
 pub use gate::Gate;

@@ -186,6 +186,10 @@ pub struct ServeArgs {
     /// without a port, such as 10.1.2.3:5432; several times for several
     #[arg(long, value_name = "CIDR[:PORT]", value_parser = crate::serve::parse_place)]
     pub hyperdrive_allow: Vec<crate::serve::Place>,
+    /// Run containers of Durable Objects, with the Docker engine that listens here, or without a SOCKET where Docker usually does; takes root
+    /// and iptables, as what containers reach is bounded
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, default_missing_value = "", require_equals = true)]
+    pub containers: Option<String>,
     /// What `ai` bindings lead to
     #[command(flatten)]
     pub ai: crate::ai::AiArgs,

@@ -144,7 +144,7 @@ impl Boxes {
                  --enable-containers=false."
             )
         })?;
-        let containers = Containers::new(engine, &owner(state), Options { sees_host: true });
+        let containers = Containers::new(engine, &owner(state), Options { sees_host: true, bridges: None });
         let left = containers.sweep().await.map_err(|e| e.to_string())?;
         if left > 0 {
             say(&paint(Style::Dim, &format!("Removed {left} containers that an earlier session has left")));

@@ -38,8 +38,6 @@ pub struct Accounts {
     hosts: Arc<Hosts>,
     names: Arc<Names>,
     around: Surroundings,
-    /// Who may push images.
-    credentials: Arc<Credentials>,
     jobs: Jobs,
     assets: Arc<ContentCache>,
     open: Mutex<BTreeMap<String, Arc<Runner>>>,
@@ -63,7 +61,6 @@ impl Accounts {
             registry,
             addresses,
             hosts: Arc::new(Hosts::new(domains)),
-            credentials: Arc::new(Credentials::new(around.clock.clone())),
             around,
             jobs,
             assets: Arc::new(ContentCache::new(DEFAULT_CAPACITY)),
@@ -72,6 +69,9 @@ impl Accounts {
         let mut tenants = Vec::new();
         for account in this.registry.accounts().map_err(|e| e.to_string())? {
             let runner = this.runner(&account.id)?;
+            if let Some(boxes) = &this.around.boxes {
+                boxes.start(&account.id).await?;
+            }
             runner.boot()?;
             tenants.push(runner.tenant.clone());
         }
@@ -170,6 +170,9 @@ impl Accounts {
         for runner in self.runners() {
             runner.stop().await;
         }
+        if let Some(boxes) = &self.around.boxes {
+            boxes.stop().await;
+        }
     }
 }
 
@@ -183,15 +186,30 @@ impl Platform for Accounts {
     }
 
     fn registry(&self) -> &Arc<Credentials> {
-        &self.credentials
+        &self.around.credentials
     }
 
     fn runs_containers(&self) -> Result<(), String> {
-        Err("this node runs no containers".to_owned())
+        match self.around.boxes {
+            Some(_) => Ok(()),
+            None => {
+                Err("this node runs no containers: `skep serve --containers` runs them with Docker"
+                    .to_owned())
+            }
+        }
     }
 
-    fn container_instances(&self, _account: &str, _namespace_id: &str) -> Vec<ContainerInstance> {
-        Vec::new()
+    fn container_instances<'a>(
+        &'a self,
+        account: &'a str,
+        namespace_id: &'a str,
+    ) -> BoxFuture<'a, Vec<ContainerInstance>> {
+        Box::pin(async move {
+            match (&self.around.boxes, self.tenant_of(account)) {
+                (Some(boxes), Ok(tenant)) => boxes.instances(&tenant, namespace_id).await,
+                _ => Vec::new(),
+            }
+        })
     }
 
     fn try_out<'a>(

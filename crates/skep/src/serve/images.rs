@@ -11,17 +11,33 @@ use skep_wire::{BoxFuture, Request, Response, Service};
 use super::accounts::Accounts;
 use super::tenant::Tenant;
 
+/// The registry alone, from which the engine of containers gets images.
+pub struct Registry(ImageRegistry);
+
+impl Registry {
+    /// Over the images of all accounts.
+    pub fn new(accounts: Arc<Accounts>) -> Self {
+        let credentials = skep_api::Platform::registry(&*accounts).clone();
+        Self(ImageRegistry::new(accounts, credentials))
+    }
+}
+
+impl Service for Registry {
+    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
+        self.0.call(request)
+    }
+}
+
 /// What is served on the API's address.
 pub struct Front {
     api: ApiService,
-    registry: ImageRegistry,
+    registry: Registry,
 }
 
 impl Front {
     /// The API, and below `/v2` the registry.
     pub fn new(api: Arc<Api>, accounts: Arc<Accounts>) -> Self {
-        let credentials = skep_api::Platform::registry(&*accounts).clone();
-        Self { api: ApiService(api), registry: ImageRegistry::new(accounts, credentials) }
+        Self { api: ApiService(api), registry: Registry::new(accounts) }
     }
 }
 

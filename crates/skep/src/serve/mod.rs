@@ -5,6 +5,7 @@ mod acme;
 mod alarms;
 mod authority;
 mod backup;
+mod boxes;
 mod control;
 mod credentials;
 mod export;
@@ -154,6 +155,20 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         wait_at_once: true,
     });
     let machine = machine.map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
+    let image_credentials = Arc::new(skep_registry::Credentials::new(clock.clone()));
+    let (boxes, images_listener) = match &args.containers {
+        None => (None, None),
+        Some(named) => {
+            // Docker takes plain http from this address alone, and a registry of one's own needs no other.
+            let listener = bind("--containers", (std::net::Ipv4Addr::LOCALHOST, 0).into()).await?;
+            let address = listener.local_addr().map_err(|e| e.to_string())?;
+            let named = Some(named.as_str()).filter(|named| !named.is_empty());
+            (
+                Some(boxes::Boxes::open(named, &data, address, image_credentials.clone()).await?),
+                Some(listener),
+            )
+        }
+    };
     let egress: Vec<String> = std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect();
     let accounts = Accounts::open(
         &data,
@@ -182,6 +197,8 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             },
             images: crate::images::open()?,
             ai,
+            credentials: image_credentials,
+            boxes,
             hyperdrive: hyperdrive::connector(&egress, args.hyperdrive_allow.clone())?,
             relay: relay.clone(),
             hyperdrive_password: uuid::Uuid::new_v4().simple().to_string(),
@@ -200,6 +217,10 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     };
     let listener = skep_wire::bind_unix(&control::socket(&data)).map_err(|e| e.to_string())?;
     tokio::spawn(skep_wire::serve_unix(listener, Arc::new(control), shutdown.clone()));
+    if let Some(listener) = images_listener {
+        let own = Arc::new(images::Registry::new(accounts.clone()));
+        tokio::spawn(skep_wire::serve_tcp(listener, own, CLIENTS, shutdown.clone()));
+    }
     let front = Arc::new(images::Front::new(api, accounts.clone()));
     tokio::spawn(skep_wire::serve_tcp(api_listener, front, CLIENTS, shutdown.clone()));
     let traffic = Arc::new(Traffic::default());

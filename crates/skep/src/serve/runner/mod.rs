@@ -62,6 +62,10 @@ pub struct Surroundings {
     pub egress: Vec<String>,
     /// What changes images.
     pub images: Images,
+    /// Who may push images of containers.
+    pub credentials: Arc<skep_registry::Credentials>,
+    /// What runs containers, if anything does.
+    pub boxes: Option<Arc<super::boxes::Boxes>>,
     /// What runs models.
     pub ai: Arc<skep_ai::Ai>,
     /// What takes the mail that workers send.
@@ -73,13 +77,15 @@ pub struct Surroundings {
 }
 
 /// What was deployed to the fleet under a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Deployed {
     version: String,
     /// What others can call of it.
     exposed: BTreeSet<Exposed>,
     /// A hash of the engine's configuration, with what is not of the version: who calls it, what its namespace says.
     config: u64,
+    /// The containers that its objects may have.
+    containers: Vec<skep_containers::Class>,
 }
 
 /// When a script is started.
@@ -353,17 +359,30 @@ impl Runner {
     ) -> Result<(), String> {
         let id = version.id.clone();
         let (script, name) = (script.to_owned(), name.to_owned());
-        let spec = {
+        // The objects of a script, and so their containers, are those of its main version's cell.
+        let containers = match &self.around.boxes {
+            Some(boxes) if name == script => boxes.classes(&self.tenant, &script, &version.content).await?,
+            _ => Vec::new(),
+        };
+        let mut spec = {
             let (script, name) = (script.clone(), name.clone());
             self.blocking(move |this| this.spec(&script, &name, &version.content, Some(&version))).await?
         };
-        let deployed = Deployed { version: id, exposed: spec.exposed.clone(), config: config_hash(&spec) };
+        if let Some(boxes) = &self.around.boxes {
+            let namespaces = self.tenant.stores.catalog.namespaces(&script).map_err(|e| e.to_string())?;
+            boxes.add(&self.tenant.id, &namespaces, containers.clone(), &mut spec).await?;
+        }
+        let (exposed, config) = (spec.exposed.clone(), config_hash(&spec));
+        let deployed = Deployed { version: id, exposed, config, containers: containers.clone() };
         let same = lock(&self.running).get(&name) == Some(&deployed);
         if same && !anew && self.is_awake(&name) {
             return Ok(());
         }
         self.fleet.deploy(spec).await.map_err(|e| e.to_string())?;
-        lock(&self.running).insert(name, deployed);
+        let before = lock(&self.running).insert(name, deployed);
+        if let (Some(boxes), Some(before)) = (&self.around.boxes, before) {
+            boxes.let_go(&self.tenant.id, &before.containers, &containers, false).await;
+        }
         Ok(())
     }
 
@@ -382,18 +401,21 @@ impl Runner {
 
     /// Ends what runs of `script` and is not among `names`.
     async fn retire_others(&self, script: &str, names: &BTreeSet<String>) {
-        let gone: Vec<String> = {
+        let gone: Vec<(String, Vec<skep_containers::Class>)> = {
             let mut running = lock(&self.running);
             let gone = running
-                .keys()
-                .filter(|name| is_of(script, name) && !names.contains(*name))
-                .cloned()
+                .iter()
+                .filter(|(name, _)| is_of(script, name) && !names.contains(*name))
+                .map(|(name, deployed)| (name.clone(), deployed.containers.clone()))
                 .collect();
             running.retain(|name, _| !is_of(script, name) || names.contains(name));
             gone
         };
-        for name in gone {
+        for (name, containers) in gone {
             self.fleet.remove(&name).await;
+            if let Some(boxes) = &self.around.boxes {
+                boxes.let_go(&self.tenant.id, &containers, &[], true).await;
+            }
         }
     }
 

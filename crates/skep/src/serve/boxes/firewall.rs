@@ -1,0 +1,133 @@
+//! What containers of a node may reach: the public internet, and nothing of the machine or of the networks around it.
+//!
+//! A container sends through a bridge of the machine, where Docker's own rules let it reach the machine's ports and whatever
+//! the machine reaches. Ours come before them, in the first table that every packet passes after the kernel has found out
+//! whether it is an answer: nothing that Docker does later goes before them.
+
+use std::process::{Command, Stdio};
+
+/// Networks that are not the public internet: <https://www.iana.org/assignments/iana-ipv4-special-registry>.
+const NOT_PUBLIC: [&str; 14] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/3",
+];
+
+/// The rules of a chain for what comes from a bridge. `servers` are the name servers that the machine asks; `open`: it leads
+/// to the internet. Pure.
+fn rules(servers: &[String], open: bool) -> Vec<Vec<String>> {
+    let rule = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<String>>();
+    // Answers to what the machine itself asks of a container.
+    let mut rules = vec![rule("-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN")];
+    if !open {
+        rules.push(rule("-j DROP"));
+        return rules;
+    }
+    for server in servers {
+        for protocol in ["udp", "tcp"] {
+            rules.push(rule(&format!("-d {server} -p {protocol} --dport 53 -j RETURN")));
+        }
+    }
+    // All addresses of this machine, the public ones among them.
+    rules.push(rule("-m addrtype --dst-type LOCAL -j DROP"));
+    rules.push(rule("-m addrtype --dst-type BROADCAST -j DROP"));
+    rules.push(rule("-m addrtype --dst-type MULTICAST -j DROP"));
+    rules.extend(NOT_PUBLIC.iter().map(|network| rule(&format!("-d {network} -j DROP"))));
+    rules
+}
+
+/// The name servers of the machine that containers may ask, too. One on the machine itself is asked by Docker for them.
+fn servers(resolv: &str) -> Vec<String> {
+    let named = resolv.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let addresses = named.filter_map(|rest| rest.trim().parse::<std::net::Ipv4Addr>().ok());
+    addresses.filter(|address| !address.is_loopback()).map(|address| address.to_string()).collect()
+}
+
+fn run(program: &str, args: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).arg("-w").args(args).stdin(Stdio::null()).output();
+    let output = output.map_err(|e| format!("cannot run {program}: {e}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            Err(format!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+        }
+    }
+}
+
+/// Bounds what comes from `bridge`, which need not be there yet. Blocking.
+pub fn bound(bridge: &str, open: bool) -> Result<(), String> {
+    let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let chain = format!("SKEP-{bridge}");
+    let mangle = |args: &[&str]| run("iptables", &[&["-t", "mangle"], args].concat());
+    // One that an earlier start has made is filled anew.
+    let _ = mangle(&["-N", &chain]);
+    mangle(&["-F", &chain])?;
+    for rule in rules(&servers(&resolv), open) {
+        let mut args = vec!["-A", chain.as_str()];
+        args.extend(rule.iter().map(String::as_str));
+        mangle(&args)?;
+    }
+    let jump = ["PREROUTING", "-i", bridge, "-j", chain.as_str()];
+    if mangle(&[&["-C"], &jump[..]].concat()).is_err() {
+        mangle(&[&["-I"], &jump[..]].concat())?;
+    }
+    // The networks have no IPv6; should one get it, nothing goes there.
+    let closed = ["-t", "mangle", "PREROUTING", "-i", bridge, "-j", "DROP"];
+    let with = |action| [&closed[..2], &[action][..], &closed[2..]].concat();
+    if run("ip6tables", &with("-C")).is_err() {
+        let _ = run("ip6tables", &with("-I"));
+    }
+    Ok(())
+}
+
+/// Takes the rules for a bridge away again: with it gone, they bound nothing. Blocking.
+pub fn lift(bridge: &str) {
+    let chain = format!("SKEP-{bridge}");
+    let rules: [&[&str]; 3] =
+        [&["-D", "PREROUTING", "-i", bridge, "-j", &chain], &["-F", &chain], &["-X", &chain]];
+    let lifted = rules.iter().all(|rule| run("iptables", &[&["-t", "mangle"], *rule].concat()).is_ok());
+    let _ = run("ip6tables", &["-t", "mangle", "-D", "PREROUTING", "-i", bridge, "-j", "DROP"]);
+    if !lifted {
+        tracing::warn!(bridge, "rules of the firewall stay");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_and_private_networks_are_out_of_reach() {
+        let text = |rules: Vec<Vec<String>>| rules.iter().map(|rule| rule.join(" ")).collect::<Vec<_>>();
+        let open = text(rules(&["10.0.0.2".to_owned()], true));
+        let at =
+            |part: &str| open.iter().position(|rule| rule.contains(part)).unwrap_or_else(|| panic!("{part}"));
+        assert_eq!(at("ESTABLISHED"), 0);
+        assert!(at("-d 10.0.0.2 -p udp --dport 53 -j RETURN") < at("-d 10.0.0.0/8 -j DROP"));
+        for network in
+            ["LOCAL", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"]
+        {
+            assert!(open[at(network)].ends_with("-j DROP"), "{network}");
+        }
+        let closed = text(rules(&["10.0.0.2".to_owned()], false));
+        assert_eq!(closed, ["-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN", "-j DROP"]);
+    }
+
+    #[test]
+    fn name_servers_are_those_of_the_machine_that_are_elsewhere() {
+        let resolv = "# nameserver 9.9.9.9\nnameserver 127.0.0.53\nnameserver\t10.1.1.1\nnameserver ::1\nsearch x\nnameserver 8.8.8.8 \n";
+        assert_eq!(servers(resolv), ["10.1.1.1", "8.8.8.8"]);
+        assert!(servers("nameserver -j ACCEPT").is_empty());
+    }
+}
