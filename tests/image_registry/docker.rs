@@ -62,11 +62,6 @@ impl Docker {
         std::fs::set_permissions(self.program(), PermissionsExt::from_mode(0o755)).unwrap();
     }
 
-    /// Where it listens.
-    pub fn socket(&self) -> PathBuf {
-        self.dir.path().join("docker.sock")
-    }
-
     /// The program that works with this daemon.
     pub fn program(&self) -> PathBuf {
         self.dir.path().join("docker")
