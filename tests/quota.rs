@@ -36,6 +36,7 @@ const stores = {
   object: { put: async (env, key) => { await env.ROOM.getByName("a").put(key); await scheduler.wait(10); },
             get: (env, key) => env.ROOM.getByName("a").get(key), clear: (env) => env.ROOM.getByName("a").clear() },
   queue: { put: (env) => env.QUEUE.send("x".repeat(100_000)), get: () => 1, clear() {} },
+  points: { put: (env) => { for (let n = 0; n < 40; n++) env.POINTS.writeDataPoint({ blobs: ["x".repeat(15_000)] }); }, get: () => 1, clear() {} },
 };
 export default {
   async fetch(request, env) {
@@ -85,6 +86,7 @@ fn scene() -> Scene {
             { "type": "r2_bucket", "name": "FILES", "bucket_name": "files" },
             { "type": "d1", "name": "DB", "database_id": db },
             { "type": "queue", "name": "QUEUE", "queue_name": "jobs" },
+            { "type": "analytics_engine", "name": "POINTS", "dataset": "points" },
             { "type": "durable_object_namespace", "name": "ROOM", "class_name": "Room" }],
     });
     let answer = serve.upload("bad", &metadata, CODE);
@@ -153,6 +155,27 @@ const FULL: [(&str, &str); 5] = [
     ("object", "disk I/O error"),
     ("queue", "queue storage limit exceeded"),
 ];
+
+#[test]
+fn data_points_of_an_account_that_is_full_are_not_stored() {
+    let scene = scene();
+    let points = || {
+        let account = scene.serve.dir.path().join("data/accounts").join(&scene.serve.account);
+        bytes(&account.join("analytics"))
+    };
+    assert_eq!(scene.bad("/points/put/a"), "stored");
+    eventually("data points on the disk", || (points() > 300 << 10).then_some(()));
+    assert!(scene.fill("kv").contains(FULL[0].1));
+    let before = points();
+    // Sixty megabytes, of which nobody hears what becomes.
+    for _ in 0..100 {
+        scene.bad("/points/put/a");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let grown = points().saturating_sub(before);
+    assert!(grown < 24 << 20, "{grown} bytes");
+}
 
 #[test]
 fn who_stores_until_he_may_store_no_more_reads_and_deletes_on_and_a_neighbour_stores_on() {
