@@ -120,9 +120,10 @@ fn row(call: &Call) -> Result<Resource, ApiError> {
     call.tenant()?.catalog().resource(Kind::Container, id)?.ok_or_else(|| no_application(id))
 }
 
-/// What an account may have.
+/// What an account may have: no processors where the node runs no containers.
 pub(crate) async fn me(call: Call) -> Answer {
     let account = &call.token.account;
+    let vcpu = if call.api.platform.runs_containers().is_ok() { LARGEST.vcpu } else { 0.0 };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     ok(json!({
         "account_id": account,
@@ -131,7 +132,7 @@ pub(crate) async fn me(call: Call) -> Answer {
         "capabilities": [],
         "limits": {
             "account_id": account,
-            "vcpu_per_deployment": LARGEST.vcpu,
+            "vcpu_per_deployment": vcpu,
             "memory_mib_per_deployment": LARGEST.memory_mib,
             "memory_per_deployment": format!("{}MiB", LARGEST.memory_mib),
             "disk_mb_per_deployment": LARGEST.disk_mb,

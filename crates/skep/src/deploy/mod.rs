@@ -28,10 +28,8 @@ pub async fn run(args: DeployArgs) -> Result<(), String> {
     let loaded = project::load(&args, None)?;
     let settings = surroundings::settings(&loaded.config.path)?;
     let target = Target::find(&args, &settings, &loaded.raw, variable)?;
-    if target.kind == Kind::Skep {
-        project::check_for_skep(&loaded, &args)?;
-    }
     let client = target.client(variable).await?;
+    project::check_containers(&loaded, &args, &client).await?;
     let quiet = args.json;
     let print = |line: &str| {
         if !quiet {
@@ -57,7 +55,7 @@ pub async fn run(args: DeployArgs) -> Result<(), String> {
         force: args.force,
         strict_ids: target.kind == Kind::Cloudflare,
         take_over_domains: args.take_over_domains,
-        tools: tools(variable),
+        tools: tools(variable, target.registry()),
         rollout: args.containers_rollout.unwrap_or_default(),
         smoke: !args.no_smoke,
         undo: args.undo,
@@ -87,14 +85,16 @@ pub async fn run(args: DeployArgs) -> Result<(), String> {
     result.map(drop).map_err(|failure| report::failure(&failure))
 }
 
-/// What images of containers are built and pushed with, named as for wrangler.
-fn tools(variable: impl Fn(&str) -> Option<String>) -> Tools {
+/// What images of containers are built and pushed with, named as for wrangler; `registry` is the target's own, if it has one.
+fn tools(variable: impl Fn(&str) -> Option<String>, registry: Option<String>) -> Tools {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let (program, path) = (set("WRANGLER_DOCKER_BIN"), std::env::var_os("PATH"));
     let docker = Docker::find(program.as_deref().map(OsStr::new), path.as_deref());
     Tools {
         docker,
-        registry: set("CLOUDFLARE_CONTAINER_REGISTRY").unwrap_or_else(|| Tools::default().registry),
+        registry: set("CLOUDFLARE_CONTAINER_REGISTRY")
+            .or(registry)
+            .unwrap_or_else(|| Tools::default().registry),
     }
 }
 
@@ -104,9 +104,6 @@ pub async fn check(args: CheckArgs) -> Result<(), String> {
     let loaded = project::load(&args, None)?;
     let settings = surroundings::settings(&loaded.config.path)?;
     let variable = |name: &str| std::env::var(name).ok();
-    if Target::name(&args, variable) == "skep" {
-        project::check_for_skep(&loaded, &args)?;
-    }
     let project = project::build(loaded, &args, &settings, variable, say).await?;
     let problems = skep_deploy::check::problems(&project);
     if !problems.is_empty() {

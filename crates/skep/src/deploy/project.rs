@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use skep_assets::{Assets, site_files};
 use skep_bundle::{Bundle, ModuleKind};
 use skep_config::{LoadOptions, Loaded, Severity, WorkerConfig};
-use skep_deploy::{AssetFile, AssetFiles, Blob, Project, Settings, SiteFiles, add_manifest};
+use skep_deploy::{AssetFile, AssetFiles, Blob, Client, Project, Settings, SiteFiles, add_manifest};
 use skep_toolchain::Toolchain;
 
 use super::args::DeployArgs;
@@ -39,15 +39,21 @@ pub fn load(args: &DeployArgs, text: Option<String>) -> Result<Loaded, String> {
     skep_config::load(&path, &options).map_err(|e| e.to_string())
 }
 
-/// Refuses what the configuration has and a node of one's own has not, with its place.
-pub fn check_for_skep(loaded: &Loaded, args: &DeployArgs) -> Result<(), String> {
+/// Refuses containers, with their place, where the server runs none. One that does not say so is asked again by the deploy.
+pub async fn check_containers(loaded: &Loaded, args: &DeployArgs, client: &Client) -> Result<(), String> {
     if loaded.raw["containers"].as_array().is_none_or(Vec::is_empty) {
         return Ok(());
     }
+    let Ok(me) = client.get("{account}/containers/me").await else { return Ok(()) };
+    if me.result["limits"]["vcpu_per_deployment"].as_f64() != Some(0.0) {
+        return Ok(());
+    }
     let options = LoadOptions { environment: args.project.env.clone(), ..LoadOptions::default() };
-    let message = "\"containers\" is not implemented on this server: Skep runs no containers yet";
+    let message = "\"containers\" cannot be deployed: this server runs none";
     let error = skep_config::refusal(&loaded.config.path, &options, "containers", message);
-    Err(error.help("deploy it with --target cloudflare, or keep it in an `env` that goes there").to_string())
+    let help = "start the node with `skep serve --containers`, which runs them with Docker, deploy with --target cloudflare, or keep \
+        them in an `env` that goes there";
+    Err(error.help(help).to_string())
 }
 
 /// Builds the code, lists the assets, reads migrations and secrets.

@@ -123,6 +123,12 @@ impl Target {
         }
     }
 
+    /// The registry of container images of a node of one's own: it is where its API is.
+    pub fn registry(&self) -> Option<String> {
+        let (_, rest) = self.base.split_once("://").filter(|_| self.kind == Kind::Skep)?;
+        rest.split('/').next().map(str::to_owned)
+    }
+
     /// For people.
     pub fn title(&self) -> String {
         match self.kind {
