@@ -113,17 +113,8 @@ impl Containers {
     /// Removes all containers and networks of this owner: what a Skep that was killed has left, at the start, and all at the end.
     /// How many containers there were.
     pub async fn sweep(&self) -> Result<usize, EngineError> {
-        let filters = json!({ "label": [format!("{OWNER}={}", self.owner)] }).to_string();
-        let filters = utf8_percent_encode(&filters, NON_ALPHANUMERIC).to_string();
-        let found =
-            self.engine.get(&format!("/containers/json?all=true&filters={filters}")).await?.checked()?;
-        let mut removed = 0;
-        for own in found.as_array().into_iter().flatten() {
-            if let Some(id) = own["Id"].as_str() {
-                self.engine.delete(&format!("/containers/{id}?force=true&v=true")).await?;
-                removed += 1;
-            }
-        }
+        let removed = self.remove_found(None).await?;
+        let filters = encoded(&json!({ "label": [format!("{OWNER}={}", self.owner)] }));
         let mut networks = self.networks.lock().await;
         let found = self.engine.get(&format!("/networks?filters={filters}")).await?.checked()?;
         for own in found.as_array().into_iter().flatten() {
@@ -143,13 +134,9 @@ impl Containers {
 
     /// The containers of a class that run, by the label that its containers have.
     pub async fn list(&self, label: &str) -> Result<Vec<Listed>, EngineError> {
-        let filters = json!({ "status": ["running"], "label": [
-            format!("{OWNER}={}", self.owner), format!("{CLASS}={}", tame(label)),
-        ] });
-        let filters = utf8_percent_encode(&filters.to_string(), NON_ALPHANUMERIC).to_string();
-        let found = self.engine.get(&format!("/containers/json?filters={filters}")).await?.checked()?;
+        let found = self.found(Some(label), true).await?;
         let text = |own: &Json| own.as_str().unwrap_or_default().to_owned();
-        let listed = found.as_array().into_iter().flatten().map(|own| Listed {
+        let listed = found.iter().map(|own| Listed {
             id: text(&own["Id"]),
             object: text(&own["Labels"][OBJECT]),
             image: text(&own["Image"]),
@@ -181,17 +168,7 @@ impl Containers {
 
     /// Removes the containers of the objects of a namespace: of a class that is no more, or whose image is another one now.
     pub async fn remove_all(&self, class: &Class) -> Result<(), EngineError> {
-        let filters = json!({ "label": [
-            format!("{OWNER}={}", self.owner), format!("{CLASS}={}", tame(&class.label)),
-        ] });
-        let filters = utf8_percent_encode(&filters.to_string(), NON_ALPHANUMERIC).to_string();
-        let found =
-            self.engine.get(&format!("/containers/json?all=true&filters={filters}")).await?.checked()?;
-        for own in found.as_array().into_iter().flatten() {
-            if let Some(id) = own["Id"].as_str() {
-                self.engine.delete(&format!("/containers/{id}?force=true&v=true")).await?;
-            }
-        }
+        self.remove_found(Some(&class.label)).await?;
         let key = &class.unique_key;
         self.state()
             .known
@@ -199,6 +176,29 @@ impl Containers {
             .filter(|(own, _)| own.unique_key == *key)
             .for_each(|(_, own)| own.ended());
         Ok(())
+    }
+
+    /// What Docker lists of this owner's containers: those of a class, if one is named, and those that run, if only they count.
+    async fn found(&self, class: Option<&str>, running: bool) -> Result<Vec<Json>, EngineError> {
+        let mut labels = vec![format!("{OWNER}={}", self.owner)];
+        labels.extend(class.map(|label| format!("{CLASS}={}", tame(label))));
+        let mut filters = json!({ "label": labels });
+        if running {
+            filters["status"] = json!(["running"]);
+        }
+        let target = format!("/containers/json?all=true&filters={}", encoded(&filters));
+        let found = self.engine.get(&target).await?.checked()?;
+        Ok(found.as_array().cloned().unwrap_or_default())
+    }
+
+    /// Removes those, whether they run or not. How many there were.
+    async fn remove_found(&self, class: Option<&str>) -> Result<usize, EngineError> {
+        let found = self.found(class, false).await?;
+        let ids: Vec<&str> = found.iter().filter_map(|own| own["Id"].as_str()).collect();
+        for id in &ids {
+            self.engine.delete(&format!("/containers/{id}?force=true&v=true")).await?;
+        }
+        Ok(ids.len())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -427,6 +427,11 @@ impl Containers {
 fn is_about_storage(message: &str) -> bool {
     let message = message.to_lowercase();
     message.contains("storage") || message.contains("quota")
+}
+
+/// Filters as part of a query.
+fn encoded(filters: &Json) -> String {
+    utf8_percent_encode(&filters.to_string(), NON_ALPHANUMERIC).to_string()
 }
 
 impl Known {
