@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use super::{CODE, CONFIG};
-use crate::harness::scene::{door, scene, scene_on};
+use crate::harness::scene::{Scene, door, scene, scene_on};
 use crate::harness::serve::{Serve, serve, serve_in};
 
 fn deploy(serve: &Serve, name: &str, config: serde_json::Value, code: &str, args: &[&str]) {
@@ -95,7 +95,6 @@ export default {
 
 fn loads() -> serde_json::Value {
     json!({
-        "limits": { "cpu_ms": 200 },
         "bindings": [
             { "type": "worker_loader", "name": "LOADER" }, { "type": "secret_text", "name": "SECRET", "text": "s3cret" },
         ],
@@ -104,15 +103,20 @@ fn loads() -> serde_json::Value {
 
 #[test]
 fn loaded_code_that_takes_all_there_is_is_ended_with_its_script_and_nobody_else() {
-    let scene = scene(&loads(), LOADS, &[]);
-    for (path, outcome) in
-        [("/loop", "exceededCpu"), ("/heap", "exceededMemory"), ("/buffers", "exceededMemory")]
-    {
+    let mut metadata = loads();
+    metadata["limits"] = json!({ "cpu_ms": 200 });
+    let scene = scene(&metadata, LOADS, &[]);
+    let ends = |scene: &Scene, path, outcome, count| {
         scene.recovered();
         let answer = scene.meanwhile(|| scene.bad(path));
         assert_eq!(answer, (503, "error code: 1102".into()), "{path}");
-        scene.heard(outcome, 1);
-    }
+        scene.heard(outcome, count);
+    };
+    ends(&scene, "/loop", "exceededCpu", 1);
+    // Filling the memory takes time as well, on some machines more than 200 ms: it has what scripts have by default.
+    let scene = scene_on(scene.serve, &loads(), LOADS);
+    ends(&scene, "/heap", "exceededMemory", 1);
+    ends(&scene, "/buffers", "exceededMemory", 2);
     scene.recovered();
 }
 
