@@ -13,9 +13,6 @@ use skep_sandbox::Jail;
 /// The hidden subcommand under which the binary must call [`become_cell`].
 pub const LAUNCHER_COMMAND: &str = "__cell";
 
-/// For our allocator: the launcher uses a few kilobytes, and the kernel would clear some huge pages for them.
-pub(crate) const ALLOCATOR: [(&str, &str); 1] = [("MIMALLOC_ALLOW_THP", "0")];
-
 /// Puts this process into its jail, which ties it to its parent's life, and replaces it by the engine. `args`: the
 /// parent's process id, the jail as JSON, the engine's path, the engine's arguments. Or
 /// [`PROBE`](skep_sandbox::PROBE) and how: says which jails are possible here. Returns only if it failed.
@@ -33,7 +30,7 @@ pub fn become_cell(args: &[OsString]) -> std::io::Error {
     let parent = parent.to_str().and_then(|p| p.parse().ok()).and_then(Pid::from_raw);
     let jail = jail.to_str().and_then(|jail| serde_json::from_str::<Jail>(jail).ok());
     let Some(jail) = jail else { return invalid("the jail is not understood") };
-    // The allocator turns huge pages off for the process, and so for what it becomes.
+    // Our allocator has turned huge pages off for this process, and so for what it becomes.
     if let Err(error) = disable_transparent_huge_pages(false) {
         return error.into();
     }
@@ -49,11 +46,7 @@ pub fn become_cell(args: &[OsString]) -> std::io::Error {
     if orphaned {
         return invalid("the parent is gone");
     }
-    let mut engine = Command::new(engine);
-    for (name, _) in ALLOCATOR {
-        engine.env_remove(name);
-    }
-    engine.args(args).exec()
+    Command::new(engine).args(args).exec()
 }
 
 /// Whether nobody has the other end of standard input any more.

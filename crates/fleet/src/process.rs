@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 use crate::certificates::Certificates;
-use crate::launcher::{ALLOCATOR, LAUNCHER_COMMAND};
+use crate::launcher::LAUNCHER_COMMAND;
 use crate::limits::Pace;
 use crate::pids::Pids;
 
@@ -122,7 +122,6 @@ impl Launch {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        command.envs(ALLOCATOR);
         // Two questions in one call would need `sendmmsg`, which a jail lacks.
         command.env("RES_OPTIONS", "single-request");
         command.envs(certificates.variables.iter().map(|(name, value)| (name, value)));

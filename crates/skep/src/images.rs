@@ -16,7 +16,7 @@ const LIMITS: Sealed = Sealed { memory: 1 << 30, cpu_secs: 10, nice: 10 };
 const MOST: usize = 4;
 
 /// For our allocator: what it takes ahead counts as used.
-const ENVIRONMENT: [(&str, &str); 2] = [("MIMALLOC_ARENA_RESERVE", "0"), ("MIMALLOC_ALLOW_THP", "0")];
+const ENVIRONMENT: [(&str, &str); 1] = [("MIMALLOC_ARENA_RESERVE", "0")];
 
 /// The binding's servers, whose processes are this program.
 pub fn open() -> Result<Images, String> {
