@@ -30,7 +30,7 @@ pub fn become_cell(args: &[OsString]) -> std::io::Error {
     let parent = parent.to_str().and_then(|p| p.parse().ok()).and_then(Pid::from_raw);
     let jail = jail.to_str().and_then(|jail| serde_json::from_str::<Jail>(jail).ok());
     let Some(jail) = jail else { return invalid("the jail is not understood") };
-    // Our allocator has turned huge pages off for this process, and so for what it becomes.
+    // Skep has turned huge pages off for itself, and so for this process and what it becomes.
     if let Err(error) = disable_transparent_huge_pages(false) {
         return error.into();
     }

@@ -50,6 +50,9 @@ fn main() -> ExitCode {
         eprintln!("skep: cannot start the engine: {error}");
         return ExitCode::FAILURE;
     }
+    // Where the kernel gives them to everybody. What this starts has none either; the launcher gives them back to the engine. A kernel
+    // without the call gives none.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     match Cli::parse().command {
         Command::Dev(args) => {
             start_log();
