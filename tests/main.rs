@@ -16,6 +16,8 @@ mod backup;
 mod bombs;
 mod conformance;
 mod containers;
+mod containers_bounds;
+mod containers_left;
 mod containers_node;
 mod crash;
 mod crash_serve;

@@ -15,11 +15,17 @@ pub struct Docker {
 impl Docker {
     /// Starts one. `None` where Docker is not installed or cannot run, which is said.
     pub fn start() -> Option<Self> {
+        Self::start_with(&["--iptables=false", "--ip-masq=false", "--storage-driver", "vfs"])
+    }
+
+    /// The same with these options.
+    pub fn start_with(options: &[&str]) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let log = std::fs::File::create(at("log")).unwrap();
         let daemon = Command::new("dockerd")
-            .args(["--bridge", "none", "--iptables=false", "--ip-masq=false", "--storage-driver", "vfs"])
+            .args(["--bridge", "none"])
+            .args(options)
             .arg("--data-root")
             .arg(at("data"))
             .arg("--exec-root")
@@ -65,6 +71,11 @@ impl Docker {
     /// The program that works with this daemon.
     pub fn program(&self) -> PathBuf {
         self.dir.path().join("docker")
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> String {
+        format!("unix://{}/docker.sock", self.dir.path().display())
     }
 
     /// Where it keeps who is logged in.

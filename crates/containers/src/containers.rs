@@ -1,6 +1,6 @@
 //! What one Skep has of an engine: its containers, their networks, and the ways into them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,14 +22,18 @@ use crate::policy::Refusal;
 /// The label by which all that is ours is found again.
 const OWNER: &str = "dev.skep.owner";
 /// The labels of a container: what people call its class, and the object.
-const CLASS: &str = "dev.skep.class";
-const OBJECT: &str = "dev.skep.object";
+pub(crate) const CLASS: &str = "dev.skep.class";
+pub(crate) const OBJECT: &str = "dev.skep.object";
+/// How many bytes it may write, if Docker does not keep it to them.
+pub(crate) const DISK: &str = "dev.skep.disk";
 /// How long one that is replaced may go on, in seconds.
 const RETIRED: u32 = 15 * 60;
 /// How long a connection to a container may take to be there.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Processes that are remembered, of all containers.
-const MOST_EXECS: usize = 100_000;
+/// Processes of one container that are remembered.
+const MOST_EXECS: usize = 10_000;
+/// Processes of one container whose input and output are led to a cell at the same time: each takes connections here and in Docker.
+const MOST_ATTACHED: usize = 1000;
 
 /// A container that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +89,25 @@ struct Known {
     address: Option<IpAddr>,
     /// It runs, or is about to; the number of the start that made it so.
     running: Option<u64>,
+    /// Its processes, the oldest first.
+    execs: VecDeque<String>,
+    /// Those that are led to a cell.
+    attached: usize,
+}
+
+/// A process that is led to a cell; counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    containers: Arc<Containers>,
+    instance: Instance,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if let Some(known) = self.containers.state().known.get_mut(&self.instance) {
+            known.attached = known.attached.saturating_sub(1);
+        }
+    }
 }
 
 impl Containers {
@@ -179,7 +202,7 @@ impl Containers {
     }
 
     /// What Docker lists of this owner's containers: those of a class, if one is named, and those that run, if only they count.
-    async fn found(&self, class: Option<&str>, running: bool) -> Result<Vec<Json>, EngineError> {
+    pub(crate) async fn found(&self, class: Option<&str>, running: bool) -> Result<Vec<Json>, EngineError> {
         let mut labels = vec![format!("{OWNER}={}", self.owner)];
         labels.extend(class.map(|label| format!("{CLASS}={}", tame(label))));
         let mut filters = json!({ "label": labels });
@@ -292,11 +315,20 @@ impl Containers {
         let internet = self.state().known.get(instance).is_some_and(|known| known.internet);
         let network = self.network(internet).await?;
         let name = docker_name(&self.owner, class, &instance.id);
+        let sized = self.sized.load(Ordering::Relaxed);
+        let labels = |sized: bool| {
+            let mut labels = json!({ OWNER: self.owner, CLASS: tame(&class.label), OBJECT: instance.id });
+            if let Some(disk) = class.limits.disk.filter(|_| !sized) {
+                labels[DISK] = disk.to_string().into();
+            }
+            labels
+        };
         let mut around = Around {
             network: &network,
-            labels: json!({ OWNER: self.owner, CLASS: tame(&class.label), OBJECT: instance.id }),
-            sized: self.sized.load(Ordering::Relaxed),
+            labels: labels(sized),
+            sized,
             sees_host: internet && self.sees_host().await?,
+            internet,
             is_podman: self.engine.is_podman(),
         };
         let target = format!("/containers/create?name={name}");
@@ -305,6 +337,7 @@ impl Containers {
             // Few storages can; which, Docker says only when it is asked to.
             self.sized.store(false, Ordering::Relaxed);
             around.sized = false;
+            around.labels = labels(false);
             reply = self.engine.post(&target, Some(&create::body(class, sent, &around)?)).await?;
         }
         if reply.status == StatusCode::NOT_FOUND {
@@ -367,6 +400,7 @@ impl Containers {
             let mut state = self.state();
             if let Some(known) = state.known.get_mut(instance) {
                 known.ended();
+                known.execs.clear();
             }
             state.execs.retain(|_, own| own != instance);
         }
@@ -375,11 +409,13 @@ impl Containers {
 
     /// Takes note of a process.
     pub(crate) fn add_exec(&self, id: &str, instance: &Instance) {
-        let mut state = self.state();
-        if state.execs.len() >= MOST_EXECS {
-            state.execs.clear();
-        }
-        state.execs.insert(id.to_owned(), instance.clone());
+        self.state().add_exec(id, instance);
+    }
+
+    /// Counts a process of a container that is led to a cell, if one more may be.
+    pub(crate) fn attach(self: &Arc<Self>, instance: &Instance) -> Result<Attached, Refusal> {
+        self.state().attach(instance)?;
+        Ok(Attached { containers: self.clone(), instance: instance.clone() })
     }
 
     /// Whose process it is.
@@ -465,6 +501,31 @@ impl State {
         Ok(self.starts)
     }
 
+    /// Counts one more process that is led to a cell.
+    fn attach(&mut self, instance: &Instance) -> Result<(), Refusal> {
+        let known = self.known.entry(instance.clone()).or_default();
+        if known.attached >= MOST_ATTACHED {
+            return Err(Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("a container has at most {MOST_ATTACHED} processes of exec() at the same time"),
+            ));
+        }
+        known.attached += 1;
+        Ok(())
+    }
+
+    /// Takes note of a process, and forgets the oldest one of a container that has had very many.
+    fn add_exec(&mut self, id: &str, instance: &Instance) {
+        let own = &mut self.known.entry(instance.clone()).or_default().execs;
+        own.push_back(id.to_owned());
+        if own.len() > MOST_EXECS
+            && let Some(oldest) = own.pop_front()
+        {
+            self.execs.remove(&oldest);
+        }
+        self.execs.insert(id.to_owned(), instance.clone());
+    }
+
     /// The container that `start` was about has ended.
     fn ended(&mut self, instance: &Instance, start: u64) {
         if let Some(known) = self.known.get_mut(instance).filter(|known| known.running == Some(start)) {
@@ -516,5 +577,22 @@ mod tests {
         state.ended(&instance(2), second);
         state.reserve(&class, &instance(3)).unwrap();
         assert_eq!(state.running("k"), 2);
+    }
+
+    #[test]
+    fn one_container_does_not_take_the_processes_of_others() {
+        let mut state = State::default();
+        state.add_exec("other", &instance(2));
+        for n in 0..=MOST_EXECS {
+            state.add_exec(&n.to_string(), &instance(1));
+        }
+        assert!(!state.execs.contains_key("0") && state.execs.contains_key("1"));
+        assert_eq!(state.execs.get("other"), Some(&instance(2)));
+        for _ in 0..MOST_ATTACHED {
+            state.attach(&instance(1)).unwrap();
+        }
+        let refused = state.attach(&instance(1)).unwrap_err();
+        assert!(refused.status == StatusCode::TOO_MANY_REQUESTS && refused.message.contains("exec()"));
+        state.attach(&instance(2)).unwrap();
     }
 }

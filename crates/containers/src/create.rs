@@ -30,6 +30,8 @@ pub(crate) struct Around<'a> {
     pub sized: bool,
     /// Whether it is to find this machine as `host.docker.internal`.
     pub sees_host: bool,
+    /// Whether it may reach the internet.
+    pub internet: bool,
     pub is_podman: bool,
 }
 
@@ -115,6 +117,11 @@ fn host(class: &Class, around: &Around<'_>) -> Json {
     if around.sees_host {
         host["ExtraHosts"] = json!(["host.docker.internal:host-gateway"]);
     }
+    if !around.internet && !around.is_podman {
+        // Docker answers names for a container, and asks a name server of the machine for it, also where there is no other way
+        // out: releases before 26 do, <https://nvd.nist.gov/vuln/detail/CVE-2024-29018>. This one is in the container, where none is.
+        host["Dns"] = json!(["127.0.0.1"]);
+    }
     if !around.is_podman {
         // What a container says is kept, and must not fill the disk.
         host["LogConfig"] = json!({ "Type": "json-file", "Config": { "max-size": "10m", "max-file": "2" } });
@@ -164,8 +171,19 @@ mod tests {
             labels: json!({ "a": "b" }),
             sized: true,
             sees_host: false,
+            internet: true,
             is_podman: false,
         }
+    }
+
+    #[test]
+    fn without_the_internet_no_name_server_is_asked() {
+        let made = |internet| {
+            let sent = json!({ "Image": "skep/box" }).to_string();
+            body(&class(), sent.as_bytes(), &Around { internet, ..around() }).unwrap()
+        };
+        assert_eq!(made(false)["HostConfig"]["Dns"], json!(["127.0.0.1"]));
+        assert!(made(true)["HostConfig"]["Dns"].is_null());
     }
 
     #[test]

@@ -122,6 +122,12 @@ impl Engine {
         self.is_podman
     }
 
+    /// The folder in which it keeps what it has, as it knows it.
+    pub async fn root(&self) -> Option<std::path::PathBuf> {
+        let info = self.get("/info").await.ok()?.checked().ok()?;
+        info["DockerRootDir"].as_str().map(Into::into)
+    }
+
     /// Whether there is an image that goes by this name or id.
     pub async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
         let reply = self.get(&format!("/images/{image}/json")).await?;

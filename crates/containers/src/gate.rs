@@ -205,12 +205,10 @@ impl Gate {
         Ok(passed(made))
     }
 
-    /// A process of somebody else does not exist.
-    fn check_exec(&self, id: &str) -> Result<(), Refusal> {
+    /// Whose process it is. One of somebody else does not exist.
+    fn check_exec(&self, id: &str) -> Result<Instance, Refusal> {
         let instance = self.containers.exec(id).filter(|instance| self.cell.class(instance).is_some());
-        instance
-            .map(drop)
-            .ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("No such exec instance: {id}")))
+        instance.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("No such exec instance: {id}")))
     }
 
     async fn start_exec(
@@ -219,13 +217,14 @@ impl Gate {
         body: &[u8],
         upgrade: hyper::upgrade::OnUpgrade,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
-        self.check_exec(id)?;
+        let instance = self.check_exec(id)?;
         let (body, attached) = exec::start(body)?;
         let path = format!("/exec/{id}/start");
         let engine = self.containers.engine();
         if !attached {
             return Ok(passed(engine.post(&path, Some(&body)).await?));
         }
+        let counted = self.containers.attach(&instance)?;
         let response = engine.attach(&path, &body).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = response.status();
@@ -238,6 +237,7 @@ impl Gate {
             // One of the two has ended it.
             let _: std::io::Result<_> =
                 tokio::io::copy_bidirectional(&mut TokioIo::new(cell), &mut TokioIo::new(docker)).await;
+            drop(counted);
         });
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

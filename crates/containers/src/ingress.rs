@@ -20,6 +20,8 @@ use crate::names::Instance;
 
 /// What the engine says of a container at most.
 const MOST: usize = 1 << 20;
+/// Connections to one container at the same time. One more is closed at once.
+const MOST_OPEN: usize = 2048;
 
 /// A way into a container; it is closed when this is dropped.
 #[derive(Debug)]
@@ -49,6 +51,13 @@ impl Ingress {
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     continue;
                 };
+                if open.len() >= MOST_OPEN {
+                    tracing::warn!(
+                        object = instance.id,
+                        "a container has {MOST_OPEN} connections: one more was closed"
+                    );
+                    continue;
+                }
                 let (containers, instance) = (containers.clone(), instance.clone());
                 open.spawn(async move {
                     let (tunnel, mut tunnels) = tokio::sync::oneshot::channel::<Tunnel>();

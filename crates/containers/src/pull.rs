@@ -52,6 +52,41 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Gives an image, named by `image`, another name: `repository:tag`.
+    pub async fn name(&self, image: &str, name: &str) -> Result<(), EngineError> {
+        let (repository, tag) = parts(name);
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let path = format!("/images/{image}/tag?repo={}&tag={}", encode(repository), encode(tag));
+        self.post(&path, None).await?.checked().map(drop)
+    }
+
+    /// Takes a name off an image; the image goes with its last one. `false` if a container has it, and it stays.
+    pub async fn unname(&self, name: &str) -> Result<bool, EngineError> {
+        let reply = self.delete(&format!("/images/{name}")).await?;
+        match reply.status {
+            StatusCode::CONFLICT => Ok(false),
+            StatusCode::NOT_FOUND => Ok(true),
+            _ => reply.checked().map(|_| true),
+        }
+    }
+
+    /// The names of images in this repository; `*` is what has no `/` in it.
+    pub async fn names(&self, repository: &str) -> Result<Vec<String>, EngineError> {
+        let filters = json!({ "reference": [repository] }).to_string();
+        let filters = utf8_percent_encode(&filters, NON_ALPHANUMERIC).to_string();
+        let found = self.get(&format!("/images/json?filters={filters}")).await?.checked()?;
+        let names =
+            found.as_array().into_iter().flatten().flat_map(|own| own["RepoTags"].as_array()).flatten();
+        // An image is listed with all its names.
+        let inside = |name: &&str| {
+            let own = parts(name).0;
+            repository.strip_suffix('*').map_or(own == repository, |start| own.starts_with(start))
+        };
+        Ok(names.filter_map(Json::as_str).filter(inside).map(str::to_owned).collect())
+    }
+}
+
 /// The repository, and the tag or the digest.
 fn parts(image: &str) -> (&str, &str) {
     if let Some((repository, digest)) = image.split_once('@') {

@@ -27,6 +27,8 @@ use crate::events::ask_instances;
 /// How often unused content is looked for.
 const TIDY: Duration = Duration::from_secs(60 * 60);
 
+/// How often images that nobody needs are looked for in Docker: one may have to wait for a container.
+const TIDY_ENGINE: Duration = Duration::from_secs(10 * 60);
 /// How often histories are tidied.
 const TIDY_HISTORY: Duration = Duration::from_secs(10 * 60);
 
@@ -70,7 +72,7 @@ impl Accounts {
         for account in this.registry.accounts().map_err(|e| e.to_string())? {
             let runner = this.runner(&account.id)?;
             if let Some(boxes) = &this.around.boxes {
-                boxes.start(&account.id).await?;
+                boxes.start(&runner.tenant).await?;
             }
             runner.boot()?;
             tenants.push(runner.tenant.clone());
@@ -126,6 +128,18 @@ impl Accounts {
             let (tenant, now) = (tidied.clone(), clock.now_ms());
             async move { tenant.forget_unused(i64::try_from(now).unwrap_or(i64::MAX)).await }
         });
+        if let Some(boxes) = &self.around.boxes {
+            let (boxes, of) = (Arc::downgrade(boxes), Arc::downgrade(&tenant));
+            self.jobs.every(format!("{account}: remove unused images from Docker"), TIDY_ENGINE, move || {
+                let (boxes, tenant) = (boxes.upgrade(), of.upgrade());
+                async move {
+                    match (boxes, tenant) {
+                        (Some(boxes), Some(tenant)) => boxes.tidy(&tenant).await,
+                        _ => Ok(String::new()),
+                    }
+                }
+            });
+        }
         let runner = Runner::new(tenant, self.around.clone())?;
         open.insert(account.to_owned(), runner.clone());
         Ok(runner)

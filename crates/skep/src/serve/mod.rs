@@ -156,17 +156,22 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     });
     let machine = machine.map_err(|e| format!("cannot make the folder for cells' sockets: {e}"))?;
     let image_credentials = Arc::new(skep_registry::Credentials::new(clock.clone()));
+    let account_ids: Vec<String> =
+        registry.accounts().map_err(|e| e.to_string())?.into_iter().map(|account| account.id).collect();
     let (boxes, images_listener) = match &args.containers {
-        None => (None, None),
+        None => {
+            boxes::clear(&data, &account_ids).await;
+            (None, None)
+        }
         Some(named) => {
             // Docker takes plain http from this address alone, and a registry of one's own needs no other.
             let listener = bind("--containers", (std::net::Ipv4Addr::LOCALHOST, 0).into()).await?;
             let address = listener.local_addr().map_err(|e| e.to_string())?;
             let named = Some(named.as_str()).filter(|named| !named.is_empty());
-            (
-                Some(boxes::Boxes::open(named, &data, address, image_credentials.clone()).await?),
-                Some(listener),
-            )
+            let boxes =
+                boxes::Boxes::open(named, &data, &account_ids, address, image_credentials.clone()).await?;
+            boxes::watch(&boxes, &jobs);
+            (Some(boxes), Some(listener))
         }
     };
     let egress: Vec<String> = std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect();

@@ -24,6 +24,14 @@ const NOT_PUBLIC: [&str; 14] = [
     "224.0.0.0/3",
 ];
 
+/// What all bridges of all nodes on a machine are called, as `iptables` has it.
+const BRIDGES: &str = "sk+";
+/// Connections that a container may have to elsewhere: each takes room in a table of the kernel that the whole machine shares.
+const MOST_CONNECTIONS: u32 = 4096;
+/// Whether the kernel has what goes from one container to the next through the firewall, though it is not routed.
+const BRIDGED: [&str; 2] =
+    ["/proc/sys/net/bridge/bridge-nf-call-iptables", "/proc/sys/net/bridge/bridge-nf-call-ip6tables"];
+
 /// The rules of a chain for what comes from a bridge. `servers` are the name servers that the machine asks; `open`: it leads
 /// to the internet. Pure.
 fn rules(servers: &[String], open: bool) -> Vec<Vec<String>> {
@@ -39,6 +47,9 @@ fn rules(servers: &[String], open: bool) -> Vec<Vec<String>> {
             rules.push(rule(&format!("-d {server} -p {protocol} --dport 53 -j RETURN")));
         }
     }
+    rules.push(rule(&format!(
+        "-m connlimit --connlimit-above {MOST_CONNECTIONS} --connlimit-saddr --connlimit-mask 32 -j DROP"
+    )));
     // All addresses of this machine, the public ones among them.
     rules.push(rule("-m addrtype --dst-type LOCAL -j DROP"));
     rules.push(rule("-m addrtype --dst-type BROADCAST -j DROP"));
@@ -65,8 +76,45 @@ fn run(program: &str, args: &[&str]) -> Result<(), String> {
     }
 }
 
+/// Where a rule goes, and which it is.
+type Rule<'a> = (&'static str, &'static str, Vec<&'a str>);
+
+/// What a bridge needs beside its chain: the way into it, no way to other containers whatever addresses Docker gives them, and no
+/// IPv6, which its network has none of. Pure.
+fn around<'a>(bridge: &'a str, chain: &'a str) -> [Rule<'a>; 4] {
+    [
+        ("iptables", "PREROUTING", vec!["-i", bridge, "-j", chain]),
+        ("iptables", "FORWARD", vec!["-i", bridge, "-o", BRIDGES, "-j", "DROP"]),
+        ("ip6tables", "PREROUTING", vec!["-i", bridge, "-j", "DROP"]),
+        ("ip6tables", "FORWARD", vec!["-i", bridge, "-j", "DROP"]),
+    ]
+}
+
+fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/sys/net/ipv6").exists()
+}
+
+/// Has the kernel show the firewall what goes from one container to the next on a bridge. Docker does so only if its own rules are on.
+fn filter_bridged() -> Result<(), String> {
+    let filters = |path: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1");
+    let wanted = &BRIDGED[..if has_ipv6() { 2 } else { 1 }];
+    if wanted.iter().all(|path| filters(path)) {
+        return Ok(());
+    }
+    let _ = Command::new("modprobe").arg("br_netfilter").stdin(Stdio::null()).stderr(Stdio::null()).status();
+    for path in wanted.iter().filter(|path| !filters(path)) {
+        std::fs::write(path, "1").map_err(|e| {
+            format!(
+                "{path}: {e}: the kernel module br_netfilter keeps containers of an account from each other"
+            )
+        })?;
+    }
+    Ok(())
+}
+
 /// Bounds what comes from `bridge`, which need not be there yet. Blocking.
 pub fn bound(bridge: &str, open: bool) -> Result<(), String> {
+    filter_bridged()?;
     let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let chain = format!("SKEP-{bridge}");
     let mangle = |args: &[&str]| run("iptables", &[&["-t", "mangle"], args].concat());
@@ -78,28 +126,34 @@ pub fn bound(bridge: &str, open: bool) -> Result<(), String> {
         args.extend(rule.iter().map(String::as_str));
         mangle(&args)?;
     }
-    let jump = ["PREROUTING", "-i", bridge, "-j", chain.as_str()];
-    if mangle(&[&["-C"], &jump[..]].concat()).is_err() {
-        mangle(&[&["-I"], &jump[..]].concat())?;
-    }
-    // The networks have no IPv6; should one get it, nothing goes there.
-    let closed = ["-t", "mangle", "PREROUTING", "-i", bridge, "-j", "DROP"];
-    let with = |action| [&closed[..2], &[action][..], &closed[2..]].concat();
-    if run("ip6tables", &with("-C")).is_err() {
-        let _ = run("ip6tables", &with("-I"));
+    for (program, at, rule) in around(bridge, &chain) {
+        if program == "ip6tables" && !has_ipv6() {
+            continue;
+        }
+        let with = |action| [&["-t", "mangle", action, at], &rule[..]].concat();
+        if run(program, &with("-C")).is_err() {
+            run(program, &with("-I"))?;
+        }
     }
     Ok(())
 }
 
-/// Takes the rules for a bridge away again: with it gone, they bound nothing. Blocking.
+/// Takes the rules for a bridge away again, if there are any: with it gone, they bound nothing. Blocking.
 pub fn lift(bridge: &str) {
     let chain = format!("SKEP-{bridge}");
-    let rules: [&[&str]; 3] =
-        [&["-D", "PREROUTING", "-i", bridge, "-j", &chain], &["-F", &chain], &["-X", &chain]];
-    let lifted = rules.iter().all(|rule| run("iptables", &[&["-t", "mangle"], *rule].concat()).is_ok());
-    let _ = run("ip6tables", &["-t", "mangle", "-D", "PREROUTING", "-i", bridge, "-j", "DROP"]);
-    if !lifted {
-        tracing::warn!(bridge, "rules of the firewall stay");
+    let mut lifted = Ok(());
+    for (program, at, rule) in around(bridge, &chain) {
+        let with = |action| [&["-t", "mangle", action, at], &rule[..]].concat();
+        if run(program, &with("-C")).is_ok() {
+            lifted = lifted.and(run(program, &with("-D")));
+        }
+    }
+    let chained = |action| run("iptables", &["-t", "mangle", action, &chain]);
+    if chained("-S").is_ok() {
+        lifted = lifted.and(chained("-F")).and_then(|()| chained("-X"));
+    }
+    if let Err(error) = lifted {
+        tracing::warn!(bridge, error, "rules of the firewall stay");
     }
 }
 
@@ -120,6 +174,7 @@ mod tests {
         {
             assert!(open[at(network)].ends_with("-j DROP"), "{network}");
         }
+        assert!(at("connlimit") < at("LOCAL"));
         let closed = text(rules(&["10.0.0.2".to_owned()], false));
         assert_eq!(closed, ["-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN", "-j DROP"]);
     }

@@ -1,29 +1,54 @@
 //! Containers of a node: their images out of its registry, and which script may have which.
 
+mod disk;
 mod firewall;
+mod images;
+mod left;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
-use skep_api::{ContainerApplication, ContainerInstance, namespace_id, own_image};
+use skep_api::{ContainerApplication, ContainerInstance, namespace_id};
 use skep_catalog::{Content, Kind};
 use skep_containers::{Cell, Class, Containers, Engine, Limits, Options};
 use skep_fleet::{CellSpec, Containers as AskedAt};
-use skep_registry::{Credentials, USER};
+use skep_registry::Credentials;
 
 use super::tenant::Tenant;
+pub use disk::watch;
+pub use left::clear;
 
 /// The id of the gate among a cell's servers.
 const GATE: &str = "docker";
-/// Processes and threads of one container.
+/// Processes and threads of one container, if the machine has sixteen times as many: one alone cannot take them all.
 const MAX_PIDS: u32 = 4096;
 /// Instances of an application that says nothing, as on Cloudflare.
 const INSTANCES: u64 = 20;
-/// How long the password of a pull is good for.
-const PULL_MINUTES: u64 = 60;
+
+/// How many of its processes a machine gives to one container; `most` is what the kernel says it has at most.
+fn pids(most: Option<String>) -> u32 {
+    let most: Option<u32> = most.and_then(|most| most.trim().parse().ok());
+    most.map_or(MAX_PIDS, |most| (most / 16).min(MAX_PIDS))
+}
+
+/// What keeps a node's things apart from those of others that use the same engine.
+fn node_of(data: &Path) -> String {
+    hex::encode(Sha256::digest(data.as_os_str().as_encoded_bytes()))
+}
+
+/// What names of an account's things have in them.
+fn tag(node: &str, account: &str) -> String {
+    let hash = hex::encode(Sha256::digest(format!("{node}/{account}")));
+    hash[..11].to_owned()
+}
+
+/// The two bridges of a tag: with a way to the internet, and without.
+fn bridges(tag: &str) -> [String; 2] {
+    [format!("sk{tag}o"), format!("sk{tag}c")]
+}
 
 /// What a node runs containers with.
 pub struct Boxes {
@@ -33,10 +58,16 @@ pub struct Boxes {
     /// Where the engine gets images.
     registry: SocketAddr,
     credentials: Arc<Credentials>,
+    /// Processes and threads of one container.
+    pids: u32,
+    /// Where the engine keeps what containers write.
+    root: Option<PathBuf>,
     /// By account. Two accounts may call their scripts and classes the same.
     accounts: Mutex<HashMap<String, Arc<Containers>>>,
-    /// One image at a time.
-    pulling: tokio::sync::Mutex<()>,
+    /// One account at a time.
+    opening: tokio::sync::Mutex<()>,
+    /// What the images of classes are called in the engine, by account and class. One is got at a time.
+    given: tokio::sync::Mutex<HashMap<(String, String), String>>,
 }
 
 impl Boxes {
@@ -44,6 +75,7 @@ impl Boxes {
     pub async fn open(
         named: Option<&str>,
         data: &Path,
+        accounts: &[String],
         registry: SocketAddr,
         credentials: Arc<Credentials>,
     ) -> Result<Arc<Self>, String> {
@@ -55,33 +87,27 @@ impl Boxes {
                     .to_owned(),
             );
         }
-        let node = hex::encode(Sha256::digest(data.as_os_str().as_encoded_bytes()));
+        left::remember(data, accounts, engine.address()).await?;
+        let node = node_of(data);
+        let root = engine.root().await;
         let this = Self {
             engine,
+            root,
             node,
             registry,
             credentials,
+            pids: pids(std::fs::read_to_string("/proc/sys/kernel/pid_max").ok()),
             accounts: Mutex::default(),
-            pulling: tokio::sync::Mutex::default(),
+            given: tokio::sync::Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
         };
         // Whether it can be done at all is known now, not at the first deploy.
         this.bound(&this.tag("")).await?;
         Ok(Arc::new(this))
     }
 
-    /// What names of an account's things have in them.
-    fn tag(&self, account: &str) -> String {
-        let hash = hex::encode(Sha256::digest(format!("{}/{account}", self.node)));
-        hash[..11].to_owned()
-    }
-
-    /// The two bridges of a tag: with a way to the internet, and without.
-    fn bridges(tag: &str) -> [String; 2] {
-        [format!("sk{tag}o"), format!("sk{tag}c")]
-    }
-
     async fn bound(&self, tag: &str) -> Result<(), String> {
-        let [open, closed] = Self::bridges(tag);
+        let [open, closed] = bridges(tag);
         let bounded = tokio::task::spawn_blocking(move || {
             firewall::bound(&open, true).and_then(|()| firewall::bound(&closed, false))
         });
@@ -98,13 +124,13 @@ impl Boxes {
         if let Some(known) = self.known(account) {
             return Ok(known);
         }
-        let _mine = self.pulling.lock().await;
+        let _mine = self.opening.lock().await;
         if let Some(known) = self.known(account) {
             return Ok(known);
         }
-        let tag = self.tag(account);
+        let tag = tag(&self.node, account);
         self.bound(&tag).await?;
-        let options = Options { sees_host: false, bridges: Some(Self::bridges(&tag)) };
+        let options = Options { sees_host: false, bridges: Some(bridges(&tag)) };
         let containers = Containers::new(self.engine.clone(), &tag, options);
         containers.sweep().await.map_err(|e| e.to_string())?;
         self.accounts
@@ -118,9 +144,15 @@ impl Boxes {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner).get(account).cloned()
     }
 
+    /// Those of all accounts.
+    fn all(&self) -> Vec<Arc<Containers>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// Removes what a node that was killed has left of an account's.
-    pub async fn start(&self, account: &str) -> Result<(), String> {
-        self.of(account).await.map(drop)
+    pub async fn start(&self, tenant: &Tenant) -> Result<(), String> {
+        self.of(&tenant.id).await?;
+        self.tidy(tenant).await.map(drop)
     }
 
     /// Removes everything.
@@ -129,10 +161,10 @@ impl Boxes {
             let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
             accounts.drain().collect()
         };
-        let mut bridges = Vec::from(Self::bridges(&self.tag("")));
+        let mut bridges = Vec::from(bridges(&tag(&self.node, "")));
         for (account, own) in all {
             match own.sweep().await {
-                Ok(_) => bridges.extend(Self::bridges(&self.tag(&account))),
+                Ok(_) => bridges.extend(bridges(&tag(&self.node, &account))),
                 // What may still run stays bounded.
                 Err(error) => tracing::warn!(%error, "containers could not be removed"),
             }
@@ -140,23 +172,6 @@ impl Boxes {
         let lifted =
             tokio::task::spawn_blocking(move || bridges.iter().for_each(|bridge| firewall::lift(bridge)));
         let _ = lifted.await;
-    }
-
-    /// The engine's id of an image of the account, which it gets if it has not got it yet.
-    async fn image(&self, tenant: &Tenant, image: &str) -> Result<String, String> {
-        let (repository, reference) = own_image(&tenant.id, image)
-            .ok_or_else(|| format!("the image {image} is not in this node's registry"))?;
-        let manifest = tenant.images.manifest(&repository, &reference).map_err(|e| e.to_string())?;
-        let digest = manifest.ok_or_else(|| format!("the image {image} is not there: push it first"))?.digest;
-        let name = format!("{}/{}/{repository}", self.registry, tenant.id);
-        let pinned = format!("{name}@{digest}");
-        let _mine = self.pulling.lock().await;
-        if !self.engine.has_image(&pinned).await.map_err(|e| e.to_string())? {
-            let password = self.credentials.issue(&tenant.id, false, true, PULL_MINUTES);
-            let pulled = self.engine.pull(&pinned, Some((USER, &password))).await;
-            pulled.map_err(|e| format!("the image {image}: {e}"))?;
-        }
-        self.engine.image_id(&pinned).await.map_err(|e| e.to_string())
     }
 
     /// The containers that a version of a script may have, with their images in the engine.
@@ -189,11 +204,11 @@ impl Boxes {
             classes.push(Class {
                 unique_key: namespace.unique_key.clone(),
                 label: format!("{script}-{class}"),
-                image: self.image(tenant, image).await?,
+                image: self.image(tenant, &namespace.unique_key, image).await?,
                 limits: Limits {
                     memory: Some(application.size.memory_mib << 20),
                     cpus: Some(application.size.vcpu),
-                    pids: Some(MAX_PIDS),
+                    pids: Some(self.pids),
                     disk: Some(application.size.disk_mb * 1_000_000),
                 },
                 max_instances: usize::try_from(application.max_instances.unwrap_or(INSTANCES))
@@ -232,9 +247,13 @@ impl Boxes {
 
     /// Lets go of the containers of classes that are other ones now, or are no more. Those that are `gone` end at once; the
     /// others get Cloudflare's fifteen minutes to end by themselves.
-    pub async fn let_go(&self, account: &str, before: &[Class], after: &[Class], gone: bool) {
-        let Some(containers) = self.known(account) else { return };
-        for class in before.iter().filter(|class| !after.contains(class)) {
+    pub async fn let_go(&self, tenant: &Tenant, before: &[Class], after: &[Class], gone: bool) {
+        let Some(containers) = self.known(&tenant.id) else { return };
+        let other: Vec<&Class> = before.iter().filter(|class| !after.contains(class)).collect();
+        if other.is_empty() {
+            return;
+        }
+        for class in other {
             let let_go = match gone {
                 true => containers.remove_all(class).await,
                 false => containers.retire_all(class).await,
@@ -242,6 +261,12 @@ impl Boxes {
             if let Err(error) = let_go {
                 tracing::warn!(%error, class = class.label, "containers could not be ended");
             }
+            if gone {
+                self.given.lock().await.remove(&(tenant.id.clone(), class.unique_key.clone()));
+            }
+        }
+        if let Err(error) = self.tidy(tenant).await {
+            tracing::warn!(error, "images could not be removed from the Docker engine");
         }
     }
 

@@ -381,7 +381,7 @@ impl Runner {
         self.fleet.deploy(spec).await.map_err(|e| e.to_string())?;
         let before = lock(&self.running).insert(name, deployed);
         if let (Some(boxes), Some(before)) = (&self.around.boxes, before) {
-            boxes.let_go(&self.tenant.id, &before.containers, &containers, false).await;
+            boxes.let_go(&self.tenant, &before.containers, &containers, false).await;
         }
         Ok(())
     }
@@ -414,7 +414,7 @@ impl Runner {
         for (name, containers) in gone {
             self.fleet.remove(&name).await;
             if let Some(boxes) = &self.around.boxes {
-                boxes.let_go(&self.tenant.id, &containers, &[], true).await;
+                boxes.let_go(&self.tenant, &containers, &[], true).await;
             }
         }
     }
