@@ -24,7 +24,8 @@ fn opens(host: &str, port: u16) -> bool {
 #[test]
 fn containers_reach_the_internet_and_nothing_else() {
     let Some(machine) = machine::enter() else { return };
-    let Some(docker) = Docker::start_with(&[]) else { return };
+    // Without rules of Docker's own, what holds is ours.
+    let Some(docker) = Docker::start_with(&["--iptables=false", "--ip-masq=false"]) else { return };
     let flag = node::flag(&docker.socket());
     let first = serve_in(tempfile::tempdir().unwrap(), &[&flag]);
     let own = Account { id: first.account.clone(), token: first.token.clone() };
@@ -129,9 +130,7 @@ fn containers_reach_the_internet_and_nothing_else() {
 
 #[test]
 fn a_container_takes_no_more_than_it_may() {
-    if machine::enter().is_none() {
-        return;
-    }
+    let Some(_machine) = machine::enter() else { return };
     let Some(docker) = Docker::start_with(&[]) else { return };
     let serve = serve_in(tempfile::tempdir().unwrap(), &[&node::flag(&docker.socket())]);
     let account = Account { id: serve.account.clone(), token: serve.token.clone() };
@@ -177,13 +176,13 @@ fn a_container_takes_no_more_than_it_may() {
     let most: usize = inspect("{{.HostConfig.PidsLimit}}").parse().unwrap();
     let machine: usize = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap().trim().parse().unwrap();
     assert!(most <= 4096 && most * 16 <= machine.max(16 * 4096), "{most} of {machine}");
-    bad.run("(bomb() { bomb | bomb & }; bomb) >/dev/null 2>&1 & sleep 2");
+    bad.begin("(bomb() { bomb | bomb & }; bomb) >/dev/null 2>&1 & sleep 1");
+    let id = inspect("{{.Id}}");
+    let processes = eventually("a bomb", || {
+        let listed = docker.must(&["stats", "--no-stream", "--format", "{{.PIDs}}", &id]);
+        listed.trim().parse::<usize>().ok().filter(|processes| *processes > most / 2)
+    });
     fine();
-    let processes: usize = docker
-        .must(&["stats", "--no-stream", "--format", "{{.PIDs}}", &inspect("{{.Id}}")])
-        .trim()
-        .parse()
-        .unwrap();
     assert!(processes <= most, "{processes} of {most}");
     assert_eq!(bad.ask("/destroy", &[]).text(), "gone");
     fine();

@@ -34,9 +34,7 @@ fn rules(program: &str) -> String {
 
 #[test]
 fn images_go_when_nobody_needs_them_and_those_of_others_stay() {
-    if machine::enter().is_none() {
-        return;
-    }
+    let Some(_machine) = machine::enter() else { return };
     let Some(docker) = Docker::start_with(&[]) else { return };
     docker.image("others:1", &[("x", b"others")]);
     let flag = node::flag(&docker.socket());
@@ -76,9 +74,7 @@ fn images_go_when_nobody_needs_them_and_those_of_others_stay() {
 
 #[test]
 fn a_node_that_runs_no_containers_any_more_removes_what_a_killed_run_has_left() {
-    if machine::enter().is_none() {
-        return;
-    }
+    let Some(_machine) = machine::enter() else { return };
     let Some(docker) = Docker::start_with(&[]) else { return };
     docker.must(&["network", "create", "--label", "dev.skep.owner=another", "another"]);
     let flag = node::flag(&docker.socket());

@@ -77,6 +77,8 @@ pub struct Machine {
     pub outside: Door,
     /// How many names were asked for of the machine's name server.
     pub names: Arc<AtomicUsize>,
+    /// What the machine knows of name servers.
+    _resolv: tempfile::NamedTempFile,
 }
 
 fn ip(command: &str) {
@@ -147,5 +149,5 @@ pub fn enter() -> Option<Machine> {
     ip(&format!("-6 route add default via {NEIGHBOUR_SIX}"));
     std::mem::forget(go);
     let names = listen(UdpSocket::bind((RESOLVER, 53)).unwrap(), Arc::default());
-    Some(Machine { inside: Door::open(), outside, names })
+    Some(Machine { inside: Door::open(), outside, names, _resolv: resolv })
 }

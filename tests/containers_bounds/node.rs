@@ -1,5 +1,6 @@
 //! A node with containers, whose images are pushed without Docker: they have busybox and nothing else.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -179,6 +180,15 @@ impl Boxed<'_> {
         let answer = self.ask("/exec", &[("run", command)]);
         assert_eq!(answer.status, 200, "{command}: {}\n{}", answer.text(), self.serve.output());
         answer.text()
+    }
+
+    /// Has it begin with a command whose end nobody waits for.
+    pub fn begin(&self, command: &str) {
+        let mut stream = self.serve.connect();
+        let query = form_urlencoded(&[("box", self.name), ("run", command)]);
+        let request = format!("GET /exec?{query} HTTP/1.1\r\nHost: {}\r\n\r\n", self.site);
+        stream.write_all(request.as_bytes()).unwrap();
+        std::thread::spawn(move || drop(stream.read(&mut [0])));
     }
 
     /// Its address.

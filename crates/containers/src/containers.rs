@@ -176,9 +176,7 @@ impl Containers {
             tokio::spawn(async move {
                 let stopped = engine.post(&format!("/containers/{}/stop?t={RETIRED}", own.id), None).await;
                 let removed = match stopped {
-                    Ok(_) => {
-                        engine.delete(&format!("/containers/{}?force=true&v=true", own.id)).await.map(drop)
-                    }
+                    Ok(_) => engine.remove(&format!("/containers/{}", own.id)).await.map(drop),
                     Err(error) => Err(error),
                 };
                 if let Err(error) = removed {
@@ -219,7 +217,7 @@ impl Containers {
         let found = self.found(class, false).await?;
         let ids: Vec<&str> = found.iter().filter_map(|own| own["Id"].as_str()).collect();
         for id in &ids {
-            self.engine.delete(&format!("/containers/{id}?force=true&v=true")).await?;
+            self.engine.remove(&format!("/containers/{id}")).await?;
         }
         Ok(ids.len())
     }
@@ -395,7 +393,7 @@ impl Containers {
 
     /// Removes the container of an object.
     pub(crate) async fn remove(&self, class: &Class, instance: &Instance) -> Result<Reply, Refusal> {
-        let reply = self.engine.delete(&format!("{}?force=true&v=true", self.path(class, instance))).await?;
+        let reply = self.engine.remove(&self.path(class, instance)).await?;
         if reply.status.is_success() || reply.status == StatusCode::NOT_FOUND {
             let mut state = self.state();
             if let Some(known) = state.known.get_mut(instance) {

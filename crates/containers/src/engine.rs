@@ -9,7 +9,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::address::Address;
@@ -18,6 +18,10 @@ use crate::address::Address;
 const MOST: usize = 16 << 20;
 /// How long an engine has to say that it is there.
 const PING: Duration = Duration::from_secs(5);
+
+/// How often a container is asked to be removed that does not go; Docker waits some ten seconds each time.
+const REMOVALS: u32 = 6;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(500);
 
 /// Docker, or what speaks its API.
 #[derive(Clone, Debug)]
@@ -168,6 +172,22 @@ impl Engine {
 
     pub(crate) async fn delete(&self, path: &str) -> Result<Reply, EngineError> {
         self.call(Method::DELETE, path, None).await
+    }
+
+    /// Ends and removes the container at `path`. One with thousands of processes takes longer to die than Docker waits, as dying
+    /// takes processor time, of which it has little: it gets all, and Docker is asked again.
+    pub(crate) async fn remove(&self, path: &str) -> Result<Reply, EngineError> {
+        let mut tries = 0;
+        loop {
+            let reply = self.delete(&format!("{path}?force=true&v=true")).await?;
+            tries += 1;
+            if tries == REMOVALS || !(reply.status.is_server_error() || reply.status == StatusCode::CONFLICT)
+            {
+                return Ok(reply);
+            }
+            self.post(&format!("{path}/update"), Some(&json!({ "CpuQuota": -1 }))).await?;
+            tokio::time::sleep(BETWEEN_REMOVALS).await;
+        }
     }
 
     /// Asks for a connection: on success the answer has status 101, and can be upgraded.

@@ -102,7 +102,7 @@ impl Boxes {
             opening: tokio::sync::Mutex::default(),
         };
         // Whether it can be done at all is known now, not at the first deploy.
-        this.bound(&this.tag("")).await?;
+        this.bound(&tag(&this.node, "")).await?;
         Ok(Arc::new(this))
     }
 
@@ -161,16 +161,16 @@ impl Boxes {
             let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
             accounts.drain().collect()
         };
-        let mut bridges = Vec::from(bridges(&tag(&self.node, "")));
+        let mut gone = Vec::from(bridges(&tag(&self.node, "")));
         for (account, own) in all {
             match own.sweep().await {
-                Ok(_) => bridges.extend(bridges(&tag(&self.node, &account))),
+                Ok(_) => gone.extend(bridges(&tag(&self.node, &account))),
                 // What may still run stays bounded.
                 Err(error) => tracing::warn!(%error, "containers could not be removed"),
             }
         }
         let lifted =
-            tokio::task::spawn_blocking(move || bridges.iter().for_each(|bridge| firewall::lift(bridge)));
+            tokio::task::spawn_blocking(move || gone.iter().for_each(|bridge| firewall::lift(bridge)));
         let _ = lifted.await;
     }
 
