@@ -1,6 +1,8 @@
 //! `_headers`: the file and what it does to a response.
 //! <https://developers.cloudflare.com/workers/static-assets/headers/>
 
+use std::collections::HashSet;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::error::Warning;
@@ -8,6 +10,14 @@ use crate::pattern::{self, Captures, Pattern};
 use crate::rule_url::{self, Allowed};
 
 const MAX_RULES: usize = 100;
+/// Headers that a rule sets, and as many that it removes.
+const MAX_HEADERS: usize = 200;
+/// Bytes of a header that several lines make.
+const MAX_VALUE: usize = 8 << 10;
+/// Bytes of headers that all rules together set in an answer.
+const MAX_SET: usize = 64 << 10;
+/// Bytes that are looked at to fill in what was captured.
+const MAX_WORK: usize = 1 << 20;
 
 /// The rules of a `_headers` file.
 #[derive(Debug, Default)]
@@ -38,7 +48,7 @@ impl Headers {
     pub(crate) fn parse(text: &str) -> (Self, Vec<Warning>) {
         let mut parser = Parser::default();
         let lines: Vec<&str> = text.split('\n').collect();
-        for (at, line) in lines.iter().enumerate() {
+        for (at, line) in lines.iter().enumerate().take(rule_url::MAX_LINES) {
             if !parser.line(at + 1, rule_url::trim(line), lines.len() - at) {
                 return (Self { rules: parser.rules }, parser.warnings);
             }
@@ -81,9 +91,10 @@ impl Matched<'_> {
     }
 
     /// Applies the rules in the file's order: in each, removals first. The first rule that sets a header
-    /// replaces the built-in value, later ones append to it.
+    /// replaces the built-in value, later ones append to it. What is more than an answer may have is left out.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
-        let mut ours: Vec<&HeaderName> = Vec::new();
+        let mut ours: HashSet<&HeaderName> = HashSet::new();
+        let (mut set, mut work) = (0, 0);
         for (rule, captures) in &self.0 {
             for name in &rule.unset {
                 headers.remove(name);
@@ -92,18 +103,26 @@ impl Matched<'_> {
                 let value = match value {
                     Value::Fixed(value) => value.clone(),
                     Value::Template(template) => {
-                        let Ok(value) = HeaderValue::from_str(pattern::fill(template, captures).trim())
-                        else {
+                        work += captures.len() * template.len();
+                        if work > MAX_WORK {
+                            continue;
+                        }
+                        let filled = pattern::fill(template, captures);
+                        work += captures.len() * filled.as_ref().map_or(0, String::len);
+                        let Some(Ok(value)) = filled.map(|text| HeaderValue::from_str(text.trim())) else {
                             continue;
                         };
                         value
                     }
                 };
-                if ours.contains(&name) {
-                    headers.append(name, value);
-                } else {
+                set += name.as_str().len() + value.len();
+                if set > MAX_SET {
+                    return;
+                }
+                if ours.insert(name) {
                     headers.insert(name, value);
-                    ours.push(name);
+                } else {
+                    headers.append(name, value);
                 }
             }
         }
@@ -189,6 +208,9 @@ impl Parser {
                 self.open.as_mut().ok_or("Expected a path beginning with at least one forward-slash")?;
             let name =
                 line.strip_prefix("! ").ok_or("Expected a colon-separated header pair (e.g. name: value)")?;
+            if rule.unset.len() >= MAX_HEADERS {
+                return Err(too_many());
+            }
             rule.unset.push(header_name(name.trim())?);
             return Ok(());
         };
@@ -208,8 +230,13 @@ impl Parser {
         if HeaderValue::from_str(value).is_err() {
             return Err(format!("Header value cannot include control characters ({name})"));
         }
+        let is_full = rule.set.len() >= MAX_HEADERS;
         match rule.set.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, values)) if values.len() + value.len() + 2 > MAX_VALUE => {
+                return Err(format!("A header has at most {MAX_VALUE} bytes ({name})"));
+            }
             Some((_, values)) => *values = format!("{values}, {value}"),
+            None if is_full => return Err(too_many()),
             None => rule.set.push((name, value.to_owned())),
         }
         Ok(())
@@ -239,6 +266,9 @@ impl Parser {
     }
 
     fn warn(&mut self, number: usize, line: &str, message: String) {
+        if self.warnings.len() >= rule_url::MAX_WARNINGS {
+            return;
+        }
         self.warnings.push(Warning {
             file: "_headers".to_owned(),
             line_number: Some(number),
@@ -246,6 +276,10 @@ impl Parser {
             message,
         });
     }
+}
+
+fn too_many() -> String {
+    format!("A rule sets at most {MAX_HEADERS} headers, and removes as many")
 }
 
 /// `/…` or `scheme://…`.

@@ -125,3 +125,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_hostile_file_takes_little_time_and_room() {
+    let names: String = (0..800_000).map(|n| format!("x{n}:v\n")).collect();
+    let (rules, warnings) = Headers::parse(&format!("/*\n{names}"));
+    assert_eq!(rules.rules[0].set.len(), MAX_HEADERS);
+    assert_eq!(warnings.len(), rule_url::MAX_WARNINGS);
+    let (rules, _) = Headers::parse(&format!("/*\n{}", "x: vv\n".repeat(800_000)));
+    let mut headers = HeaderMap::new();
+    rules.matching("/", "https://a/").apply(&mut headers);
+    assert!((4000..=MAX_VALUE).contains(&headers["x"].len()));
+    // Many rules that all apply, and whose values become long.
+    let lines: String = (0..200).map(|n| format!("x{n}: {}\n", ":a:b:c".repeat(300))).collect();
+    let rules: String = (0..100).map(|n| format!("/:a/:b/:c/:d{n}\n{lines}")).collect();
+    let (rules, _) = Headers::parse(&rules);
+    let path = format!("/{}/{}/{}/d", ":b".repeat(50), ":c".repeat(50), "c".repeat(100));
+    let mut headers = HeaderMap::new();
+    rules.matching(&path, "https://a/").apply(&mut headers);
+    assert!(headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() <= MAX_SET);
+}

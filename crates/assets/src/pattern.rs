@@ -1,5 +1,11 @@
 //! The patterns of `_redirects`, `_headers` and `run_worker_first`, matched in time linear in the path.
 
+/// Parts of a pattern times bytes of a path: a rule for which they are more does not apply. Two variables and what is around them go with
+/// the longest path that there is, thirty with one of 1,000 bytes.
+const MAX_WORK: usize = 64 << 10;
+/// Bytes of what a rule's template becomes with what was captured: the longest URL, and more than a header may have.
+const MAX_FILLED: usize = 32 << 10;
+
 /// A rule's path or URL with `*` (captured as `splat`) and `:placeholders`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pattern {
@@ -107,6 +113,9 @@ fn take<'t>(name: &str, kind: Kind, value: &'t str) -> Option<Captures<'t>> {
 /// one walk forward picks the longest value for each variable. Costs parts × bytes, whatever the pattern.
 fn capture_any<'t>(parts: &[Part], text: &'t str) -> Option<Captures<'t>> {
     let bytes = text.as_bytes();
+    if parts.len() * (bytes.len() + 1) > MAX_WORK {
+        return None;
+    }
     let mut fits = vec![vec![false; bytes.len() + 1]; parts.len() + 1];
     *fits.last_mut()?.last_mut()? = true;
     for (i, part) in parts.iter().enumerate().rev() {
@@ -165,16 +174,22 @@ pub(crate) fn is_dynamic(rule: &str) -> bool {
 }
 
 /// Puts what was captured in place of `:name` in `template`, one variable after the other, as Cloudflare does:
-/// `:foo` is replaced inside `:foobar` too.
-pub(crate) fn fill(template: &str, captures: &Captures<'_>) -> String {
+/// `:foo` is replaced inside `:foobar` too, and in what was put in before. So a path of `:b:b:b` may become as much as there is memory:
+/// `None` if it becomes too much.
+pub(crate) fn fill(template: &str, captures: &Captures<'_>) -> Option<String> {
     let mut out = template.to_owned();
     for (name, value) in captures {
         let placeholder = format!(":{name}");
-        if out.contains(&placeholder) {
-            out = out.replace(&placeholder, value);
+        let count = out.matches(&placeholder).count();
+        if count == 0 {
+            continue;
         }
+        if out.len() + count * value.len() > MAX_FILLED {
+            return None;
+        }
+        out = out.replace(&placeholder, value);
     }
-    out
+    Some(out)
 }
 
 /// A `run_worker_first` glob: only `*` is special; it stands for any characters, slashes too.

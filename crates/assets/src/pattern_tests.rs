@@ -44,7 +44,28 @@ fn a_variable_that_occurs_twice_makes_the_rule_void() {
 #[test]
 fn filling_replaces_every_occurrence() {
     let captures = vec![("a".to_owned(), "1"), ("splat".to_owned(), "x/y")];
-    assert_eq!(fill("/:a/:splat?q=:a&ab=:ab", &captures), "/1/x/y?q=1&ab=1b");
+    assert_eq!(fill("/:a/:splat?q=:a&ab=:ab", &captures).unwrap(), "/1/x/y?q=1&ab=1b");
+}
+
+#[test]
+fn what_is_filled_in_again_and_again_has_an_end() {
+    let path = format!("/{}/{}/{}", ":b".repeat(1000), ":c".repeat(1000), ":d".repeat(1000));
+    let captures = Pattern::new("/:a/:b/:c").unwrap();
+    let captures = captures.matches(&path).unwrap();
+    assert_eq!(fill(&":a".repeat(600), &captures), None);
+    assert_eq!(fill(":a", &captures), None);
+    assert_eq!(fill(":c", &captures).unwrap().len(), 2000);
+}
+
+#[test]
+fn a_rule_of_many_variables_is_not_for_long_paths() {
+    let rule: String = (0..600).map(|n| format!("/:v{n}")).collect();
+    let pattern = Pattern::new(&rule).unwrap();
+    assert!(pattern.matches(&"/a".repeat(600)).is_none());
+    let two = Pattern::new("/:a/x/*").unwrap();
+    assert!(two.matches(&format!("/a/x/{}", "b".repeat(16 << 10))).is_some());
+    let thirty: String = (0..30).map(|n| format!("/:v{n}")).collect();
+    assert!(Pattern::new(&thirty).unwrap().matches(&format!("/{}", "b".repeat(30)).repeat(30)).is_some());
 }
 
 #[test]

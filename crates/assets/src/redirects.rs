@@ -60,7 +60,7 @@ impl Redirects {
             warnings: Vec::new(),
         };
         let lines: Vec<&str> = text.split('\n').collect();
-        for (at, line) in lines.iter().enumerate() {
+        for (at, line) in lines.iter().enumerate().take(rule_url::MAX_LINES) {
             if !parser.line(at + 1, rule_url::trim(line), lines.len() - at) {
                 break;
             }
@@ -83,7 +83,7 @@ impl Redirects {
         }
         let (captures, target) =
             self.dynamic.iter().find_map(|(pattern, target)| Some((pattern.matches(pathname)?, target)))?;
-        let to = pattern::fill(&target.to, &captures);
+        let Some(to) = pattern::fill(&target.to, &captures) else { return Some(Redirected::Broken) };
         let to = to.trim();
         let to = if has_scheme(to) { to.to_owned() } else { path::collapse_slashes(to) };
         Some(target.redirect(to, pathname, query, origin))
@@ -241,6 +241,9 @@ impl Parser {
     }
 
     fn warn(&mut self, place: Option<(usize, String)>, message: String) {
+        if self.warnings.len() >= rule_url::MAX_WARNINGS {
+            return;
+        }
         let (line_number, line) = place.unzip();
         self.warnings.push(Warning { file: "_redirects".to_owned(), line_number, line, message });
     }

@@ -2,6 +2,10 @@
 
 use url::Url;
 
+/// Lines of such a file that are looked at; all rules that there may be, with their headers, are a quarter of them.
+pub(crate) const MAX_LINES: usize = 100_000;
+/// Lines that are said to be wrong.
+pub(crate) const MAX_WARNINGS: usize = 1000;
 /// Most characters of a line of `_redirects` and `_headers`.
 pub(crate) const MAX_LINE_LENGTH: usize = 2000;
 

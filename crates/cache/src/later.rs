@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use skep_store::StoreError;
 use skep_wire::{BoxFuture, Request, Response, Service};
 use tokio::sync::OnceCell;
@@ -35,7 +36,18 @@ impl Service for LaterCache {
     fn call(&self, request: Request) -> BoxFuture<'_, Response> {
         Box::pin(async move {
             match self.opened.get_or_try_init(|| self.open()).await {
-                Ok(cache) => cache.call(request).await,
+                Ok(cache) => {
+                    let puts = request.method() == Method::PUT;
+                    let response = cache.call(request).await;
+                    // Who stores more than there is room for waits for it.
+                    if puts
+                        && self.store.is_over()
+                        && let Err(error) = self.store.make_room().await
+                    {
+                        tracing::error!(%error, "no room can be made in the caches of an account");
+                    }
+                    response
+                }
                 Err(error) => refused(error.into(), &mut request.into_body()).await,
             }
         })

@@ -10,6 +10,7 @@
 //! Entry point: [`CacheStore`] hands out a worker's [`WorkerCache`], at once or later, which is a [`skep_wire::Service`]. The engine
 //! must be told to send the scheme in [`PROTO_HEADER`] and the request's `cf` in [`CF_HEADER`].
 
+mod account;
 mod directives;
 mod freshness;
 mod head;

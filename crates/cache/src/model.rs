@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use skep_wire::{empty, full};
 
-use crate::tests::Fixture;
+use crate::tests::{Fixture, share};
 use crate::{Limits, WorkerCache};
 
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ async fn check(steps: Vec<Step>) {
             Step::Reopen => {
                 let Fixture { cache, time, dir } = f;
                 drop(cache);
-                let cache = WorkerCache::open(dir.path(), time.clock(), Limits::default()).unwrap();
+                let cache = WorkerCache::open(dir.path(), time.clock(), Limits::default(), share()).unwrap();
                 f = Fixture { cache, time, dir };
             }
         }

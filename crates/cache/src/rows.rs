@@ -176,6 +176,72 @@ pub(crate) fn evict(
     Ok((count, blobs))
 }
 
+/// Removes the least recently used entries that were used no later than `until`, at most `limit`, until `wanted` bytes are gone; returns
+/// how many, and their files.
+pub(crate) fn shed(
+    db: &Transaction<'_>,
+    until: u64,
+    wanted: u64,
+    limit: usize,
+) -> Result<(usize, Vec<BlobId>), StoreError> {
+    let mut oldest = db.prepare_cached(
+        "DELETE FROM entries WHERE id = (SELECT id FROM entries WHERE used <= ?1 ORDER BY used LIMIT 1)
+         RETURNING size + length(head), blob",
+    )?;
+    let (mut count, mut gone, mut blobs) = (0, 0, Vec::new());
+    while count < limit && gone < wanted {
+        let until = i64::try_from(until).unwrap_or(i64::MAX);
+        let removed = oldest.query_row([until], |row| Ok((row.get::<_, i64>(0)?, blob_id(row.get(1)?))));
+        let Some((bytes, blob)) = removed.optional()? else { break };
+        gone += bytes.unsigned_abs();
+        blobs.extend(blob);
+        count += 1;
+    }
+    Ok((count, blobs))
+}
+
+/// When the entry was used that was used longest ago, in milliseconds.
+pub(crate) fn oldest(db: &Connection) -> Result<Option<u64>, StoreError> {
+    let mut query = db.prepare_cached("SELECT used FROM entries ORDER BY used LIMIT 1")?;
+    Ok(query.query_row([], |row| row.get::<_, i64>(0)).optional()?.map(i64::unsigned_abs))
+}
+
+/// The size of a page, and how many are empty.
+fn empty(db: &Connection) -> Result<(u64, u64), StoreError> {
+    let number = |pragma: &str| db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    Ok((number("page_size")?.unsigned_abs(), number("freelist_count")?.unsigned_abs()))
+}
+
+/// Bytes that are taken on the disk, about: those of all heads and bodies, and of the room in the file that others have left.
+pub(crate) fn held(db: &Connection) -> Result<u64, StoreError> {
+    let (size, count) = empty(db)?;
+    Ok(usage(db)? + size * count)
+}
+
+/// Gives at most `pages` empty ones back to the file system; says whether there are more.
+pub(crate) fn shrink(db: &Transaction<'_>, pages: u32) -> Result<bool, StoreError> {
+    let (_, before) = empty(db)?;
+    let mut vacuum = db.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut rows = vacuum.query([])?;
+    while rows.next()?.is_some() {}
+    let (_, left) = empty(db)?;
+    Ok(left > 0 && left < before)
+}
+
+/// Sees to it that a file can shrink. New ones are made anew for it, while they are empty; so are those of an earlier Skep, once.
+pub(crate) fn prepare(db: &Connection) -> rusqlite::Result<()> {
+    const INCREMENTAL: i64 = 2;
+    // NORMAL: a commit waits for no flush. A power cut may lose the last ones, never damage the file.
+    db.pragma_update(None, "synchronous", "NORMAL")?;
+    // Nothing else counts what the log keeps once its content is in the database.
+    db.pragma_update(None, "journal_size_limit", 1 << 20)?;
+    if db.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))? != INCREMENTAL {
+        db.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+        db.execute_batch("VACUUM")?;
+    }
+    Ok(())
+}
+
 /// Notes that the entries `ids` were used at `now`.
 pub(crate) fn touch(db: &Transaction<'_>, ids: &[i64], now: u64) -> Result<(), StoreError> {
     let mut update = db.prepare_cached("UPDATE entries SET used = ?2 WHERE id = ?1")?;

@@ -126,7 +126,7 @@ impl WorkerCache {
                     if let Ok(data) = frame.into_data() {
                         sink.push(data).await?;
                     }
-                    room.hold(self.incoming(), sink.len())?;
+                    room.hold(self.incoming(), self.share().incoming(), sink.len())?;
                 }
                 if sink.len() > max {
                     return Err(CacheError::NotStored);
@@ -144,14 +144,15 @@ impl WorkerCache {
 
 /// The room that a body takes on the disk until it is complete, in pieces. Small ones take none.
 #[derive(Debug, Default)]
-struct Incomplete(Vec<Taken>);
+struct Incomplete(Vec<[Taken; 2]>);
 
 impl Incomplete {
     const PIECE: usize = 1 << 20;
 
-    fn hold(&mut self, room: &Arc<Room>, bytes: u64) -> Result<(), CacheError> {
+    fn hold(&mut self, own: &Arc<Room>, all: &Arc<Room>, bytes: u64) -> Result<(), CacheError> {
+        let take = |room: &Arc<Room>| room.take(Self::PIECE).ok_or(CacheError::NotStored);
         while self.0.len() as u64 * Self::PIECE as u64 + (INLINE_MAX as u64) < bytes {
-            self.0.push(room.take(Self::PIECE).ok_or(CacheError::NotStored)?);
+            self.0.push([take(own)?, take(all)?]);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use skep_runtime::{Clock, Jobs, ManualClock, Shutdown};
 use skep_wire::{Body, Request, Service, empty, full, read_all};
 
+use crate::account::{Account, Share};
 use crate::{CF_HEADER, CacheStore, Limits, WorkerCache};
 
 const NOW: u64 = 1_800_000_000;
@@ -19,6 +20,11 @@ pub(crate) struct Fixture {
     pub cache: WorkerCache,
     pub time: ManualClock,
     pub dir: tempfile::TempDir,
+}
+
+/// Of nobody else.
+pub(crate) fn share() -> Share {
+    Account::new(u64::MAX).share("")
 }
 
 pub(crate) struct Answer {
@@ -32,7 +38,7 @@ impl Fixture {
     pub(crate) fn new(limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let time = ManualClock::at(NOW * 1000);
-        Self { cache: WorkerCache::open(dir.path(), time.clock(), limits).unwrap(), time, dir }
+        Self { cache: WorkerCache::open(dir.path(), time.clock(), limits, share()).unwrap(), time, dir }
     }
 
     pub(crate) async fn send(&self, request: Request) -> Answer {
@@ -186,7 +192,7 @@ async fn ranges_and_conditions_are_answered_from_what_is_stored() {
 
 #[tokio::test]
 async fn what_must_not_be_stored_is_answered_with_413() {
-    let f = Fixture::new(Limits { object: 100_000, total: 1_000_000 });
+    let f = Fixture::new(Limits { object: 100_000, total: 1_000_000, ..Limits::default() });
     for response in [
         "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n\r\nx",
         "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\n\r\nx",
@@ -236,7 +242,7 @@ async fn a_large_body_outlives_its_purge_for_whoever_reads_it() {
 
 #[tokio::test]
 async fn the_least_recently_used_make_room() {
-    let f = Fixture::new(Limits { object: 50_000, total: 100_000 });
+    let f = Fixture::new(Limits { object: 50_000, total: 100_000, ..Limits::default() });
     let body = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(30_000));
     for path in ["/a", "/b", "/c"] {
         f.put(path, &body).await;
@@ -275,6 +281,57 @@ async fn the_upkeep_removes_what_is_stale() {
     assert_eq!(cache.usage().unwrap(), 0);
     let folder = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap();
     assert_eq!(files(&folder.path().join("blobs")), 0);
+}
+
+#[tokio::test]
+async fn workers_have_room_together_and_what_was_used_longest_ago_goes() {
+    const TOTAL: u64 = 8 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let time = ManualClock::at(NOW * 1000);
+    let (_trigger, shutdown) = Shutdown::new();
+    let jobs = Jobs::new(time.clock(), shutdown);
+    let limits = Limits { store: TOTAL, ..Limits::default() };
+    let open = || CacheStore::open_with(dir.path(), time.clock(), &jobs, limits).unwrap();
+    let put = async |cache: &dyn Service, key: usize, size: usize| {
+        // What is used is not noted for a minute.
+        time.advance_ms(120_000);
+        let body =
+            full(format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=99999999\r\n\r\n{}", "x".repeat(size)));
+        let request = http::Request::put(format!("/{key}")).header("host", "ex.com").body(body).unwrap();
+        assert_eq!(cache.call(request).await.status(), 204);
+    };
+    let has = async |cache: &dyn Service, key: usize| {
+        let request = http::Request::get(format!("/{key}")).header("host", "ex.com").body(empty()).unwrap();
+        cache.call(request).await.status() == 200
+    };
+    let on_disk = || super::store::size_of(dir.path());
+
+    let store = open();
+    let [old, other] = ["old", "other"].map(|id| store.later(id));
+    for key in 0..40 {
+        put(&old, key, 60_000).await;
+        put(&other, key, 80_000).await;
+    }
+    assert!(has(&old, 0).await && has(&other, 0).await, "5.6 MB are less than there is room for");
+    // Only this one is used again.
+    time.advance_ms(120_000);
+    assert!(has(&other, 0).await);
+    drop((old, other, store));
+
+    // What was cached before, by workers who do not come any more, goes first, and its room in their files with it.
+    let store = open();
+    let third = store.later("third");
+    store.look().unwrap();
+    for key in 0..300 {
+        put(&third, key, 60_000).await;
+        let disk = on_disk();
+        assert!(disk < TOTAL + (12 << 20), "{disk} bytes after {key}");
+    }
+    assert!(has(&third, 299).await && has(&third, 200).await && !has(&third, 0).await);
+    let [old, other] = ["old", "other"].map(|id| store.later(id));
+    assert!(!has(&old, 39).await && !has(&other, 39).await);
+    // Small as they are, those are files without anything in them.
+    assert!(super::store::size_of(&store.folder("old")) < 3 << 20);
 }
 
 proptest! {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use skep_runtime::{Clock, Room};
 use skep_store::{BlobId, Blobs, Database, StoreError, Stored, ValueSink};
 
+use crate::account::Share;
 use crate::key::Key;
 use crate::rows::{self, NewRow, Place};
 
@@ -24,22 +25,26 @@ const MAX_BATCHES: usize = 500;
 const MAX_TOUCHED: usize = 10_000;
 /// An entry's last use is noted no more often than this, in milliseconds.
 const TOUCH_EVERY: u64 = 60_000;
+/// Pages that are given back to the file system at a time.
+const PAGES: u32 = 250;
 /// How often a read looks again when the file that its row names was replaced meanwhile.
 const MAX_TRIES: usize = 8;
 
-/// How much a worker may cache.
+/// How much may be cached.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of one body.
     pub object: u64,
-    /// Bytes of all heads and bodies; past it the least recently used go.
+    /// Bytes of all heads and bodies of a worker; past it the least recently used go.
     pub total: u64,
+    /// The same of all workers of a store.
+    pub store: u64,
 }
 
 impl Default for Limits {
-    /// 512 MB an object (<https://developers.cloudflare.com/workers/platform/limits/#cache-api-limits>), 1 GiB in all.
+    /// 512 MB an object (<https://developers.cloudflare.com/workers/platform/limits/#cache-api-limits>), 1 GiB of a worker, 10 GiB in all.
     fn default() -> Self {
-        Self { object: 512_000_000, total: 1 << 30 }
+        Self { object: 512_000_000, total: 1 << 30, store: 10 << 30 }
     }
 }
 
@@ -88,17 +93,22 @@ struct Shared {
     touched: Mutex<HashSet<i64>>,
     /// Of bodies that are not complete: as much again as all that are.
     incoming: Arc<Room>,
+    /// What counts towards what all workers cache.
+    share: Share,
 }
 
 impl WorkerCache {
     /// Opens the caches in `folder` and removes the files that a crash has left there.
-    pub(crate) fn open(folder: &Path, clock: Clock, limits: Limits) -> Result<Self, StoreError> {
-        // NORMAL: a commit waits for no flush. A power cut may lose the last ones, never damage the file.
-        let db = Database::open_with(&folder.join("cache.sqlite"), rows::SCHEMA, |connection| {
-            connection.pragma_update(None, "synchronous", "NORMAL")
-        })?;
+    pub(crate) fn open(
+        folder: &Path,
+        clock: Clock,
+        limits: Limits,
+        share: Share,
+    ) -> Result<Self, StoreError> {
+        let db = Database::open_with(&folder.join("cache.sqlite"), rows::SCHEMA, rows::prepare)?;
         let blobs = Blobs::open(&folder.join("blobs"))?;
         blobs.sweep(&db.read(rows::blobs)?)?;
+        share.set(db.read(rows::held)?);
         Ok(Self {
             shared: Arc::new(Shared {
                 db,
@@ -107,6 +117,7 @@ impl WorkerCache {
                 limits,
                 touched: Mutex::default(),
                 incoming: Room::new(usize::try_from(limits.total.max(LEAST_INCOMING)).unwrap_or(usize::MAX)),
+                share,
             }),
         })
     }
@@ -122,6 +133,11 @@ impl WorkerCache {
     /// Room for bodies that are not complete.
     pub(crate) fn incoming(&self) -> &Arc<Room> {
         &self.shared.incoming
+    }
+
+    /// What it has of what all workers cache.
+    pub(crate) fn share(&self) -> &Share {
+        &self.shared.share
     }
 
     /// Where the body of a put goes.
@@ -195,8 +211,28 @@ impl WorkerCache {
             }
         }
         let removed = removed + shared.evict().await?;
+        shared.share.set(shared.db.read(rows::held)?);
         shared.db.looked_after();
         Ok(removed)
+    }
+
+    /// When the entry was used that was used longest ago, in milliseconds.
+    pub(crate) async fn oldest(&self) -> Result<Option<u64>, StoreError> {
+        self.shared.flush_uses().await?;
+        self.shared.db.read(rows::oldest)
+    }
+
+    /// Removes what was used no later than `until`, what was used longest ago first, until `wanted` bytes are gone, and gives their room
+    /// back; returns how many entries went.
+    pub(crate) async fn shed(&self, until: u64, wanted: u64) -> Result<usize, StoreError> {
+        let shared = &self.shared;
+        // When it was used is not known more exactly.
+        let until = until.saturating_add(TOUCH_EVERY);
+        let (count, files) = shared.db.write(move |t| rows::shed(t, until, wanted, BATCH)).await?;
+        shared.remove_files(files).await;
+        while shared.db.write(|t| rows::shrink(t, PAGES)).await? {}
+        shared.share.set(shared.db.read(rows::held)?);
+        Ok(count)
     }
 
     /// Whether it was used since it was tidied.
@@ -222,9 +258,10 @@ impl Shared {
         let now = self.clock.now_ms();
         let expires = now.saturating_add(fresh_for.saturating_mul(1000));
         let row = NewRow { key, head, place, size, age, now, expires };
-        let written = self.db.write(move |t| Ok((rows::put(t, &row)?, rows::usage(t)?)));
+        let written = self.db.write(move |t| Ok((rows::put(t, &row)?, rows::usage(t)?, rows::held(t)?)));
         match written.await {
-            Ok((replaced, usage)) => {
+            Ok((replaced, usage, held)) => {
+                self.share.set(held);
                 self.remove_files(replaced.into_iter().collect()).await;
                 if usage > self.limits.total {
                     self.evict().await?;

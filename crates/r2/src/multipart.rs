@@ -16,7 +16,7 @@ use crate::change::{Action, Change};
 use crate::lifecycle::{self, LifecycleRule};
 use crate::limits::{self, MAX_OBJECT_BYTES, MAX_PARTS, MIN_PART_BYTES};
 use crate::model::{Object, ObjectOptions, SsecInfo};
-use crate::rows::{self, After, Content, Garbage, Part};
+use crate::rows::{self, After, Content, Garbage, Listed, Part};
 use crate::ssec::{self, SsecKey};
 use crate::sweep::BATCH;
 use crate::write::ROW;
@@ -129,7 +129,7 @@ impl Bucket {
                 Some(found) if found.state != RUNNING => return Ok(Err(R2Error::no_such_upload())),
                 Some(found) => found,
             };
-            let chosen = match choose(rows::parts(t, &upload)?, &parts) {
+            let chosen = match choose(rows::listed(t, &upload)?, &parts) {
                 Ok(chosen) => chosen,
                 Err(error) => return Ok(Err(error)),
             };
@@ -251,18 +251,18 @@ fn set_state(t: &Transaction<'_>, upload: &str, state: i64) -> Result<(), StoreE
 }
 
 /// The stored parts that `listed` names, by number. Pure.
-fn choose(stored: Vec<Part>, listed: &[PublishedPart]) -> Result<Vec<Part>, R2Error> {
+fn choose(stored: Vec<Listed>, listed: &[PublishedPart]) -> Result<Vec<Listed>, R2Error> {
     let mut seen = HashSet::new();
     if listed.is_empty() || listed.len() > MAX_PARTS as usize || !listed.iter().all(|p| seen.insert(p.part)) {
         return Err(R2Error::internal());
     }
-    let mut by_number: BTreeMap<u32, Part> = stored.into_iter().map(|part| (part.number, part)).collect();
+    let mut by_number: BTreeMap<u32, Listed> = stored.into_iter().map(|part| (part.number, part)).collect();
     let mut chosen = Vec::with_capacity(listed.len());
     for published in listed {
         let part = by_number.remove(&published.part).filter(|part| hex::encode(&part.md5) == published.etag);
         chosen.push(part.ok_or_else(R2Error::invalid_part)?);
     }
-    let small = |parts: &[Part]| {
+    let small = |parts: &[Listed]| {
         parts.split_last().is_some_and(|(_, head)| head.iter().any(|p| p.size < MIN_PART_BYTES))
     };
     if small(&chosen) {
@@ -281,7 +281,7 @@ fn choose(stored: Vec<Part>, listed: &[PublishedPart]) -> Result<Vec<Part>, R2Er
     Ok(chosen)
 }
 
-fn assemble(key: String, parts: &[Part], meta: UploadMeta, uploaded: i64) -> Object {
+fn assemble(key: String, parts: &[Listed], meta: UploadMeta, uploaded: i64) -> Object {
     let mut md5 = Md5::new();
     parts.iter().for_each(|part| md5.update(&part.md5));
     Object {
@@ -299,10 +299,10 @@ fn assemble(key: String, parts: &[Part], meta: UploadMeta, uploaded: i64) -> Obj
     }
 }
 
-fn drop_unlisted(t: &Transaction<'_>, upload: &str, chosen: &[Part]) -> Result<Vec<Garbage>, StoreError> {
+fn drop_unlisted(t: &Transaction<'_>, upload: &str, chosen: &[Listed]) -> Result<Vec<Garbage>, StoreError> {
     let keep: HashSet<u32> = chosen.iter().map(|part| part.number).collect();
     let mut blobs = Vec::new();
-    for part in rows::parts(t, upload)? {
+    for part in rows::listed(t, upload)? {
         if !keep.contains(&part.number) {
             blobs.extend(rows::remove_part(t, upload, part.number)?);
         }

@@ -52,6 +52,14 @@ pub(crate) struct Part {
     pub place: Place,
 }
 
+/// A part without its content: ten thousand small ones are 160 MB.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub number: u32,
+    pub size: u64,
+    pub md5: Vec<u8>,
+}
+
 /// An object's version and its files, after its row is gone.
 #[derive(Debug)]
 pub(crate) struct Garbage {
@@ -222,6 +230,15 @@ pub(crate) fn parts(c: &Connection, upload: &str) -> Result<Vec<Part>, StoreErro
             md5: row.get(2)?,
             place: place(row, 3, 4)?,
         })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(crate) fn listed(c: &Connection, upload: &str) -> Result<Vec<Listed>, StoreError> {
+    let mut statement =
+        c.prepare_cached("SELECT number, size, md5 FROM parts WHERE upload = ?1 ORDER BY number")?;
+    let rows = statement.query_map([upload], |row| {
+        Ok(Listed { number: row.get(0)?, size: row.get::<_, i64>(1)?.max(0) as u64, md5: row.get(2)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -139,6 +139,9 @@ pub struct ServeArgs {
     /// Logs of an account take so much of the disk, in MiB; then the oldest ones go
     #[arg(long, value_name = "MIB", default_value = "256", value_parser = clap::value_parser!(u32).range(1..))]
     pub log_size: u32,
+    /// What the scripts of an account cache (the Cache API) takes so much of the disk, in MiB; then what was used longest ago goes
+    #[arg(long, value_name = "MIB", default_value = "10240", value_parser = clap::value_parser!(u32).range(16..))]
+    pub cache_size: u32,
     /// What an account may store in all, in MiB: KV, R2, D1, Durable Objects, queues, code and assets [default: any
     /// amount]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_analytics::AnalyticsStore;
-use skep_cache::CacheStore;
+use skep_cache::{CacheStore, Limits};
 use skep_catalog::Catalog;
 use skep_d1::{D1Store, Retention};
 use skep_kv::KvStore;
@@ -46,16 +46,25 @@ pub struct Stores {
     _lock: File,
 }
 
+/// How much is kept of what may go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keeping {
+    /// Of what D1 databases were; `None`: nothing.
+    pub history: Option<Retention>,
+    /// Bytes that scripts cache together; `None`: what is usual.
+    pub cache: Option<u64>,
+}
+
 impl Stores {
-    /// Opens or creates everything in `dir`, for which there is `flag`. `history` says how much is kept of what D1 databases were;
-    /// what is stored counts towards `quota`.
+    /// Opens or creates everything in `dir`, for which there is `flag`. `keeping` says how much is kept of what may go; what is stored
+    /// otherwise counts towards `quota`.
     pub fn open(
         dir: &Path,
         flag: &str,
         clock: &Clock,
         jobs: &Jobs,
         shutdown: &Shutdown,
-        history: Option<Retention>,
+        keeping: Keeping,
         quota: &Arc<Quota>,
     ) -> Result<Self, String> {
         let in_dir = |what: &str, error: &dyn std::fmt::Display| {
@@ -63,7 +72,7 @@ impl Stores {
         };
         std::fs::create_dir_all(dir).map_err(|e| in_dir("the state", &e))?;
         let lock = lock(dir, flag)?;
-        let d1 = match history {
+        let d1 = match keeping.history {
             Some(retention) => D1Store::open_with_history(&dir.join("d1"), retention, clock.clone()),
             None => D1Store::open(&dir.join("d1")),
         };
@@ -82,8 +91,12 @@ impl Stores {
                     .map_err(|e| in_dir("queues", &e))?
             },
             ratelimits: RateLimiter::new(clock.clone(), jobs),
-            cache: CacheStore::open(&dir.join("cache"), clock.clone(), jobs)
-                .map_err(|e| in_dir("the cache", &e))?,
+            cache: {
+                let usual = Limits::default();
+                let limits = Limits { store: keeping.cache.unwrap_or(usual.store), ..usual };
+                let cache = CacheStore::open_with(&dir.join("cache"), clock.clone(), jobs, limits);
+                cache.map_err(|e| in_dir("the cache", &e))?
+            },
             analytics: AnalyticsStore::open(&dir.join("analytics"))
                 .map_err(|e| in_dir("Analytics Engine", &e))?
                 .within(quota.clone()),

@@ -26,7 +26,7 @@ use crate::keys::{HELP, Key, Keyboard, REBUILD};
 use crate::mail::Inbox;
 use crate::named::{Named, named};
 use crate::signals::Signals;
-use crate::stores::Stores;
+use crate::stores::{Keeping, Stores};
 use crate::terminal::{Style, is_interactive, paint, say, table};
 use crate::watch::Watcher;
 use crate::{inspector, terminal};
@@ -57,7 +57,8 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
     crate::stores::let_sleep(&jobs);
     let state = state_folder(&args, &projects);
     // What a database was a while ago is not kept: this state is there to be thrown away.
-    let stores = Stores::open(&state, "--persist-to", &clock, &jobs, &shutdown, None, &Arc::default())?;
+    let stores =
+        Stores::open(&state, "--persist-to", &clock, &jobs, &shutdown, Keeping::default(), &Arc::default())?;
     let images = crate::images::open()?;
     let tools = Toolchain::locate(args.workerd.clone()).map_err(|e| e.to_string())?;
     let engine = {

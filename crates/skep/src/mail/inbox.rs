@@ -15,7 +15,9 @@ use skep_fleet::{EventError, Worker};
 use skep_wire::{BoxFuture, Request, Response, Service, empty, json as json_reply, read_all, reason};
 
 use super::compose::compose;
-use super::message::{Field, addresses, check_headers, fields, first_address, new_id, value, without};
+use super::message::{
+    Field, addresses, check_head, check_headers, fields, first_address, new_id, value, without,
+};
 use super::parts::{Address, Parts};
 use super::reply::{NoReply, Thread, checked, replyable};
 use super::{Folder, note};
@@ -113,6 +115,7 @@ impl Inbox {
         (from, to): (&str, &str),
         raw: &Bytes,
     ) -> Result<Handled, Wrong> {
+        check_head(raw).map_err(Wrong::bad)?;
         let raw = without(raw, "bcc");
         let fields = fields(&raw);
         let Some(id) = value(&fields, "message-id") else {

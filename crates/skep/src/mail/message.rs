@@ -32,6 +32,17 @@ fn head_end(raw: &[u8]) -> Option<(usize, &'static str)> {
     }
 }
 
+/// Bytes of all fields together: each takes several times as much, and a message of nothing else would be a gigabyte.
+const MAX_HEAD: usize = 256 << 10;
+
+/// Refuses a message whose fields are not worth looking at.
+pub(super) fn check_head(raw: &[u8]) -> Result<(), String> {
+    match head_end(raw).map_or(raw.len(), |(end, _)| end) {
+        ..=MAX_HEAD => Ok(()),
+        _ => Err(refused(&format!("its header is longer than {MAX_HEAD} bytes"))),
+    }
+}
+
 /// All fields of a message.
 pub(super) fn fields(raw: &[u8]) -> Vec<Field> {
     let head = &raw[..head_end(raw).map_or(raw.len(), |(end, _)| end)];
@@ -42,7 +53,12 @@ pub(super) fn fields(raw: &[u8]) -> Vec<Field> {
         let text = String::from_utf8_lossy(line);
         match found.last_mut().filter(|_| line.starts_with(b" ") || line.starts_with(b"\t")) {
             Some(field) => {
-                field.value = format!("{} {}", field.value, text.trim()).trim().to_owned();
+                // In its place: there may be a hundred thousand of these.
+                let text = text.trim();
+                if !field.value.is_empty() && !text.is_empty() {
+                    field.value.push(' ');
+                }
+                field.value.push_str(text);
                 field.place.end = end;
             }
             None if text.trim().is_empty() => {}
@@ -137,6 +153,7 @@ pub(super) fn with_id(raw: &[u8], id: &str) -> Result<Vec<u8>, String> {
 
 /// Checks a message that is sent by `from` as Miniflare does, and gives it `id` as its `Message-ID`.
 pub(super) fn accepted(raw: &[u8], from: &str, id: &str) -> Result<Vec<u8>, String> {
+    check_head(raw)?;
     let fields = fields(raw);
     let named = |name: &str| fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
     if named("message-id").is_none() {
@@ -168,6 +185,17 @@ mod tests {
     use super::*;
 
     const ID: &str = "<new@example.com>";
+
+    #[test]
+    fn a_header_of_many_lines_is_read_once_and_one_of_too_many_is_refused() {
+        let folded = format!("Subject: a{}\r\n\r\n", "\n b".repeat(80_000));
+        let found = fields(folded.as_bytes());
+        assert_eq!((found.len(), found[0].value.len()), (1, 160_001));
+        assert!(check_head(folded.as_bytes()).is_ok());
+        assert!(check_head("a:\n".repeat(100_000).as_bytes()).is_err());
+        let text = format!("From: a@example.com\r\n\r\n{}", "a:\n".repeat(100_000));
+        assert!(check_head(text.as_bytes()).is_ok(), "that is its text");
+    }
 
     fn sent(head: &str) -> Result<String, String> {
         let raw = format!("{head}\r\n\r\nHello\r\n");

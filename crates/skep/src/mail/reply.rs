@@ -1,7 +1,7 @@
 //! Whether a message may be replied to, and whether something is a reply to it.
 //! <https://developers.cloudflare.com/email-service/api/route-emails/email-handler/>
 
-use super::message::{Field, check_headers, fields, first_address, value, with_id};
+use super::message::{Field, check_head, check_headers, fields, first_address, value, with_id};
 
 /// The most entries that `References` of a message may have which is replied to: they are counted by their `@`.
 const MAX_REFERENCES: usize = 100;
@@ -54,6 +54,7 @@ pub(super) fn replyable(fields: &[Field]) -> Result<(), NoReply> {
 
 /// Checks a reply by `from` in Miniflare's words and order, and gives it `id` as its `Message-ID`, and `References` if it has none.
 pub(super) fn checked(raw: &[u8], from: &str, to: &Thread, id: &str) -> Result<Vec<u8>, String> {
+    check_head(raw)?;
     let fields = fields(raw);
     let has = |name: &str| fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
     if value(&fields, "from").and_then(first_address).as_deref() != Some(from) {

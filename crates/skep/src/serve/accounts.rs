@@ -102,7 +102,7 @@ impl Accounts {
         let tenant = Arc::new(tenant);
         tenant.stores.r2.listen(Arc::new(Notifications(Arc::downgrade(&tenant))));
         images::tidy(&tenant, &self.jobs);
-        if keeps.d1_history.is_some() {
+        if keeps.stores.history.is_some() {
             let tidied = tenant.clone();
             self.jobs.every(
                 format!("{account}: tidy the history of D1 databases"),

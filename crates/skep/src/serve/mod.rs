@@ -197,7 +197,10 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             cell_memory: u64::from(args.cell_memory) << 20,
             keeps: tenant::Keeps {
                 logs: skep_logs::Retention { age: args.log_retention, bytes: u64::from(args.log_size) << 20 },
-                d1_history: args.d1.retention(),
+                stores: crate::stores::Keeping {
+                    history: args.d1.retention(),
+                    cache: Some(u64::from(args.cache_size) << 20),
+                },
                 storage: args.max_account_storage.map(|mib| mib << 20),
             },
             images: crate::images::open()?,

@@ -19,7 +19,7 @@ use skep_vectorize::VectorizeStore;
 
 use super::sizes::Sizes;
 use super::stored;
-use crate::stores::Stores;
+use crate::stores::{Keeping, Stores};
 
 /// Content that no version uses is kept this long: an upload may be about to use it.
 const UNUSED_MS: i64 = 24 * 60 * 60 * 1000;
@@ -49,8 +49,8 @@ pub struct Tenant {
 pub struct Keeps {
     /// Logs of scripts.
     pub logs: skep_logs::Retention,
-    /// Earlier states of D1 databases; `None` keeps none.
-    pub d1_history: Option<skep_d1::Retention>,
+    /// Earlier states of D1 databases, and what scripts cache.
+    pub stores: Keeping,
     /// Bytes that an account may store; `None`: any number.
     pub storage: Option<u64>,
 }
@@ -67,7 +67,7 @@ impl Tenant {
         shutdown: &Shutdown,
     ) -> Result<Self, String> {
         let quota = Arc::new(keeps.storage.map_or_else(Quota::default, Quota::new));
-        let stores = Stores::open(dir, "--data", clock, jobs, shutdown, keeps.d1_history, &quota)?;
+        let stores = Stores::open(dir, "--data", clock, jobs, shutdown, keeps.stores, &quota)?;
         let logs = LogStore::open(&dir.join("logs"), id, keeps.logs, clock.clone(), jobs, shutdown.clone())
             .map_err(|e| format!("cannot open the logs in {}: {e}", dir.display()))?;
         let blobs = Blobs::open(&dir.join("content")).map_err(|e| e.to_string())?.within(quota.clone());
