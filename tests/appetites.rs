@@ -207,3 +207,52 @@ fn uploads_wait_for_room_and_connections_are_counted() {
         (&answer == b"HTTP/1.1 400").then_some(())
     });
 }
+
+/// So many expressions, each of which mentions the one before twice.
+const COPIES: &str = r#"
+const copies = (count) => {
+  const all = ["c0 AS (SELECT 1 AS x)"];
+  for (let n = 1; n < count; n++) all.push(`c${n} AS (SELECT a.x FROM c${n - 1} a, c${n - 1} b)`);
+  return `WITH ${all.join(",")} SELECT count(*) AS n FROM c${count - 1}`;
+};
+export default {
+  async fetch(request, env) {
+    const [, what, count] = new URL(request.url).pathname.split("/");
+    if (what === "") return new Response("fine");
+    try {
+      if (what === "view") {
+        await env.DB.prepare("CREATE VIEW v0 AS SELECT 1 AS x").run();
+        for (let n = 1; n < count; n++) await env.DB.prepare(`CREATE VIEW v${n} AS SELECT a.x FROM v${n - 1} a, v${n - 1} b`).run();
+      }
+      const sql = { copies: () => copies(Number(count)), view: () => `SELECT count(*) AS n FROM v${count - 1}`,
+                    list: () => `SELECT 1 AS n WHERE 1 IN (${Array(Number(count)).fill(1).join(",")})` }[what]();
+      return Response.json((await env.DB.prepare(sql).all()).results);
+    } catch (error) {
+      return new Response(error.message);
+    }
+  },
+};
+"#;
+
+#[test]
+fn a_statement_of_millions_of_copies_of_itself_is_not_compiled() {
+    let _alone = alone();
+    let scene = scene(&json!({}), NEIGHBOUR, &[]);
+    let database = scene.serve.call("POST", "/d1/database", Some(&json!({ "name": "copies" }))).json();
+    let metadata = json!({
+        "main_module": "index.js", "compatibility_date": "2026-07-01",
+        "bindings": [{ "type": "d1", "name": "DB", "id": database["result"]["uuid"] }],
+    });
+    assert_eq!(scene.serve.upload("bad", &metadata, COPIES).status, 200);
+    scene.recovered();
+    let one = (200, "[{\"n\":1}]".to_owned());
+    // As many copies as SQLite joins.
+    assert_eq!(scene.bad("/copies/6"), one);
+    // Compiled aside, as it takes a while.
+    assert_eq!(scene.bad("/list/4000"), one);
+    // Gigabytes, and minutes of the thread that serves everybody.
+    for path in ["/copies/25", "/copies/2000", "/view/25"] {
+        let (status, text) = scene.meanwhile(|| scene.bad(path));
+        assert!(status == 200 && text.contains("too complex"), "{path}: {text}");
+    }
+}

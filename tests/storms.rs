@@ -331,10 +331,10 @@ fn status(scene: &Scene, field: &str) -> u64 {
 }
 
 /// kB that the node holds, and that it held at most.
-fn memory(scene: &Scene) -> u64 {
+pub fn memory(scene: &Scene) -> u64 {
     status(scene, "VmRSS:")
 }
 
-fn peak(scene: &Scene) -> u64 {
+pub fn peak(scene: &Scene) -> u64 {
     status(scene, "VmHWM:")
 }

@@ -114,11 +114,6 @@ impl CacheStore {
         upkeep.told()
     }
 
-    #[cfg(test)]
-    pub(crate) fn folder(&self, id: &str) -> std::path::PathBuf {
-        self.caches.folder(id)
-    }
-
     /// Counts what those have on the disk whom nobody has asked for yet. Blocking.
     pub(crate) fn look(&self) -> Result<(), StoreError> {
         for id in self.caches.ids()? {

@@ -1,17 +1,18 @@
 //! One database: which thread runs a call.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
+use skep_runtime::Backlog;
 use skep_store::{Quota, Sleeper, StoreError};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bookmark::{Bookmarks, Place};
 use crate::error::D1Error;
 use crate::gate::Gate;
-use crate::held::Output;
+use crate::held::{BEFORE, Output};
 use crate::history::{History, Keeping, TimeTravelError};
 use crate::plan::Plans;
 use crate::request::{ExportOptions, ResultsFormat, Statement, without_comments};
@@ -49,6 +50,8 @@ pub(crate) struct Opening {
     pub quota: Arc<Quota>,
     /// Places of long queries, for all databases of the store.
     pub all_long: Arc<Semaphore>,
+    /// What results of all databases of the store take until they are sent.
+    pub all_results: Arc<AtomicUsize>,
     pub claims: Arc<Claims>,
 }
 
@@ -58,6 +61,10 @@ struct Core {
     long: Arc<Semaphore>,
     /// The place that the database has whatever others do: who has many databases would otherwise keep everybody else's waiting.
     own: Arc<Semaphore>,
+    /// One copy at a time is on the disk until it is sent.
+    copies: Arc<Semaphore>,
+    /// What its results take until they are sent.
+    results: Arc<Backlog>,
     /// By which others know it.
     number: u64,
     opened: Mutex<Option<Arc<Opened>>>,
@@ -93,9 +100,12 @@ impl D1Database {
     pub(crate) fn open(opening: Opening) -> Result<Self, StoreError> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let opened = Arc::new(Opened::new(&opening, number, true)?);
+        let results = Backlog::new(opening.all_results.clone());
+        let opened = Arc::new(Opened::new(&opening, &results, number, true)?);
         let core = Arc::new(Core {
             opening,
+            results,
+            copies: Arc::new(Semaphore::new(1)),
             long: Arc::new(Semaphore::new(LONG_QUERIES)),
             own: Arc::new(Semaphore::new(1)),
             number,
@@ -178,12 +188,13 @@ impl D1Database {
         Ok(lines.join("\n") + "\n")
     }
 
-    /// A consistent copy of the database as a SQLite file. The file has no name and is gone once closed.
-    pub(crate) async fn dump(&self) -> Result<std::fs::File, D1Error> {
-        self.on_blocking_thread(self.core.awake().await?, |opened| {
+    /// A consistent copy of the database as a SQLite file. The file has no name and is gone once closed; the next one is made then.
+    pub(crate) async fn dump(&self) -> Result<(std::fs::File, OwnedSemaphorePermit), D1Error> {
+        let copy = self.core.copies.clone().acquire_owned().await.map_err(|_| D1Error::closed())?;
+        let file = self.on_blocking_thread(self.core.awake().await?, |opened| {
             opened.with_reader(|session| crate::export::copy(session, &opened.shared.path))
-        })
-        .await
+        });
+        Ok((file.await?, copy))
     }
 
     /// The bookmark of everything acknowledged by now.
@@ -244,6 +255,7 @@ impl D1Database {
     ) -> Result<T, D1Error> {
         let core = &self.core;
         let permit = core.long.clone().acquire_owned().await.map_err(|_| D1Error::closed())?;
+        core.results.ready(BEFORE).await;
         let seat = tokio::select! {
             biased;
             own = core.own.clone().acquire_owned() => own,
@@ -300,7 +312,7 @@ impl Core {
         if let Some(opened) = &*opened {
             return Ok(opened.clone());
         }
-        let woken = Arc::new(Opened::new(&self.opening, self.number, false)?);
+        let woken = Arc::new(Opened::new(&self.opening, &self.results, self.number, false)?);
         *self.bookmarks.lock().unwrap_or_else(PoisonError::into_inner) = woken.shared.bookmarks.clone();
         *opened = Some(woken.clone());
         let sleeper: Weak<Self> = Arc::downgrade(&self);
@@ -337,7 +349,7 @@ impl Sleeper for Core {
 }
 
 impl Opened {
-    fn new(opening: &Opening, number: u64, create: bool) -> Result<Self, StoreError> {
+    fn new(opening: &Opening, results: &Arc<Backlog>, number: u64, create: bool) -> Result<Self, StoreError> {
         let Opening { path, id, keeping, gate, quota, claims, .. } = opening;
         let claim = Claim::take(claims, id);
         if !create && !path.exists() {
@@ -370,6 +382,7 @@ impl Opened {
             history: history.map(Mutex::new),
             gate: gate.clone(),
             quota: quota.clone(),
+            results: results.clone(),
             last_row_id: AtomicI64::new(0),
             size: AtomicI64::new(session.size()?),
         });
@@ -395,6 +408,7 @@ impl Opened {
                 alone: statements.len() == 1,
                 facts: self.shared.facts(),
                 effects: Effects::default(),
+                results: &self.shared.results,
             };
             if runner.alone {
                 session.start_timer(patience);

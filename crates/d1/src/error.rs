@@ -15,6 +15,8 @@ pub(crate) const TIMED_OUT: &str =
 pub(crate) const TOO_MUCH_MEMORY: &str = "D1 DB's isolate exceeded its memory limit and was reset.";
 
 /// The text for a database of 10 GB, from the same list.
+/// A statement that would become too large while it is compiled: memory, for which there is no better word of D1's.
+pub(crate) const TOO_COMPLEX: &str = "statement too complex: views and common table expressions stand for too much in each other: SQLITE_ERROR";
 pub(crate) const TOO_LARGE: &str = "Exceeded maximum DB size";
 
 impl D1Error {

@@ -1,9 +1,11 @@
 //! What results take of this process's memory, until they have been sent: else who has many databases, and asks each for as much as
-//! a result may be, would have all of it.
+//! a result may be, or asks and reads no answer, would have all of it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use skep_runtime::{Backlog, Bounds, Waiting};
 
 use crate::error::{D1Error, TOO_MUCH_MEMORY};
 
@@ -13,6 +15,10 @@ const ALL: usize = 512 << 20;
 const SMALL: usize = 4 << 20;
 /// Results are looked at when they have grown by this.
 const STEP: usize = 256 << 10;
+/// What waits to be sent when a query that takes long waits: of its database, and of the account's databases together.
+pub(crate) const BEFORE: Bounds = Bounds { own: 16 << 20, all: 256 << 20, little: 1 << 20 };
+/// What waits when a result is refused, of those that write and waited for nothing.
+const AFTER: Bounds = Bounds { own: 128 << 20, all: ALL, little: SMALL };
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
@@ -20,16 +26,15 @@ static HELD: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug)]
 pub(crate) struct Held {
     bytes: usize,
+    own: Waiting,
     all: &'static AtomicUsize,
 }
 
-impl Default for Held {
-    fn default() -> Self {
-        Self { bytes: 0, all: &HELD }
-    }
-}
-
 impl Held {
+    fn new(results: &Arc<Backlog>) -> Self {
+        Self { bytes: 0, own: results.hold(0), all: &HELD }
+    }
+
     /// Takes note that the result has `bytes` now.
     pub fn grow(&mut self, bytes: usize) -> Result<(), D1Error> {
         if bytes < self.bytes + STEP {
@@ -37,7 +42,9 @@ impl Held {
         }
         let all = self.all.fetch_add(bytes - self.bytes, Ordering::Relaxed) + (bytes - self.bytes);
         self.bytes = bytes;
-        if bytes > SMALL && all > ALL { Err(D1Error::new(TOO_MUCH_MEMORY)) } else { Ok(()) }
+        self.own.grow(bytes);
+        let too_much = bytes > SMALL && all > ALL || self.own.is_over(AFTER);
+        if too_much { Err(D1Error::new(TOO_MUCH_MEMORY)) } else { Ok(()) }
     }
 }
 
@@ -48,13 +55,18 @@ impl Drop for Held {
 }
 
 /// A result, and what it holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Output {
     pub bytes: Vec<u8>,
     held: Held,
 }
 
 impl Output {
+    /// An empty one of a database, among its `results`.
+    pub fn new(results: &Arc<Backlog>) -> Self {
+        Self { bytes: Vec::new(), held: Held::new(results) }
+    }
+
     /// Takes note of what has been written.
     pub fn note(&mut self) -> Result<(), D1Error> {
         self.held.grow(self.bytes.len())
@@ -82,7 +94,8 @@ mod tests {
     #[test]
     fn large_results_have_an_end_together_and_small_ones_go_on() {
         static ALL_OF_THEM: AtomicUsize = AtomicUsize::new(0);
-        let empty = || Held { bytes: 0, all: &ALL_OF_THEM };
+        let account = Arc::<AtomicUsize>::default();
+        let empty = || Held { bytes: 0, own: Backlog::new(account.clone()).hold(0), all: &ALL_OF_THEM };
         let mut held: Vec<Held> = Vec::new();
         let refused = loop {
             let mut next = empty();
@@ -98,5 +111,26 @@ mod tests {
         assert!(empty().grow(100 << 20).is_ok());
         drop(held);
         assert_eq!(ALL_OF_THEM.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn results_of_one_database_have_an_end_together_however_small_they_are() {
+        static ALL_OF_THEM: AtomicUsize = AtomicUsize::new(0);
+        let account = Arc::<AtomicUsize>::default();
+        let [own, other] = [(); 2].map(|()| Backlog::new(account.clone()));
+        let empty = |results: &Arc<Backlog>| Held { bytes: 0, own: results.hold(0), all: &ALL_OF_THEM };
+        let mut held: Vec<Held> = Vec::new();
+        loop {
+            let mut next = empty(&own);
+            if next.grow(SMALL).is_err() {
+                break;
+            }
+            held.push(next);
+        }
+        assert_eq!(held.len(), 32);
+        assert!(own.is_over(BEFORE) && !other.is_over(BEFORE));
+        assert!(empty(&own).grow(STEP - 1).is_ok() && empty(&other).grow(SMALL).is_ok());
+        drop(held);
+        assert!(!own.is_over(BEFORE) && empty(&own).grow(100 << 20).is_ok());
     }
 }

@@ -21,6 +21,7 @@ mod database;
 mod dialect;
 mod encode;
 mod error;
+mod expansion;
 mod export;
 mod functions;
 mod gate;

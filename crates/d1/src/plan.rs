@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::StatementStatus;
 
+use crate::error::D1Error;
+use crate::expansion::Names;
 use crate::guard::{Seen, Target};
 use crate::session::Session;
 
@@ -139,6 +141,7 @@ pub(crate) struct Plans(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
+    names: Option<Arc<Names>>,
     by_text: HashMap<Arc<str>, Arc<Plan>>,
     bytes: usize,
 }
@@ -148,10 +151,20 @@ impl Plans {
         self.lock().by_text.get(sql).cloned()
     }
 
+    /// What the database's names stand for, which `read` says if nobody knows.
+    pub(crate) fn names(&self, read: impl FnOnce() -> Result<Names, D1Error>) -> Result<Arc<Names>, D1Error> {
+        if let Some(names) = &self.lock().names {
+            return Ok(names.clone());
+        }
+        let names = Arc::new(read()?);
+        self.lock().names = Some(names.clone());
+        Ok(names)
+    }
+
     pub(crate) fn put(&self, sql: &str, plan: Arc<Plan>) {
         let mut remembered = self.lock();
         if remembered.bytes + sql.len() > REMEMBERED {
-            *remembered = Remembered::default();
+            *remembered = Remembered { names: remembered.names.take(), ..Remembered::default() };
         }
         remembered.bytes += sql.len();
         remembered.by_text.insert(Arc::from(sql), plan);

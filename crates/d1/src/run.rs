@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use rusqlite::{CachedStatement, ErrorCode};
+use skep_runtime::Backlog;
 
 use crate::encode;
-use crate::error::{D1Error, TIMED_OUT, TOO_LARGE, TOO_MUCH_MEMORY};
+use crate::error::{D1Error, TIMED_OUT, TOO_COMPLEX, TOO_LARGE, TOO_MUCH_MEMORY};
+use crate::expansion::{Names, Size};
 use crate::held::Output;
 use crate::plan::{Plan, Plans};
 use crate::request::{ResultsFormat, Statement};
@@ -87,12 +89,14 @@ pub(crate) struct Runner<'a> {
     pub alone: bool,
     pub facts: Facts,
     pub effects: Effects,
+    /// What the database's results take.
+    pub results: &'a Arc<Backlog>,
 }
 
 impl<'a> Runner<'a> {
     /// Runs every statement; the result is the JSON array of the reply.
     pub(crate) fn run(&mut self, statements: &[Statement]) -> Result<Output, Stop> {
-        let mut out = Output::default();
+        let mut out = Output::new(self.results);
         out.bytes.reserve(512);
         out.bytes.push(b'[');
         for (i, statement) in statements.iter().enumerate() {
@@ -172,15 +176,27 @@ impl<'a> Runner<'a> {
         if !self.writes && known.as_ref().is_some_and(|plan| !plan.reads) {
             return Err(Stop::NeedsWriter);
         }
+        self.start_timer();
+        if known.is_none() {
+            let names = self.plans.names(|| self.session.trusted(Names::of))?;
+            match names.size(sql) {
+                Size::Small => {}
+                Size::Large if self.patience != Patience::Inline => {}
+                Size::Large => return Err(Stop::TooLong),
+                Size::TooLarge => return Err(D1Error::new(TOO_COMPLEX).into()),
+            }
+        }
         let session = self.session;
         let (guard, connection) = (&session.guard, &session.connection);
         guard.reset();
         let refused = |error: rusqlite::Error| match (guard.refused(), error) {
-            (Some(reason), _) => D1Error::new(reason),
+            (Some(reason), _) => D1Error::new(reason).into(),
             (None, rusqlite::Error::MultipleStatement) => {
-                D1Error::new("A prepared SQL statement must contain only one statement.")
+                D1Error::new("A prepared SQL statement must contain only one statement.").into()
             }
-            (None, error) => D1Error::from_sqlite(&error, shift),
+            (None, error) => {
+                self.interrupted(&error).unwrap_or_else(|| D1Error::from_sqlite(&error, shift).into())
+            }
         };
         let mut text = Cow::Borrowed(sql);
         let prepared = match connection.prepare_cached(sql) {
@@ -266,18 +282,24 @@ impl<'a> Runner<'a> {
         if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.session.at_capacity() {
             return D1Error::new(TOO_LARGE).into();
         }
+        let stop = self.interrupted(error);
+        if let Some(Stop::TooLong) = stop {
+            plan.slow.store(self.alone && !self.session.was_late(), Ordering::Relaxed);
+        }
+        stop.unwrap_or_else(|| D1Error::from_sqlite(error, 0).into())
+    }
+
+    /// Why a statement was stopped, if it was, while it was compiled or when it ran.
+    fn interrupted(&self, error: &rusqlite::Error) -> Option<Stop> {
         let interrupted = error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted);
         if !(interrupted && self.session.timed_out()) {
-            return D1Error::from_sqlite(error, 0).into();
+            return None;
         }
-        match self.patience {
+        Some(match self.patience {
             Patience::Full if self.session.was_greedy() => D1Error::new(TOO_MUCH_MEMORY).into(),
             Patience::Full => D1Error::new(TIMED_OUT).into(),
-            Patience::Inline => {
-                plan.slow.store(self.alone && !self.session.was_late(), Ordering::Relaxed);
-                Stop::TooLong
-            }
-        }
+            Patience::Inline => Stop::TooLong,
+        })
     }
 
     fn meta(

@@ -6,6 +6,7 @@ use std::io::Read;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
+use skep_runtime::{Bounds, Turns};
 use skep_wire::{BoxFuture, Request, Response, Service};
 
 use crate::database::D1Database;
@@ -16,8 +17,14 @@ use crate::request::{Asked, ResultsFormat, parse};
 const SESSION: &str = "x-cf-d1-session-commit-token";
 /// Bytes of a request at most: Cloudflare's limit for a request's body.
 const BODY: usize = 100 << 20;
+/// Bytes of requests that may be in memory when another one is read.
+const BODIES: Bounds = Bounds { own: 32 << 20, all: 512 << 20, little: 1 << 20 };
+/// A request above this is parsed aside.
+const AT_ONCE: usize = 256 << 10;
 /// Bytes of a dump read at a time.
 const PIECE: usize = 256 << 10;
+
+static TURNS: Turns = Turns::new();
 
 impl Service for D1Database {
     fn call(&self, request: Request) -> BoxFuture<'_, Response> {
@@ -36,6 +43,7 @@ impl D1Database {
         let in_session =
             request.headers().get(SESSION).is_some_and(|v| !v.as_bytes().trim_ascii().is_empty());
         let format = ResultsFormat::from_query(request.uri().query());
+        let _room = skep_wire::room_for(&request, BODY, BODIES).await;
         let body = match skep_wire::read_all(request.into_body(), BODY).await {
             Ok(body) => body,
             Err(error @ skep_wire::ReadError::TooLarge(_)) => {
@@ -43,7 +51,11 @@ impl D1Database {
             }
             Err(error) => return failure(StatusCode::BAD_REQUEST, &D1Error::new(error.to_string())),
         };
-        let result = match parse(&body) {
+        let parsed = match body.len() {
+            ..=AT_ONCE => parse(&body),
+            _ => TURNS.aside(move || parse(&body)).await.unwrap_or_else(|_| Err(D1Error::closed())),
+        };
+        let result = match parsed {
             Ok(Asked::Run(statements)) => self.run(statements, format).await,
             Ok(Asked::Export(options)) => self.export(options).await.map(Bytes::from),
             Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
@@ -64,16 +76,16 @@ impl D1Database {
     }
 
     async fn file(&self) -> Response {
-        let file = match self.dump().await {
-            Ok(file) => file,
+        let (file, copy) = match self.dump().await {
+            Ok(copied) => copied,
             Err(error) => return failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
         };
-        let pieces = futures_util::stream::unfold(Some(file), |file| async move {
+        let pieces = futures_util::stream::unfold((Some(file), copy), |(file, copy)| async move {
             let read = tokio::task::spawn_blocking(move || read_piece(file?)).await;
             match read {
-                Ok(Some((piece, file))) => Some((piece, file)),
+                Ok(Some((piece, file))) => Some((piece, (file, copy))),
                 Ok(None) => None,
-                Err(error) => Some((Err(std::io::Error::other(error)), None)),
+                Err(error) => Some((Err(std::io::Error::other(error)), (None, copy))),
             }
         });
         let mut response = skep_wire::reply(StatusCode::OK, skep_wire::stream(pieces));

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use skep_runtime::{Clock, half_of_the_cores};
@@ -29,6 +30,8 @@ pub struct D1Store {
     quota: Arc<Quota>,
     /// Turns at queries that take long.
     long: Arc<Semaphore>,
+    /// Bytes of results that are not sent yet.
+    results: Arc<AtomicUsize>,
 }
 
 /// All databases of a store, while none is written.
@@ -86,6 +89,7 @@ impl D1Store {
             keeping: None,
             quota: Arc::default(),
             long: Arc::new(Semaphore::new(half_of_the_cores().max(LONG_QUERIES))),
+            results: Arc::default(),
         })
     }
 
@@ -116,6 +120,7 @@ impl D1Store {
             gate: self.gate.clone(),
             quota: self.quota.clone(),
             all_long: self.long.clone(),
+            all_results: self.results.clone(),
             claims: self.claims.clone(),
         })?);
         open.retain(|_, database| database.strong_count() > 0);

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use skep_wire::{AtHome, BoxFuture, ReadError, Request, Response, Service, full, json, read_all, reply};
+use skep_runtime::Bounds;
+use skep_wire::{
+    AtHome, BoxFuture, ReadError, Request, Response, Service, full, json, read_all, reply, room_for,
+};
 use tokio::sync::Semaphore;
 
 use crate::error::ImagesError;
@@ -15,6 +18,8 @@ use crate::worker::Worker;
 
 /// Requests of one binding whose images are in memory, as Cloudflare lets an invocation have so many connections at once.
 const HELD: usize = 6;
+/// Bytes of requests that may be in memory when another one is read: of one script, and of all.
+const BODIES: Bounds = Bounds { own: HELD * MAX_FORM, all: 1 << 30, little: MAX_FORM };
 /// Requests of one binding that wait for that.
 const WAITING: usize = 64;
 /// How long one waits for a process.
@@ -78,6 +83,7 @@ impl Binding {
             }
         };
         let _held = self.held.acquire().await.map_err(|_| ImagesError::internal())?;
+        let _room = room_for(&request, MAX_FORM, BODIES).await;
         let form = read(request).await?;
         let wait = async { (self.own.acquire().await, self.images.0.places.acquire().await) };
         let turn = tokio::time::timeout(PATIENCE, wait).await;

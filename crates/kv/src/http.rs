@@ -123,7 +123,7 @@ impl Namespace {
             ReadError::Broken(source) => KvError::Interrupted(source),
         })?;
         let object = bulk::get(self, &request).await?;
-        let mut response = skep_wire::reply(StatusCode::OK, skep_wire::full(object));
+        let mut response = skep_wire::reply(StatusCode::OK, object);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)
     }

@@ -13,6 +13,8 @@ mod http;
 mod key;
 mod limits;
 mod namespace;
+mod object;
+mod pieces;
 mod rows;
 mod store;
 mod types;

@@ -67,6 +67,17 @@ impl Namespace {
         Ok(self.shared.get(key)?)
     }
 
+    /// The same without looking for the value where it is a file.
+    pub(crate) fn row(&self, key: &str) -> Result<Option<Row>, KvError> {
+        let now = self.shared.clock.now_secs();
+        Ok(self.shared.db.read(|db| rows::get(db, key, now))?)
+    }
+
+    /// This namespace.
+    pub(crate) fn again(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+
     /// Stores `value` under `key` in place of what was there; durable when this resolves.
     pub async fn put(&self, key: &str, options: PutOptions, mut value: Body) -> Result<(), KvError> {
         self.put_from(key, &options, &mut value).await

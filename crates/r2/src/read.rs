@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use skep_store::read_pieces;
+use skep_store::{Sending, read_pieces};
 
 use crate::bucket::{Bucket, Core, ReadLease};
 use crate::condition::Conditional;
@@ -15,9 +15,6 @@ use crate::ranges::{self, Range, Span};
 use crate::rows::{self, Content, Place};
 use crate::ssec::{self, Opener, SsecKey};
 use crate::{R2Error, limits};
-
-/// Plain bytes decrypted per hop to a blocking thread.
-const BATCH: u64 = 256 * 1024;
 
 /// What a get asks for.
 #[derive(Clone, Debug, Default)]
@@ -183,17 +180,18 @@ fn decrypt(
     span: Span,
 ) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send + 'static {
     let end = span.offset + span.length;
-    stream::unfold(Some((sealed, None, span.offset)), move |state| {
+    stream::unfold(Some((sealed, None, span.offset, Sending::begin())), move |state| {
         let key = key.clone();
         async move {
-            let (sealed, opener, at) = state.filter(|(_, _, at)| *at < end)?;
+            let (sealed, opener, at, sending) = state.filter(|(_, _, at, _)| *at < end)?;
+            let batch = sending.piece() as u64;
             let batch = tokio::task::spawn_blocking(move || {
                 let opener = match opener {
                     Some(opener) => opener,
                     None => Opener::new(&key, &sealed.read(0..Opener::SALT)?, size),
                 };
-                let (plain, next) = decrypt_batch(&sealed, &opener, at, end.min(at + BATCH))?;
-                Ok::<_, io::Error>((plain, Some((sealed, Some(opener), next))))
+                let (plain, next) = decrypt_batch(&sealed, &opener, at, end.min(at + batch))?;
+                Ok::<_, io::Error>((plain, Some((sealed, Some(opener), next, sending))))
             });
             match batch.await.map_err(io::Error::other).flatten() {
                 Ok((plain, next)) => Some((Ok(plain), next)),

@@ -22,4 +22,4 @@ pub use error::StoreError;
 pub use folder::{folder_id, folder_name};
 pub use folders::{Folders, Upkeep};
 pub use quota::{Measuring, Quota};
-pub use values::{Stored, ValueSink, read_pieces};
+pub use values::{Sending, Stored, ValueSink, read_pieces};

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
@@ -13,6 +14,40 @@ use crate::{BlobId, BlobWriter, Blobs, StoreError};
 /// Bytes handed to the file system at a time: large enough that the hop to a blocking thread (about 10 µs) is
 /// small beside the copy, small enough that a thousand values in flight fit in memory.
 const PIECE: usize = 256 * 1024;
+
+/// What is being sent from the disk, of everybody.
+static SENDING: AtomicUsize = AtomicUsize::new(0);
+
+/// Something that is being sent from the disk, a piece at a time. One piece of each is in memory for as long as its reader does not read.
+#[derive(Debug)]
+pub struct Sending(());
+
+impl Sending {
+    /// One more.
+    pub fn begin() -> Self {
+        SENDING.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+
+    /// Bytes of its next piece: fewer where there are many, so that all of them together stay few.
+    pub fn piece(&self) -> usize {
+        piece_among(SENDING.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        SENDING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn piece_among(sending: usize) -> usize {
+    match sending {
+        0..=64 => PIECE,
+        65..=512 => PIECE / 4,
+        _ => PIECE / 16,
+    }
+}
 
 /// What became of a value.
 #[derive(Debug)]
@@ -116,12 +151,13 @@ pub fn read_pieces(
     offset: u64,
     len: u64,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    stream::unfold(Some((file, offset, len)), |state| async move {
-        let (file, offset, left) = state?;
+    let sending = Sending::begin();
+    stream::unfold(Some((file, offset, len, sending)), |state| async move {
+        let (file, offset, left, sending) = state?;
         if left == 0 {
             return None;
         }
-        let now = left.min(PIECE as u64);
+        let now = left.min(sending.piece() as u64);
         // Made here, where it will be freed, too: otherwise each thread of the pool would keep pages of its own.
         let mut piece = vec![0; now as usize];
         let read = tokio::task::spawn_blocking(move || {
@@ -129,7 +165,7 @@ pub fn read_pieces(
             Ok::<_, io::Error>((file, Bytes::from(piece)))
         });
         match read.await.map_err(io::Error::other).flatten() {
-            Ok((file, piece)) => Some((Ok(piece), Some((file, offset + now, left - now)))),
+            Ok((file, piece)) => Some((Ok(piece), Some((file, offset + now, left - now, sending)))),
             Err(error) => Some((Err(error), None)),
         }
     })
@@ -187,6 +223,13 @@ mod tests {
         assert_eq!(read(0, len).await.unwrap(), value);
         assert_eq!(read(100, PIECE as u64).await.unwrap(), value[100..100 + PIECE]);
         assert!(read(1, len).await.is_err());
+    }
+
+    #[test]
+    fn where_much_is_sent_pieces_are_small() {
+        let all: usize = (1..=20_000).map(piece_among).sum();
+        assert!(all < 400 << 20, "{all}");
+        assert_eq!(piece_among(1), PIECE);
     }
 
     #[tokio::test]

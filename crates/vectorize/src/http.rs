@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use skep_runtime::Turns;
+use skep_runtime::{Bounds, Turns};
 use skep_wire::{BoxFuture, ReadError, Request, Response, Service, read_all};
 
 use crate::error::VectorizeError;
@@ -15,6 +15,8 @@ use crate::vector::{Unparsable, Vector, parse_lines};
 
 /// Vectors are read aside, in turns.
 static READS: Turns = Turns::new();
+/// Bytes of requests that may be in memory when another one is read.
+const BODIES: Bounds = Bounds { own: 32 << 20, all: 512 << 20, little: 1 << 20 };
 /// Bytes of a request without vectors to keep: one vector as text, a filter, ids.
 const MAX_REQUEST: usize = 1 << 20;
 
@@ -32,6 +34,8 @@ impl Service for Binding {
 impl Binding {
     async fn answer(&self, request: Request) -> Result<Response, VectorizeError> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        // Vectors are more than their text while they are read, and until they are stored.
+        let _room = skep_wire::room_for(&request, MAX_UPLOAD, BODIES).await;
         let body = request.into_body();
         match (&method, path.as_str()) {
             (&Method::GET, "/info") => shown(&self.index().await?.details()?),

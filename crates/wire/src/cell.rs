@@ -1,23 +1,36 @@
-//! The calls of one cell, which are served where they hold nobody up.
+//! The calls of one cell, which are served where they hold nobody up, and while it takes what it has asked for.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use skep_runtime::Shutdown;
+use skep_runtime::{Backlog, Bounds, Shutdown, Waiting};
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 
+use crate::inbox::Inbox;
 use crate::lanes::{Lane, is_lane};
-use crate::server::{End, accept, general, plain};
+use crate::server::{End, Holds, accept, general, plain};
 use crate::serving::Parts;
 use crate::share::Meter;
+use crate::unread;
 use crate::{BoxFuture, Request, Response, Service, Serving, Socket};
 
 /// Bodies of calls that are read whole before the call is looked at.
 const SMALL: usize = 64 << 10;
+
+/// Connections of all cells.
+static CONNECTIONS: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+/// Connections that a cell may have: it needs one for each answer that it has not read, and each takes one or two of the files that
+/// this process may have open.
+static OPEN: LazyLock<Bounds> = LazyLock::new(|| {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let part = |of: u64| files.map_or(usize::MAX, |files| usize::try_from(files / of).unwrap_or(usize::MAX));
+    Bounds { own: part(8).min(4096), all: part(4), little: part(128) }
+});
 
 /// Serves `service` to one cell on `listener` until `shutdown`. A cell that uses much of the event loop is served by a thread
 /// of its own, from its next calls on, until it is quiet again.
@@ -28,9 +41,19 @@ pub async fn serve_cell(listener: UnixListener, service: Arc<dyn Service>, shutd
         meter: Meter::new(),
         home: Handle::current(),
         lane: Mutex::default(),
+        unread: unread::of_a_cell(),
+        inbox: Inbox::of_a_cell(),
     });
-    while let Some(stream) = accept(&listener, &shutdown).await {
-        let work = Box::pin(cell.clone().serve(Serving::new(stream, SMALL), None));
+    let connections = Backlog::new(CONNECTIONS.clone());
+    loop {
+        // Those that are not taken yet wait in the socket.
+        tokio::select! {
+            () = shutdown.requested() => return,
+            () = connections.ready(*OPEN) => {}
+        }
+        let Some(stream) = accept(&listener, &shutdown).await else { return };
+        let place = connections.hold(1);
+        let work = Box::pin(cell.clone().serve(Serving::new(stream, SMALL), None, place));
         tokio::spawn(Metered { work, cell: cell.clone() });
     }
 }
@@ -44,6 +67,10 @@ struct CellCalls {
     home: Handle,
     /// Where it is served while it is noisy.
     lane: Mutex<Option<Arc<Lane>>>,
+    /// Answers that it has not read.
+    unread: Arc<Backlog>,
+    /// Bodies that are read whole.
+    inbox: Inbox,
 }
 
 /// A connection on its way to another thread.
@@ -51,6 +78,7 @@ struct Moving {
     parts: Parts<std::os::unix::net::UnixStream>,
     /// What was read and is not answered yet.
     first: Option<Box<http::Request<Bytes>>>,
+    place: Waiting,
 }
 
 impl CellCalls {
@@ -60,17 +88,25 @@ impl CellCalls {
     }
 
     /// Serves a connection, here and wherever it has to be.
-    async fn serve(self: Arc<Self>, mut serving: Serving<Socket>, first: Option<Box<http::Request<Bytes>>>) {
+    async fn serve(
+        self: Arc<Self>,
+        mut serving: Serving<Socket>,
+        first: Option<Box<http::Request<Bytes>>>,
+        place: Waiting,
+    ) {
         let misplaced = || self.is_misplaced();
-        match plain(&mut serving, None, &*self.service, &self.shutdown, first, misplaced).await {
+        let (service, unread) = (&*self.service, Some(&self.unread));
+        match plain(&mut serving, None, service, &self.shutdown, first, unread, misplaced).await {
             Ok(End::Other) => {
                 let (this, service) = (self.clone(), self.service.clone());
                 let misplaced = move || this.is_misplaced();
-                general(serving.into_rest(), None, service, self.shutdown.clone(), misplaced).await;
+                let holds = Holds { unread: self.unread.clone(), inbox: self.inbox.clone() };
+                general(serving.into_rest(), None, service, self.shutdown.clone(), Some(holds), misplaced)
+                    .await;
             }
             Ok(End::Over) => serving.close().await,
             Ok(End::Elsewhere(first)) => {
-                self.go(Moving { parts: serving.into_parts().map(Socket::into_std), first });
+                self.go(Moving { parts: serving.into_parts().map(Socket::into_std), first, place });
             }
             Err(error) => tracing::debug!(%error, "a connection ended early"),
         }
@@ -89,10 +125,10 @@ impl CellCalls {
         let handle = lane.as_ref().map_or(&self.home, |lane| lane.handle());
         let this = self.clone();
         let work = Box::pin(async move {
-            let Moving { parts, first } = moving;
+            let Moving { parts, first, place } = moving;
             // It is watched by the loop that it is registered in.
             match parts.try_map(Socket::from_std) {
-                Ok(parts) => this.serve(Serving::from_parts(parts), first).await,
+                Ok(parts) => this.serve(Serving::from_parts(parts), first, place).await,
                 Err(error) => tracing::warn!(%error, "cannot watch a cell's connection"),
             }
         });

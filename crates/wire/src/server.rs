@@ -13,11 +13,13 @@ use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use skep_runtime::Shutdown;
+use skep_runtime::{Backlog, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
 
+use crate::inbox::Inbox;
+use crate::unread::{BOUNDS, counted};
 use crate::{Asked, BoxError, Crowd, CrowdLimits, Next, Service, Serving, Socket, empty, full};
 
 /// How long an idle connection is kept, up to twice as long: longer than the engine keeps its own (about 10 s), so that it
@@ -41,6 +43,8 @@ pub fn bind_unix(path: &Path) -> Result<UnixListener, ServeError> {
             std::fs::remove_file(path)?;
         }
         let listener = UnixListener::bind(path)?;
+        // As many as a process has requests: they wait while it has enough connections.
+        rustix::net::listen(&listener, 4096)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(listener)
     };
@@ -109,8 +113,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut serving = Serving::new(stream, SMALL);
-    match plain(&mut serving, peer, &*service, &shutdown, None, || false).await {
-        Ok(End::Other) => general(serving.into_rest(), peer, service, shutdown, || false).await,
+    match plain(&mut serving, peer, &*service, &shutdown, None, None, || false).await {
+        Ok(End::Other) => general(serving.into_rest(), peer, service, shutdown, None, || false).await,
         Ok(End::Over | End::Elsewhere(_)) => serving.close().await,
         Err(error) => tracing::debug!(%error, "a connection ended early"),
     }
@@ -127,13 +131,14 @@ pub(crate) enum End {
 }
 
 /// Answers plain requests, `first` before those that come, until something else has come or `misplaced` says, of something that has
-/// come, that it is not to be answered here.
+/// come, that it is not to be answered here. While too much of what was answered is `unread`, nothing more is.
 pub(crate) async fn plain<S: AsyncRead + AsyncWrite + Unpin>(
     serving: &mut Serving<S>,
     peer: Option<SocketAddr>,
     service: &dyn Service,
     shutdown: &Shutdown,
     mut first: Option<Box<http::Request<Bytes>>>,
+    unread: Option<&Arc<Backlog>>,
     misplaced: impl Fn() -> bool,
 ) -> std::io::Result<End> {
     let mut stop = pin!(shutdown.requested());
@@ -168,8 +173,15 @@ pub(crate) async fn plain<S: AsyncRead + AsyncWrite + Unpin>(
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
+        if let Some(unread) = unread.filter(|unread| unread.is_over(BOUNDS)) {
+            let mut wait = pin!(unread.ready(BOUNDS));
+            if serving.unless_gone(wait.as_mut()).await.is_none() {
+                return Ok(End::Over);
+            }
+        }
         let mut call = service.call(request);
-        let Some(mut response) = serving.unless_gone(Pin::new(&mut call)).await else { return Ok(End::Over) };
+        let Some(response) = serving.unless_gone(Pin::new(&mut call)).await else { return Ok(End::Over) };
+        let mut response = counted(response, unread);
         let asked = if shutdown.is_requested() { asked.last() } else { asked };
         if !serving.answer(asked, &mut response).await? {
             return Ok(End::Over);
@@ -178,22 +190,37 @@ pub(crate) async fn plain<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// What a cell has in this process's memory.
+#[derive(Clone)]
+pub(crate) struct Holds {
+    /// Answers that it has not read.
+    pub unread: Arc<Backlog>,
+    /// Bodies that are read whole.
+    pub inbox: Inbox,
+}
+
 /// Answers whatever comes; after a request for which `misplaced` says so, the peer is to open another connection.
 pub(crate) async fn general(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Option<SocketAddr>,
     service: Arc<dyn Service>,
     shutdown: Shutdown,
+    holds: Option<Holds>,
     misplaced: impl Fn() -> bool + Clone,
 ) {
     let handler = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let (service, misplaced) = (service.clone(), misplaced.clone());
+        let (service, misplaced, holds) = (service.clone(), misplaced.clone(), holds.clone());
         async move {
             let mut request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
             }
-            let mut response = service.call(request).await;
+            if let Some(Holds { unread, inbox }) = &holds {
+                unread.ready(BOUNDS).await;
+                request.extensions_mut().insert(inbox.clone());
+            }
+            let unread = holds.as_ref().map(|holds| &holds.unread);
+            let mut response = counted(service.call(request).await, unread);
             if misplaced() && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
+use skep_runtime::Backlog;
 use skep_store::Quota;
 use tokio::sync::oneshot;
 
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub gate: Arc<Gate>,
     /// What all databases of the account count towards.
     pub quota: Arc<Quota>,
+    /// What results take until they are sent.
+    pub results: Arc<Backlog>,
     pub last_row_id: AtomicI64,
     pub size: AtomicI64,
 }

@@ -13,6 +13,7 @@ fn writer(prepare: impl FnOnce(&mut Session)) -> (tempfile::TempDir, Writer) {
     prepare(&mut session);
     let shared = Shared {
         quota: Arc::default(),
+        results: skep_runtime::Backlog::new(Arc::default()),
         path,
         plans: Plans::default(),
         bookmarks: Arc::new(Bookmarks::new("a", Place { era: 1, commits: 0 })),

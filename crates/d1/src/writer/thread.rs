@@ -228,6 +228,7 @@ impl Thread {
             alone: job.statements.len() == 1,
             facts,
             effects: Effects::default(),
+            results: &self.shared.results,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| runner.run(&job.statements)));
         let (effects, after) = (runner.effects, runner.facts);
