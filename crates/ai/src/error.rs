@@ -118,6 +118,23 @@ impl AiError {
         skep_wire::json(self.status, &body)
     }
 
+    /// An answer to `run` that was an error.
+    pub(crate) fn of_answer(status: StatusCode, body: &[u8]) -> Self {
+        let said: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        let code = said["internalCode"].as_u64().and_then(|code| u32::try_from(code).ok());
+        match (code, said["description"].as_str()) {
+            (Some(code), Some(text)) => Self::new(status, code, text),
+            _ => Self::failed("the answer is not understood"),
+        }
+    }
+
+    /// As an answer to `run` over the REST API.
+    pub(crate) fn of_rest(&self) -> Response {
+        let errors = json!([{ "message": format!("AiError: {}", self.text), "code": self.code }]);
+        let body = json!({ "errors": errors, "success": false, "result": {}, "messages": [] });
+        skep_wire::json(self.status, &body)
+    }
+
     /// As an answer to the other methods, which read Cloudflare's envelope.
     pub(crate) fn in_envelope(&self) -> Response {
         let errors = json!([{ "code": self.code, "message": self.text }]);

@@ -4,26 +4,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::unfold;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
 use http::{HeaderValue, Method, StatusCode};
-use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
-use skep_wire::{Body, BoxFuture, ReadError, Request, Response, Service, full, read_all, reply, stream};
+use skep_wire::{Body, BoxFuture, ReadError, Request, Response, Service, full, read_all, reply};
 
 use crate::error::AiError;
 use crate::fields::Fields;
-use crate::models::{Models, Target};
-use crate::names::{self, Known};
+use crate::listed::listed;
+use crate::models::Target;
+use crate::names;
 use crate::openai::{self, Reply, Translator};
+use crate::pieces::pieces;
 use crate::room::{MOST_BODY, Place, Room, Rooms};
 use crate::upstream::{Http, Upstream};
 use crate::{cloudflare, markdown};
 
 /// Bytes of an answer that is read whole.
-const MOST_ANSWER: usize = 64 << 20;
+pub(crate) const MOST_ANSWER: usize = 64 << 20;
 /// Bytes of the options, a URL's inputs and an upstream's error that are looked at.
 const MOST_TEXT: usize = 64 << 10;
 
@@ -96,8 +96,8 @@ impl Ai {
 
 /// The server behind one script's binding.
 pub struct AiBinding {
-    ai: Arc<Ai>,
-    room: Arc<Room>,
+    pub(crate) ai: Arc<Ai>,
+    pub(crate) room: Arc<Room>,
 }
 
 impl Service for AiBinding {
@@ -116,11 +116,19 @@ struct Asked<'a> {
 }
 
 /// What a model is given.
-enum Given<'a> {
+pub(crate) enum Given<'a> {
     /// Inputs, and the options of the call.
     Inputs { inputs: &'a RawValue, options: Json },
     /// A file, and the other inputs.
     File { content_type: &'a str, others: Json },
+}
+
+/// A request to the upstream.
+pub(crate) enum Planned {
+    /// In OpenAI's words, and the answer has to be translated.
+    Translated { request: http::Request<Bytes>, target: Target, answer: openai::Answer },
+    /// As it came.
+    Passed(http::Request<Bytes>),
 }
 
 impl AiBinding {
@@ -146,14 +154,12 @@ impl AiBinding {
                 AiError::absent(what).in_envelope()
             }
         };
-        if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
-            response.headers_mut().entry("cf-ai-req-id").or_insert(id);
-        }
+        name(&mut response);
         response
     }
 
     /// A request's body, and the place that it takes in memory.
-    async fn body(&self, request: Request) -> Result<(Bytes, Place), AiError> {
+    pub(crate) async fn body(&self, request: Request) -> Result<(Bytes, Place), AiError> {
         let length =
             request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let place = self.room.hold(length.unwrap_or(MOST_BODY)).await?;
@@ -194,21 +200,36 @@ impl AiBinding {
                 others: small_json(others.as_ref().map(|(_, text)| &**text))?,
             }
         };
+        let planned = self.plan(&model, &given, &body)?;
+        drop(body);
+        self.carry_out(planned, (entered, held)).await
+    }
+
+    /// What the upstream is asked, and what becomes of its answer.
+    pub(crate) fn plan(&self, model: &str, given: &Given<'_>, body: &Bytes) -> Result<Planned, AiError> {
         let (upstream, _) = self.ai.upstream()?;
         match upstream {
             Upstream::OpenAi { models, .. } => {
-                let target = models.find(&model)?;
-                let call = planned(&target, &given, &body)?;
-                let request =
-                    upstream.request(Method::POST, call.path, &call.content_type, call.body.clone())?;
-                let answer = call.answer.clone();
-                drop((call, body));
-                self.translated(request, target, &answer, (entered, held)).await
+                let target = models.find(model)?;
+                let call = planned(&target, given, body)?;
+                let request = upstream.request(Method::POST, call.path, &call.content_type, call.body)?;
+                Ok(Planned::Translated { request, target, answer: call.answer })
             }
-            Upstream::Cloudflare { .. } => {
-                let request = passed(upstream, &model, &given, &body)?;
-                self.passed_on(request, (entered, held)).await
+            Upstream::Cloudflare { .. } => Ok(Planned::Passed(passed(upstream, model, given, body)?)),
+        }
+    }
+
+    /// Asks the upstream; the answer as the engine's code reads it.
+    pub(crate) async fn carry_out(
+        &self,
+        planned: Planned,
+        places: (Place, Place),
+    ) -> Result<Response, AiError> {
+        match planned {
+            Planned::Translated { request, target, answer } => {
+                self.translated(request, target, &answer, places).await
             }
+            Planned::Passed(request) => self.passed_on(request, places).await,
         }
     }
 
@@ -273,7 +294,7 @@ impl AiBinding {
         Ok(answer)
     }
 
-    async fn models(&self, query: Option<&str>) -> Result<Response, AiError> {
+    pub(crate) async fn models(&self, query: Option<&str>) -> Result<Response, AiError> {
         let _entered = self.room.enter();
         let (upstream, _) = self.ai.upstream()?;
         let path = match upstream {
@@ -341,6 +362,13 @@ impl AiBinding {
     }
 }
 
+/// Gives an answer an id, if it has none.
+pub(crate) fn name(response: &mut Response) {
+    if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
+        response.headers_mut().entry("cf-ai-req-id").or_insert(id);
+    }
+}
+
 /// A short JSON text; nothing where there is none.
 fn small_json(text: Option<&str>) -> Result<Json, AiError> {
     match text {
@@ -388,126 +416,10 @@ fn passed(
     }
 }
 
-/// The models of the file and of the server, as `env.AI.models()` lists them.
-fn listed(models: &Models, body: &[u8], query: &str) -> Vec<Json> {
-    let given: Json = serde_json::from_slice(body).unwrap_or_default();
-    let theirs = given["data"].as_array().into_iter().flatten().filter_map(|model| model["id"].as_str());
-    let mut all: Vec<&str> = models.named().collect();
-    let own = all.len();
-    all.extend(theirs.filter(|name| !models.named().any(|own| own == *name)));
-    let (mut search, mut task, mut author, mut page, mut per_page) = (None, None, None, 1, usize::MAX);
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        match &*name {
-            "search" => search = Some(value.to_lowercase()),
-            "task" => task = Some(value.to_lowercase()),
-            "author" => author = Some(format!("/{}/", value.to_lowercase())),
-            "page" => page = value.parse().unwrap_or(1),
-            "per_page" => per_page = value.parse().unwrap_or(usize::MAX),
-            _ => {}
-        }
-    }
-    let one = |(n, name): (usize, &str)| {
-        let target = models.find(name).ok()?;
-        let title = match target.task {
-            Known::Task(task) => task.title(),
-            // What a server calls a model says nothing of what it does; most generate text.
-            Known::Nothing => "Text Generation",
-            Known::Foreign(_) => return None,
-        };
-        let lower = name.to_lowercase();
-        let wanted = search.as_ref().is_none_or(|part| lower.contains(part))
-            && author.as_ref().is_none_or(|part| lower.contains(part))
-            && task.as_ref().is_none_or(|task| *task == title.to_lowercase());
-        let source = if n < own { 1 } else { 2 };
-        wanted.then(|| {
-            json!({
-                "id": name, "source": source, "name": name, "description": "", "tags": [], "properties": [],
-                "task": { "id": title, "name": title, "description": "" },
-            })
-        })
-    };
-    let skipped = page.max(1_usize).saturating_sub(1).saturating_mul(per_page);
-    all.into_iter().enumerate().filter_map(one).skip(skipped).take(per_page).collect()
-}
-
-fn with_type(body: Body, content_type: &str) -> Response {
+pub(crate) fn with_type(body: Body, content_type: &str) -> Response {
     let mut response = reply(StatusCode::OK, body);
     if let Ok(kind) = HeaderValue::from_str(content_type) {
         response.headers_mut().insert(CONTENT_TYPE, kind);
     }
     response
-}
-
-/// What is left of a stream.
-struct Pieces {
-    body: Body,
-    translator: Option<Translator>,
-    timeout: Duration,
-    over: bool,
-    _entered: Place,
-}
-
-/// The pieces of an answer as they arrive. What fails on the way cuts the answer off, so that its reader notices.
-fn pieces(body: Body, timeout: Duration, translator: Option<Translator>, entered: Place) -> Body {
-    let state = Pieces { body, translator, timeout, over: false, _entered: entered };
-    stream(unfold(state, |mut state| async move {
-        while !state.over {
-            match state.next().await {
-                Ok(piece) if piece.is_empty() => {}
-                Ok(piece) => return Some((Ok(piece), state)),
-                Err(error) => {
-                    tracing::warn!("Workers AI: {error}");
-                    state.over = true;
-                    return Some((Err(error), state));
-                }
-            }
-        }
-        None
-    }))
-}
-
-impl Pieces {
-    async fn next(&mut self) -> Result<Bytes, String> {
-        let frame = match tokio::time::timeout(self.timeout, self.body.frame()).await {
-            Err(_) => return Err(format!("the models' server has sent nothing for {:?}", self.timeout)),
-            Ok(Some(Err(error))) => return Err(format!("the models' server broke off its answer: {error}")),
-            Ok(Some(Ok(frame))) => frame.into_data().ok(),
-            Ok(None) => {
-                self.over = true;
-                let last = self.translator.as_mut().map_or(Ok(Vec::new()), Translator::finish);
-                return last.map(Bytes::from);
-            }
-        };
-        let piece = frame.unwrap_or_default();
-        let Some(translator) = &mut self.translator else { return Ok(piece) };
-        let out = translator.feed(&piece)?;
-        self.over = translator.is_done();
-        Ok(out.into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn models_are_those_of_the_file_and_of_the_server() {
-        let models = Models::parse(r#"{"@cf/baai/bge-m3":"bge","@cf/meta/*":"x","gone":null}"#).unwrap();
-        let body = json!({ "data": [{ "id": "qwen3:8b" }, { "id": "gone" }, { "id": "@cf/baai/bge-m3" }] })
-            .to_string();
-        let names = |query: &str| -> Vec<String> {
-            let all = listed(&models, body.as_bytes(), query);
-            all.iter()
-                .map(|model| {
-                    format!("{} {}", model["name"].as_str().unwrap(), model["task"]["name"].as_str().unwrap())
-                })
-                .collect()
-        };
-        assert_eq!(names(""), ["@cf/baai/bge-m3 Text Embeddings", "qwen3:8b Text Generation"]);
-        assert_eq!(names("task=Text+Generation"), ["qwen3:8b Text Generation"]);
-        assert_eq!(names("author=BAAI").len(), 1);
-        assert_eq!(names("per_page=1&page=2"), ["qwen3:8b Text Generation"]);
-        assert!(names("search=nothing").is_empty());
-        assert!(listed(&Models::default(), b"<html>", "").is_empty());
-    }
 }

@@ -12,6 +12,7 @@ mod reply;
 mod router;
 
 mod account;
+mod ai;
 mod aside;
 mod assets;
 mod bindings;

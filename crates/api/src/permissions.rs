@@ -19,6 +19,7 @@ pub(crate) enum Area {
     Hyperdrive,
     SecretsStore,
     Vectorize,
+    Ai,
     Containers,
     Tokens,
     Account,
@@ -81,6 +82,8 @@ pub(crate) const GROUPS: &[Group] = &[
     group("5e33b7d77788455c9fdf18cbd38ee5a0", "Secrets Store Read", Area::SecretsStore, false, ACCOUNT),
     group("64156ba5be47441096c83c7fc17c488b", "Vectorize Write", Area::Vectorize, true, ACCOUNT),
     group("1799edaae5db489294430e20d9b519e0", "Vectorize Read", Area::Vectorize, false, ACCOUNT),
+    group("bacc64e0f6c34fc0883a1223f938a104", "Workers AI Write", Area::Ai, true, ACCOUNT),
+    group("a92d2450e05d4e7bb7d0a64968f83d11", "Workers AI Read", Area::Ai, false, ACCOUNT),
     group("bdbcd690c763475a985e8641dddc09f7", "Workers Containers Write", Area::Containers, true, ACCOUNT),
     group("5bc3f8b21c554832afc660159ab75fa4", "Account API Tokens Write", Area::Tokens, true, ACCOUNT),
     group("eb56a6953c034b9d97dd838155666f06", "Account API Tokens Read", Area::Tokens, false, ACCOUNT),
@@ -108,6 +111,7 @@ pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
         "hyperdrive" => Area::Hyperdrive,
         "secrets_store" => Area::SecretsStore,
         "vectorize" => Area::Vectorize,
+        "ai" => Area::Ai,
         "containers" => Area::Containers,
         "audit_logs" => Area::Account,
         "workers" if path.starts_with("workers/observability/") => Area::Observability,
@@ -119,7 +123,9 @@ pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
 }
 
 /// Questions that are no GETs.
-const QUESTIONS: [&str; 10] = [
+const QUESTIONS: [&str; 11] = [
+    // A model is asked.
+    "/ai/run/*model",
     "/image-preparations",
     "/indexes/:index/query",
     "/get_by_ids",

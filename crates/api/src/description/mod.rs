@@ -7,6 +7,7 @@ pub(crate) mod schema;
 pub(crate) mod shapes;
 
 pub(crate) mod account;
+pub(crate) mod ai;
 pub(crate) mod assets;
 pub(crate) mod consumers;
 pub(crate) mod container_images;

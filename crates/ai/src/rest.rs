@@ -1,0 +1,134 @@
+//! Models for whoever asks over the REST API: the inputs are the body, the answer is in Cloudflare's envelope.
+//! <https://developers.cloudflare.com/api/resources/ai/methods/run/>
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value as Json};
+use skep_wire::{Request, Response, full, read_all};
+
+use crate::error::AiError;
+use crate::names;
+use crate::server::{AiBinding, Given, MOST_ANSWER, name, with_type};
+
+const JSON: &str = "application/json";
+/// What a client says that was told nothing of the body: curl, also where Cloudflare's examples give it JSON.
+const UNSAID: [&str; 2] = ["", "application/x-www-form-urlencoded"];
+/// The type of a file of which nothing is said.
+const FILE: &str = "application/octet-stream";
+
+impl AiBinding {
+    /// Runs `model` with the request's body as its inputs: JSON, or a file with the other inputs in the query. The result is in the
+    /// envelope if it is JSON; a stream, a picture and a sound come as they are.
+    pub async fn rest_run(&self, model: &str, request: Request) -> Response {
+        let mut response = match self.rest_answer(model, request).await {
+            Ok(response) => response,
+            Err(error) => error.of_rest(),
+        };
+        name(&mut response);
+        response
+    }
+
+    /// The models that there are, in the envelope; `query` has `search`, `task`, `author`, `page` and `per_page`.
+    pub async fn rest_models(&self, query: Option<&str>) -> Response {
+        self.models(query).await.unwrap_or_else(|error| error.in_envelope())
+    }
+
+    async fn rest_answer(&self, model: &str, request: Request) -> Result<Response, AiError> {
+        if !self.ai.is_there() {
+            return Err(AiError::no_upstream());
+        }
+        let said = request.headers().get(CONTENT_TYPE).and_then(|said| said.to_str().ok());
+        let said = said.unwrap_or_default().to_owned();
+        let others = inputs_of(request.uri().query().unwrap_or_default());
+        if others.get("queueRequest").is_some_and(|queue| *queue == true) {
+            return Err(AiError::absent("requests that are answered later: `queueRequest`"));
+        }
+        let entered = self.room.enter()?;
+        let (body, held) = self.body(request).await?;
+        names::check(model)?;
+        let given = match kind(&said, &body) {
+            Kind::Json => {
+                let inputs: &RawValue = serde_json::from_slice(&body).map_err(AiError::bad_input)?;
+                Given::Inputs { inputs, options: Json::Null }
+            }
+            Kind::File(content_type) => Given::File { content_type, others: others.into() },
+        };
+        let planned = self.plan(model, &given, &body)?;
+        drop(body);
+        in_envelope(self.carry_out(planned, (entered, held)).await?).await
+    }
+}
+
+/// What a body is.
+#[derive(Debug, PartialEq)]
+enum Kind<'a> {
+    Json,
+    /// A file of this type.
+    File(&'a str),
+}
+
+/// By the type that is said, and where none is, by how it begins.
+fn kind<'a>(said: &'a str, body: &[u8]) -> Kind<'a> {
+    let plain = said.split(';').next().unwrap_or_default().trim();
+    let begins = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    match UNSAID.iter().any(|none| none.eq_ignore_ascii_case(plain)) {
+        true if begins == Some(&b'{') || body.is_empty() => Kind::Json,
+        true => Kind::File(FILE),
+        false if plain.eq_ignore_ascii_case(JSON) => Kind::Json,
+        false => Kind::File(said),
+    }
+}
+
+/// Inputs beside a file, which are texts in a query: numbers and truth values are what they look like.
+fn inputs_of(query: &str) -> Map<String, Json> {
+    let value = |text: &str| match serde_json::from_str(text) {
+        Ok(value @ (Json::Bool(_) | Json::Number(_))) => value,
+        _ => text.into(),
+    };
+    form_urlencoded::parse(query.as_bytes()).map(|(name, text)| (name.into_owned(), value(&text))).collect()
+}
+
+/// The answer that the engine's code would read, as the REST API gives it.
+async fn in_envelope(response: Response) -> Result<Response, AiError> {
+    let (mut head, body) = response.into_parts();
+    let is_json =
+        head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(JSON.as_bytes()));
+    if !is_json {
+        return Ok(Response::from_parts(head, body));
+    }
+    let body = read_all(body, MOST_ANSWER).await.map_err(|_| AiError::failed("the answer broke off"))?;
+    if !head.status.is_success() {
+        return Err(AiError::of_answer(head.status, &body));
+    }
+    let around = [&b"{\"result\":"[..], &body, b",\"success\":true,\"errors\":[],\"messages\":[]}"];
+    head.headers.remove(http::header::CONTENT_LENGTH);
+    let mut whole = with_type(full(Bytes::from(around.concat())), JSON);
+    whole
+        .headers_mut()
+        .extend(head.headers.into_iter().filter(|(name, _)| name.as_ref() != Some(&CONTENT_TYPE)));
+    *whole.status_mut() = StatusCode::OK;
+    Ok(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_what_it_is_said_to_be_or_looks_like() {
+        assert_eq!(kind("application/json; charset=utf-8", b"x"), Kind::Json);
+        assert_eq!(kind("application/x-www-form-urlencoded", b" {\"prompt\":\"x\"}"), Kind::Json);
+        assert_eq!(kind("", b""), Kind::Json);
+        assert_eq!(kind("application/x-www-form-urlencoded", b"ID3\x04"), Kind::File(FILE));
+        assert_eq!(kind("audio/wav", b"{"), Kind::File("audio/wav"));
+    }
+
+    #[test]
+    fn inputs_of_a_query_are_numbers_and_truth_values_where_they_look_like_it() {
+        let expected =
+            serde_json::json!({ "language": "en", "vad": true, "n": 1.5, "id": "007", "list": "[1]" });
+        assert_eq!(Json::from(inputs_of("language=en&vad=true&n=1.5&id=007&list=[1]")), expected);
+    }
+}
