@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::harness::Ended;
 use crate::harness::serve::{serve, serve_in};
 
 /// Writes the same number to one store after the other: at no moment do two of them differ by more than one.
@@ -74,14 +75,13 @@ fn a_backup_of_a_busy_node_shows_one_moment_and_comes_back() {
     let archives: Vec<_> = (0..4).map(|n| serve.dir.path().join(format!("{n}.tar"))).collect();
     let stop = AtomicBool::new(false);
     let outputs: Vec<_> = std::thread::scope(|scope| {
+        let _ended = Ended(&stop);
         scope.spawn(|| (1..).take_while(|_| !stop.load(Ordering::SeqCst)).for_each(set));
         let outputs = archives.iter().map(|archive| {
             std::thread::sleep(std::time::Duration::from_millis(150));
             skep(&["backup", archive.to_str().unwrap()], &data)
         });
-        let outputs = outputs.collect();
-        stop.store(true, Ordering::SeqCst);
-        outputs
+        outputs.collect()
     });
     for output in outputs {
         assert!(output.status.success(), "{}", error(&output));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value as Json, json};
 use tungstenite::{Message, WebSocket};
 
-use crate::harness::{PATIENCE, Skep, dev, eventually, small_project};
+use crate::harness::{Ended, PATIENCE, Skep, dev, eventually, small_project};
 
 const CONFIG: &str = r#"{ "name": "debugged", "main": "index.js", "compatibility_date": "2026-07-01" }"#;
 // Some milliseconds of CPU for each request, and which process it was.
@@ -124,6 +124,7 @@ fn load_makes_several_processes_and_devtools_see_all_requests_in_one() {
     assert_eq!(processes().len(), 1);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _ended = Ended(&stop);
         for _ in 0..6 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
@@ -140,7 +141,6 @@ fn load_makes_several_processes_and_devtools_see_all_requests_in_one() {
         }
         drop(devtools);
         several();
-        stop.store(true, Ordering::Relaxed);
     });
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 
 use crate::harness::accounts::add;
-use crate::harness::eventually;
 use crate::harness::serve::{FORM, Serve, form, serve, serve_in};
+use crate::harness::{Ended, eventually};
 
 /// What the account may store, in MiB, and bytes that it may pass that by: what Durable Objects write between two
 /// looks, and logs of databases.
@@ -123,8 +123,9 @@ impl Scene {
                     std::thread::sleep(std::time::Duration::from_millis(20));
                 }
             });
+            let ended = Ended(&done);
             let said = (0..20).map(|n| self.bad(&format!("/{store}/fill/{n}"))).find(|said| said != "filled");
-            done.store(true, Ordering::SeqCst);
+            drop(ended);
             neighbour.join().unwrap();
             said.unwrap_or_else(|| panic!("{store} is never full"))
         })

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::eventually;
 use crate::harness::serve::serve_in;
+use crate::harness::{Ended, eventually};
 
 const HOST: &str = "busy.main.localhost";
 
@@ -31,17 +31,16 @@ fn a_script_that_keeps_a_core_busy_gets_another_process_and_has_one_again_afterw
 
     let (stop, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        let visitors: Vec<_> = (0..6)
-            .map(|_| {
-                scope.spawn(|| {
-                    while !stop.load(Ordering::Relaxed) {
-                        let answer = serve.get(HOST, "/");
-                        assert_eq!(answer.status, 200, "{}", answer.text());
-                        answers.fetch_add(1, Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
+        let _ended = Ended(&stop);
+        for _ in 0..6 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    let answer = serve.get(HOST, "/");
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
         eventually("a second process", || (serve.cells().len() == 2).then_some(()));
         let first = serve.cells();
 
@@ -55,8 +54,6 @@ fn a_script_that_keeps_a_core_busy_gets_another_process_and_has_one_again_afterw
             let text = serve.get(HOST, "/").text();
             assert!(text.starts_with("two "), "{text}");
         }
-        stop.store(true, Ordering::Relaxed);
-        visitors.into_iter().for_each(|visitor| visitor.join().unwrap());
     });
     assert!(answers.load(Ordering::Relaxed) > 20);
 

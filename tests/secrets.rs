@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use skep_catalog::{Catalog, Sealer};
 
+use crate::harness::Ended;
 use crate::harness::serve::{Serve, serve, serve_in};
 
 const CODE: &str = "export default { fetch(request, env) { return Response.json(env); } };";
@@ -66,6 +67,7 @@ fn a_node_gets_a_new_key_while_secrets_are_put() {
     std::fs::copy(&key, &old).unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _ended = Ended(&stop);
         scope.spawn(|| {
             for n in 0.. {
                 put(&serve, "other", &format!("N{}", n % 7), "busy");
@@ -78,7 +80,6 @@ fn a_node_gets_a_new_key_while_secrets_are_put() {
             let output = rotate(&data);
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }
-        stop.store(true, Ordering::SeqCst);
     });
     put(&serve, "secret", "B", "two");
     assert_eq!(serve.get(HOST, "/").json(), json!({ "A": "one", "B": "two" }));

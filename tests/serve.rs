@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::harness::eventually;
 use crate::harness::serve::{FORM, Serve, form, run, serve, serve_in};
+use crate::harness::{Ended, eventually};
 
 const COUNTER: &str = r#"
 import { DurableObject, WorkerEntrypoint } from "cloudflare:workers";
@@ -382,6 +382,7 @@ fn deploys_under_load_fail_no_request() {
     serve.call("POST", "/workers/scripts/s/subdomain", Some(&json!({ "enabled": true })));
     let (over, count) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _ended = Ended(&over);
         for _ in 0..4 {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
@@ -399,7 +400,6 @@ fn deploys_under_load_fail_no_request() {
                 "it is live when the API says so"
             );
         }
-        over.store(true, Ordering::Relaxed);
     });
     assert!(count.into_inner() > 10);
 }

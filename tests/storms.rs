@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::eventually;
 use crate::harness::scene::{HOST, NEIGHBOUR, Scene, scene};
 use crate::harness::serve::{FORM, form};
+use crate::harness::{Ended, eventually};
 
 /// A script that reads a value of its own, as most do.
 const READER: &str = r#"
@@ -138,6 +138,7 @@ pub fn felt_beside(scene: &Scene, attack: impl Fn() + Sync) -> f64 {
     let before = calm();
     let over = AtomicBool::new(false);
     let during = std::thread::scope(|scope| {
+        let _ended = Ended(&over);
         for _ in 0..2 {
             scope.spawn(|| {
                 while !over.load(Ordering::SeqCst) {
@@ -146,9 +147,7 @@ pub fn felt_beside(scene: &Scene, attack: impl Fn() + Sync) -> f64 {
             });
         }
         let start = Instant::now();
-        let during = median(scene, |count| count >= 20 && start.elapsed() > STORM);
-        over.store(true, Ordering::SeqCst);
-        during
+        median(scene, |count| count >= 20 && start.elapsed() > STORM)
     });
     during.as_secs_f64() / before.max(calm()).as_secs_f64()
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::eventually;
 use super::serve::{Serve, serve_in};
+use super::{Ended, eventually};
 
 /// Where the hostile script is.
 pub const HOST: &str = "bad.main.localhost";
@@ -44,15 +44,6 @@ pub fn scene_on(serve: Serve, metadata: &Value, code: &str) -> Scene {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(serve.get("well.main.localhost", "/").text(), "well");
     Scene { serve }
-}
-
-/// Says that it was dropped.
-struct Ended<'a>(&'a AtomicBool);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 impl Scene {
