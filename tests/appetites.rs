@@ -41,7 +41,7 @@ const count = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LI
 const gathered = Array.from({ length: 90 }, (_, n) => `length(group_concat(hex(zeroblob(450 + ${n}))))`);
 const queries = {
   gather: count.replace("100000000", "1800") + "SELECT " + gathered,
-  sort: count + "SELECT length(z) FROM (SELECT hex(zeroblob(900000)) z, random() k FROM c ORDER BY k) LIMIT 1",
+  sort: count + "SELECT length(z) FROM (SELECT zeroblob(1800000) || '' z, random() k FROM c ORDER BY k) LIMIT 1",
 };
 export default {
   async fetch(request, env) {
