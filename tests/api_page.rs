@@ -25,6 +25,7 @@ fn area(path: &str) -> &str {
         (Some("accounts"), Some("workers")) if path.contains("/dispatch/") => "Workers for Platforms",
         (Some("accounts"), Some("workers")) if path.contains("/observability/") => "Workers observability",
         (Some("accounts"), Some("workers")) => "Workers",
+        (Some("accounts"), Some("ai")) => "Workers AI",
         (Some("accounts"), Some("storage")) => "KV",
         (Some("accounts"), Some("r2" | "event_notifications")) => "R2",
         (Some("accounts"), Some("d1")) => "D1",
