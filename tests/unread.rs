@@ -98,7 +98,8 @@ fn grown(what: &str) -> u64 {
 fn answers_that_a_looping_script_does_not_read_take_little() {
     let _alone = alone();
     let grown = ["bulk", "json", "list", "objects", "results", "written"].map(|what| (what, grown(what)));
-    assert!(grown.iter().all(|(_, kb)| *kb < 100_000), "{grown:?} kB");
+    // It was up to 500 MB; of what is written and not read 50 to 75 now.
+    assert!(grown.iter().all(|(_, kb)| *kb < 130_000), "{grown:?} kB");
 }
 
 #[test]
@@ -130,7 +131,8 @@ fn streams_that_are_held_leave_the_node_its_files_and_its_memory() {
     let files = std::fs::read_dir(format!("/proc/{}/fd", scene.serve.pid())).unwrap().count();
     let grown = peak(&scene).saturating_sub(before);
     scene.meanwhile(|| std::thread::sleep(Duration::from_millis(300)));
-    assert!(files < 9000 && grown < 200_000, "{most} streams, {files} files, {grown} kB");
+    // 2,500 streams of up to 100 kB each. It was 1,833 MB, and no file could be opened any more.
+    assert!(files < 9000 && grown < 400_000, "{most} streams, {files} files, {grown} kB");
     assert_eq!(
         scene
             .serve
