@@ -2,15 +2,14 @@
 //! <https://developers.cloudflare.com/api/resources/ai/methods/run/>
 
 use bytes::Bytes;
-use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use skep_wire::{Request, Response, full, read_all};
 
 use crate::error::AiError;
 use crate::names;
-use crate::server::{AiBinding, Given, MOST_ANSWER, name, with_type};
+use crate::server::{AiBinding, Given, MOST_ANSWER, name};
 
 const JSON: &str = "application/json";
 /// What a client says that was told nothing of the body: curl, also where Cloudflare's examples give it JSON.
@@ -103,13 +102,8 @@ async fn in_envelope(response: Response) -> Result<Response, AiError> {
         return Err(AiError::of_answer(head.status, &body));
     }
     let around = [&b"{\"result\":"[..], &body, b",\"success\":true,\"errors\":[],\"messages\":[]}"];
-    head.headers.remove(http::header::CONTENT_LENGTH);
-    let mut whole = with_type(full(Bytes::from(around.concat())), JSON);
-    whole
-        .headers_mut()
-        .extend(head.headers.into_iter().filter(|(name, _)| name.as_ref() != Some(&CONTENT_TYPE)));
-    *whole.status_mut() = StatusCode::OK;
-    Ok(whole)
+    head.headers.remove(CONTENT_LENGTH);
+    Ok(Response::from_parts(head, full(Bytes::from(around.concat()))))
 }
 
 #[cfg(test)]

@@ -416,7 +416,7 @@ fn passed(
     }
 }
 
-pub(crate) fn with_type(body: Body, content_type: &str) -> Response {
+fn with_type(body: Body, content_type: &str) -> Response {
     let mut response = reply(StatusCode::OK, body);
     if let Ok(kind) = HeaderValue::from_str(content_type) {
         response.headers_mut().insert(CONTENT_TYPE, kind);
