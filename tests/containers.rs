@@ -75,9 +75,6 @@ fn a_container_runs_beside_its_object() {
 
     begin(&skep, "box=a");
     assert_eq!(docker.containers("beside").len(), 1);
-    // The engine remembers it, and will not start the container without it.
-    let said = skep.get("/intercept");
-    assert!(said.status == 500 && said.text().contains("do not work on Skep yet"), "{}", said.text());
     assert_eq!(skep.get("/destroy").text(), "gone");
     assert_eq!(docker.containers("beside"), [""; 0]);
     assert_eq!(skep.get("/state").json()["running"], false);
@@ -228,4 +225,66 @@ fn the_container_class_of_the_package_works() {
         Some(skep.get("/state").json())
             .filter(|state| state["status"].as_str().is_some_and(|s| s.starts_with("stopped")))
     });
+}
+
+#[test]
+fn what_a_container_sends_out_goes_to_its_worker() {
+    let Some(docker) = docker() else { return };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: it takes root");
+        return;
+    }
+    let (dir, state) = (boxes("outbound", &json!({})), tempfile::tempdir().unwrap());
+    let skep = run(docker, dir.path(), state.path());
+    // Before the start: the first thing that is sent goes there. The address of the name is nobody's.
+    for host in ["one.example", "*.two.example"] {
+        let said = skep.get(&format!("/intercept?box=a&host={host}"));
+        assert_eq!(said.text(), "intercepted", "{}", skep.output());
+    }
+    begin(&skep, "box=a");
+    let ask = |query: &str, url: &str, options: &str, body: &str| {
+        let code = format!(
+            "const out = (text) => process.stdout.write(text); const request = require('node:http').request('{url}', \
+             {{ timeout: 20000, {options} }}, (answer) => answer.on('data', out)); request.on('error', (error) => out('' + error)); \
+             request.on('timeout', () => request.destroy()); request.end('{body}');"
+        );
+        let run = format!("/bin/node -e \"{code}\"");
+        let run: String = run.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        exec(&skep, &format!("{query}&run={run}"))["out"].as_str().unwrap().to_owned()
+    };
+    let fetch = |query: &str, url: &str| ask(query, url, "", "");
+    assert_eq!(
+        fetch("box=a", "http://one.example/x?y=1"),
+        "a: GET http://one.example/x?y=1 ",
+        "{}",
+        skep.output()
+    );
+    assert_eq!(fetch("box=a", "http://b.two.example/"), "a: GET http://b.two.example/ ");
+    let posted = ask("box=a", "http://9.9.9.9/", "method: 'POST', headers: { host: 'one.example' }", "body");
+    assert_eq!(posted, "a: POST http://one.example/ body");
+    for other in ["http://three.example/", "http://9.9.9.9/", "http://one.example:81/"] {
+        let said = fetch("box=a", other);
+        assert!(!said.contains("GET"), "{other}: {said}");
+    }
+    assert_eq!(docker.containers("outbound").len(), 1);
+    assert_eq!(skep.get("/hello?box=a").json()["greeting"], "hi", "the way in is as before");
+
+    // While it runs: from then on, and in no other container.
+    begin(&skep, "box=b");
+    assert!(!fetch("box=b", "http://one.example/").contains("GET"));
+    assert_eq!(skep.get("/intercept-all?box=b").text(), "intercepted", "{}", skep.output());
+    assert_eq!(fetch("box=b", "http://anything.example/z"), "all: GET http://anything.example/z ");
+    assert_eq!(fetch("box=b", "http://9.9.9.9/"), "all: GET http://9.9.9.9/ ");
+
+    // Nothing is left of it.
+    let made = || docker.run(&["ps", "-aq", "--filter", "name=outbound"]).lines().count();
+    assert_eq!(made(), 3, "one has a network that is held for it");
+    skep.get("/destroy?box=a");
+    skep.get("/destroy?box=b");
+    eventually("the end of all", || (made() == 0).then_some(()));
+
+    // HTTPS is refused by name, where there would be something to trust.
+    begin(&skep, "box=c");
+    let said = skep.get("/intercept-https?box=c");
+    assert!(said.status == 500 && said.text().contains("HTTPS"), "{}", said.text());
 }

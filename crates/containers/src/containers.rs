@@ -13,6 +13,7 @@ use serde_json::{Value as Json, json};
 use tokio::net::TcpStream;
 
 use crate::create::{self, Around};
+use crate::egress::{Led, Shared, hold};
 use crate::engine::{Engine, EngineError, Reply};
 use crate::gate::Gate;
 use crate::ingress::Ingress;
@@ -20,7 +21,7 @@ use crate::names::{Cell, Class, Instance, docker_name, tame};
 use crate::policy::Refusal;
 
 /// The label by which all that is ours is found again.
-const OWNER: &str = "dev.skep.owner";
+pub(crate) const OWNER: &str = "dev.skep.owner";
 /// The labels of a container: what people call its class, and the object.
 pub(crate) const CLASS: &str = "dev.skep.class";
 pub(crate) const OBJECT: &str = "dev.skep.object";
@@ -63,7 +64,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Containers {
     engine: Engine,
-    owner: String,
+    pub(crate) owner: String,
     options: Options,
     /// Whether the engine's storage keeps a container to a size. Known once it refused to.
     sized: AtomicBool,
@@ -73,8 +74,8 @@ pub struct Containers {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    known: HashMap<Instance, Known>,
+pub(crate) struct State {
+    pub(crate) known: HashMap<Instance, Known>,
     /// Whose processes are whose, by Docker's ids.
     execs: HashMap<String, Instance>,
     starts: u64,
@@ -82,13 +83,17 @@ struct State {
 
 /// What is known of an object's container.
 #[derive(Debug, Default)]
-struct Known {
+pub(crate) struct Known {
     ingress: Option<Arc<Ingress>>,
-    /// Whether it may reach the internet, as was said last.
-    internet: bool,
-    address: Option<IpAddr>,
+    /// What the engine said last of what it may reach.
+    pub(crate) rules: Shared,
+    /// What it sends out is led to its worker.
+    pub(crate) led: Option<Led>,
+    /// What Docker calls it, as part of a path, once it was made.
+    pub(crate) path: String,
+    pub(crate) address: Option<IpAddr>,
     /// It runs, or is about to; the number of the start that made it so.
-    running: Option<u64>,
+    pub(crate) running: Option<u64>,
     /// Its processes, the oldest first.
     execs: VecDeque<String>,
     /// Those that are led to a cell.
@@ -146,6 +151,7 @@ impl Containers {
             }
         }
         *networks = [false; 2];
+        self.engine.unname(&hold::image(&self.owner)).await?;
         *self.state() = State::default();
         Ok(removed)
     }
@@ -191,11 +197,9 @@ impl Containers {
     pub async fn remove_all(&self, class: &Class) -> Result<(), EngineError> {
         self.remove_found(Some(&class.label)).await?;
         let key = &class.unique_key;
-        self.state()
-            .known
-            .iter_mut()
-            .filter(|(own, _)| own.unique_key == *key)
-            .for_each(|(_, own)| own.ended());
+        self.state().known.iter_mut().filter(|(own, _)| own.unique_key == *key).for_each(|(_, own)| {
+            own.ended();
+        });
         Ok(())
     }
 
@@ -222,7 +226,7 @@ impl Containers {
         Ok(ids.len())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -266,21 +270,6 @@ impl Containers {
         }
     }
 
-    /// What the engine of a cell says of what a container may reach.
-    pub(crate) fn configure(&self, instance: &Instance, settings: &Json) -> Result<(), String> {
-        if settings["dns"]["allowHostnames"].as_array().is_some_and(|names| !names.is_empty()) {
-            return Err(
-                "interceptOutboundHttp(), interceptAllOutboundHttp(), interceptOutboundHttps() and interceptOutboundTcp() do not \
-                 work on Skep yet: what a container sends out does not go to the worker"
-                    .to_owned(),
-            );
-        }
-        if let Some(enabled) = settings["internet"]["enabled"].as_bool() {
-            self.state().known.entry(instance.clone()).or_default().internet = enabled;
-        }
-        Ok(())
-    }
-
     /// A connection to a port of a container.
     pub(crate) async fn connect(&self, instance: &Instance, port: u16) -> io::Result<TcpStream> {
         let address = self.state().known.get(instance).and_then(|known| known.address);
@@ -305,14 +294,25 @@ impl Containers {
         let made = self.make(class, instance, sent).await;
         if !made.as_ref().is_ok_and(|reply| reply.status.is_success()) {
             self.state().ended(instance, start);
+            self.let_go(&self.path(class, instance)).await;
         }
         made
     }
 
     async fn make(&self, class: &Class, instance: &Instance, sent: &[u8]) -> Result<Reply, Refusal> {
-        let internet = self.state().known.get(instance).is_some_and(|known| known.internet);
-        let network = self.network(internet).await?;
         let name = docker_name(&self.owner, class, &instance.id);
+        let rules = self.rules(instance);
+        let (internet, led) = {
+            let rules = rules.lock();
+            (rules.internet, !rules.hosts.is_empty())
+        };
+        let mut network = self.network(internet).await?;
+        let mut sees_host = internet && self.sees_host().await?;
+        if led {
+            network = self.hold(&name, instance, &network, sees_host).await?;
+            // What is said of a network is said to its first container.
+            sees_host = false;
+        }
         let sized = self.sized.load(Ordering::Relaxed);
         let labels = |sized: bool| {
             let mut labels = json!({ OWNER: self.owner, CLASS: tame(&class.label), OBJECT: instance.id });
@@ -325,8 +325,8 @@ impl Containers {
             network: &network,
             labels: labels(sized),
             sized,
-            sees_host: internet && self.sees_host().await?,
-            internet,
+            sees_host,
+            internet: internet || led,
             is_podman: self.engine.is_podman(),
         };
         let target = format!("/containers/create?name={name}");
@@ -337,6 +337,9 @@ impl Containers {
             around.sized = false;
             around.labels = labels(false);
             reply = self.engine.post(&target, Some(&create::body(class, sent, &around)?)).await?;
+        }
+        if let Some(known) = self.state().known.get_mut(instance) {
+            known.path = self.path(class, instance);
         }
         if reply.status == StatusCode::NOT_FOUND {
             tracing::error!(image = class.image, "the image of a container is not there");
@@ -373,7 +376,9 @@ impl Containers {
             // However it ends, nobody waits for this one any more.
             let _ = engine.post(&format!("{path}/wait"), None).await;
             if let Some(containers) = containers.upgrade() {
-                containers.state().ended(&instance, start);
+                if containers.state().ended(&instance, start) {
+                    containers.let_go(&path).await;
+                }
             }
         });
         Ok(reply)
@@ -383,6 +388,10 @@ impl Containers {
     async fn locate(&self, class: &Class, instance: &Instance) -> Result<(), EngineError> {
         let inspected = self.engine.get(&format!("{}/json", self.path(class, instance))).await?.checked()?;
         let networks = inspected["NetworkSettings"]["Networks"].as_object();
+        if networks.is_none_or(serde_json::Map::is_empty) {
+            // It is in the network of another one, whose address is known.
+            return Ok(());
+        }
         let address =
             networks.into_iter().flatten().find_map(|(_, own)| own["IPAddress"].as_str()?.parse().ok());
         if let Some(known) = self.state().known.get_mut(instance) {
@@ -393,14 +402,20 @@ impl Containers {
 
     /// Removes the container of an object.
     pub(crate) async fn remove(&self, class: &Class, instance: &Instance) -> Result<Reply, Refusal> {
-        let reply = self.engine.remove(&self.path(class, instance)).await?;
+        let path = self.path(class, instance);
+        let reply = self.engine.remove(&path).await?;
         if reply.status.is_success() || reply.status == StatusCode::NOT_FOUND {
-            let mut state = self.state();
-            if let Some(known) = state.known.get_mut(instance) {
-                known.ended();
-                known.execs.clear();
+            let held = {
+                let mut state = self.state();
+                state.execs.retain(|_, own| own != instance);
+                state.known.get_mut(instance).is_some_and(|known| {
+                    known.execs.clear();
+                    known.ended()
+                })
+            };
+            if held {
+                self.let_go(&path).await;
             }
-            state.execs.retain(|_, own| own != instance);
         }
         Ok(reply)
     }
@@ -469,9 +484,11 @@ fn encoded(filters: &Json) -> String {
 }
 
 impl Known {
-    fn ended(&mut self) {
+    /// Whether what it sent out was led elsewhere.
+    fn ended(&mut self) -> bool {
         self.running = None;
         self.address = None;
+        self.led.take().is_some()
     }
 }
 
@@ -524,11 +541,10 @@ impl State {
         self.execs.insert(id.to_owned(), instance.clone());
     }
 
-    /// The container that `start` was about has ended.
-    fn ended(&mut self, instance: &Instance, start: u64) {
-        if let Some(known) = self.known.get_mut(instance).filter(|known| known.running == Some(start)) {
-            known.ended();
-        }
+    /// The container that `start` was about has ended; whether what it sent out was led elsewhere.
+    fn ended(&mut self, instance: &Instance, start: u64) -> bool {
+        let known = self.known.get_mut(instance).filter(|known| known.running == Some(start));
+        known.is_some_and(Known::ended)
     }
 }
 

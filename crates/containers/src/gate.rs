@@ -1,7 +1,6 @@
 //! Where the engine of a cell asks for containers: Docker's API on a socket of the cell's own, or as much of it as it may use.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
@@ -29,7 +28,6 @@ const SIDECAR_PORT: &str = "39001/tcp";
 pub struct Gate {
     containers: Arc<Containers>,
     cell: Cell,
-    listeners: AtomicU64,
 }
 
 impl Connections for Gate {
@@ -49,7 +47,7 @@ impl Connections for Gate {
 
 impl Gate {
     pub(crate) fn new(containers: Arc<Containers>, cell: Cell) -> Self {
-        Self { containers, cell, listeners: AtomicU64::new(0) }
+        Self { containers, cell }
     }
 
     /// Whether the cell has to reach this port of the loopback address, 127.0.0.1: a way into one of its containers is there.
@@ -72,7 +70,7 @@ impl Gate {
             .map_err(|_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?
             .to_bytes();
         match wanted {
-            Wanted::Bridge => Ok(said(StatusCode::OK, &self.bridge())),
+            Wanted::Bridge => Ok(said(StatusCode::OK, &Self::bridge())),
             Wanted::ListVolumes => Ok(said(StatusCode::OK, &json!({ "Volumes": [], "Warnings": [] }))),
             Wanted::Sidecar(instance, what) => self.sidecar(&instance, what).await,
             Wanted::StartExec(id) => self.start_exec(&id, &body, upgrade).await,
@@ -187,13 +185,9 @@ impl Gate {
         }
     }
 
-    /// The engine listens there for what its helper would send it. Nothing does: a name that nobody else has is enough. In the
-    /// abstract namespace it needs no file, and a cell that may not listen on a port can have it.
-    fn bridge(&self) -> Json {
-        let number = self.listeners.fetch_add(1, Ordering::Relaxed);
-        let here = std::ptr::from_ref(self) as usize;
-        let gateway = format!("unix-abstract:skep-egress-{}-{here:x}-{number}", std::process::id());
-        json!({ "Name": "bridge", "IPAM": { "Driver": "default", "Config": [{ "Subnet": "127.0.0.0/8", "Gateway": gateway }] } })
+    /// The engine listens there for what its helper sends it, on a port that it chooses and says.
+    fn bridge() -> Json {
+        json!({ "Name": "bridge", "IPAM": { "Driver": "default", "Config": [{ "Subnet": "127.0.0.0/8", "Gateway": "127.0.0.1" }] } })
     }
 
     async fn new_exec(&self, instance: &Instance, body: &[u8]) -> Result<Response<Full<Bytes>>, Refusal> {

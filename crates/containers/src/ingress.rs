@@ -116,7 +116,7 @@ async fn answer(
             let body = Limited::new(request.into_body(), MOST).collect().await;
             let body = body.map(|body| body.to_bytes()).unwrap_or_default();
             let settings: Json = serde_json::from_slice(&body).unwrap_or_default();
-            match containers.configure(instance, &settings) {
+            match containers.configure(instance, &settings).await {
                 Ok(()) => said(StatusCode::OK, ""),
                 Err(error) => said(StatusCode::NOT_IMPLEMENTED, &error),
             }

@@ -14,6 +14,8 @@
 //!    after a reload finds the containers of the one before.
 //! 4. [`Engine::pull`] gets an image from a registry, with a login of its own. [`Cli`] builds images, as its user would.
 //!
+//! What a container sends out goes past Skep when its worker wants to see it: `egress`.
+//!
 //! On a node, where connections of a cell are opened for it, [`Gate::reaches`] says which ports of the loopback address the cell
 //! has to reach: the engine talks with its containers through one port for each.
 //!
@@ -24,10 +26,12 @@ mod cli;
 mod containers;
 mod create;
 mod disk;
+mod egress;
 mod engine;
 mod exec;
 mod gate;
 mod ingress;
+mod lead;
 mod names;
 mod policy;
 mod pull;

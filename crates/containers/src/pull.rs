@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::header::HOST;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -28,6 +28,11 @@ impl Engine {
             request = request.header("x-registry-auth", URL_SAFE.encode(login.to_string()));
         }
         let request = request.body(Full::default()).map_err(|error| self.absent(error))?;
+        self.steps(request).await
+    }
+
+    /// Asks for something that is done step by step, and waits for the last one.
+    pub(crate) async fn steps(&self, request: Request<Full<Bytes>>) -> Result<(), EngineError> {
         let response = self.send(request).await?;
         let status = response.status();
         let mut body = response.into_body();

@@ -1,4 +1,4 @@
-import { DurableObject } from "cloudflare:workers";
+import { DurableObject, WorkerEntrypoint } from "cloudflare:workers";
 
 const text = (bytes) => new TextDecoder().decode(bytes);
 
@@ -41,7 +41,13 @@ export class Box extends DurableObject {
           await container.destroy();
           return new Response("gone");
         case "/intercept":
-          await container.interceptOutboundHttp("example.com", this.env.BOX.getByName("other"));
+          await container.interceptOutboundHttp(searchParams.get("host"), this.ctx.exports.Outbound({ props: { by: this.ctx.id.name } }));
+          return new Response("intercepted");
+        case "/intercept-all":
+          await container.interceptAllOutboundHttp(this.ctx.exports.Outbound({ props: { by: "all" } }));
+          return new Response("intercepted");
+        case "/intercept-https":
+          await container.interceptOutboundHttps("example.com", this.ctx.exports.Outbound({ props: { by: "https" } }));
           return new Response("intercepted");
         default:
           return await container.getTcpPort(8080).fetch(request);
@@ -49,6 +55,13 @@ export class Box extends DurableObject {
     } catch (error) {
       return new Response(String(error), { status: 500 });
     }
+  }
+}
+
+// Gets what containers send out.
+export class Outbound extends WorkerEntrypoint {
+  async fetch(request) {
+    return new Response(`${this.ctx.props.by}: ${request.method} ${request.url} ${await request.text()}`);
   }
 }
 

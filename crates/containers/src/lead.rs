@@ -1,0 +1,132 @@
+//! Which containers have what they send out led to their worker, and from when.
+
+use std::collections::hash_map::Entry;
+
+use http::StatusCode;
+use serde_json::{Value as Json, json};
+
+use crate::containers::{Containers, OWNER};
+use crate::egress::{self, Shared, hold};
+use crate::names::Instance;
+use crate::policy::Refusal;
+
+/// What a container is called that holds a network for the one with the name before it.
+const HOLDS: &str = "-net";
+
+impl Containers {
+    /// What holds of a container now and later.
+    pub(crate) fn rules(&self, instance: &Instance) -> Shared {
+        self.state().known.get(instance).map(|known| known.rules.clone()).unwrap_or_default()
+    }
+
+    /// What the engine of a cell says of what a container may reach. When this returns, it holds.
+    pub(crate) async fn configure(&self, instance: &Instance, settings: &Json) -> Result<(), String> {
+        let said = |list: &Json| {
+            let hosts = list.as_array().into_iter().flatten().filter_map(Json::as_str);
+            hosts.map(str::to_ascii_lowercase).collect::<Vec<String>>()
+        };
+        let hosts = said(&settings["dns"]["allowHostnames"]);
+        if !hosts.is_empty() {
+            self.can_lead()?;
+        }
+        let begins = {
+            let mut state = self.state();
+            let known = match state.known.entry(instance.clone()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(known) => known.insert(Default::default()),
+            };
+            {
+                let mut rules = known.rules.lock();
+                if let Some(port) = settings["port"].as_u64().and_then(|port| u16::try_from(port).ok()) {
+                    rules.port = Some(port).filter(|port| *port > 0);
+                }
+                if let Some(enabled) = settings["internet"]["enabled"].as_bool() {
+                    rules.internet = enabled;
+                }
+                if settings["dns"]["allowHostnames"].is_array() {
+                    rules.hosts = hosts;
+                }
+            }
+            let wanted = !known.rules.lock().hosts.is_empty();
+            // One that does not run yet is led from its start.
+            (wanted && known.led.is_none() && known.address.is_some()).then(|| known.path.clone())
+        };
+        match begins {
+            Some(path) => self.lead(instance, &path).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what containers send out can be led here at all.
+    fn can_lead(&self) -> Result<(), String> {
+        let why = if self.engine().is_podman() {
+            "with Podman"
+        } else if !rustix::process::geteuid().is_root() {
+            "unless Skep runs as root, which it takes to enter the network of a container"
+        } else {
+            return Ok(());
+        };
+        Err(format!(
+            "interceptOutboundHttp(), interceptAllOutboundHttp(), interceptOutboundHttps() and interceptOutboundTcp() do not work on \
+             Skep {why}: what a container sends out does not go to the worker"
+        ))
+    }
+
+    /// Leads what the container at `path` sends out; its address.
+    async fn lead(&self, instance: &Instance, path: &str) -> Result<Option<std::net::IpAddr>, String> {
+        let inspected = self.engine().get(&format!("{path}/json")).await.and_then(|reply| reply.checked());
+        let inspected = inspected.map_err(|e| e.to_string())?;
+        let pid =
+            inspected["State"]["Pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        let pid = pid.ok_or("the container has ended")?;
+        let led = egress::lead(pid, self.rules(instance)).await;
+        let led =
+            led.map_err(|e| format!("what the container sends out cannot be led to the worker: {e}"))?;
+        let networks = inspected["NetworkSettings"]["Networks"].as_object();
+        let address =
+            networks.into_iter().flatten().find_map(|(_, own)| own["IPAddress"].as_str()?.parse().ok());
+        if let Some(known) = self.state().known.get_mut(instance) {
+            known.led = Some(led);
+        }
+        Ok(address)
+    }
+
+    /// Makes a network of its own for the container that will be called `name`, in which what is sent out is led to its worker;
+    /// what Docker calls that network.
+    pub(crate) async fn hold(
+        &self,
+        name: &str,
+        instance: &Instance,
+        network: &str,
+        sees_host: bool,
+    ) -> Result<String, Refusal> {
+        let failed = |why: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why);
+        self.can_lead().map_err(|why| Refusal::new(StatusCode::NOT_IMPLEMENTED, why))?;
+        let image = hold::image(&self.owner);
+        hold::prepare(self.engine(), &image).await?;
+        let path = format!("/containers/{name}");
+        self.let_go(&path).await;
+        let body = hold::body(&image, network, &json!({ OWNER: self.owner }), sees_host);
+        let made = self.engine().post(&format!("/containers/create?name={name}{HOLDS}"), Some(&body)).await?;
+        let made = made.checked()?;
+        let id = made["Id"].as_str().unwrap_or_default().to_owned();
+        self.engine().post(&format!("/containers/{id}/start"), None).await?.checked()?;
+        let address = self.lead(instance, &format!("/containers/{id}")).await.map_err(failed)?;
+        if let Some(known) = self.state().known.get_mut(instance) {
+            known.address = address;
+        }
+        Ok(format!("container:{id}"))
+    }
+
+    /// Removes what holds a network for the container at `path`, if something does.
+    pub(crate) async fn let_go(&self, path: &str) {
+        let removed = self.engine().delete(&format!("{path}{HOLDS}?force=true&v=true")).await;
+        let removed =
+            removed.map(
+                |reply| if reply.status == StatusCode::NOT_FOUND { Ok(Json::Null) } else { reply.checked() },
+            );
+        if let Err(error) | Ok(Err(error)) = removed {
+            tracing::warn!(%error, "the network of a container stays");
+        }
+    }
+}
