@@ -62,14 +62,15 @@ impl Gate {
 
     async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
         let uri = request.uri().clone();
-        let wanted = wanted(&self.cell, request.method(), uri.path(), uri.query().unwrap_or_default())?;
+        let wanted = wanted(&self.cell, request.method(), uri.path(), uri.query().unwrap_or_default());
         tracing::debug!(?wanted, "containers");
         let upgrade = hyper::upgrade::on(&mut request);
         let body = Limited::new(request.into_body(), MOST).collect().await;
         let body = body
             .map_err(|_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?
             .to_bytes();
-        match wanted {
+        // One who still sends would not get to read why not.
+        match wanted? {
             Wanted::Bridge => Ok(said(StatusCode::OK, &Self::bridge())),
             Wanted::ListVolumes => Ok(said(StatusCode::OK, &json!({ "Volumes": [], "Warnings": [] }))),
             Wanted::Sidecar(instance, what) => self.sidecar(&instance, what).await,
