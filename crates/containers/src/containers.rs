@@ -375,10 +375,10 @@ impl Containers {
         tokio::spawn(async move {
             // However it ends, nobody waits for this one any more.
             let _ = engine.post(&format!("{path}/wait"), None).await;
-            if let Some(containers) = containers.upgrade() {
-                if containers.state().ended(&instance, start) {
-                    containers.let_go(&path).await;
-                }
+            if let Some(containers) = containers.upgrade()
+                && containers.state().ended(&instance, start)
+            {
+                containers.let_go(&path).await;
             }
         });
         Ok(reply)
