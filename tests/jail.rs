@@ -11,6 +11,11 @@ const HELLO: &str = "export default { fetch() { return new Response('hello') } }
 
 /// What a shell says that was started in a jail of these layers. It has no commands but its own.
 fn in_jail(layers: &[&str], folder: &Path, more: &[&Path], script: &str) -> String {
+    in_jail_that_may(false, layers, folder, more, script)
+}
+
+/// The same in one that may `listen` on a port.
+fn in_jail_that_may(listen: bool, layers: &[&str], folder: &Path, more: &[&Path], script: &str) -> String {
     let libraries = Command::new("/bin/sh").env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
     let libraries = String::from_utf8(libraries.stdout).unwrap();
     let path = |line: &str| Some(line.split_whitespace().find(|word| word.starts_with('/'))?.to_owned());
@@ -19,7 +24,7 @@ fn in_jail(layers: &[&str], folder: &Path, more: &[&Path], script: &str) -> Stri
     read.extend(more.iter().map(|path| path.display().to_string()));
     let jail = json!({
         "layers": layers, "program": "/bin/sh", "read": read, "list": [], "write": [folder],
-        "network": false, "listen": false,
+        "network": false, "listen": listen,
     });
     let output = Command::new(env!("CARGO_BIN_EXE_skep"))
         .args(["__cell", &std::process::id().to_string(), &jail.to_string(), "/bin/sh", "-c", script])
@@ -122,6 +127,24 @@ fn the_filter_lets_no_process_start_and_no_signal_out() {
         let said = in_jail(&["privileges", "seccomp"], folder.path(), &[], &script);
         assert!(said.contains("itself") && !said.contains("signalled"), "{said}");
     }
+}
+
+#[test]
+fn a_port_may_be_listened_on_only_if_the_kernel_chooses_it() {
+    let busybox = Path::new("/bin/busybox");
+    if !has("landlock") || !busybox.exists() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = |may: bool, port: &str| {
+        let script = format!("/bin/busybox timeout 1 /bin/busybox nc -l {port}; echo \"ended by $?\"");
+        in_jail_that_may(may, &["landlock"], folder.path(), &[busybox], &script)
+    };
+    let (chosen, said) = (listen(true, ""), listen(true, &format!("-p {port}")));
+    assert!(chosen.contains("ended by 143"), "it listens until its time is over: {chosen}");
+    assert!(said.contains("ermission denied"), "{said}");
+    assert!(listen(false, "").contains("ermission denied"));
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod containers;
 mod containers_bounds;
 mod containers_left;
 mod containers_node;
+mod containers_outbound;
 mod crash;
 mod crash_serve;
 mod deploy;

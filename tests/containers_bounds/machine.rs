@@ -1,12 +1,13 @@
 //! A machine of a test's own: a network namespace with addresses, a Docker whose firewall is on, and something outside of it. It goes
 //! with the threads and processes that are in it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use rustix::thread::UnshareFlags;
 
@@ -40,6 +41,9 @@ impl Door {
         std::thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok) {
                 counted.fetch_add(1, Ordering::SeqCst);
+                // What was not read would reset the connection, and the answer might be lost.
+                let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+                let _ = stream.read(&mut [0; 1024]);
                 let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nhere");
             }
         });

@@ -15,7 +15,7 @@ use crate::image_registry::host;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Starts containers and runs commands in them.
-const WORKER: &str = "import { DurableObject } from 'cloudflare:workers';\n\
+const WORKER: &str = "import { DurableObject, WorkerEntrypoint } from 'cloudflare:workers';\n\
     const text = (bytes) => new TextDecoder().decode(bytes);\n\
     export class Box extends DurableObject {\n\
       async fetch(request) {\n\
@@ -35,9 +35,16 @@ const WORKER: &str = "import { DurableObject } from 'cloudflare:workers';\n\
             const { stdout, exitCode } = await one.output();\n\
             return new Response(text(stdout), { headers: { 'x-code': String(exitCode) } });\n\
           }\n\
+          const outbound = () => this.ctx.exports.Outbound({ props: { by: this.ctx.id.name } });\n\
+          if (pathname === '/intercept') await box.interceptOutboundHttp(searchParams.get('host'), outbound());\n\
+          if (pathname === '/intercept-all') await box.interceptAllOutboundHttp(outbound());\n\
+          if (pathname.startsWith('/intercept')) return new Response('intercepted');\n\
           return await box.getTcpPort(8080).fetch(request);\n\
         } catch (error) { return new Response(String(error), { status: 500 }); }\n\
       }\n\
+    }\n\
+    export class Outbound extends WorkerEntrypoint {\n\
+      fetch({ method, url }) { return new Response(`${this.ctx.props.by}: ${method} ${url}`); }\n\
     }\n\
     export default { fetch(request, env) {\n\
       return env.BOX.getByName(new URL(request.url).searchParams.get('box')).fetch(request);\n\

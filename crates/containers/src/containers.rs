@@ -1,8 +1,8 @@
 //! What one Skep has of an engine: its containers, their networks, and the ways into them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,8 +13,9 @@ use serde_json::{Value as Json, json};
 use tokio::net::TcpStream;
 
 use crate::create::{self, Around};
-use crate::egress::{Led, Shared, hold};
+use crate::egress::{Led, Process, Shared, Way, hold};
 use crate::engine::{Engine, EngineError, Reply};
+use crate::execs::Execs;
 use crate::gate::Gate;
 use crate::ingress::Ingress;
 use crate::names::{Cell, Class, Instance, docker_name, tame};
@@ -31,10 +32,6 @@ pub(crate) const DISK: &str = "dev.skep.disk";
 const RETIRED: u32 = 15 * 60;
 /// How long a connection to a container may take to be there.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Processes of one container that are remembered.
-const MOST_EXECS: usize = 10_000;
-/// Processes of one container whose input and output are led to a cell at the same time: each takes connections here and in Docker.
-const MOST_ATTACHED: usize = 1000;
 
 /// A container that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,26 +55,29 @@ pub struct Options {
     /// What the machine calls the bridges of the networks with a way to the internet and without, so that what goes through
     /// them can be bounded. They have at most 15 letters.
     pub bridges: Option<[String; 2]>,
+    /// What becomes of a connection to an address when what a container sends out is led past its worker. Without it, all are passed on.
+    pub way: Option<fn(SocketAddrV4) -> Way>,
 }
 
 /// The containers of one Skep.
 #[derive(Debug)]
 pub struct Containers {
-    engine: Engine,
+    pub(crate) engine: Engine,
     pub(crate) owner: String,
-    options: Options,
+    pub(crate) options: Options,
     /// Whether the engine's storage keeps a container to a size. Known once it refused to.
     sized: AtomicBool,
     state: Mutex<State>,
+    pub(crate) execs: Execs,
     /// The networks that are there: with a way out, and without.
-    networks: tokio::sync::Mutex<[bool; 2]>,
+    pub(crate) networks: tokio::sync::Mutex<[bool; 2]>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) known: HashMap<Instance, Known>,
-    /// Whose processes are whose, by Docker's ids.
-    execs: HashMap<String, Instance>,
+    /// The process of the cell that has a namespace's objects now.
+    pub(crate) processes: HashMap<String, Arc<Process>>,
     starts: u64,
 }
 
@@ -94,25 +94,6 @@ pub(crate) struct Known {
     pub(crate) address: Option<IpAddr>,
     /// It runs, or is about to; the number of the start that made it so.
     pub(crate) running: Option<u64>,
-    /// Its processes, the oldest first.
-    execs: VecDeque<String>,
-    /// Those that are led to a cell.
-    attached: usize,
-}
-
-/// A process that is led to a cell; counted until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Attached {
-    containers: Arc<Containers>,
-    instance: Instance,
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        if let Some(known) = self.containers.state().known.get_mut(&self.instance) {
-            known.attached = known.attached.saturating_sub(1);
-        }
-    }
 }
 
 impl Containers {
@@ -124,6 +105,7 @@ impl Containers {
             options,
             sized: AtomicBool::new(true),
             state: Mutex::default(),
+            execs: Execs::default(),
             networks: tokio::sync::Mutex::default(),
         })
     }
@@ -152,7 +134,12 @@ impl Containers {
         }
         *networks = [false; 2];
         self.engine.unname(&hold::image(&self.owner)).await?;
-        *self.state() = State::default();
+        self.execs.clear();
+        {
+            let mut state = self.state();
+            let processes = std::mem::take(&mut state.processes);
+            *state = State { processes, ..State::default() };
+        }
         Ok(removed)
     }
 
@@ -197,9 +184,14 @@ impl Containers {
     pub async fn remove_all(&self, class: &Class) -> Result<(), EngineError> {
         self.remove_found(Some(&class.label)).await?;
         let key = &class.unique_key;
-        self.state().known.iter_mut().filter(|(own, _)| own.unique_key == *key).for_each(|(_, own)| {
-            own.ended();
-        });
+        let held: Vec<String> = {
+            let mut state = self.state();
+            let own = state.known.iter_mut().filter(|(own, _)| own.unique_key == *key);
+            own.filter_map(|(_, own)| own.ended().then(|| own.path.clone())).collect()
+        };
+        for path in held {
+            self.let_go(&path).await;
+        }
         Ok(())
     }
 
@@ -309,7 +301,7 @@ impl Containers {
         let mut network = self.network(internet).await?;
         let mut sees_host = internet && self.sees_host().await?;
         if led {
-            network = self.hold(&name, instance, &network, sees_host).await?;
+            network = self.hold(&name, instance, &network, internet, sees_host).await?;
             // What is said of a network is said to its first container.
             sees_host = false;
         }
@@ -345,11 +337,6 @@ impl Containers {
             tracing::error!(image = class.image, "the image of a container is not there");
         }
         Ok(reply)
-    }
-
-    /// Whether containers find this machine: the engine has an address for it only where it has a network by default.
-    async fn sees_host(&self) -> Result<bool, EngineError> {
-        Ok(self.options.sees_host && self.engine.get("/networks/bridge").await?.status.is_success())
     }
 
     /// Starts the container of an object.
@@ -405,70 +392,13 @@ impl Containers {
         let path = self.path(class, instance);
         let reply = self.engine.remove(&path).await?;
         if reply.status.is_success() || reply.status == StatusCode::NOT_FOUND {
-            let held = {
-                let mut state = self.state();
-                state.execs.retain(|_, own| own != instance);
-                state.known.get_mut(instance).is_some_and(|known| {
-                    known.execs.clear();
-                    known.ended()
-                })
-            };
+            self.execs.forget(instance);
+            let held = self.state().known.get_mut(instance).is_some_and(Known::ended);
             if held {
                 self.let_go(&path).await;
             }
         }
         Ok(reply)
-    }
-
-    /// Takes note of a process.
-    pub(crate) fn add_exec(&self, id: &str, instance: &Instance) {
-        self.state().add_exec(id, instance);
-    }
-
-    /// Counts a process of a container that is led to a cell, if one more may be.
-    pub(crate) fn attach(self: &Arc<Self>, instance: &Instance) -> Result<Attached, Refusal> {
-        self.state().attach(instance)?;
-        Ok(Attached { containers: self.clone(), instance: instance.clone() })
-    }
-
-    /// Whose process it is.
-    pub(crate) fn exec(&self, id: &str) -> Option<Instance> {
-        self.state().execs.get(id).cloned()
-    }
-
-    /// The network that containers are in, by name. On it they reach the machine's way out, or nothing; not each other.
-    async fn network(&self, internet: bool) -> Result<String, EngineError> {
-        let name = match internet {
-            true => format!("skep-{}", self.owner),
-            false => format!("skep-{}-closed", self.owner),
-        };
-        let mut there = self.networks.lock().await;
-        if there[usize::from(internet)] {
-            return Ok(name);
-        }
-        let found = self.engine.get(&format!("/networks/{name}")).await?;
-        if found.status == StatusCode::NOT_FOUND {
-            let mut body = json!({
-                "Name": name,
-                "Driver": "bridge",
-                "Internal": !internet,
-                "CheckDuplicate": true,
-                "Labels": { OWNER: self.owner },
-            });
-            body["Options"] = match self.engine.is_podman() {
-                true => json!({ "isolate": "true" }),
-                false => json!({ "com.docker.network.bridge.enable_icc": "false" }),
-            };
-            if let Some(bridges) = &self.options.bridges {
-                body["Options"]["com.docker.network.bridge.name"] =
-                    bridges[usize::from(!internet)].as_str().into();
-            }
-            self.engine.post("/networks/create", Some(&body)).await?.checked()?;
-        } else {
-            found.checked()?;
-        }
-        there[usize::from(internet)] = true;
-        Ok(name)
     }
 }
 
@@ -514,31 +444,6 @@ impl State {
         self.starts += 1;
         self.known.entry(instance.clone()).or_default().running = Some(self.starts);
         Ok(self.starts)
-    }
-
-    /// Counts one more process that is led to a cell.
-    fn attach(&mut self, instance: &Instance) -> Result<(), Refusal> {
-        let known = self.known.entry(instance.clone()).or_default();
-        if known.attached >= MOST_ATTACHED {
-            return Err(Refusal::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                format!("a container has at most {MOST_ATTACHED} processes of exec() at the same time"),
-            ));
-        }
-        known.attached += 1;
-        Ok(())
-    }
-
-    /// Takes note of a process, and forgets the oldest one of a container that has had very many.
-    fn add_exec(&mut self, id: &str, instance: &Instance) {
-        let own = &mut self.known.entry(instance.clone()).or_default().execs;
-        own.push_back(id.to_owned());
-        if own.len() > MOST_EXECS
-            && let Some(oldest) = own.pop_front()
-        {
-            self.execs.remove(&oldest);
-        }
-        self.execs.insert(id.to_owned(), instance.clone());
     }
 
     /// The container that `start` was about has ended; whether what it sent out was led elsewhere.
@@ -591,22 +496,5 @@ mod tests {
         state.ended(&instance(2), second);
         state.reserve(&class, &instance(3)).unwrap();
         assert_eq!(state.running("k"), 2);
-    }
-
-    #[test]
-    fn one_container_does_not_take_the_processes_of_others() {
-        let mut state = State::default();
-        state.add_exec("other", &instance(2));
-        for n in 0..=MOST_EXECS {
-            state.add_exec(&n.to_string(), &instance(1));
-        }
-        assert!(!state.execs.contains_key("0") && state.execs.contains_key("1"));
-        assert_eq!(state.execs.get("other"), Some(&instance(2)));
-        for _ in 0..MOST_ATTACHED {
-            state.attach(&instance(1)).unwrap();
-        }
-        let refused = state.attach(&instance(1)).unwrap_err();
-        assert!(refused.status == StatusCode::TOO_MANY_REQUESTS && refused.message.contains("exec()"));
-        state.attach(&instance(2)).unwrap();
     }
 }

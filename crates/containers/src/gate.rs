@@ -1,5 +1,6 @@
 //! Where the engine of a cell asks for containers: Docker's API on a socket of the cell's own, or as much of it as it may use.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -53,6 +54,17 @@ impl Gate {
     /// Whether the cell has to reach this port of the loopback address, 127.0.0.1: a way into one of its containers is there.
     pub fn reaches(&self, port: u16) -> bool {
         self.containers.is_way_in(&self.cell, port)
+    }
+
+    /// Takes note of the process that has the objects of the cell from now on: `handle` is of it, and `id` its number.
+    pub fn runs(&self, id: u32, handle: OwnedFd) {
+        self.containers.run_by(&self.cell, id, handle);
+    }
+
+    /// How many connections of its containers the cell has been given since this was last asked, and still has; `None` while
+    /// none of them has what it sends out led to the cell.
+    pub fn led(&self) -> Option<usize> {
+        self.containers.led(&self.cell)
     }
 
     /// What the script may have.
@@ -195,14 +207,14 @@ impl Gate {
         let path = self.containers.path(self.class(instance)?, instance);
         let made = self.containers.engine().post(&format!("{path}/exec"), Some(&exec::create(body)?)).await?;
         if let Some(id) = made.json()["Id"].as_str().filter(|_| made.status.is_success()) {
-            self.containers.add_exec(id, instance);
+            self.containers.execs.add(id, instance);
         }
         Ok(passed(made))
     }
 
     /// Whose process it is. One of somebody else does not exist.
     fn check_exec(&self, id: &str) -> Result<Instance, Refusal> {
-        let instance = self.containers.exec(id).filter(|instance| self.cell.class(instance).is_some());
+        let instance = self.containers.execs.owner(id).filter(|instance| self.cell.class(instance).is_some());
         instance.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("No such exec instance: {id}")))
     }
 
@@ -219,7 +231,7 @@ impl Gate {
         if !attached {
             return Ok(passed(engine.post(&path, Some(&body)).await?));
         }
-        let counted = self.containers.attach(&instance)?;
+        let counted = self.containers.execs.attach(&instance)?;
         let response = engine.attach(&path, &body).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = response.status();

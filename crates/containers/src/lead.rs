@@ -1,13 +1,15 @@
 //! Which containers have what they send out led to their worker, and from when.
 
 use std::collections::hash_map::Entry;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::{Value as Json, json};
 
 use crate::containers::{Containers, OWNER};
-use crate::egress::{self, Shared, hold};
-use crate::names::Instance;
+use crate::egress::{self, Process, Shared, Way, hold};
+use crate::names::{Cell, Instance};
 use crate::policy::Refusal;
 
 /// What a container is called that holds a network for the one with the name before it.
@@ -31,23 +33,26 @@ impl Containers {
         }
         let begins = {
             let mut state = self.state();
+            let process = state.processes.get(&instance.unique_key).cloned();
             let known = match state.known.entry(instance.clone()) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(known) => known.insert(Default::default()),
             };
-            {
-                let mut rules = known.rules.lock();
-                if let Some(port) = settings["port"].as_u64().and_then(|port| u16::try_from(port).ok()) {
-                    rules.port = Some(port).filter(|port| *port > 0);
-                }
-                if let Some(enabled) = settings["internet"]["enabled"].as_bool() {
-                    rules.internet = enabled;
-                }
-                if settings["dns"]["allowHostnames"].is_array() {
-                    rules.hosts = hosts;
-                }
+            let mut rules = known.rules.lock();
+            if let Some(port) = settings["port"].as_u64().and_then(|port| u16::try_from(port).ok()) {
+                rules.port = Some(port).filter(|port| *port > 0);
             }
-            let wanted = !known.rules.lock().hosts.is_empty();
+            // It may be another process that has the port now.
+            rules.process = process;
+            rules.door = None;
+            if let Some(enabled) = settings["internet"]["enabled"].as_bool() {
+                rules.internet = enabled;
+            }
+            if settings["dns"]["allowHostnames"].is_array() {
+                rules.hosts = hosts;
+            }
+            let wanted = !rules.hosts.is_empty();
+            drop(rules);
             // One that does not run yet is led from its start.
             (wanted && known.led.is_none() && known.address.is_some()).then(|| known.path.clone())
         };
@@ -55,6 +60,22 @@ impl Containers {
             Some(path) => self.lead(instance, &path).await.map(drop),
             None => Ok(()),
         }
+    }
+
+    /// Takes note of the process that has the objects of `cell` now.
+    pub(crate) fn run_by(&self, cell: &Cell, id: u32, handle: OwnedFd) {
+        let process = Arc::new(Process::new(id, handle));
+        let keys = cell.classes.iter().map(|class| class.unique_key.clone());
+        self.state().processes.extend(keys.map(|key| (key, process.clone())));
+    }
+
+    /// How many connections of the containers of `cell` that are led have begun since this was last asked, and are still there.
+    pub(crate) fn led(&self, cell: &Cell) -> Option<usize> {
+        let state = self.state();
+        let own = state.known.iter().filter(|(instance, known)| {
+            known.led.is_some() && known.running.is_some() && cell.class(instance).is_some()
+        });
+        own.map(|(_, known)| known.rules.used()).reduce(|one, other| one + other)
     }
 
     /// Whether what containers send out can be led here at all.
@@ -79,13 +100,15 @@ impl Containers {
         let pid =
             inspected["State"]["Pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
         let pid = pid.ok_or("the container has ended")?;
-        let led = egress::lead(pid, self.rules(instance)).await;
+        let id = inspected["Id"].as_str().unwrap_or_default();
+        let way = self.options.way.unwrap_or(|_| Way::Open);
+        let led = egress::lead(id, pid, self.rules(instance), way).await;
         let led =
             led.map_err(|e| format!("what the container sends out cannot be led to the worker: {e}"))?;
         let networks = inspected["NetworkSettings"]["Networks"].as_object();
         let address =
             networks.into_iter().flatten().find_map(|(_, own)| own["IPAddress"].as_str()?.parse().ok());
-        if let Some(known) = self.state().known.get_mut(instance) {
+        if let Some(known) = self.state().known.get_mut(instance).filter(|known| known.running.is_some()) {
             known.led = Some(led);
         }
         Ok(address)
@@ -98,6 +121,7 @@ impl Containers {
         name: &str,
         instance: &Instance,
         network: &str,
+        internet: bool,
         sees_host: bool,
     ) -> Result<String, Refusal> {
         let failed = |why: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why);
@@ -106,7 +130,7 @@ impl Containers {
         hold::prepare(self.engine(), &image).await?;
         let path = format!("/containers/{name}");
         self.let_go(&path).await;
-        let body = hold::body(&image, network, &json!({ OWNER: self.owner }), sees_host);
+        let body = hold::body(&image, network, &json!({ OWNER: self.owner }), internet, sees_host);
         let made = self.engine().post(&format!("/containers/create?name={name}{HOLDS}"), Some(&body)).await?;
         let made = made.checked()?;
         let id = made["Id"].as_str().unwrap_or_default().to_owned();

@@ -14,7 +14,8 @@
 //!    after a reload finds the containers of the one before.
 //! 4. [`Engine::pull`] gets an image from a registry, with a login of its own. [`Cli`] builds images, as its user would.
 //!
-//! What a container sends out goes past Skep when its worker wants to see it: `egress`.
+//! What a container sends out goes past Skep when its worker wants to see it: `egress`. [`Gate::runs`] says which process that worker is,
+//! [`Gate::led`] that it is wanted.
 //!
 //! On a node, where connections of a cell are opened for it, [`Gate::reaches`] says which ports of the loopback address the cell
 //! has to reach: the engine talks with its containers through one port for each.
@@ -29,10 +30,12 @@ mod disk;
 mod egress;
 mod engine;
 mod exec;
+mod execs;
 mod gate;
 mod ingress;
 mod lead;
 mod names;
+mod network;
 mod policy;
 mod pull;
 
@@ -41,6 +44,7 @@ pub use cli::Cli;
 pub use containers::{Containers, Listed, Options};
 pub use create::Limits;
 pub use disk::Oversized;
+pub use egress::Way;
 pub use engine::{Engine, EngineError};
 pub use gate::Gate;
 pub use names::{Cell, Class, Instance};

@@ -84,8 +84,8 @@ pub(crate) fn permissions(
     let kind = Kind::needed_by(spec);
     let objects = object_folder(spec, folder, storage);
     let mut permissions = kind.permissions(folder, certificates);
-    // Where it takes what containers send out.
-    permissions.listen |= spec.containers.is_some();
+    // Where it takes what containers send out. One whose requests go through an outbound worker has no network to do so in.
+    permissions.listen |= permissions.network && storage == Storage::Real && spec.containers.is_some();
     permissions.write.extend(object_keys(spec).map(|key| objects.join(key)));
     permissions.list.extend(spec.is_exclusive().then_some(objects));
     permissions

@@ -35,6 +35,8 @@ const DNS_PORT: u16 = 53;
 const MOST_OPEN: usize = 1024;
 /// How often to look which are still open, while a cell has as many as it may.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often to say that a connection was refused.
+const WARNS: Duration = Duration::from_secs(1);
 
 /// What a cell may connect to.
 pub(crate) struct Guard {
@@ -56,6 +58,8 @@ pub(crate) struct Guard {
 pub(crate) struct Open {
     sockets: HashSet<u64>,
     looked: Option<Instant>,
+    /// When it was last said that one was refused.
+    warned: Option<Instant>,
 }
 
 impl Open {
@@ -182,10 +186,20 @@ impl Guard {
             };
         }
         // Looking up a name tries which of its addresses could be reached, without sending anything.
-        if kind != SocketType::DGRAM {
+        if kind != SocketType::DGRAM && self.warns() {
             tracing::warn!(script = self.script, %to, "a connection to an address that workers may not reach was refused");
         }
         Err(Errno::ACCESS)
+    }
+
+    /// Whether to say of a refusal. What containers ask for may be any number of them.
+    fn warns(&self) -> bool {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = open.warned.is_none_or(|warned| warned.elapsed() >= WARNS);
+        if due {
+            open.warned = Some(Instant::now());
+        }
+        due
     }
 
     /// One more connection, if the cell may have one.

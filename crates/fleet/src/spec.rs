@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -87,7 +88,18 @@ pub struct Containers {
     pub images: BTreeMap<String, String>,
     /// Whether the engine has to reach this port of the loopback address: that is how it talks with containers.
     pub reaches: Reaches,
+    /// Is told which process has the objects now, by its id and a handle.
+    pub runs: Runs,
+    /// Says how many connections of containers the engine has got since this was last asked, and still has; `None` while it
+    /// gets none.
+    pub led: Led,
 }
+
+/// Takes note of a process.
+pub type Runs = Arc<dyn Fn(u32, OwnedFd) + Send + Sync>;
+
+/// Counts connections of containers.
+pub type Led = Arc<dyn Fn() -> Option<usize> + Send + Sync>;
 
 /// Says whether a cell has to reach a port of the loopback address.
 pub type Reaches = Arc<dyn Fn(u16) -> bool + Send + Sync>;

@@ -1,8 +1,8 @@
 //! Landlock: rules on files, ports and signals that the kernel keeps, also where there is no mount namespace.
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
-    Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
 use crate::jail::{Jail, JailError, Step};
@@ -15,17 +15,14 @@ pub(crate) const DEVICES: [&str; 2] = ["/dev/null", "/dev/urandom"];
 
 /// Restricts this process.
 pub(crate) fn restrict(jail: &Jail) -> Result<(), JailError> {
-    let mut ports = BitFlags::EMPTY;
-    if !jail.listen {
-        ports |= AccessNet::BindTcp;
-    }
+    let mut ports = BitFlags::from(AccessNet::BindTcp);
     if !jail.network {
         ports |= AccessNet::ConnectTcp;
     }
-    let mut rules = Ruleset::default().handle_access(AccessFs::from_all(RULES)).step(LAYER)?;
-    if !ports.is_empty() {
-        rules = rules.handle_access(ports).step(LAYER)?;
-    }
+    let rules = Ruleset::default().handle_access(AccessFs::from_all(RULES)).step(LAYER)?;
+    let rules = rules.handle_access(ports).step(LAYER)?;
+    // One that the kernel chooses: no other's port can be waited for until it is free.
+    let chosen = jail.listen.then(|| Ok::<_, RulesetError>(NetPort::new(0, AccessNet::BindTcp)));
     let read = AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir;
     // Nothing to run, no devices, and no links that could lead us astray when we use its folder ourselves.
     let own = AccessFs::from_all(RULES)
@@ -38,6 +35,8 @@ pub(crate) fn restrict(jail: &Jail) -> Result<(), JailError> {
         .scope(Scope::from_all(RULES))
         .step(LAYER)?
         .create()
+        .step(LAYER)?
+        .add_rules(chosen)
         .step(LAYER)?
         .add_rules(path_beneath_rules(&jail.read, read))
         .step(LAYER)?

@@ -26,7 +26,7 @@ pub struct Jail {
     pub write: Vec<PathBuf>,
     /// Whether it may open connections to other machines.
     pub network: bool,
-    /// Whether it may listen on a port.
+    /// Whether it may listen on a port, which the kernel chooses.
     pub listen: bool,
 }
 

@@ -60,7 +60,7 @@ pub struct Permissions {
     pub write: Vec<PathBuf>,
     /// Whether it may open connections to other machines.
     pub network: bool,
-    /// Whether it may listen on a port.
+    /// Whether it may listen on a port, which the kernel chooses.
     pub listen: bool,
 }
 

@@ -94,7 +94,7 @@ pub(crate) async fn prepare(engine: &Engine, image: &str) -> Result<(), EngineEr
 }
 
 /// What Docker is asked for. Pure.
-pub(crate) fn body(image: &str, network: &str, labels: &Json, sees_host: bool) -> Json {
+pub(crate) fn body(image: &str, network: &str, labels: &Json, internet: bool, sees_host: bool) -> Json {
     let mut host = json!({
         "NetworkMode": network,
         "CapDrop": ["ALL"],
@@ -108,12 +108,22 @@ pub(crate) fn body(image: &str, network: &str, labels: &Json, sees_host: bool) -
     if sees_host {
         host["ExtraHosts"] = json!(["host.docker.internal:host-gateway"]);
     }
+    if !internet {
+        // As in `create.rs`: questions that come by TCP are answered by Docker.
+        host["Dns"] = json!(["127.0.0.1"]);
+    }
     json!({ "Image": image, "Cmd": [format!("/{PROGRAM}")], "User": "65534:65534", "Labels": labels, "HostConfig": host })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_the_internet_no_name_server_is_asked() {
+        let made = |internet| body("i:1", "net", &json!({}), internet, false)["HostConfig"]["Dns"].clone();
+        assert_eq!((made(false), made(true)), (json!(["127.0.0.1"]), Json::Null));
+    }
 
     #[test]
     fn the_program_runs_until_it_is_ended() {

@@ -2,56 +2,40 @@
 //! each wants to go, as the engine's own helper would. The engine gives it to the worker, or passes it on.
 //! <https://developers.cloudflare.com/containers/platform-details/outbound-traffic/>
 
+mod door;
 pub(crate) mod hold;
 mod inside;
 mod names;
+mod resolve;
+mod rules;
 mod sniff;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use rustix::net::sockopt::ip_original_dst;
+use rustix::net::sockopt::{ip_original_dst, set_socket_linger};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub(crate) use door::Process;
+use resolve::answer;
+use rules::Open;
+pub(crate) use rules::Shared;
+pub use rules::Way;
 use sniff::Hint;
 
 /// Connections of one container at the same time; more are closed.
 const MOST_OPEN: usize = 1024;
-/// Questions for names at the same time; more are not answered.
-const MOST_NAMES: usize = 64;
 /// How long a client may take to say where it wants to go, and one that may wait for its server to begin.
 const SAYS: Duration = Duration::from_secs(10);
 const LISTENS: Duration = Duration::from_secs(1);
 const HTTP: u16 = 80;
-/// How long a name server may take.
-const NAME_SERVER: Duration = Duration::from_secs(5);
+/// What the engine is told in place of an address of the machine itself: of a network that is nobody's, RFC 1112.
+const NOWHERE: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
 /// The longest answer of the engine to a request for a connection.
 const LONGEST: usize = 16 << 10;
-
-/// What holds of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rules {
-    /// Where the cell's engine takes connections.
-    pub port: Option<u16>,
-    /// The hosts of which there is a name whether a name server knows them or not. With none, nothing is led to a worker.
-    pub hosts: Vec<String>,
-    /// Whether it may reach the internet.
-    pub internet: bool,
-}
-
-/// The same for those who act by it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Shared(Arc<Mutex<Rules>>);
-
-impl Shared {
-    pub fn lock(&self) -> MutexGuard<'_, Rules> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What leads a container's connections; it stops when this is dropped.
 #[derive(Debug)]
@@ -65,28 +49,36 @@ impl Drop for Led {
     }
 }
 
-/// Leads what goes out of the network of process `pid`, from when this returns.
-pub(crate) async fn lead(pid: u32, rules: Shared) -> io::Result<Led> {
-    let sockets = inside::lead_all(pid).await?;
+/// Leads what goes out of the network of a container, from when this returns. `pid` is its first process, as Docker says.
+pub(crate) async fn lead(
+    container: &str,
+    pid: u32,
+    rules: Shared,
+    way: fn(SocketAddrV4) -> Way,
+) -> io::Result<Led> {
+    let sockets = inside::lead_all(container, pid).await?;
     let connections = TcpListener::from_std(sockets.connections)?;
     let names = UdpSocket::from_std(sockets.names)?;
-    let connecting = tokio::spawn(take(connections, rules.clone()));
+    let connecting = tokio::spawn(take(connections, rules.clone(), way));
     let naming = tokio::spawn(answer(names, rules));
     Ok(Led { tasks: [connecting.abort_handle(), naming.abort_handle()] })
 }
 
-async fn take(listener: TcpListener, rules: Shared) {
+async fn take(listener: TcpListener, rules: Shared, way: fn(SocketAddrV4) -> Way) {
     let mut open = JoinSet::new();
     loop {
         let accepted = listener.accept().await;
         while open.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, _)) if open.len() < MOST_OPEN => {
-                let rules = rules.clone();
+            Ok((mut stream, _)) if open.len() < MOST_OPEN => {
+                let (rules, counted) = (rules.clone(), Open::count(&rules));
                 open.spawn(async move {
-                    if let Err(error) = pass(stream, &rules).await {
+                    if let Err(error) = pass(&mut stream, &rules, way).await {
                         tracing::debug!(%error, "a connection of a container ended");
+                        // Nothing has answered it: that is not to look like an end.
+                        let _ = set_socket_linger(&stream, Some(Duration::ZERO));
                     }
+                    drop((stream, counted));
                 });
             }
             Ok(_) => tracing::warn!("a container has {MOST_OPEN} connections: one more was closed"),
@@ -96,24 +88,45 @@ async fn take(listener: TcpListener, rules: Shared) {
 }
 
 /// Passes one connection on to the engine.
-async fn pass(mut client: TcpStream, rules: &Shared) -> io::Result<()> {
-    let to = ip_original_dst(&client)?;
+async fn pass(client: &mut TcpStream, rules: &Shared, way: fn(SocketAddrV4) -> Way) -> io::Result<()> {
+    let to = ip_original_dst(&*client)?;
     if to.ip().is_loopback() {
         return Err(io::Error::other("it was meant for the container itself"));
     }
-    let (start, hint) = begin(&mut client, to.port()).await?;
-    let port = rules.lock().port.ok_or_else(|| io::Error::other("no engine takes connections"))?;
-    let mut engine = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    let (start, hint) = begin(client, to.port()).await?;
+    let way = way(to);
+    let out_of_reach = || io::Error::other(format!("{to} is out of reach"));
+    if way != Way::Open && !may_take(&rules.lock().hosts, &hint) {
+        return Err(out_of_reach());
+    }
+    let mut engine = rules.door().await?.connect().await?;
     engine.set_nodelay(true)?;
     client.set_nodelay(true)?;
-    engine.write_all(asked(to, &hint).as_bytes()).await?;
-    let (status, rest) = status(&mut engine).await?;
-    if !(200..300).contains(&status) {
-        return Err(io::Error::other(format!("the engine says {status}")));
+    let shown = if way == Way::Own { SocketAddrV4::new(NOWHERE, to.port()) } else { to };
+    engine.write_all(asked(shown, &hint).as_bytes()).await?;
+    let answered = tokio::time::timeout(SAYS, status(&mut engine)).await;
+    let (status, rest) = answered.map_err(|_| io::Error::other("the engine says nothing"))??;
+    let internet = rules.lock().internet;
+    match status {
+        200 => {}
+        // Without the internet, only a worker can have taken it.
+        202 if way == Way::Open || !internet => {}
+        202 => return Err(out_of_reach()),
+        _ => return Err(io::Error::other(format!("the engine says {status}"))),
     }
     engine.write_all(&start).await?;
     client.write_all(&rest).await?;
-    copy_bidirectional(&mut client, &mut engine).await.map(drop)
+    copy_bidirectional(client, &mut engine).await.map(drop)
+}
+
+/// Whether a worker may want a connection: its engine names the hosts, or all of them if it looks at addresses. Pure.
+fn may_take(hosts: &[String], hint: &Hint) -> bool {
+    let name = match hint {
+        Hint::Http(host) | Hint::Tls(host) => host.as_str(),
+        Hint::More | Hint::Other => "",
+    };
+    let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
+    hosts.iter().any(|pattern| pattern == "*" || names::fits(pattern, name.trim_end_matches('.')))
 }
 
 /// The request for a connection. Pure.
@@ -172,78 +185,6 @@ async fn status(engine: &mut TcpStream) -> io::Result<(u16, Vec<u8>)> {
     }
 }
 
-/// Answers questions for names.
-async fn answer(socket: UdpSocket, rules: Shared) {
-    let socket = Arc::new(socket);
-    let mut open = JoinSet::new();
-    let mut message = vec![0; 4096];
-    loop {
-        let received = socket.recv_from(&mut message).await;
-        while open.try_join_next().is_some() {}
-        let Ok((length, from)) = received else {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            continue;
-        };
-        if open.len() >= MOST_NAMES {
-            continue;
-        }
-        let (socket, rules, message) = (socket.clone(), rules.lock().clone(), message[..length].to_vec());
-        open.spawn(async move {
-            if let Some(reply) = named(&message, &rules).await {
-                // One who is not there any more asks again.
-                let _ = socket.send_to(&reply, from).await;
-            }
-        });
-    }
-}
-
-/// What there is to say to a question.
-async fn named(message: &[u8], rules: &Rules) -> Option<Vec<u8>> {
-    let question = names::question(message)?;
-    let allowed = rules.hosts.iter().any(|pattern| names::fits(pattern, &question.name));
-    if !rules.internet {
-        return Some(match allowed {
-            true => names::allow(message, &question),
-            false => names::refuse(message, &question),
-        });
-    }
-    let said = ask(message).await;
-    match said.as_deref().map(names::code) {
-        Some(Some(names::NO_NAME)) | None if allowed => Some(names::allow(message, &question)),
-        _ => said,
-    }
-}
-
-/// Asks the machine's name servers, one after the other.
-async fn ask(message: &[u8]) -> Option<Vec<u8>> {
-    let text = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
-    for server in servers(&text) {
-        let asked = async {
-            let any =
-                if server.is_ipv4() { SocketAddr::from(([0; 4], 0)) } else { SocketAddr::from(([0; 16], 0)) };
-            let socket = UdpSocket::bind(any).await?;
-            socket.connect((server, 53)).await?;
-            socket.send(message).await?;
-            let mut reply = vec![0; 4096];
-            let length = socket.recv(&mut reply).await?;
-            reply.truncate(length);
-            Ok::<_, io::Error>(reply)
-        };
-        if let Ok(Ok(reply)) = tokio::time::timeout(NAME_SERVER, asked).await
-            && reply.get(..2) == message.get(..2)
-        {
-            return Some(reply);
-        }
-    }
-    None
-}
-
-/// The name servers in resolv.conf(5).
-fn servers(text: &str) -> Vec<IpAddr> {
-    let named = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    named.filter_map(|rest| rest.trim().parse().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,8 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn name_servers_are_read() {
-        let text = "# nameserver 1.1.1.1\nnameserver 127.0.0.53\n nameserver ::1\nnameserver x\n";
-        assert_eq!(servers(text), ["127.0.0.53".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
+    fn a_worker_is_asked_that_may_want_it() {
+        let hosts = ["one.example".to_owned(), "*.two.example".to_owned()];
+        let may = |hosts: &[String], host: &str| may_take(hosts, &Hint::Http(host.to_owned()));
+        for host in ["one.example", "one.example:81", "one.example.", "a.two.example"] {
+            assert!(may(&hosts, host), "{host}");
+        }
+        assert!(!may(&hosts, "two.example") && !may(&hosts, "[::1]:80") && !may(&[], "one.example"));
+        assert!(!may_take(&hosts, &Hint::Other) && may_take(&["*".to_owned()], &Hint::Other));
     }
 }

@@ -103,6 +103,10 @@ impl Generation {
             };
             tokio::spawn(guard.run(listener));
         }
+        if let Some(containers) = spec.containers.as_ref().filter(|_| storage == Storage::Real) {
+            let process = &engine.started.process;
+            (containers.runs)(process.id(), process.handle()?);
+        }
         // What a trial says, the real one says again.
         let log = match storage {
             Storage::Real => shared.log.clone(),

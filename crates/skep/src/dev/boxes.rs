@@ -112,11 +112,13 @@ impl Boxes {
         }
         let gate = containers.gate(cell);
         self.gates.insert(config.name.clone(), gate.clone());
-        let reaches = gate.clone();
+        let (reaches, runs, led) = (gate.clone(), gate.clone(), gate.clone());
         wired.spec.containers = Some(AskedAt {
             connections: GATE.to_owned(),
             images,
             reaches: Arc::new(move |port| reaches.reaches(port)),
+            runs: Arc::new(move |id, handle| runs.runs(id, handle)),
+            led: Arc::new(move || led.led()),
         });
         wired.spec.connections.insert(GATE.to_owned(), gate);
     }
@@ -144,7 +146,8 @@ impl Boxes {
                  --enable-containers=false."
             )
         })?;
-        let containers = Containers::new(engine, &owner(state), Options { sees_host: true, bridges: None });
+        let options = Options { sees_host: true, ..Options::default() };
+        let containers = Containers::new(engine, &owner(state), options);
         let left = containers.sweep().await.map_err(|e| e.to_string())?;
         if left > 0 {
             say(&paint(Style::Dim, &format!("Removed {left} containers that an earlier session has left")));

@@ -4,7 +4,10 @@
 //! the machine reaches. Ours come before them, in the first table that every packet passes after the kernel has found out
 //! whether it is an answer: nothing that Docker does later goes before them.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::{Command, Stdio};
+
+use skep_containers::Way;
 
 /// Networks that are not the public internet: <https://www.iana.org/assignments/iana-ipv4-special-registry>.
 const NOT_PUBLIC: [&str; 14] = [
@@ -61,7 +64,7 @@ fn rules(servers: &[String], open: bool) -> Vec<Vec<String>> {
 /// The name servers of the machine that containers may ask, too. One on the machine itself is asked by Docker for them.
 fn servers(resolv: &str) -> Vec<String> {
     let named = resolv.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    let addresses = named.filter_map(|rest| rest.trim().parse::<std::net::Ipv4Addr>().ok());
+    let addresses = named.filter_map(|rest| rest.trim().parse::<Ipv4Addr>().ok());
     addresses.filter(|address| !address.is_loopback()).map(|address| address.to_string()).collect()
 }
 
@@ -138,6 +141,38 @@ pub fn bound(bridge: &str, open: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// What becomes of a connection that a container's worker could have taken, and has not: the same as by the rules.
+pub fn way(to: SocketAddrV4) -> Way {
+    let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    // Where addresses that are not the machine's can be had as well, none is passed on.
+    let is_own = std::net::UdpSocket::bind((*to.ip(), 0)).is_ok();
+    way_to(to, &servers(&resolv), is_own)
+}
+
+/// The same, where the name servers and whether the address is the machine's are known. Pure.
+fn way_to(to: SocketAddrV4, servers: &[String], is_own: bool) -> Way {
+    if to.port() == 53 && servers.contains(&to.ip().to_string()) {
+        return Way::Open;
+    }
+    if is_own {
+        return Way::Own;
+    }
+    match NOT_PUBLIC.iter().any(|network| is_in(*to.ip(), network)) {
+        true => Way::Closed,
+        false => Way::Open,
+    }
+}
+
+/// Whether an address is in one of our networks.
+fn is_in(address: Ipv4Addr, network: &str) -> bool {
+    let parts = network.split_once('/').and_then(|(start, bits)| {
+        let start: Ipv4Addr = start.parse().ok()?;
+        Some((start, bits.parse::<u32>().ok().filter(|bits| (1..=32).contains(bits))?))
+    });
+    // Closed, if the table above were wrong.
+    parts.is_none_or(|(start, bits)| (address.to_bits() ^ start.to_bits()) >> (32 - bits) == 0)
+}
+
 /// Takes the rules for a bridge away again, if there are any: with it gone, they bound nothing. Blocking.
 pub fn lift(bridge: &str) {
     let chain = format!("SKEP-{bridge}");
@@ -177,6 +212,41 @@ mod tests {
         assert!(at("connlimit") < at("LOCAL"));
         let closed = text(rules(&["10.0.0.2".to_owned()], false));
         assert_eq!(closed, ["-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN", "-j DROP"]);
+    }
+
+    #[test]
+    fn what_is_passed_on_is_what_the_rules_let_through() {
+        let to = |text: &str| text.parse().unwrap();
+        let servers = ["10.1.1.1".to_owned()];
+        let ways = |text: &str| way_to(to(text), &servers, false);
+        for open in [
+            "9.9.9.9:80",
+            "11.0.0.1:80",
+            "172.15.255.255:1",
+            "172.32.0.0:1",
+            "10.1.1.1:53",
+            "223.255.255.255:9",
+        ] {
+            assert_eq!(ways(open), Way::Open, "{open}");
+        }
+        for closed in [
+            "10.1.1.1:80",
+            "10.1.1.2:53",
+            "127.0.0.1:80",
+            "169.254.169.254:80",
+            "172.16.0.0:1",
+            "172.31.255.255:1",
+            "192.168.3.4:443",
+            "100.127.255.255:1",
+            "224.0.0.1:1",
+            "255.255.255.255:1",
+            "0.0.0.0:80",
+        ] {
+            assert_eq!(ways(closed), Way::Closed, "{closed}");
+        }
+        assert_eq!(way_to(to("9.9.9.9:80"), &servers, true), Way::Own);
+        assert_eq!(way(to("127.0.0.1:80")), Way::Own);
+        assert_eq!(way(to("192.0.2.1:80")), Way::Closed);
     }
 
     #[test]

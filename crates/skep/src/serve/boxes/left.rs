@@ -44,7 +44,7 @@ async fn remove(node: &str, accounts: &[String], address: &str) -> Result<usize,
     let mut removed = 0;
     for account in accounts {
         let tag = tag(node, account);
-        let options = Options { sees_host: false, bridges: Some(bridges(&tag)) };
+        let options = Options { bridges: Some(bridges(&tag)), ..Options::default() };
         removed += Containers::new(engine.clone(), &tag, options).sweep().await.map_err(|e| e.to_string())?;
     }
     images::remove_all(&engine, node).await.map_err(|e| e.to_string())?;

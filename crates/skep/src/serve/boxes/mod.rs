@@ -130,7 +130,7 @@ impl Boxes {
         }
         let tag = tag(&self.node, account);
         self.bound(&tag).await?;
-        let options = Options { sees_host: false, bridges: Some(bridges(&tag)) };
+        let options = Options { sees_host: false, bridges: Some(bridges(&tag)), way: Some(firewall::way) };
         let containers = Containers::new(self.engine.clone(), &tag, options);
         containers.sweep().await.map_err(|e| e.to_string())?;
         self.accounts
@@ -235,11 +235,13 @@ impl Boxes {
         });
         let images = images.collect();
         let gate = self.of(account).await?.gate(Cell { classes });
-        let reaches = gate.clone();
+        let (reaches, runs, led) = (gate.clone(), gate.clone(), gate.clone());
         spec.containers = Some(AskedAt {
             connections: GATE.to_owned(),
             images,
             reaches: Arc::new(move |port| reaches.reaches(port)),
+            runs: Arc::new(move |id, handle| runs.runs(id, handle)),
+            led: Arc::new(move || led.led()),
         });
         spec.connections.insert(GATE.to_owned(), gate);
         Ok(())
