@@ -228,6 +228,53 @@ fn the_container_class_of_the_package_works() {
 }
 
 #[test]
+fn outbound_handlers_of_the_package_get_http_and_https() {
+    let Some(docker) = docker() else { return };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: it takes root");
+        return;
+    }
+    let (dir, state) = (boxes("packageout", &json!({})), tempfile::tempdir().unwrap());
+    let code = r#"
+        import { Container, ContainerProxy } from "@cloudflare/containers";
+        export { ContainerProxy };
+        export class Box extends Container {
+          defaultPort = 8080;
+          sleepAfter = "10m";
+          enableInternet = false;
+          interceptHttps = true;
+          async run(url) {
+            const code = `fetch("${url}").then((answer) => answer.text()).then(console.log, (error) => console.log(String(error)))`;
+            const env = { NODE_EXTRA_CA_CERTS: "/etc/cloudflare/certs/cloudflare-containers-ca.crt" };
+            const ran = await this.ctx.container.exec(["/bin/node", "-e", code], { env });
+            return new TextDecoder().decode((await ran.output()).stdout);
+          }
+        }
+        Box.outboundByHost = { "api.example": (request) => new Response("by host: " + request.url) };
+        Box.outbound = (request) => new Response("any: " + request.url);
+        export default {
+          async fetch(request, env) {
+            const box = env.BOX.getByName("a");
+            const url = new URL(request.url).searchParams.get("url");
+            return url ? new Response(await box.run(url)) : box.fetch(request);
+          },
+        };"#;
+    std::fs::write(dir.path().join("index.js"), code).unwrap();
+    let packages = npm::installed("cloudflare-containers", &["@cloudflare/containers@0.3.7"]);
+    std::os::unix::fs::symlink(packages.join("node_modules"), dir.path().join("node_modules")).unwrap();
+    let skep = run(docker, dir.path(), state.path());
+    let answer = skep.get("/first");
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), skep.output());
+    for scheme in ["http", "https"] {
+        for (host, by) in [("api.example", "by host"), ("other.example", "any")] {
+            let url = format!("{scheme}://{host}/x");
+            let said = skep.get(&format!("/?url={url}")).text();
+            assert_eq!(said, format!("{by}: {url}\n"), "{}", skep.output());
+        }
+    }
+}
+
+#[test]
 fn what_a_container_sends_out_goes_to_its_worker() {
     let Some(docker) = docker() else { return };
     if !rustix::process::geteuid().is_root() {
@@ -282,9 +329,65 @@ fn what_a_container_sends_out_goes_to_its_worker() {
     skep.get("/destroy?box=a");
     skep.get("/destroy?box=b");
     eventually("the end of all", || (made() == 0).then_some(()));
+}
 
-    // HTTPS is refused by name, where there would be something to trust.
-    begin(&skep, "box=c");
-    let said = skep.get("/intercept-https?box=c");
-    assert!(said.status == 500 && said.text().contains("HTTPS"), "{}", said.text());
+#[test]
+fn what_a_container_sends_by_tls_goes_to_its_worker_too() {
+    let Some(docker) = docker() else { return };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: it takes root");
+        return;
+    }
+    let (dir, state) = (boxes("outboundtls", &json!({})), tempfile::tempdir().unwrap());
+    let skep = run(docker, dir.path(), state.path());
+    let ask = |query: &str, trusted: bool, url: &str, body: &str| {
+        let code = format!(
+            "const out = (text) => process.stdout.write(text); const request = require('node:https').request('{url}', \
+             {{ timeout: 20000, method: 'POST' }}, (answer) => answer.on('data', out)); request.on('error', (error) => out('' + error)); \
+             request.on('timeout', () => request.destroy()); request.end({body});"
+        );
+        let authority = "/etc/cloudflare/certs/cloudflare-containers-ca.crt";
+        let trust = if trusted { format!("NODE_EXTRA_CA_CERTS={authority} ") } else { String::new() };
+        let run = format!("{trust}/bin/node -e \"{code}\"");
+        let run: String = run.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        exec(&skep, &format!("{query}&run={run}"))["out"].as_str().unwrap().to_owned()
+    };
+    // Before the start.
+    let said = skep.get("/intercept-https?box=a&host=*.secure.example");
+    assert_eq!(said.text(), "intercepted", "{}", skep.output());
+    begin(&skep, "box=a");
+    let url = "https://a.secure.example/x?y=1";
+    assert_eq!(ask("box=a", true, url, "'body'"), format!("https: POST {url} body"), "{}", skep.output());
+    let long = ask("box=a", true, url, "'0123456789'.repeat(100000)");
+    assert_eq!(
+        (long.len(), &long[long.len() - 5..]),
+        (format!("https: POST {url} ").len() + 1_000_000, "56789")
+    );
+    let refused = ask("box=a", false, url, "''");
+    assert!(refused.contains("certificate") && !refused.contains("POST"), "{refused}");
+    for other in ["https://other.example/", "http://a.secure.example/"] {
+        let said = ask("box=a", true, other, "''");
+        assert!(!said.contains("POST"), "{other}: {said}");
+    }
+
+    // While it runs; what one container trusts, another does not.
+    begin(&skep, "box=b");
+    assert_eq!(skep.get("/intercept-https?box=b&host=*").text(), "intercepted", "{}", skep.output());
+    assert_eq!(ask("box=b", true, url, "''"), format!("https: POST {url} "), "{}", skep.output());
+    let certificate = |query: &str| {
+        exec(&skep, &format!("{query}&run=cat%20/etc/cloudflare/certs/cloudflare-containers-ca.crt"))["out"]
+            .clone()
+    };
+    let (one, other) = (certificate("box=a"), certificate("box=b"));
+    assert!(
+        one.as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----") && one != other,
+        "{one} {other}"
+    );
+
+    // One that is started again has another.
+    skep.get("/destroy?box=a");
+    begin(&skep, "box=a");
+    let again = certificate("box=a");
+    assert!(again.as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----") && again != one, "{again}");
+    assert_eq!(ask("box=a", true, url, "''"), format!("https: POST {url} "), "{}", skep.output());
 }

@@ -71,6 +71,15 @@ fn workers_get_what_their_containers_send_out_and_nothing_else_gets_further() {
     shut.start(false);
     late.start(false);
     late.intercept(&["one.example"]);
+    // The image has no such folder.
+    assert_eq!(
+        late.ask("/intercept-tls", &[("host", "tls.example")]).text(),
+        "intercepted",
+        "{}",
+        serve.output()
+    );
+    let certificate = late.run("cat /etc/cloudflare/certs/cloudflare-containers-ca.crt");
+    assert!(certificate.starts_with("-----BEGIN CERTIFICATE-----"), "{certificate}");
     assert_eq!(made(&docker), 4 + 3, "three have a network that is held for them");
 
     // To the worker: by its name, whatever address it has, and where nothing goes out otherwise.

@@ -38,6 +38,7 @@ const WORKER: &str = "import { DurableObject, WorkerEntrypoint } from 'cloudflar
           const outbound = () => this.ctx.exports.Outbound({ props: { by: this.ctx.id.name } });\n\
           if (pathname === '/intercept') await box.interceptOutboundHttp(searchParams.get('host'), outbound());\n\
           if (pathname === '/intercept-all') await box.interceptAllOutboundHttp(outbound());\n\
+          if (pathname === '/intercept-tls') await box.interceptOutboundHttps(searchParams.get('host'), outbound());\n\
           if (pathname.startsWith('/intercept')) return new Response('intercepted');\n\
           return await box.getTcpPort(8080).fetch(request);\n\
         } catch (error) { return new Response(String(error), { status: 500 }); }\n\

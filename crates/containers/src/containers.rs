@@ -1,19 +1,16 @@
 //! What one Skep has of an engine: its containers, their networks, and the ways into them.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value as Json, json};
-use tokio::net::TcpStream;
 
 use crate::create::{self, Around};
-use crate::egress::{Led, Process, Shared, Way, hold};
+use crate::egress::{Aside, Led, Process, Shared, Way, hold};
 use crate::engine::{Engine, EngineError, Reply};
 use crate::execs::Execs;
 use crate::gate::Gate;
@@ -30,8 +27,6 @@ pub(crate) const OBJECT: &str = "dev.skep.object";
 pub(crate) const DISK: &str = "dev.skep.disk";
 /// How long one that is replaced may go on, in seconds.
 const RETIRED: u32 = 15 * 60;
-/// How long a connection to a container may take to be there.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// A container that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +64,8 @@ pub struct Containers {
     sized: AtomicBool,
     state: Mutex<State>,
     pub(crate) execs: Execs,
+    /// What serves that which containers send out, once one does.
+    pub(crate) aside: Mutex<Option<Aside>>,
     /// The networks that are there: with a way out, and without.
     pub(crate) networks: tokio::sync::Mutex<[bool; 2]>,
 }
@@ -84,7 +81,7 @@ pub(crate) struct State {
 /// What is known of an object's container.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    ingress: Option<Arc<Ingress>>,
+    pub(crate) ingress: Option<Arc<Ingress>>,
     /// What the engine said last of what it may reach.
     pub(crate) rules: Shared,
     /// What it sends out is led to its worker.
@@ -106,6 +103,7 @@ impl Containers {
             sized: AtomicBool::new(true),
             state: Mutex::default(),
             execs: Execs::default(),
+            aside: Mutex::default(),
             networks: tokio::sync::Mutex::default(),
         })
     }
@@ -225,54 +223,6 @@ impl Containers {
     /// What Docker calls the container of `instance`, as part of a path.
     pub(crate) fn path(&self, class: &Class, instance: &Instance) -> String {
         format!("/containers/{}", docker_name(&self.owner, class, &instance.id))
-    }
-
-    /// Whether one of the ways into containers of `cell` is at `port`.
-    pub(crate) fn is_way_in(&self, cell: &Cell, port: u16) -> bool {
-        let state = self.state();
-        let mut own = state.known.iter().filter(|(instance, _)| cell.class(instance).is_some());
-        own.any(|(_, known)| known.ingress.as_ref().is_some_and(|ingress| ingress.port == port))
-    }
-
-    /// The port of the way into a container; it is opened if need be.
-    pub(crate) async fn way_in(self: &Arc<Self>, instance: &Instance) -> io::Result<u16> {
-        let known = |state: &State| Some(state.known.get(instance)?.ingress.as_ref()?.port);
-        if let Some(port) = known(&self.state()) {
-            return Ok(port);
-        }
-        let ingress = Ingress::open(Arc::downgrade(self), instance.clone()).await?;
-        let mut state = self.state();
-        // Somebody else was faster.
-        if let Some(port) = known(&state) {
-            return Ok(port);
-        }
-        let port = ingress.port;
-        state.known.entry(instance.clone()).or_default().ingress = Some(Arc::new(ingress));
-        Ok(port)
-    }
-
-    /// Closes the way into a container.
-    pub(crate) fn close(&self, instance: &Instance) {
-        let mut state = self.state();
-        if let Some(known) = state.known.get_mut(instance) {
-            known.ingress = None;
-            if known.running.is_none() {
-                state.known.remove(instance);
-            }
-        }
-    }
-
-    /// A connection to a port of a container.
-    pub(crate) async fn connect(&self, instance: &Instance, port: u16) -> io::Result<TcpStream> {
-        let address = self.state().known.get(instance).and_then(|known| known.address);
-        let address = address.ok_or_else(|| io::Error::other("the container does not run"))?;
-        match tokio::time::timeout(CONNECT, TcpStream::connect((address, port))).await {
-            Ok(stream) => stream.inspect(|stream| {
-                // It only costs time otherwise.
-                let _ = stream.set_nodelay(true);
-            }),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the container does not answer")),
-        }
     }
 
     /// Makes the container of an object, which does not run yet.
@@ -418,6 +368,7 @@ impl Known {
     fn ended(&mut self) -> bool {
         self.running = None;
         self.address = None;
+        self.rules.lock().authority = None;
         self.led.take().is_some()
     }
 }

@@ -117,6 +117,11 @@ impl Gate {
             Wanted::Wait(instance, Some(condition)) => {
                 self.tell(&instance, &format!("wait?condition={condition}")).await
             }
+            // What is sent is what Skep has told: it is put there as Skep knows it.
+            Wanted::Certificate(instance) => {
+                let path = self.containers.path(self.class(&instance)?, &instance);
+                Ok(passed(self.containers.give_certificate(&path, &instance).await?))
+            }
             Wanted::NewExec(instance) => self.new_exec(&instance, &body).await,
         }
     }

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -12,16 +13,18 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value as Json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::containers::Containers;
-use crate::names::Instance;
+use crate::containers::{Containers, State};
+use crate::names::{Cell, Instance};
 
 /// What the engine says of a container at most.
 const MOST: usize = 1 << 20;
 /// Connections to one container at the same time. One more is closed at once.
 const MOST_OPEN: usize = 2048;
+/// How long a connection to a container may take to be there.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// A way into a container; it is closed when this is dropped.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl Ingress {
                 let accepted = listener.accept().await;
                 while open.try_join_next().is_some() {}
                 let Ok((stream, _)) = accepted else {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
                 if open.len() >= MOST_OPEN {
@@ -78,6 +81,56 @@ impl Ingress {
             }
         });
         Ok(Self { port, task: task.abort_handle() })
+    }
+}
+
+impl Containers {
+    /// Whether one of the ways into containers of `cell` is at `port`.
+    pub(crate) fn is_way_in(&self, cell: &Cell, port: u16) -> bool {
+        let state = self.state();
+        let mut own = state.known.iter().filter(|(instance, _)| cell.class(instance).is_some());
+        own.any(|(_, known)| known.ingress.as_ref().is_some_and(|ingress| ingress.port == port))
+    }
+
+    /// The port of the way into a container; it is opened if need be.
+    pub(crate) async fn way_in(self: &Arc<Self>, instance: &Instance) -> io::Result<u16> {
+        let known = |state: &State| Some(state.known.get(instance)?.ingress.as_ref()?.port);
+        if let Some(port) = known(&self.state()) {
+            return Ok(port);
+        }
+        let ingress = Ingress::open(Arc::downgrade(self), instance.clone()).await?;
+        let mut state = self.state();
+        // Somebody else was faster.
+        if let Some(port) = known(&state) {
+            return Ok(port);
+        }
+        let port = ingress.port;
+        state.known.entry(instance.clone()).or_default().ingress = Some(Arc::new(ingress));
+        Ok(port)
+    }
+
+    /// Closes the way into a container.
+    pub(crate) fn close(&self, instance: &Instance) {
+        let mut state = self.state();
+        if let Some(known) = state.known.get_mut(instance) {
+            known.ingress = None;
+            if known.running.is_none() {
+                state.known.remove(instance);
+            }
+        }
+    }
+
+    /// A connection to a port of a container.
+    pub(crate) async fn connect(&self, instance: &Instance, port: u16) -> io::Result<TcpStream> {
+        let address = self.state().known.get(instance).and_then(|known| known.address);
+        let address = address.ok_or_else(|| io::Error::other("the container does not run"))?;
+        match tokio::time::timeout(CONNECT, TcpStream::connect((address, port))).await {
+            Ok(stream) => stream.inspect(|stream| {
+                // It only costs time otherwise.
+                let _ = stream.set_nodelay(true);
+            }),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the container does not answer")),
+        }
     }
 }
 
@@ -121,8 +174,10 @@ async fn answer(
                 Err(error) => said(StatusCode::NOT_IMPLEMENTED, &error),
             }
         }
-        // Nothing is intercepted, so there is no authority that signs for others.
-        (Method::GET, "/ca") => said(StatusCode::OK, ""),
+        (Method::GET, "/ca") => match containers.certificate(instance) {
+            Ok(certificate) => said(StatusCode::OK, &certificate),
+            Err(error) => said(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        },
         _ => said(StatusCode::NOT_FOUND, "there is nothing else here"),
     })
 }

@@ -2,13 +2,16 @@
 
 use std::collections::hash_map::Entry;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use http::StatusCode;
 use serde_json::{Value as Json, json};
+use tokio::runtime::Handle;
 
+use crate::archive;
 use crate::containers::{Containers, OWNER};
-use crate::egress::{self, Process, Shared, Way, hold};
+use crate::egress::{self, Aside, Process, Shared, Way, hold};
+use crate::engine::Reply;
 use crate::names::{Cell, Instance};
 use crate::policy::Refusal;
 
@@ -18,7 +21,7 @@ const HOLDS: &str = "-net";
 impl Containers {
     /// What holds of a container now and later.
     pub(crate) fn rules(&self, instance: &Instance) -> Shared {
-        self.state().known.get(instance).map(|known| known.rules.clone()).unwrap_or_default()
+        self.state().known.entry(instance.clone()).or_default().rules.clone()
     }
 
     /// What the engine of a cell says of what a container may reach. When this returns, it holds.
@@ -62,6 +65,19 @@ impl Containers {
         }
     }
 
+    /// The certificate of the authority that signs for the servers whose part the worker of a container plays.
+    pub(crate) fn certificate(&self, instance: &Instance) -> Result<String, String> {
+        self.rules(instance).authority().map(|authority| authority.pem())
+    }
+
+    /// Puts that certificate where the container at `path` looks for it.
+    pub(crate) async fn give_certificate(&self, path: &str, instance: &Instance) -> Result<Reply, Refusal> {
+        let failed = |why: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why);
+        let certificate = self.certificate(instance).map_err(failed)?;
+        let archive = archive::of_file(egress::PLACE, 0o444, certificate.as_bytes());
+        Ok(self.engine().unpack(path, archive.map_err(|error| failed(error.to_string()))?).await?)
+    }
+
     /// Takes note of the process that has the objects of `cell` now.
     pub(crate) fn run_by(&self, cell: &Cell, id: u32, handle: OwnedFd) {
         let process = Arc::new(Process::new(id, handle));
@@ -102,9 +118,10 @@ impl Containers {
         let pid = pid.ok_or("the container has ended")?;
         let id = inspected["Id"].as_str().unwrap_or_default();
         let way = self.options.way.unwrap_or(|_| Way::Open);
-        let led = egress::lead(id, pid, self.rules(instance), way).await;
-        let led =
-            led.map_err(|e| format!("what the container sends out cannot be led to the worker: {e}"))?;
+        let failed =
+            |e: std::io::Error| format!("what the container sends out cannot be led to the worker: {e}");
+        let thread = self.thread().map_err(failed)?;
+        let led = egress::lead(id, pid, self.rules(instance), way, &thread).await.map_err(failed)?;
         let networks = inspected["NetworkSettings"]["Networks"].as_object();
         let address =
             networks.into_iter().flatten().find_map(|(_, own)| own["IPAddress"].as_str()?.parse().ok());
@@ -112,6 +129,15 @@ impl Containers {
             known.led = Some(led);
         }
         Ok(address)
+    }
+
+    /// The thread that serves what containers send out.
+    fn thread(&self) -> std::io::Result<Handle> {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(aside) = aside.as_ref() {
+            return Ok(aside.handle());
+        }
+        Ok(aside.insert(Aside::start()?).handle())
     }
 
     /// Makes a network of its own for the container that will be called `name`, in which what is sent out is led to its worker;

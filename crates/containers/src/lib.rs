@@ -23,6 +23,7 @@
 //! Knows nothing of scripts, configurations, accounts or the control API.
 
 mod address;
+mod archive;
 mod cli;
 mod containers;
 mod create;

@@ -20,6 +20,8 @@ pub(crate) enum Wanted {
     Wait(Instance, Option<&'static str>),
     /// That it is gone.
     Remove(Instance),
+    /// The certificate of the authority that signs for its worker, where it looks for it. The engine sends an archive.
+    Certificate(Instance),
     /// A process in it.
     NewExec(Instance),
     /// A process that was made, by its id: the rest is for who knows whose it is.
@@ -150,7 +152,10 @@ fn of_container(
         "kill" if is(Method::POST) => Wanted::Kill(instance, signal(query)?),
         "wait" if is(Method::POST) => Wanted::Wait(instance, condition(query)?),
         "exec" if is(Method::POST) => Wanted::NewExec(instance),
-        "archive" if is(Method::PUT) => return Err(Refusal::later("interception of HTTPS requests")),
+        "archive" if is(Method::PUT) => match only(query, "path")?.as_deref() {
+            Some("/etc") => Wanted::Certificate(instance),
+            _ => return Err(Refusal::no("a file in a container")),
+        },
         "archive" if is(Method::GET) => return Err(Refusal::later("a snapshot")),
         _ => return Ok(None),
     }))
@@ -239,6 +244,7 @@ mod tests {
             ("POST", format!("/containers/{n}/wait"), Wanted::Wait(own(), None)),
             ("POST", format!("/containers/{n}/wait?condition=removed"), Wanted::Wait(own(), Some("removed"))),
             ("DELETE", format!("/containers/{n}?force=true"), Wanted::Remove(own())),
+            ("PUT", format!("/containers/{n}/archive?path=%2Fetc"), Wanted::Certificate(own())),
             ("POST", format!("/containers/{n}/exec"), Wanted::NewExec(own())),
             ("POST", "/exec/0a1b/start".into(), Wanted::StartExec("0a1b".into())),
             ("GET", "/exec/0a1b/json".into(), Wanted::InspectExec("0a1b".into())),
@@ -289,7 +295,9 @@ mod tests {
             ("POST", format!("/containers/{n}/rename?name=x")),
             ("POST", format!("/containers/{n}/kill?signal=%2Fetc")),
             ("GET", format!("/containers/{n}/archive?path=/")),
-            ("PUT", format!("/containers/{n}/archive?path=/etc")),
+            ("PUT", format!("/containers/{n}/archive?path=/etc/x")),
+            ("PUT", format!("/containers/{n}/archive?path=/etc&copyUIDGID=1")),
+            ("PUT", format!("/containers/{n}/archive")),
             ("GET", format!("/containers/{n}/../x/json")),
             ("POST", format!("/v1.41/containers/{n}/start")),
             ("GET", "/info".into()),
@@ -331,7 +339,8 @@ mod tests {
             if let Ok(wanted) = wanted(&cell, &method.parse().unwrap(), &path, &query) {
                 match wanted {
                     Wanted::Inspect(own) | Wanted::Create(own) | Wanted::Start(own) | Wanted::Stop(own)
-                    | Wanted::Wait(own, _) | Wanted::Remove(own) | Wanted::NewExec(own) | Wanted::Sidecar(own, _) => {
+                    | Wanted::Wait(own, _) | Wanted::Remove(own) | Wanted::NewExec(own) | Wanted::Sidecar(own, _)
+                    | Wanted::Certificate(own) => {
                         prop_assert!(cell.class(&own).is_some() && crate::names::is_id(&own.id));
                     }
                     Wanted::Kill(own, signal) => {

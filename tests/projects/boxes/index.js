@@ -47,7 +47,7 @@ export class Box extends DurableObject {
           await container.interceptAllOutboundHttp(this.ctx.exports.Outbound({ props: { by: "all" } }));
           return new Response("intercepted");
         case "/intercept-https":
-          await container.interceptOutboundHttps("example.com", this.ctx.exports.Outbound({ props: { by: "https" } }));
+          await container.interceptOutboundHttps(searchParams.get("host"), this.ctx.exports.Outbound({ props: { by: "https" } }));
           return new Response("intercepted");
         default:
           return await container.getTcpPort(8080).fetch(request);

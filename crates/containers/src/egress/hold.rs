@@ -1,12 +1,10 @@
 //! A container that does nothing and has a network: another container is put into it when all that can be sent out there is led
 //! elsewhere, so that the first thing that it sends is, too.
 
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
-use http::{Method, Request};
-use http_body_util::Full;
+use http::Method;
 use serde_json::{Value as Json, json};
 
+use crate::archive;
 use crate::engine::{Engine, EngineError};
 
 /// The only file in it.
@@ -60,15 +58,6 @@ fn program(machine: u16, code: &[u8]) -> Vec<u8> {
     file
 }
 
-fn archive(program: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut header = tar::Header::new_ustar();
-    header.set_size(program.len() as u64);
-    header.set_mode(0o555);
-    let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut header, PROGRAM, program)?;
-    archive.into_inner()
-}
-
 /// What the image of an owner is called.
 pub(crate) fn image(owner: &str) -> String {
     format!("skep-hold-{}:1", owner.to_lowercase())
@@ -81,15 +70,11 @@ pub(crate) async fn prepare(engine: &Engine, image: &str) -> Result<(), EngineEr
     }
     let (machine, code) =
         code().ok_or_else(|| engine.absent("there is no such program for this machine's processor"))?;
-    let archive = archive(&program(machine, code)).map_err(|error| engine.absent(error))?;
+    let archive = archive::of_file(PROGRAM, 0o555, &program(machine, code));
+    let archive = archive.map_err(|error| engine.absent(error))?;
     let (repository, tag) = image.split_once(':').unwrap_or((image, "latest"));
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(format!("/images/create?fromSrc=-&repo={repository}&tag={tag}"))
-        .header(HOST, "docker")
-        .header(CONTENT_TYPE, "application/x-tar")
-        .body(Full::new(Bytes::from(archive)))
-        .map_err(|error| engine.absent(error))?;
+    let target = format!("/images/create?fromSrc=-&repo={repository}&tag={tag}");
+    let request = engine.with_archive(Method::POST, &target, archive)?;
     engine.steps(request).await
 }
 

@@ -2,6 +2,8 @@
 //! each wants to go, as the engine's own helper would. The engine gives it to the worker, or passes it on.
 //! <https://developers.cloudflare.com/containers/platform-details/outbound-traffic/>
 
+mod aside;
+mod authority;
 mod door;
 pub(crate) mod hold;
 mod inside;
@@ -17,8 +19,12 @@ use std::time::Duration;
 use rustix::net::sockopt::{ip_original_dst, set_socket_linger};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
+pub(crate) use aside::Aside;
+pub(crate) use authority::PLACE;
 pub(crate) use door::Process;
 use resolve::answer;
 use rules::Open;
@@ -49,18 +55,22 @@ impl Drop for Led {
     }
 }
 
-/// Leads what goes out of the network of a container, from when this returns. `pid` is its first process, as Docker says.
+/// Leads what goes out of the network of a container, from when this returns. `pid` is its first process, as Docker says; what
+/// comes is served on `thread`.
 pub(crate) async fn lead(
     container: &str,
     pid: u32,
     rules: Shared,
     way: fn(SocketAddrV4) -> Way,
+    thread: &Handle,
 ) -> io::Result<Led> {
     let sockets = inside::lead_all(container, pid).await?;
-    let connections = TcpListener::from_std(sockets.connections)?;
-    let names = UdpSocket::from_std(sockets.names)?;
-    let connecting = tokio::spawn(take(connections, rules.clone(), way));
-    let naming = tokio::spawn(answer(names, rules));
+    let (connections, names) = {
+        let _there = thread.enter();
+        (TcpListener::from_std(sockets.connections)?, UdpSocket::from_std(sockets.names)?)
+    };
+    let connecting = thread.spawn(take(connections, rules.clone(), way));
+    let naming = thread.spawn(answer(names, rules));
     Ok(Led { tasks: [connecting.abort_handle(), naming.abort_handle()] })
 }
 
@@ -113,6 +123,20 @@ async fn pass(client: &mut TcpStream, rules: &Shared, way: fn(SocketAddrV4) -> W
         202 if way == Way::Open || !internet => {}
         202 => return Err(out_of_reach()),
         _ => return Err(io::Error::other(format!("the engine says {status}"))),
+    }
+    if status == 200 && start.first() == Some(&sniff::HANDSHAKE) {
+        let name = match hint {
+            Hint::Tls(name) => name,
+            _ => to.ip().to_string(),
+        };
+        let server = rules.authority().and_then(|authority| authority.server(&name));
+        let (client, out) = client.split();
+        let whole = tokio::io::join(start.as_slice().chain(client), out);
+        let accepted = TlsAcceptor::from(server.map_err(io::Error::other)?).accept(whole);
+        let accepted = tokio::time::timeout(SAYS, accepted).await;
+        let mut client = accepted.map_err(|_| io::Error::other("no handshake comes"))??;
+        client.write_all(&rest).await?;
+        return copy_bidirectional(&mut client, &mut engine).await.map(drop);
     }
     engine.write_all(&start).await?;
     client.write_all(&rest).await?;

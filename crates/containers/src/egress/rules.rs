@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::authority::Authority;
 use super::door::{Door, Process};
 
 /// What is to become of a connection that no worker takes.
@@ -30,6 +31,8 @@ pub(crate) struct Rules {
     pub hosts: Vec<String>,
     /// Whether it may reach the internet.
     pub internet: bool,
+    /// Who signs for servers whose part a worker plays.
+    pub authority: Option<Arc<Authority>>,
 }
 
 /// The same for those who act by it.
@@ -50,6 +53,17 @@ impl Shared {
     /// How many connections have begun since this was last asked, and are still there.
     pub fn used(&self) -> usize {
         self.begun.swap(0, Ordering::Relaxed) + self.open.load(Ordering::Relaxed)
+    }
+
+    /// Who signs for servers whose part a worker plays: one for each container.
+    pub fn authority(&self) -> Result<Arc<Authority>, String> {
+        let mut rules = self.lock();
+        if let Some(known) = &rules.authority {
+            return Ok(known.clone());
+        }
+        let made = Arc::new(Authority::new()?);
+        rules.authority = Some(made.clone());
+        Ok(made)
     }
 
     /// Where the engine takes connections. What was found out holds until the engine says something new.

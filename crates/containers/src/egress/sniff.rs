@@ -4,8 +4,9 @@
 pub(crate) const LONGEST: usize = 64 << 10;
 /// The longest host name, RFC 1035.
 const MAX_NAME: usize = 253;
-/// A record of TLS that has a handshake; a hello of a client in it; the extension with the server's name.
-const HANDSHAKE: u8 = 22;
+/// A record of TLS that has a handshake begins with this.
+pub(crate) const HANDSHAKE: u8 = 22;
+/// A hello of a client in it; the extension with the server's name.
 const HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 
