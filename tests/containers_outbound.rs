@@ -43,9 +43,13 @@ impl Boxed<'_> {
 }
 
 fn deployed(serve: &Serve) {
+    deployed_with(serve, &json!({}));
+}
+
+fn deployed_with(serve: &Serve, more: &serde_json::Value) {
     let own = Account { id: serve.account.clone(), token: serve.token.clone() };
     let image = own.push(serve, "box:1", &node::layer("word"));
-    own.deploy(serve, "app", &image, &json!({ "instance_type": "lite" }));
+    own.deploy_with(serve, "app", &image, &json!({ "instance_type": "lite" }), more);
 }
 
 /// Containers that are there, running or not, with those that hold a network.
@@ -213,5 +217,41 @@ fn what_holds_a_network_goes_with_its_container() {
     assert_eq!(made(&docker), 2);
     let serve = serve_in(dir, &[]);
     assert_eq!((made(&docker), images(), rules()), (0, 0, false));
+    drop(serve);
+}
+
+#[test]
+fn a_cell_that_gets_what_its_container_sends_out_stays() {
+    let Some(_machine) = machine::enter() else { return };
+    let Some(docker) = Docker::start_with(&[]) else { return };
+    let flag = node::flag(&docker.socket());
+    let flags = [flag.as_str(), "--idle-timeout", "2s", "--object-timeout", "4s", "--waiting-cells", "0"];
+    let serve = serve_in(tempfile::tempdir().unwrap(), &flags);
+    deployed_with(&serve, &json!({ "limits": { "cpu_ms": 1000 } }));
+    let own = Boxed { serve: &serve, site: "app.main.localhost".to_owned(), name: "one" };
+    own.intercept(&["one.example"]);
+    own.start(false);
+    let [cell] = serve.cells()[..] else { panic!("not one process: {:?}", serve.cells()) };
+    let used = || {
+        let stat = std::fs::read_to_string(format!("/proc/{cell}/stat")).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        fields.get(11).and_then(|ticks| ticks.parse::<u64>().ok())
+    };
+    // Nobody asks for anything, and the handler works: more than an object may by itself, in time and in CPU time.
+    let before = used().unwrap();
+    let request = "GET /work HTTP/1.1\\r\\nHost: one.example\\r\\nConnection: close\\r\\n\\r\\n";
+    own.run(&format!(
+        "(while [ ! -e /tmp/stop ]; do printf '{request}' | timeout 10 nc -w 10 {ELSEWHERE} 80; done) >/dev/null 2>&1 &"
+    ));
+    std::thread::sleep(std::time::Duration::from_secs(8));
+    eventually("two seconds of CPU time", || used().is_none_or(|now| now >= before + 200).then_some(()));
+    assert_eq!(serve.cells(), [cell], "{}", serve.output());
+    own.run("touch /tmp/stop");
+    // Nor does it rest while there may be more.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(serve.cells(), [cell], "{}", serve.output());
+    assert_eq!(own.fetch(ELSEWHERE, "one.example"), "one: GET http://one.example/x", "{}", serve.output());
+    assert_eq!(own.ask("/destroy", &[]).text(), "gone");
+    eventually("the end of the idle process", || serve.cells().is_empty().then_some(()));
     drop(serve);
 }

@@ -45,7 +45,10 @@ const WORKER: &str = "import { DurableObject, WorkerEntrypoint } from 'cloudflar
       }\n\
     }\n\
     export class Outbound extends WorkerEntrypoint {\n\
-      fetch({ method, url }) { return new Response(`${this.ctx.props.by}: ${method} ${url}`); }\n\
+      fetch({ method, url }) {\n\
+        if (url.endsWith('/work')) for (let n = 0; n < 5e7; n++);\n\
+        return new Response(`${this.ctx.props.by}: ${method} ${url}`);\n\
+      }\n\
     }\n\
     export default { fetch(request, env) {\n\
       return env.BOX.getByName(new URL(request.url).searchParams.get('box')).fetch(request);\n\
@@ -142,9 +145,15 @@ impl Account {
 
     /// Deploys a script whose objects have containers of an image, each of this size.
     pub fn deploy(&self, serve: &Serve, script: &str, image: &str, size: &Value) {
-        let metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-01-01",
+        self.deploy_with(serve, script, image, size, &json!({}));
+    }
+
+    /// The same, with more in the upload.
+    pub fn deploy_with(&self, serve: &Serve, script: &str, image: &str, size: &Value, more: &Value) {
+        let mut metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-01-01",
             "bindings": [{ "type": "durable_object_namespace", "name": "BOX", "class_name": "Box" }],
             "migrations": { "new_sqlite_classes": ["Box"] }, "containers": [{ "class_name": "Box" }] });
+        metadata.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let path = format!("/workers/scripts/{script}");
         self.send(serve, "PUT", &path, FORM, Some(&form(&metadata, &[("index.js", WORKER)])));
         self.make(serve, "POST", &format!("{path}/subdomain"), Some(&json!({ "enabled": true })));

@@ -61,9 +61,9 @@ impl Gate {
         self.containers.run_by(&self.cell, id, handle);
     }
 
-    /// How many connections of its containers the cell has been given since this was last asked, and still has; `None` while
-    /// none of them has what it sends out led to the cell.
-    pub fn led(&self) -> Option<usize> {
+    /// How many connections of its containers the cell has been given, and still has; `None` while none of them has what it
+    /// sends out led to the cell. The first number is another one when there was one more.
+    pub fn led(&self) -> Option<(u64, usize)> {
         self.containers.led(&self.cell)
     }
 

@@ -85,13 +85,13 @@ impl Containers {
         self.state().processes.extend(keys.map(|key| (key, process.clone())));
     }
 
-    /// How many connections of the containers of `cell` that are led have begun since this was last asked, and are still there.
-    pub(crate) fn led(&self, cell: &Cell) -> Option<usize> {
+    /// How many connections of the containers of `cell` that are led have begun, and are there.
+    pub(crate) fn led(&self, cell: &Cell) -> Option<(u64, usize)> {
         let state = self.state();
         let own = state.known.iter().filter(|(instance, known)| {
             known.led.is_some() && known.running.is_some() && cell.class(instance).is_some()
         });
-        own.map(|(_, known)| known.rules.used()).reduce(|one, other| one + other)
+        own.map(|(_, known)| known.rules.used()).reduce(|one, other| (one.0 + other.0, one.1 + other.1))
     }
 
     /// Whether what containers send out can be led here at all.

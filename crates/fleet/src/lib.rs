@@ -55,8 +55,8 @@ pub use machine::{Machine, MachineOptions};
 pub use passage::PassageError;
 pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER, object_keys, workflow_class};
 pub use spec::{
-    Binding, CellSpec, Code, Containers, DurableClass, Exposed, FileLimit, Module, ModuleKind, NextAlarm,
-    Origin, Reaches, Tail, Workflow,
+    Binding, CellSpec, Code, Containers, DurableClass, Exposed, FileLimit, Leads, Led, Module, ModuleKind,
+    NextAlarm, Origin, Reaches, Tail, Workflow,
 };
 pub use still::Still;
 pub use tried::{NamedExport, Tried};

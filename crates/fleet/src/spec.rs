@@ -90,16 +90,43 @@ pub struct Containers {
     pub reaches: Reaches,
     /// Is told which process has the objects now, by its id and a handle.
     pub runs: Runs,
-    /// Says how many connections of containers the engine has got since this was last asked, and still has; `None` while it
-    /// gets none.
-    pub led: Led,
+    /// Says what the engine gets of what its containers send out; `None` while it gets nothing.
+    pub led: Leads,
+}
+
+/// Connections of containers that a process gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Led {
+    /// How many have begun: another number when there was one more.
+    pub begun: u64,
+    /// How many are there.
+    pub open: usize,
 }
 
 /// Takes note of a process.
 pub type Runs = Arc<dyn Fn(u32, OwnedFd) + Send + Sync>;
 
 /// Counts connections of containers.
-pub type Led = Arc<dyn Fn() -> Option<usize> + Send + Sync>;
+#[derive(Clone)]
+pub struct Leads(Arc<dyn Fn() -> Option<Led> + Send + Sync>);
+
+impl Leads {
+    /// What `count` counts.
+    pub fn new(count: impl Fn() -> Option<Led> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(count))
+    }
+
+    /// The connections; `None` while there can be none.
+    pub fn now(&self) -> Option<Led> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Leads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Leads").field(&self.now()).finish()
+    }
+}
 
 /// Says whether a cell has to reach a port of the loopback address.
 pub type Reaches = Arc<dyn Fn(u16) -> bool + Send + Sync>;

@@ -1,7 +1,7 @@
 //! What holds of a container whose worker wants to see what it sends out.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::authority::Authority;
@@ -40,8 +40,8 @@ pub(crate) struct Rules {
 pub(crate) struct Shared {
     rules: Arc<Mutex<Rules>>,
     finding: Arc<tokio::sync::Mutex<()>>,
-    /// Connections that have begun since somebody asked, and those that are there.
-    begun: Arc<AtomicUsize>,
+    /// Connections that have begun, and those that are there.
+    begun: Arc<AtomicU64>,
     open: Arc<AtomicUsize>,
 }
 
@@ -50,9 +50,9 @@ impl Shared {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many connections have begun since this was last asked, and are still there.
-    pub fn used(&self) -> usize {
-        self.begun.swap(0, Ordering::Relaxed) + self.open.load(Ordering::Relaxed)
+    /// How many connections have begun, and how many are there.
+    pub fn used(&self) -> (u64, usize) {
+        (self.begun.load(Ordering::Relaxed), self.open.load(Ordering::Relaxed))
     }
 
     /// Who signs for servers whose part a worker plays: one for each container.

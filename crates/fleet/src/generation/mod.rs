@@ -20,6 +20,7 @@ use crate::idle::{Seen, cpu_ticks};
 use crate::limits::Exceeded;
 use crate::process::Killer;
 use crate::responses::Responses;
+use crate::spec::{Leads, Led};
 use crate::watch::{Offence, affirms};
 pub use launch::CallerFolder;
 use lease::{Called, Counted};
@@ -54,7 +55,9 @@ pub struct Generation {
     ready: OnceCell<()>,
     /// What sets bounds in its code, where there are any.
     bounds: Option<Collector>,
-    /// How often it was used.
+    /// Says what it gets of what its containers send out.
+    leads: Option<Leads>,
+    /// How often it was used by others than its containers.
     uses: AtomicU64,
     /// Milliseconds since the fleet began.
     last_used: AtomicU64,
@@ -83,10 +86,20 @@ impl Generation {
     fn only_one(&self) -> Option<u64> {
         let one = match self.has_objects {
             // Steps of a Workflow come one after the other for days.
-            true => self.in_flight() == 0 && !self.has_workflows,
+            true => self.in_flight() == 0 && !self.has_workflows && self.led().open == 0,
             false => self.in_flight() <= 1 && self.open.load(Ordering::SeqCst) == 0,
         };
-        one.then(|| self.uses.load(Ordering::Relaxed))
+        one.then(|| self.uses())
+    }
+
+    /// Connections of its containers: each is an event of an object, or several.
+    fn led(&self) -> Led {
+        self.leads.as_ref().and_then(Leads::now).unwrap_or_default()
+    }
+
+    /// How often it was used.
+    fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed) + self.led().begun
     }
 
     /// What it was ended for, if it used too much.
@@ -158,7 +171,7 @@ impl Generation {
 
     /// Whether nobody waits for anything that it does, as far as can be seen.
     pub(crate) fn is_alone(&self) -> bool {
-        self.in_flight() == 0 && self.called.load(Ordering::Relaxed) == 0
+        self.in_flight() == 0 && self.called.load(Ordering::Relaxed) == 0 && self.led().open == 0
     }
 
     /// Counts a connection of another cell until the result is dropped.
@@ -191,7 +204,9 @@ impl Generation {
 
     /// Whether a request or a connection is in it.
     pub(crate) fn is_busy(&self) -> bool {
-        self.in_flight.load(Ordering::SeqCst) > 0 || self.open.load(Ordering::SeqCst) > 0
+        self.in_flight.load(Ordering::SeqCst) > 0
+            || self.open.load(Ordering::SeqCst) > 0
+            || self.led().open > 0
     }
 
     /// Milliseconds, comparable among generations.
@@ -203,7 +218,7 @@ impl Generation {
     pub(crate) fn seen(&self) -> Seen {
         Seen {
             busy: self.is_busy(),
-            uses: self.uses.load(Ordering::Relaxed),
+            uses: self.uses(),
             cpu: cpu_ticks(self.pid),
             called: self.called.load(Ordering::Relaxed) > 0,
         }

@@ -212,6 +212,7 @@ impl Generation {
             called: AtomicUsize::new(0),
             ready: OnceCell::new(),
             bounds: collector.clone().filter(|_| spec.limits.is_some()),
+            leads: spec.containers.as_ref().map(|containers| containers.led.clone()),
             uses: AtomicU64::new(0),
             last_used: AtomicU64::new(now_ms()),
             _counted: counted,

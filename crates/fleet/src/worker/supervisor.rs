@@ -202,10 +202,6 @@ impl Supervisor {
         let (Some(rest), Some(current)) = (self.shared.rest, self.current()) else { return };
         self.look_at = Instant::now() + look_every(rest);
         let seen = current.seen();
-        let led = self.led();
-        if led.is_some_and(|connections| connections > 0) {
-            self.idle.begun(Instant::now());
-        }
         let quiet = self.idle.note(seen, Instant::now());
         drop(current);
         if quiet.idle >= rest {
@@ -214,11 +210,6 @@ impl Supervisor {
             self.say("ended what the script does by itself, without any event".to_owned());
             self.end().await;
         }
-    }
-
-    /// Connections of its containers: each is an event.
-    fn led(&self) -> Option<usize> {
-        (self.spec.as_ref()?.containers.as_ref()?.led)()
     }
 
     /// Whether it may not go on any longer with what it has done by itself for this long.
@@ -243,7 +234,7 @@ impl Supervisor {
     async fn rest(&mut self) {
         let (Some(current), Some(spec)) = (self.current(), &self.spec) else { return };
         // What its containers send out goes nowhere without it.
-        if spec.containers.as_ref().is_some_and(|containers| (containers.led)().is_some()) {
+        if spec.containers.as_ref().is_some_and(|containers| containers.led.now().is_some()) {
             return;
         }
         // An instance's next alarm is known once it rests.

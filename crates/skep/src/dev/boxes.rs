@@ -9,7 +9,7 @@ use std::sync::Arc;
 use skep_catalog::Namespace;
 use skep_config::{Container, ContainerImage, WorkerConfig};
 use skep_containers::{Cell, Class, Cli, Containers, Engine, Gate, Limits, Options};
-use skep_fleet::Containers as AskedAt;
+use skep_fleet::{Containers as AskedAt, Leads, Led};
 
 use crate::terminal::{Style, paint, say};
 use crate::wiring::Wired;
@@ -118,7 +118,7 @@ impl Boxes {
             images,
             reaches: Arc::new(move |port| reaches.reaches(port)),
             runs: Arc::new(move |id, handle| runs.runs(id, handle)),
-            led: Arc::new(move || led.led()),
+            led: Leads::new(move || led.led().map(|(begun, open)| Led { begun, open })),
         });
         wired.spec.connections.insert(GATE.to_owned(), gate);
     }

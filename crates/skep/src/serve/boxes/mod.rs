@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use skep_api::{ContainerApplication, ContainerInstance, namespace_id};
 use skep_catalog::{Content, Kind};
 use skep_containers::{Cell, Class, Containers, Engine, Limits, Options};
-use skep_fleet::{CellSpec, Containers as AskedAt};
+use skep_fleet::{CellSpec, Containers as AskedAt, Leads, Led};
 use skep_registry::Credentials;
 
 use super::tenant::Tenant;
@@ -241,7 +241,7 @@ impl Boxes {
             images,
             reaches: Arc::new(move |port| reaches.reaches(port)),
             runs: Arc::new(move |id, handle| runs.runs(id, handle)),
-            led: Arc::new(move || led.led()),
+            led: Leads::new(move || led.led().map(|(begun, open)| Led { begun, open })),
         });
         spec.connections.insert(GATE.to_owned(), gate);
         Ok(())
