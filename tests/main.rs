@@ -37,6 +37,7 @@ mod email_handler;
 mod errors;
 mod exports;
 mod frames;
+mod full_text;
 mod garbage;
 mod geoip;
 mod handed_over;

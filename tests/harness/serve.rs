@@ -160,6 +160,11 @@ impl Serve {
         self.skep.pid()
     }
 
+    /// The process ids of all that it started.
+    pub fn children(&self) -> Vec<u32> {
+        self.skep.children()
+    }
+
     /// The process ids of its cells.
     pub fn cells(&self) -> Vec<u32> {
         self.skep.cells()

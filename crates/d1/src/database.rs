@@ -1,32 +1,24 @@
 //! One database: which thread runs a call.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use skep_runtime::Backlog;
-use skep_store::{Quota, Sleeper, StoreError};
+use skep_store::{Sleeper, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::bookmark::{Bookmarks, Place};
+use crate::apart::{Job, Place};
+use crate::bookmark::{self, Bookmarks};
 use crate::error::D1Error;
-use crate::gate::Gate;
 use crate::held::{BEFORE, Output};
-use crate::history::{History, Keeping, TimeTravelError};
-use crate::plan::Plans;
+use crate::history::TimeTravelError;
+use crate::opened::{Opened, Opening};
 use crate::request::{ExportOptions, ResultsFormat, Statement, without_comments};
-use crate::run::{Effects, Runner, Stop, may_read};
-use crate::session::{Patience, Session};
-use crate::store::{Claim, Claims};
-use crate::writer::{Body, Shared, Writer};
+use crate::run::{Stop, may_read};
+use crate::session::Patience;
+use crate::writer::Body;
 
-/// `application_id` of our files: "Sk", then the format's version.
-const MAGIC: i64 = 0x536b_0000;
-/// The newest format of a file.
-const FORMAT: i64 = 1;
-/// Reading connections kept for reuse; more may exist for a moment under load.
-const IDLE_READERS: usize = 4;
 /// Statements of a call that may run on the caller's thread, each at least some microseconds.
 const INLINE_STATEMENTS: usize = 100;
 /// Long queries of one database at a time; further ones wait. Cloudflare runs one.
@@ -38,21 +30,6 @@ const LONG_QUERIES: usize = 2;
 #[derive(Debug)]
 pub struct D1Database {
     core: Arc<Core>,
-}
-
-/// How to open one.
-#[derive(Debug)]
-pub(crate) struct Opening {
-    pub path: PathBuf,
-    pub id: String,
-    pub keeping: Option<Keeping>,
-    pub gate: Arc<Gate>,
-    pub quota: Arc<Quota>,
-    /// Places of long queries, for all databases of the store.
-    pub all_long: Arc<Semaphore>,
-    /// What results of all databases of the store take until they are sent.
-    pub all_results: Arc<AtomicUsize>,
-    pub claims: Arc<Claims>,
 }
 
 #[derive(Debug)]
@@ -71,19 +48,6 @@ struct Core {
     /// When it was last used.
     used: AtomicU64,
     bookmarks: Mutex<Arc<Bookmarks>>,
-}
-
-/// What an open database takes. Whatever is under way holds it.
-#[derive(Debug)]
-struct Opened {
-    readers: Mutex<Vec<Session>>,
-    number: u64,
-    /// Before what is shared: its thread has a connection, too.
-    writer: Writer,
-    /// After the readers: it has the database's file open, and closing that would drop SQLite's locks.
-    shared: Arc<Shared>,
-    // Dropped last: the next one to open the file waits for it.
-    _claim: Claim,
 }
 
 /// The outcome of going back in time.
@@ -140,6 +104,7 @@ impl D1Database {
             Err(Stop::Failed(error)) => Err(error),
             Err(Stop::NeedsWriter) => opened.writer.run(statements, format).await,
             Err(Stop::TooLong) => self.run_long(opened, statements, format).await,
+            Err(Stop::Apart) => self.run_apart(opened, statements, format).await,
         }
     }
 
@@ -149,14 +114,35 @@ impl D1Database {
                 match opened.read(&statements, format, Patience::Full) {
                     Ok(body) => Ok(Ok(body)),
                     Err(Stop::Failed(error)) => Err(error),
-                    // The schema changed in between: what was a table of ours is now something else.
-                    Err(Stop::NeedsWriter | Stop::TooLong) => Ok(Err(statements)),
+                    Err(stop) => Ok(Err((stop, statements))),
                 }
             })
             .await?;
         match result {
             Ok(body) => Ok(body),
-            Err(statements) => opened.writer.run(statements, format).await,
+            Err((Stop::Apart, statements)) => self.run_apart(opened, statements, format).await,
+            // The schema changed in between: what was a table of ours is now something else.
+            Err((_, statements)) => opened.writer.run(statements, format).await,
+        }
+    }
+
+    /// What searches full-text indexes.
+    async fn run_apart(
+        &self,
+        opened: Arc<Opened>,
+        statements: Vec<Statement>,
+        format: ResultsFormat,
+    ) -> Body {
+        let (core, shared) = (&self.core, &opened.shared);
+        let apart = core.opening.apart.as_ref().ok_or_else(D1Error::closed)?;
+        let _permit = core.long.acquire().await.map_err(|_| D1Error::closed())?;
+        shared.results.ready(BEFORE).await;
+        let file = Place { file: &shared.path, keeps_log: shared.history.is_some() };
+        let job = Job::new(&statements, format, shared.facts());
+        match opened.searcher.ask(apart, file, &job, &shared.results).await {
+            Ok(body) => Ok(body),
+            Err(Stop::Failed(error)) => Err(error),
+            Err(_) => opened.writer.run(statements, format).await,
         }
     }
 
@@ -214,7 +200,7 @@ impl D1Database {
             let (era, _) = history.now().ok_or(TimeTravelError::Off)?;
             match at_ms {
                 None => Ok(shared.bookmarks.now()),
-                Some(ms) => Ok(shared.bookmarks.of(Place { era, commits: history.at(ms)? })),
+                Some(ms) => Ok(shared.bookmarks.of(bookmark::Place { era, commits: history.at(ms)? })),
             }
         })
         .await
@@ -348,138 +334,16 @@ impl Sleeper for Core {
     }
 }
 
-impl Opened {
-    fn new(opening: &Opening, results: &Arc<Backlog>, number: u64, create: bool) -> Result<Self, StoreError> {
-        let Opening { path, id, keeping, gate, quota, claims, .. } = opening;
-        let claim = Claim::take(claims, id);
-        if !create && !path.exists() {
-            // What was removed meanwhile stays removed.
-            let error = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return Err(StoreError::io(format!("cannot open {}", path.display()), error));
-        }
-        let session = Session::writer(path)?;
-        session.belongs_to(number);
-        let (opening, stamp) = next_opening(&session, path)?;
-        let history = match keeping {
-            Some(keeping) => {
-                session.keep_log()?;
-                Some(History::open(path, keeping.clone())?)
-            }
-            None => {
-                crate::history::remove(path).map_err(|e| StoreError::io("cannot remove history", e))?;
-                None
-            }
-        };
-        // A history that has not begun yet begins later than this.
-        let since = keeping
-            .as_ref()
-            .map_or(opening, |keeping| u32::try_from(keeping.clock.now_secs()).unwrap_or(u32::MAX));
-        let now = history.as_ref().and_then(History::now).unwrap_or((since, 0));
-        let shared = Arc::new(Shared {
-            path: path.to_owned(),
-            plans: Plans::default(),
-            bookmarks: Arc::new(Bookmarks::new(id, Place { era: now.0, commits: now.1 })),
-            history: history.map(Mutex::new),
-            gate: gate.clone(),
-            quota: quota.clone(),
-            results: results.clone(),
-            last_row_id: AtomicI64::new(0),
-            size: AtomicI64::new(session.size()?),
-        });
-        let writer = Writer::start(session, shared.clone(), stamp)
-            .map_err(|e| StoreError::io("cannot start a D1 writer thread", e))?;
-        Ok(Self { readers: Mutex::default(), number, writer, shared, _claim: claim })
-    }
-
-    /// Runs a call on a connection that can only read; several statements see one state.
-    fn read(
-        &self,
-        statements: &[Statement],
-        format: ResultsFormat,
-        patience: Patience,
-    ) -> Result<Output, Stop> {
-        self.with_reader(|session| {
-            let mut runner = Runner {
-                session,
-                plans: &self.shared.plans,
-                format,
-                patience,
-                writes: false,
-                alone: statements.len() == 1,
-                facts: self.shared.facts(),
-                effects: Effects::default(),
-                results: &self.shared.results,
-            };
-            if runner.alone {
-                session.start_timer(patience);
-                return runner.run(statements);
-            }
-            session.own("BEGIN")?;
-            session.start_timer(patience);
-            let result = runner.run(statements);
-            session.own("COMMIT")?;
-            result
-        })
-    }
-
-    /// Lends a connection. One that is left inside a transaction is not lent again.
-    fn with_reader<T, E: From<rusqlite::Error>>(
-        &self,
-        work: impl FnOnce(&Session) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let idle = self.idle().pop();
-        let session = match idle {
-            Some(session) => session,
-            None => self.new_reader()?,
-        };
-        let result = work(&session);
-        session.rests();
-        if session.connection.is_autocommit() {
-            let mut idle = self.idle();
-            if idle.len() < IDLE_READERS {
-                idle.push(session);
-            }
-        }
-        result
-    }
-
-    fn new_reader(&self) -> rusqlite::Result<Session> {
-        let session = Session::reader(&self.shared.path)?;
-        session.belongs_to(self.number);
-        if self.shared.history.is_some() {
-            session.keep_log()?;
-        }
-        Ok(session)
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The number of this opening, which bookmarks begin with, and what marks the file with it and with the
-/// format's version. The first write does that: opening a file writes nothing, so that a full disk can be read.
-fn next_opening(session: &Session, path: &Path) -> Result<(u32, String), StoreError> {
-    session.trusted(|connection| {
-        let ask = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let found = ask("application_id")?;
-        if found & !0xffff == MAGIC && found - MAGIC > FORMAT {
-            return Err(StoreError::TooNew { path: path.to_owned(), found: found - MAGIC, known: FORMAT });
-        }
-        let opening = (ask("user_version")? as u32).wrapping_add(1);
-        let (format, count) = (MAGIC | FORMAT, opening as i32);
-        Ok((opening, format!("PRAGMA application_id = {format}; PRAGMA user_version = {count}")))
-    })
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::sync::atomic::AtomicBool;
 
+    use std::path::Path;
+
     use super::*;
     use crate::history::Retention;
-    use crate::store::D1Store;
+    use crate::store::{Claim, D1Store};
     use skep_runtime::Clock;
 
     async fn asked(database: &D1Database, sql: &str) -> Result<String, D1Error> {

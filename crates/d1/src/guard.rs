@@ -31,6 +31,8 @@ pub(crate) struct Seen {
     pub target: Option<Target>,
     /// Tables and views read, each once.
     pub tables_read: Vec<String>,
+    /// A full-text index is asked, by `MATCH` or by the column that stands for it.
+    pub matches: bool,
     /// Views and triggers that the statement goes through.
     pub through: Vec<String>,
     /// A PRAGMA, whose own reading is not counted.
@@ -148,7 +150,8 @@ fn decide_use(action: AuthAction<'_>, direct: bool, seen: &mut Seen) -> bool {
     match action {
         AuthAction::Select | AuthAction::Recursive | AuthAction::Analyze { .. } => true,
         AuthAction::Reindex { index_name } => allowed_name(index_name),
-        AuthAction::Read { table_name, .. } => {
+        AuthAction::Read { table_name, column_name } => {
+            seen.matches |= column_name.eq_ignore_ascii_case(table_name);
             if !seen.tables_read.iter().any(|t| t == table_name) && !table_name.starts_with("sqlite_stat") {
                 seen.tables_read.push(table_name.to_owned());
             }
@@ -172,6 +175,7 @@ fn decide_use(action: AuthAction<'_>, direct: bool, seen: &mut Seen) -> bool {
         }
         AuthAction::Function { function_name } => {
             seen.writer_only |= WRITER_FUNCTIONS.contains(&function_name);
+            seen.matches |= function_name.eq_ignore_ascii_case("match");
             seen.slow |= !QUICK_FUNCTIONS.iter().any(|quick| function_name.eq_ignore_ascii_case(quick));
             FUNCTIONS.binary_search(&function_name).is_ok()
         }

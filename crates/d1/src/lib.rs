@@ -8,13 +8,14 @@
 //! [`D1Database::migrate`] applies migration files as `wrangler d1 migrations apply` does.
 //!
 //! How a call travels (`database.rs`): statements that only read run at once on the caller's thread, on a
-//! pooled connection; a query that turns out long moves to a blocking thread. Everything else goes to
-//! the database's one writer thread (`writer.rs`), which puts waiting calls into one transaction, each in
+//! pooled connection; a query that turns out long moves to a blocking thread, and one that searches a full-text index to a process
+//! of its own (`apart/`). Everything else goes to the database's one writer thread (`writer.rs`), which puts waiting calls into one transaction, each in
 //! its own savepoint, so that they share the flush to disk.
 //!
 //! Two figures of the `meta` object are estimates, because stock SQLite lacks the row counters that the
 //! engine patches into its own: `rows_read` and `rows_written` (`plan.rs` says how they come about).
 
+mod apart;
 mod appetite;
 mod bookmark;
 mod database;
@@ -30,7 +31,9 @@ mod held;
 mod history;
 mod limit;
 mod migrations;
+mod opened;
 mod plan;
+mod readers;
 mod request;
 mod run;
 mod service;
@@ -40,6 +43,7 @@ mod store;
 mod turns;
 mod writer;
 
+pub use apart::{Apart, work};
 pub use database::{D1Database, Restored};
 pub use error::D1Error;
 pub use history::{Retention, TimeTravelError};

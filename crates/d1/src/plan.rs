@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub switches: bool,
     /// It changes the schema: what is remembered of other statements may be wrong after it.
     pub schema: bool,
+    /// It asks a full-text index, where nobody looks at the clock: what a row's search takes can be hours.
+    pub searches: bool,
     /// It alters a table, whose new name must be looked at.
     pub alters: bool,
     tables_read: u32,
@@ -51,11 +53,12 @@ impl Plan {
     pub(crate) fn new(
         session: &Session,
         statement: &rusqlite::Statement<'_>,
+        sql: &str,
         seen: &Seen,
     ) -> rusqlite::Result<Self> {
         let reads = statement.readonly() && !seen.writer_only && !seen.switches && !seen.schema;
         let target = seen.target.as_ref().filter(|_| !reads && !seen.schema);
-        let in_module = target.map_or(Ok(false), |target| is_virtual(session, target))?;
+        let in_module = target.map_or(Ok(false), |target| is_virtual(session, &target.table))?;
         let (entries_per_row, entries_once) = match target {
             Some(target) if !in_module => entries(session, target)?,
             _ => (1, 0),
@@ -68,6 +71,7 @@ impl Plan {
             switches: seen.switches,
             schema: seen.schema,
             alters: seen.alters,
+            searches: statement.is_explain() == 0 && searches(session, sql, seen)?,
             tables_read: u32::try_from(tables).unwrap_or(u32::MAX),
             in_module,
             entries_per_row,
@@ -100,11 +104,42 @@ impl Plan {
     }
 }
 
-fn is_virtual(session: &Session, target: &Target) -> rusqlite::Result<bool> {
+/// Whether a statement asks a full-text index: as the authorizer saw, as SQLite says how it goes about it (which does not show what triggers
+/// do), or maybe in a trigger.
+fn searches(session: &Session, sql: &str, seen: &Seen) -> rusqlite::Result<bool> {
+    let mut modules = false;
+    for table in &seen.tables_read {
+        modules |= is_virtual(session, table)?;
+    }
+    if !modules || seen.matches || !seen.through.is_empty() {
+        return Ok(modules);
+    }
+    session.trusted(|connection| {
+        let Ok(mut explained) = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")) else {
+            // It is as long as a statement may be.
+            return Ok(true);
+        };
+        let mut rows = explained.raw_query();
+        while let Some(row) = rows.next()? {
+            if row.get_ref(3)?.as_str().is_ok_and(asks_an_index) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+}
+
+/// Of a line such as `SCAN t VIRTUAL TABLE INDEX 0:M2`: what `fts5` makes of a condition stands after the colon, `M` for a search.
+fn asks_an_index(line: &str) -> bool {
+    let Some((_, index)) = line.split_once(" VIRTUAL TABLE INDEX ") else { return false };
+    index.split_once(':').is_some_and(|(_, conditions)| conditions.contains('M'))
+}
+
+fn is_virtual(session: &Session, table: &str) -> rusqlite::Result<bool> {
     session.trusted(|connection| {
         connection
             .prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = ? AND sql LIKE 'CREATE VIRTUAL%'")?
-            .exists([target.table.as_str()])
+            .exists([table])
     })
 }
 

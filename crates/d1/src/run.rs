@@ -15,6 +15,7 @@ use crate::held::Output;
 use crate::plan::{Plan, Plans};
 use crate::request::{ResultsFormat, Statement};
 use crate::session::{Patience, Session};
+use crate::turns::{SEARCHES, Turn};
 use crate::{limit, split};
 
 /// What `meta.served_by` says.
@@ -51,6 +52,19 @@ pub(crate) enum Stop {
     NeedsWriter,
     /// It takes longer than the caller's thread may be held; nothing has been changed.
     TooLong,
+    /// It asks a full-text index, which is done in a process of its own; nothing has been changed.
+    Apart,
+}
+
+/// What becomes of a statement that asks a full-text index: how long that takes has no bound, and nobody looks at the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Searches {
+    /// It runs: whoever waits for it can do without this process.
+    Here,
+    /// The call ends with [`Stop::Apart`].
+    Apart,
+    /// It runs when no other one does.
+    InTurn,
 }
 
 impl From<D1Error> for Stop {
@@ -83,6 +97,9 @@ pub(crate) struct Runner<'a> {
     pub plans: &'a Plans,
     pub format: ResultsFormat,
     pub patience: Patience,
+    pub searches: Searches,
+    /// Called when a statement begins.
+    pub begins: &'a dyn Fn(),
     /// Whether the connection may write, and is inside a transaction.
     pub writes: bool,
     /// Whether the call has one statement, so that what takes long is known.
@@ -111,6 +128,7 @@ impl<'a> Runner<'a> {
 
     /// A text may hold several statements; the last one has the parameters and gives the result.
     fn one(&mut self, statement: &Statement, out: &mut Output) -> Result<(), Stop> {
+        (self.begins)();
         let mut sql = statement.sql.as_str();
         let total_before = self.session.connection.total_changes();
         if !split::is_single(sql) {
@@ -129,6 +147,7 @@ impl<'a> Runner<'a> {
             }
         }
         let (plan, mut prepared) = self.prepare(sql)?;
+        let _turn = self.turn(&plan)?;
         if prepared.parameter_count() != statement.params.len() {
             return Err(D1Error::new("Wrong number of parameter bindings for SQL query.").into());
         }
@@ -158,6 +177,7 @@ impl<'a> Runner<'a> {
             )
             .into());
         }
+        let _turn = self.turn(&plan)?;
         self.start_timer();
         // As the engine does, one step only: an INSERT … RETURNING has done all of its work by then.
         let first = prepared.raw_query().next().map(|_| ());
@@ -175,6 +195,9 @@ impl<'a> Runner<'a> {
         let known = self.plans.get(sql);
         if !self.writes && known.as_ref().is_some_and(|plan| !plan.reads) {
             return Err(Stop::NeedsWriter);
+        }
+        if known.as_ref().is_some_and(|plan| self.goes_apart(plan)) {
+            return Err(Stop::Apart);
         }
         self.start_timer();
         if known.is_none() {
@@ -222,7 +245,7 @@ impl<'a> Runner<'a> {
                 if prepared.expanded_sql().is_none() {
                     return Err(D1Error::new("SQL code did not contain a statement.").into());
                 }
-                let plan = Arc::new(Plan::new(session, &prepared, &guard.seen())?);
+                let plan = Arc::new(Plan::new(session, &prepared, &text, &guard.seen())?);
                 self.plans.put(sql, plan.clone());
                 plan
             }
@@ -231,10 +254,26 @@ impl<'a> Runner<'a> {
         if !self.writes && !plan.reads {
             return Err(Stop::NeedsWriter);
         }
+        if self.goes_apart(&plan) {
+            return Err(Stop::Apart);
+        }
         if self.patience == Patience::Inline && plan.is_slow() {
             return Err(Stop::TooLong);
         }
         Ok((plan, prepared))
+    }
+
+    fn goes_apart(&self, plan: &Plan) -> bool {
+        plan.searches && self.searches == Searches::Apart
+    }
+
+    /// Waits for the turn that a statement needs, if it needs one.
+    fn turn(&self, plan: &Plan) -> Result<Option<Turn<'static>>, Stop> {
+        if !plan.searches || self.searches != Searches::InTurn {
+            return Ok(None);
+        }
+        let turn = SEARCHES.turn(self.session.database(), self.session.query_time);
+        turn.map(Some).ok_or_else(|| D1Error::new(TIMED_OUT).into())
     }
 
     /// Runs a bound statement to its end and writes its rows; returns how many.
@@ -281,6 +320,9 @@ impl<'a> Runner<'a> {
     fn failed(&self, plan: &Plan, error: &rusqlite::Error) -> Stop {
         if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.session.at_capacity() {
             return D1Error::new(TOO_LARGE).into();
+        }
+        if error.sqlite_error_code() == Some(ErrorCode::OutOfMemory) {
+            return D1Error::new(TOO_MUCH_MEMORY).into();
         }
         let stop = self.interrupted(error);
         if let Some(Stop::TooLong) = stop {

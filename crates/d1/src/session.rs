@@ -16,7 +16,7 @@ use crate::guard::Guard;
 use crate::turns::TURNS;
 
 /// The longest that one query may take (developers.cloudflare.com/d1/platform/limits).
-const QUERY_TIME: Duration = Duration::from_secs(30);
+pub(crate) const QUERY_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a row, text or BLOB at most; same page.
 pub(crate) const LENGTH: i32 = 2_000_000;
 /// Steps of SQLite's virtual machine between two looks at the clock, some 2 µs.
@@ -228,6 +228,11 @@ impl Session {
     /// Says which database it is of: databases take turns when they compute for long.
     pub(crate) fn belongs_to(&self, database: u64) {
         self.timer.database.store(database, Ordering::Relaxed);
+    }
+
+    /// Which database it is of.
+    pub(crate) fn database(&self) -> u64 {
+        self.timer.database.load(Ordering::Relaxed)
     }
 
     /// Nothing of an application runs on it any more: who would keep a turn now would keep it from all databases.

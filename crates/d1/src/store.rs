@@ -9,9 +9,11 @@ use skep_runtime::{Clock, half_of_the_cores};
 use skep_store::{Quota, StoreError};
 use tokio::sync::Semaphore;
 
-use crate::database::{D1Database, Opening};
+use crate::apart::{Apart, Searchers};
+use crate::database::D1Database;
 use crate::gate::{Closed, Gate};
 use crate::history::{self, Keeping, Retention};
+use crate::opened::Opening;
 
 /// Bytes of a database's id at most, so that the file's name fits every file system.
 const ID: usize = 80;
@@ -28,6 +30,7 @@ pub struct D1Store {
     gate: Arc<Gate>,
     keeping: Option<Keeping>,
     quota: Arc<Quota>,
+    apart: Option<Arc<Searchers>>,
     /// Turns at queries that take long.
     long: Arc<Semaphore>,
     /// Bytes of results that are not sent yet.
@@ -88,6 +91,7 @@ impl D1Store {
             gate,
             keeping: None,
             quota: Arc::default(),
+            apart: None,
             long: Arc::new(Semaphore::new(half_of_the_cores().max(LONG_QUERIES))),
             results: Arc::default(),
         })
@@ -97,6 +101,13 @@ impl D1Store {
     #[must_use]
     pub fn within(self, quota: Arc<Quota>) -> Self {
         Self { quota, ..self }
+    }
+
+    /// Full-text indexes of databases that are opened from now on are searched in processes of their own. Without, they are searched in
+    /// this one, where nobody can stop that.
+    #[must_use]
+    pub fn searched_apart(self, apart: Apart) -> Self {
+        Self { apart: Some(Arc::new(Searchers::new(apart))), ..self }
     }
 
     /// The same; what a database was is kept, for so long.
@@ -119,6 +130,7 @@ impl D1Store {
             keeping: self.keeping.clone(),
             gate: self.gate.clone(),
             quota: self.quota.clone(),
+            apart: self.apart.clone(),
             all_long: self.long.clone(),
             all_results: self.results.clone(),
             claims: self.claims.clone(),

@@ -8,6 +8,9 @@ use std::time::Duration;
 /// Those of this process: half of the cores are left to what is not a query.
 pub(crate) static TURNS: LazyLock<Turns> = LazyLock::new(|| Turns::new(skep_runtime::half_of_the_cores()));
 
+/// Those of statements that ask a full-text index and write: they cannot run elsewhere, and nobody can stop them.
+pub(crate) static SEARCHES: LazyLock<Turns> = LazyLock::new(|| Turns::new(1));
+
 /// Who waits for a turn: queries by their database. The database that waits longest comes first.
 #[derive(Debug, Default)]
 struct Line {
@@ -80,6 +83,11 @@ impl Turns {
         has
     }
 
+    /// The same; the turn is given back when the result is dropped.
+    pub fn turn(&self, database: u64, patience: Duration) -> Option<Turn<'_>> {
+        self.take(database, patience).then_some(Turn(self))
+    }
+
     /// Gives a turn back.
     pub fn give_back(&self) {
         self.line().free += 1;
@@ -93,6 +101,16 @@ impl Turns {
 
     fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A turn that somebody has.
+#[derive(Debug)]
+pub(crate) struct Turn<'a>(&'a Turns);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.give_back();
     }
 }
 

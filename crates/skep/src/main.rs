@@ -20,6 +20,7 @@ mod mail;
 mod named;
 mod namespaces;
 mod reports;
+mod searches;
 mod serve;
 mod signals;
 mod site;
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
     let first = args.next();
     if first.as_ref().is_some_and(|first| first == images::COMMAND) {
         return images::become_worker();
+    }
+    if first.as_ref().is_some_and(|first| first == searches::COMMAND) {
+        return searches::become_searcher(&args.collect::<Vec<_>>());
     }
     if first.is_some_and(|first| first == skep_fleet::LAUNCHER_COMMAND) {
         let error = skep_fleet::become_cell(&args.collect::<Vec<_>>());

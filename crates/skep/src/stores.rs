@@ -84,7 +84,10 @@ impl Stores {
                 .within(quota.clone()),
             r2: R2Store::open_within(&dir.join("r2"), clock.clone(), jobs, quota.clone())
                 .map_err(|e| in_dir("R2", &e))?,
-            d1: d1.map_err(|e| in_dir("D1", &e))?.within(quota.clone()),
+            d1: d1
+                .map_err(|e| in_dir("D1", &e))?
+                .within(quota.clone())
+                .searched_apart(crate::searches::apart()?),
             queues: {
                 let (dir, quota) = (dir.join("queues"), quota.clone());
                 Queues::open_within(&dir, clock.clone(), jobs, shutdown.clone(), quota)

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::follow::IDLE;
 use super::{Body, Job, Message, Shared};
 use crate::error::{D1Error, TOO_LARGE};
-use crate::run::{Effects, Facts, Runner, Stop};
+use crate::run::{Effects, Facts, Runner, Searches, Stop};
 use crate::session::{Patience, Session};
 
 /// Calls per transaction at most.
@@ -224,6 +224,8 @@ impl Thread {
             plans: &self.shared.plans,
             format: job.format,
             patience: Patience::Full,
+            searches: Searches::InTurn,
+            begins: &|| (),
             writes: true,
             alone: job.statements.len() == 1,
             facts,
@@ -235,7 +237,7 @@ impl Thread {
         let body = match outcome {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(Stop::Failed(error))) => Err(error),
-            Ok(Err(Stop::NeedsWriter | Stop::TooLong)) | Err(_) => Err(D1Error::closed()),
+            Ok(Err(Stop::NeedsWriter | Stop::TooLong | Stop::Apart)) | Err(_) => Err(D1Error::closed()),
         };
         let ended = self.end_savepoint(body.is_ok(), effects);
         match (body, ended) {
