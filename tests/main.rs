@@ -91,6 +91,7 @@ mod subrequests;
 mod templates;
 mod tls;
 mod tokens;
+mod turns;
 mod types;
 mod unread;
 mod vectorize;

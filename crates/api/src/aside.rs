@@ -20,7 +20,7 @@ pub(crate) async fn aside<T: Send + 'static>(
     if size <= SMALL {
         return Ok(work());
     }
-    TURNS.aside(work).await.map_err(ApiError::internal)
+    TURNS.aside(0, work).await.map_err(ApiError::internal)
 }
 
 #[cfg(test)]

@@ -82,6 +82,11 @@ impl D1Database {
         Ok(Self { core })
     }
 
+    /// By which those who take turns know it.
+    pub(crate) fn who(&self) -> u64 {
+        self.core.number
+    }
+
     /// Runs statements as one transaction: all of them or, if one fails, none. The result is the JSON array
     /// that the engine's client reads, one object per statement.
     ///

@@ -53,7 +53,9 @@ impl D1Database {
         };
         let parsed = match body.len() {
             ..=AT_ONCE => parse(&body),
-            _ => TURNS.aside(move || parse(&body)).await.unwrap_or_else(|_| Err(D1Error::closed())),
+            _ => {
+                TURNS.aside(self.who(), move || parse(&body)).await.unwrap_or_else(|_| Err(D1Error::closed()))
+            }
         };
         let result = match parsed {
             Ok(Asked::Run(statements)) => self.run(statements, format).await,

@@ -249,7 +249,10 @@ fn answer(response: Response<ClientBody>, accept: &Accept, lease: Lease) -> Resp
             if head.status != StatusCode::PARTIAL_CONTENT && !http_body::Body::is_end_stream(&body) =>
         {
             decode::rewrite(&mut head.headers);
-            EdgeBody::Decoded(Box::new(Decoded::new(coding, body)), lease)
+            EdgeBody::Decoded(
+                Box::new(Decoded::new(coding, body, skep_runtime::who(lease.generation()))),
+                lease,
+            )
         }
         _ => EdgeBody::Cell(body, lease),
     };

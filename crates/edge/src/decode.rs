@@ -87,6 +87,8 @@ pub struct Decoded<B> {
     ready: VecDeque<io::Result<Bytes>>,
     /// Bytes that may still be decoded here.
     here: usize,
+    /// Whose it is.
+    who: u64,
     /// The encoded body has ended.
     ended: bool,
     finished: bool,
@@ -96,9 +98,10 @@ impl<B: Body<Data = Bytes> + Unpin> Decoded<B>
 where
     B::Error: Into<BoxError>,
 {
-    pub(crate) fn new(coding: Coding, body: B) -> Self {
+    pub(crate) fn new(coding: Coding, body: B, who: u64) -> Self {
         Self {
             body,
+            who,
             decoder: Some(Decoder::new(coding)),
             pending: Bytes::new(),
             round: None,
@@ -159,7 +162,7 @@ where
         let input = std::mem::take(&mut self.pending);
         let last = self.ended;
         if self.here == 0 && (last || !input.is_empty()) {
-            self.round = Some(tokio::spawn(in_turn(decoder, input, last)));
+            self.round = Some(tokio::spawn(in_turn(self.who, decoder, input, last)));
             return self.poll_decode(cx);
         }
         let mut rest = input;
@@ -198,8 +201,8 @@ struct Round {
 static TURNS: Turns = Turns::new();
 
 /// Decodes a round when it is this body's turn.
-async fn in_turn(decoder: Decoder, input: Bytes, last: bool) -> Round {
-    TURNS.aside(move || round(decoder, input, last)).await.unwrap_or_else(|error| Round {
+async fn in_turn(who: u64, decoder: Decoder, input: Bytes, last: bool) -> Round {
+    TURNS.aside(who, move || round(decoder, input, last)).await.unwrap_or_else(|error| Round {
         decoder: Decoder::Done,
         rest: Bytes::new(),
         pieces: [Err(io::Error::other(error))].into(),

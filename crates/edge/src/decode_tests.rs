@@ -36,7 +36,8 @@ impl Body for Pieces {
 
 /// Decodes `encoded`, which comes in pieces of `size`. Returns the largest piece that was sent, too.
 fn decoded(coding: Coding, encoded: &[u8], size: usize) -> Result<(Vec<u8>, usize), BoxError> {
-    let mut body = Decoded::new(coding, Pieces(encoded.chunks(size).map(Bytes::copy_from_slice).collect()));
+    let mut body =
+        Decoded::new(coding, Pieces(encoded.chunks(size).map(Bytes::copy_from_slice).collect()), 1);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (mut all, mut largest) = (Vec::new(), 0);
     runtime.block_on(async {
@@ -95,7 +96,8 @@ fn a_small_body_that_decodes_to_much_is_sent_in_pieces() {
 fn what_is_wrong_after_much_was_right_comes_after_it() {
     let bytes = vec![0; 8 << 20];
     let encoded = gzipped(&bytes);
-    let mut body = Decoded::new(Coding::Gzip, Pieces([encoded[..encoded.len() - 8].to_vec().into()].into()));
+    let mut body =
+        Decoded::new(Coding::Gzip, Pieces([encoded[..encoded.len() - 8].to_vec().into()].into()), 1);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut all = 0;
     let error = runtime.block_on(async {
@@ -113,7 +115,7 @@ fn what_is_wrong_after_much_was_right_comes_after_it() {
 #[tokio::test]
 async fn others_have_their_turn_while_much_is_decoded() {
     let encoded = gzipped(&vec![0; 64 << 20]);
-    let mut body = Decoded::new(Coding::Gzip, Pieces([encoded.into()].into()));
+    let mut body = Decoded::new(Coding::Gzip, Pieces([encoded.into()].into()), 1);
     let mut waits = 0;
     let mut made = 0;
     while let Some(frame) = poll_fn(|cx| {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use skep_runtime::Fair;
 use skep_sandbox::{Group, Permissions, Sandbox};
 
 use crate::certificates::Certificates;
@@ -14,7 +15,6 @@ use crate::fleet::Shared;
 use crate::process::{Launch, Spawner};
 use crate::room::{Holder, gives_up};
 use crate::rundir::RunDir;
-use crate::starts::Starts;
 use crate::stock::Kind;
 use crate::waiting::Waiting;
 
@@ -37,7 +37,7 @@ pub struct MachineOptions {
 /// What runs cells on this machine, for any number of [fleets](crate::Fleet).
 pub struct Machine {
     /// Processes that start now have one of its turns.
-    pub(crate) starts: Arc<Starts>,
+    pub(crate) starts: Arc<Fair>,
     /// Processes that serve.
     pub(crate) cells: Arc<AtomicUsize>,
     launch: Launch,
@@ -64,7 +64,7 @@ impl Machine {
         let ordinary = Kind { network: true, dispatched: false, inspector: false };
         let first = options.wait_at_once.then_some(ordinary);
         let this = Arc::new(Self {
-            starts: Starts::new(std::thread::available_parallelism().map_or(2, |n| n.get() * 2)),
+            starts: Fair::new(std::thread::available_parallelism().map_or(2, |n| n.get() * 2)),
             cells: Arc::default(),
             launch: Launch { launcher: options.launcher, engine: options.engine },
             sandbox: options.sandbox,

@@ -73,6 +73,11 @@ impl Namespace {
         Ok(self.shared.db.read(|db| rows::get(db, key, now))?)
     }
 
+    /// By which those who take turns know it.
+    pub(crate) fn who(&self) -> u64 {
+        skep_runtime::who(&self.shared)
+    }
+
     /// This namespace.
     pub(crate) fn again(&self) -> Self {
         Self { shared: self.shared.clone() }

@@ -27,7 +27,8 @@ pub(crate) async fn read(
     if json {
         // What is no JSON has to be said first.
         let (namespace, keys) = (namespace.again(), keys.clone());
-        let checked = TURNS.aside(move || keys.iter().try_for_each(|key| check(&namespace, key)));
+        let checked =
+            TURNS.aside(namespace.who(), move || keys.iter().try_for_each(|key| check(&namespace, key)));
         checked.await.map_err(|_| StoreError::Closed)??;
     }
     let object = Object::new(json, with_metadata);
@@ -40,7 +41,7 @@ pub(crate) async fn read(
     };
     Ok(skep_wire::stream(unfold(Some(reading), |reading| async {
         let reading = reading?;
-        match TURNS.aside(|| reading.next()).await {
+        match TURNS.aside(reading.namespace.who(), || reading.next()).await {
             Ok(Ok((piece, more))) => Some((Ok(Bytes::from(piece)), more)),
             Ok(Err(error)) => Some((Err(error), None)),
             Err(_) => Some((Err(StoreError::Closed.into()), None)),

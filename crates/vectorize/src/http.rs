@@ -8,6 +8,7 @@ use skep_runtime::{Bounds, Turns};
 use skep_wire::{BoxFuture, ReadError, Request, Response, Service, read_all};
 
 use crate::error::VectorizeError;
+use crate::index::Index;
 use crate::limits::{MAX_BATCH_WORKERS, MAX_UPLOAD};
 use crate::query::Query;
 use crate::store::Binding;
@@ -49,12 +50,14 @@ impl Binding {
                 mutated(self.index().await?.delete(ids).await?)
             }
             (&Method::POST, "/insert") => {
-                let vectors = vectors(body, "insert").await?;
-                mutated(self.index().await?.insert(vectors).await?)
+                let index = self.index().await?;
+                let vectors = vectors(&index, body, "insert").await?;
+                mutated(index.insert(vectors).await?)
             }
             (&Method::POST, "/upsert") => {
-                let vectors = vectors(body, "upsert").await?;
-                mutated(self.index().await?.upsert(vectors).await?)
+                let index = self.index().await?;
+                let vectors = vectors(&index, body, "upsert").await?;
+                mutated(index.upsert(vectors).await?)
             }
             _ => Err(VectorizeError::NotFound),
         }
@@ -93,11 +96,17 @@ fn ids(body: &[u8]) -> Result<Vec<String>, VectorizeError> {
     Ok(ids.ids)
 }
 
-async fn vectors(body: skep_wire::Body, operation: &'static str) -> Result<Vec<Vector>, VectorizeError> {
+async fn vectors(
+    index: &Index,
+    body: skep_wire::Body,
+    operation: &'static str,
+) -> Result<Vec<Vector>, VectorizeError> {
     let body = read_all(body, MAX_UPLOAD).await.map_err(|error| match error {
         ReadError::TooLarge(_) => VectorizeError::TooLong(operation),
         ReadError::Broken(source) => VectorizeError::Interrupted(source),
     })?;
-    let read = READS.aside(move || parse_lines(&body, operation, MAX_BATCH_WORKERS, Unparsable::Error)).await;
+    let read = READS
+        .aside(index.who(), move || parse_lines(&body, operation, MAX_BATCH_WORKERS, Unparsable::Error))
+        .await;
     read.unwrap_or_else(|_| Err(skep_store::StoreError::Closed.into()))
 }

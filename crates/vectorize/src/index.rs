@@ -233,10 +233,15 @@ impl Index {
         Ok(id)
     }
 
+    /// By which those who take turns know it.
+    pub(crate) fn who(&self) -> u64 {
+        skep_runtime::who(&self.db)
+    }
+
     /// The nearest vectors. Computes in a thread aside, when it is its turn.
     pub async fn query(&self, query: Query) -> Result<Matches, VectorizeError> {
         let db = self.db.clone();
-        let searched = SEARCHES.aside(move || db.read(|c| search(c, &query))).await;
+        let searched = SEARCHES.aside(self.who(), move || db.read(|c| search(c, &query))).await;
         searched.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 }

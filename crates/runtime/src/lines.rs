@@ -1,16 +1,16 @@
-//! Whose turn it is to start a process, while more want to than may at once: decisions without a clock.
+//! Whose turn it is, while more want one than may have one at once: decisions without a clock.
 //!
-//! Those of one account wait in one line. The next turn goes to the account with the fewest starts under way, and among
-//! these to the one that has waited longest since it was last given one: whoever starts hundreds waits behind himself.
+//! What is asked for by one (an account, a database) waits in one line. The next turn goes to the one with the fewest under way, and
+//! among these to the one that has waited longest since it was last given one: whoever asks for hundreds waits behind himself.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// One start.
+/// One turn.
 pub(crate) type Ticket = u64;
 
 /// Who waits and who has a turn.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub(crate) struct Lines {
     /// So many at once.
     most: usize,
     running: usize,
@@ -19,7 +19,7 @@ pub(crate) struct Turns {
     next: u64,
 }
 
-/// Those of one account.
+/// Those of one.
 #[derive(Debug, Default)]
 struct Line {
     running: usize,
@@ -28,15 +28,15 @@ struct Line {
     waiting: VecDeque<Ticket>,
 }
 
-impl Turns {
+impl Lines {
     pub fn new(most: usize) -> Self {
         Self { most: most.max(1), running: 0, lines: BTreeMap::new(), next: 0 }
     }
 
-    /// Another start of `account` waits from now on.
-    pub fn ask(&mut self, account: u64) -> Ticket {
+    /// Another one of `who` waits from now on.
+    pub fn ask(&mut self, who: u64) -> Ticket {
         let now = self.now();
-        let line = self.lines.entry(account).or_insert_with(|| Line { since: now, ..Line::default() });
+        let line = self.lines.entry(who).or_insert_with(|| Line { since: now, ..Line::default() });
         line.waiting.push_back(now);
         now
     }
@@ -56,9 +56,9 @@ impl Turns {
         Some(ticket)
     }
 
-    /// A start of `account` is over, or is given up while it waits.
-    pub fn end(&mut self, account: u64, ticket: Ticket) {
-        let Some(line) = self.lines.get_mut(&account) else { return };
+    /// A turn of `who` is over, or is given up while it waits.
+    pub fn end(&mut self, who: u64, ticket: Ticket) {
+        let Some(line) = self.lines.get_mut(&who) else { return };
         match line.waiting.iter().position(|waiting| *waiting == ticket) {
             Some(place) => drop(line.waiting.remove(place)),
             None => {
@@ -67,11 +67,11 @@ impl Turns {
             }
         }
         if line.running == 0 && line.waiting.is_empty() {
-            self.lines.remove(&account);
+            self.lines.remove(&who);
         }
     }
 
-    /// Whether nobody starts anything, or waits for it.
+    /// Whether nobody has a turn, or waits for one.
     pub fn is_quiet(&self) -> bool {
         self.lines.is_empty()
     }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn one_start_is_not_behind_another_accounts_hundreds() {
-        let mut turns = Turns::new(4);
+        let mut turns = Lines::new(4);
         let many: Vec<Ticket> = (0..300).map(|_| turns.ask(1)).collect();
         let given: Vec<Ticket> = std::iter::from_fn(|| turns.give()).collect();
         assert_eq!(given, many[..4]);
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn accounts_share_the_turns() {
-        let mut turns = Turns::new(1);
+        let mut turns = Lines::new(1);
         let mut of = BTreeMap::new();
         for account in [1, 1, 1, 1, 2, 2, 3] {
             of.insert(turns.ask(account), account);
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn who_comes_later_again_and_again_does_not_hold_up_who_waits() {
-        let mut turns = Turns::new(1);
+        let mut turns = Lines::new(1);
         let running = turns.ask(1);
         assert_eq!(turns.give(), Some(running));
         let waits = turns.ask(1);
@@ -156,7 +156,7 @@ mod tests {
     proptest! {
         #[test]
         fn turns_are_given_fairly_and_none_is_lost(most in 1_usize..5, steps in proptest::collection::vec(step(), 1..200)) {
-            let mut turns = Turns::new(most);
+            let mut turns = Lines::new(most);
             let mut waiting: Vec<(u64, Ticket)> = Vec::new();
             let mut running: Vec<(u64, Ticket)> = Vec::new();
             // By account that waits: who has been given turns since it did.

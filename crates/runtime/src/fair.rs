@@ -1,69 +1,69 @@
-//! Starts of processes that wait for their turn.
+//! Turns that are waited for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
-use crate::turns::{Ticket, Turns};
+use crate::lines::{Lines, Ticket};
 
-/// Lets a few processes start at a time: many that start at once would all be late; some are on time.
+/// Lets a few at a time do something, each of those who want to in turn however much each wants.
 #[derive(Debug)]
-pub(crate) struct Starts {
+pub struct Fair {
     state: Mutex<State>,
     quiet: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
 struct State {
-    turns: Turns,
+    lines: Lines,
     /// Whom to tell.
     waiting: HashMap<Ticket, oneshot::Sender<()>>,
 }
 
 /// A turn, or a place in the line, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    starts: Arc<Starts>,
-    account: u64,
+pub struct Turn {
+    fair: Arc<Fair>,
+    who: u64,
     ticket: Ticket,
 }
 
-impl Starts {
+impl Fair {
     /// So many at once.
     pub fn new(most: usize) -> Arc<Self> {
-        let state = State { turns: Turns::new(most), waiting: HashMap::new() };
+        let state = State { lines: Lines::new(most), waiting: HashMap::new() };
         Arc::new(Self { state: Mutex::new(state), quiet: watch::Sender::new(true) })
     }
 
-    /// Waits for a turn of `account`.
-    pub async fn turn(self: &Arc<Self>, account: u64) -> Turn {
+    /// Waits for a turn of `who`.
+    pub async fn turn(self: &Arc<Self>, who: u64) -> Turn {
         let (tell, told) = oneshot::channel();
         let turn = {
             let mut state = self.state();
-            let ticket = state.turns.ask(account);
+            let ticket = state.lines.ask(who);
             state.waiting.insert(ticket, tell);
             self.give(&mut state);
-            Turn { starts: self.clone(), account, ticket }
+            Turn { fair: self.clone(), who, ticket }
         };
         // Whoever is told has it; nobody is dropped untold.
         let _ = told.await;
         turn
     }
 
-    /// Resolves while nobody starts anything, or waits for it.
+    /// Resolves while nobody has a turn, or waits for one.
     pub async fn quiet(&self) {
         let _ = self.quiet.subscribe().wait_for(|quiet| *quiet).await;
     }
 
     fn give(&self, state: &mut State) {
-        while let Some(ticket) = state.turns.give() {
+        while let Some(ticket) = state.lines.give() {
             if let Some(tell) = state.waiting.remove(&ticket) {
                 // Who is not there any more gives the turn back by its own end.
                 let _ = tell.send(());
             }
         }
-        let quiet = state.turns.is_quiet();
+        let quiet = state.lines.is_quiet();
         self.quiet.send_if_modified(|known| std::mem::replace(known, quiet) != quiet);
     }
 
@@ -74,10 +74,10 @@ impl Starts {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut state = self.starts.state();
+        let mut state = self.fair.state();
         state.waiting.remove(&self.ticket);
-        state.turns.end(self.account, self.ticket);
-        self.starts.give(&mut state);
+        state.lines.end(self.who, self.ticket);
+        self.fair.give(&mut state);
     }
 }
 
@@ -89,24 +89,24 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_up_leaves_the_turn_to_others() {
-        let starts = Starts::new(1);
-        starts.quiet().await;
-        let first = starts.turn(1).await;
+        let fair = Fair::new(1);
+        fair.quiet().await;
+        let first = fair.turn(1).await;
         let waits = tokio::spawn({
-            let starts = starts.clone();
-            async move { starts.turn(1).await }
+            let fair = fair.clone();
+            async move { fair.turn(1).await }
         });
         let leaves = tokio::spawn({
-            let starts = starts.clone();
-            async move { starts.turn(2).await }
+            let fair = fair.clone();
+            async move { fair.turn(2).await }
         });
         tokio::task::yield_now().await;
         leaves.abort();
         assert!(leaves.await.unwrap_err().is_cancelled());
         assert!(!waits.is_finished());
-        assert!(tokio::time::timeout(Duration::from_millis(10), starts.quiet()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(10), fair.quiet()).await.is_err());
         drop(first);
         drop(waits.await.unwrap());
-        starts.quiet().await;
+        fair.quiet().await;
     }
 }
