@@ -49,7 +49,7 @@ fn searches_of_a_large_index_do_not_hold_up_those_of_another_one() {
     };
     search("few", 1);
     let (took, waited) = std::thread::scope(|scope| {
-        let many = scope.spawn(|| search("many", 300));
+        let many = scope.spawn(|| search("many", 60));
         let mut waited = Vec::new();
         while !many.is_finished() {
             waited.push(search("few", 1));
@@ -59,5 +59,5 @@ fn searches_of_a_large_index_do_not_hold_up_those_of_another_one() {
         (many.join().unwrap(), waited)
     });
     let most = waited.iter().max().unwrap();
-    assert!(*most < took / 10, "{most:?} of {took:?}, {} times", waited.len());
+    assert!(*most < took / 5, "{most:?} of {took:?}, {} times", waited.len());
 }

@@ -1,10 +1,15 @@
 //! Work that would hold up the event loop.
 
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
-use crate::fair::Fair;
+use crate::fair::{Fair, Turn};
+
+/// How long one works before others go first.
+const SLICE: Duration = Duration::from_millis(50);
 
 /// Half of the machine's cores, and at least one: what work that takes long may have.
 pub fn half_of_the_cores() -> usize {
@@ -30,6 +35,44 @@ impl Turns {
         let _turn = self.0.turn(who).await;
         tokio::task::spawn_blocking(work).await
     }
+
+    /// The same with work that says now and then that others may go first.
+    pub async fn in_slices<T: Send + 'static>(
+        &self,
+        who: u64,
+        work: impl FnOnce(&mut Slices) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let fair = self.0.clone();
+        let turn = Some(fair.turn(who).await);
+        let runtime = Handle::current();
+        tokio::task::spawn_blocking(move || {
+            work(&mut Slices { fair, turn, who, since: Instant::now(), runtime })
+        })
+        .await
+    }
+}
+
+/// A turn at work that takes long, which may be given up in between.
+#[derive(Debug)]
+pub struct Slices {
+    fair: Arc<Fair>,
+    turn: Option<Turn>,
+    who: u64,
+    since: Instant,
+    runtime: Handle,
+}
+
+impl Slices {
+    /// Lets others go first, if they wait and this one has worked for [`SLICE`]. Blocks until it is its turn again.
+    pub fn pause(&mut self) {
+        if self.since.elapsed() < SLICE || !self.fair.others_wait(self.who) {
+            return;
+        }
+        if let Some(turn) = self.turn.take() {
+            self.turn = Some(self.runtime.block_on(self.fair.again(turn)));
+        }
+        self.since = Instant::now();
+    }
 }
 
 /// By which [`Turns`] and [`Fair`] know whoever shares `it`, as long as anybody has it.
@@ -48,6 +91,24 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_takes_long_lets_others_go_first() {
+        static ONE: Turns = Turns(LazyLock::new(|| Fair::new(1)));
+        let (tell, told) = std::sync::mpsc::channel();
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let long = tokio::spawn(ONE.in_slices(1, move |slices| {
+            let _ = begun.send(());
+            // For as long as it takes the other one to have its turn.
+            while told.try_recv().is_err() {
+                std::thread::sleep(SLICE / 10);
+                slices.pause();
+            }
+        }));
+        begins.await.unwrap();
+        ONE.aside(2, move || tell.send(()).unwrap()).await.unwrap();
+        assert!(long.await.unwrap().is_ok());
+    }
 
     #[tokio::test]
     async fn what_is_done_aside_is_done_by_few_threads_at_once() {

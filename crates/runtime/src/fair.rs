@@ -38,10 +38,26 @@ impl Fair {
 
     /// Waits for a turn of `who`.
     pub async fn turn(self: &Arc<Self>, who: u64) -> Turn {
+        self.wait(who, Lines::ask).await
+    }
+
+    /// Gives a turn up, and waits for the next one, before others of the same.
+    pub(crate) async fn again(self: &Arc<Self>, turn: Turn) -> Turn {
+        let who = turn.who;
+        drop(turn);
+        self.wait(who, Lines::ask_again).await
+    }
+
+    /// Whether anybody else than `who` waits.
+    pub(crate) fn others_wait(&self, who: u64) -> bool {
+        self.state().lines.others_wait(who)
+    }
+
+    async fn wait(self: &Arc<Self>, who: u64, ask: fn(&mut Lines, u64) -> Ticket) -> Turn {
         let (tell, told) = oneshot::channel();
         let turn = {
             let mut state = self.state();
-            let ticket = state.lines.ask(who);
+            let ticket = ask(&mut state.lines, who);
             state.waiting.insert(ticket, tell);
             self.give(&mut state);
             Turn { fair: self.clone(), who, ticket }

@@ -41,6 +41,20 @@ impl Lines {
         now
     }
 
+    /// The same, before the others of `who`, and after whoever waits now: one that has begun is to be over before another one begins.
+    pub fn ask_again(&mut self, who: u64) -> Ticket {
+        let now = self.now();
+        let line = self.lines.entry(who).or_insert_with(|| Line { since: now, ..Line::default() });
+        line.since = now;
+        line.waiting.push_front(now);
+        now
+    }
+
+    /// Whether anybody else than `who` waits.
+    pub fn others_wait(&self, who: u64) -> bool {
+        self.lines.iter().any(|(other, line)| *other != who && !line.waiting.is_empty())
+    }
+
     /// Gives the next turn, if there is one to give and somebody waits.
     pub fn give(&mut self) -> Option<Ticket> {
         if self.running >= self.most {
@@ -115,6 +129,23 @@ mod tests {
             turns.end(of[&ticket], ticket);
         }
         assert_eq!(order, [1, 2, 3, 1, 2, 1, 1]);
+    }
+
+    #[test]
+    fn what_has_begun_goes_on_before_the_next_of_its_own_begins_and_after_others() {
+        let mut turns = Lines::new(1);
+        let [first, second] = [turns.ask(1), turns.ask(1)];
+        assert_eq!(turns.give(), Some(first));
+        assert!(!turns.others_wait(1));
+        let other = turns.ask(2);
+        assert!(turns.others_wait(1));
+        turns.end(1, first);
+        let again = turns.ask_again(1);
+        for (account, ticket) in [(2, other), (1, again), (1, second)] {
+            assert_eq!(turns.give(), Some(ticket));
+            turns.end(account, ticket);
+        }
+        assert!(turns.is_quiet());
     }
 
     #[test]

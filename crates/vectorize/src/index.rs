@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use rusqlite::{Connection, Transaction};
 use serde::Serialize;
-use skep_runtime::{Clock, Turns};
+use skep_runtime::{Clock, Slices, Turns};
 use skep_store::{Database, Quota, StoreError};
 
 use crate::error::VectorizeError;
@@ -23,6 +23,8 @@ use crate::vector::{Vector, distinct};
 static SEARCHES: Turns = Turns::new();
 /// Bytes that a vector takes beside its numbers and its metadata, about.
 const ROW: usize = 128;
+/// Vectors that are looked at before others may go first: about a millisecond, or more where a filter is to be read.
+const BETWEEN: usize = 1024;
 
 /// One index.
 #[derive(Clone, Debug)]
@@ -241,7 +243,8 @@ impl Index {
     /// The nearest vectors. Computes in a thread aside, when it is its turn.
     pub async fn query(&self, query: Query) -> Result<Matches, VectorizeError> {
         let db = self.db.clone();
-        let searched = SEARCHES.aside(self.who(), move || db.read(|c| search(c, &query))).await;
+        let searched =
+            SEARCHES.in_slices(self.who(), move |slices| db.read(|c| search(c, &query, slices))).await;
         searched.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 }
@@ -282,7 +285,7 @@ fn fit(
     Ok(Ok(()))
 }
 
-fn search(c: &Connection, query: &Query) -> Result<Matches, VectorizeError> {
+fn search(c: &Connection, query: &Query, slices: &mut Slices) -> Result<Matches, VectorizeError> {
     // What is read is of one moment.
     let moment = c.unchecked_transaction().map_err(StoreError::from)?;
     let c: &Connection = &moment;
@@ -303,11 +306,16 @@ fn search(c: &Connection, query: &Query) -> Result<Matches, VectorizeError> {
     }
     let probe = Probe::new(about.shape.metric, &target);
     let mut top = Top::new(query.top_k);
+    let mut seen = 0_usize;
     rows::scan(c, slots, |slot, norm, content| {
         let near = Near { distance: probe.distance(content, norm), slot };
         // Metadata is read of those only that would be in the answer.
         if top.takes(near) && passes(c, query, &indexed, slot)? {
             top.add(near);
+        }
+        seen += 1;
+        if seen.is_multiple_of(BETWEEN) {
+            slices.pause();
         }
         Ok(())
     })?;
