@@ -6,11 +6,10 @@ use std::sync::{Arc, PoisonError};
 
 use http::StatusCode;
 use serde_json::{Value as Json, json};
-use tokio::runtime::Handle;
 
 use crate::archive;
 use crate::containers::{Containers, OWNER};
-use crate::egress::{self, Aside, Process, Shared, Way, hold};
+use crate::egress::{self, Aside, Place, Process, Shared, Way, hold};
 use crate::engine::Reply;
 use crate::names::{Cell, Instance};
 use crate::policy::Refusal;
@@ -120,8 +119,8 @@ impl Containers {
         let way = self.options.way.unwrap_or(|_| Way::Open);
         let failed =
             |e: std::io::Error| format!("what the container sends out cannot be led to the worker: {e}");
-        let thread = self.thread().map_err(failed)?;
-        let led = egress::lead(id, pid, self.rules(instance), way, &thread).await.map_err(failed)?;
+        let place = self.aside().map_err(failed)?;
+        let led = egress::lead(id, pid, self.rules(instance), way, place).await.map_err(failed)?;
         let networks = inspected["NetworkSettings"]["Networks"].as_object();
         let address =
             networks.into_iter().flatten().find_map(|(_, own)| own["IPAddress"].as_str()?.parse().ok());
@@ -132,12 +131,12 @@ impl Containers {
     }
 
     /// The thread that serves what containers send out.
-    fn thread(&self) -> std::io::Result<Handle> {
+    fn aside(&self) -> std::io::Result<Place> {
         let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(aside) = aside.as_ref() {
-            return Ok(aside.handle());
+            return Ok(aside.place());
         }
-        Ok(aside.insert(Aside::start()?).handle())
+        Ok(aside.insert(Aside::start()?).place())
     }
 
     /// Makes a network of its own for the container that will be called `name`, in which what is sent out is led to its worker;

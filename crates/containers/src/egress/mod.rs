@@ -14,16 +14,17 @@ mod sniff;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::sockopt::{ip_original_dst, set_socket_linger};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) use aside::Aside;
+pub(crate) use aside::{Aside, Place};
 pub(crate) use authority::PLACE;
 pub(crate) use door::Process;
 use resolve::answer;
@@ -40,6 +41,8 @@ const LISTENS: Duration = Duration::from_secs(1);
 const HTTP: u16 = 80;
 /// What the engine is told in place of an address of the machine itself: of a network that is nobody's, RFC 1112.
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
+/// Bytes that are kept of what a client by TLS does not read.
+const TLS_BUFFER: usize = 16 << 10;
 /// The longest answer of the engine to a request for a connection.
 const LONGEST: usize = 16 << 10;
 
@@ -56,31 +59,38 @@ impl Drop for Led {
 }
 
 /// Leads what goes out of the network of a container, from when this returns. `pid` is its first process, as Docker says; what
-/// comes is served on `thread`.
+/// comes is served at `place`.
 pub(crate) async fn lead(
     container: &str,
     pid: u32,
     rules: Shared,
     way: fn(SocketAddrV4) -> Way,
-    thread: &Handle,
+    place: Place,
 ) -> io::Result<Led> {
     let sockets = inside::lead_all(container, pid).await?;
     let (connections, names) = {
-        let _there = thread.enter();
+        let _there = place.handle.enter();
         (TcpListener::from_std(sockets.connections)?, UdpSocket::from_std(sockets.names)?)
     };
-    let connecting = thread.spawn(take(connections, rules.clone(), way));
-    let naming = thread.spawn(answer(names, rules));
+    let connecting = place.handle.spawn(take(connections, rules.clone(), way, place.room));
+    let naming = place.handle.spawn(answer(names, rules));
     Ok(Led { tasks: [connecting.abort_handle(), naming.abort_handle()] })
 }
 
-async fn take(listener: TcpListener, rules: Shared, way: fn(SocketAddrV4) -> Way) {
+async fn take(listener: TcpListener, rules: Shared, way: fn(SocketAddrV4) -> Way, room: Arc<Semaphore>) {
     let mut open = JoinSet::new();
     loop {
         let accepted = listener.accept().await;
         while open.try_join_next().is_some() {}
-        match accepted {
-            Ok((mut stream, _)) if open.len() < MOST_OPEN => {
+        let mut stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        match room.clone().try_acquire_owned() {
+            Ok(place) if open.len() < MOST_OPEN => {
                 let (rules, counted) = (rules.clone(), Open::count(&rules));
                 open.spawn(async move {
                     if let Err(error) = pass(&mut stream, &rules, way).await {
@@ -88,11 +98,10 @@ async fn take(listener: TcpListener, rules: Shared, way: fn(SocketAddrV4) -> Way
                         // Nothing has answered it: that is not to look like an end.
                         let _ = set_socket_linger(&stream, Some(Duration::ZERO));
                     }
-                    drop((stream, counted));
+                    drop((stream, counted, place));
                 });
             }
-            Ok(_) => tracing::warn!("a container has {MOST_OPEN} connections: one more was closed"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            _ => tracing::debug!("there are too many connections of containers: one more was closed"),
         }
     }
 }
@@ -132,7 +141,8 @@ async fn pass(client: &mut TcpStream, rules: &Shared, way: fn(SocketAddrV4) -> W
         let server = rules.authority().and_then(|authority| authority.server(&name));
         let (client, out) = client.split();
         let whole = tokio::io::join(start.as_slice().chain(client), out);
-        let accepted = TlsAcceptor::from(server.map_err(io::Error::other)?).accept(whole);
+        let accepted = TlsAcceptor::from(server.map_err(io::Error::other)?)
+            .accept_with(whole, |session| session.set_buffer_limit(Some(TLS_BUFFER)));
         let accepted = tokio::time::timeout(SAYS, accepted).await;
         let mut client = accepted.map_err(|_| io::Error::other("no handshake comes"))??;
         client.write_all(&rest).await?;

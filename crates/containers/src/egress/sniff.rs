@@ -1,7 +1,7 @@
 //! Where a connection wants to go, by its first bytes: the host of an HTTP request, the server's name of a TLS handshake. Pure.
 
-/// The longest start of a connection that is looked at.
-pub(crate) const LONGEST: usize = 64 << 10;
+/// The longest start of a connection that is looked at: a record of TLS has 16 KiB, and a host is among the first headers.
+pub(crate) const LONGEST: usize = 17 << 10;
 /// The longest host name, RFC 1035.
 const MAX_NAME: usize = 253;
 /// A record of TLS that has a handshake begins with this.
