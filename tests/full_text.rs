@@ -60,6 +60,10 @@ export default {
       ];
       return Response.json((await DB.batch(made)).map((each) => each.results));
     }
+    if (pathname === "/again") {
+      const made = ["DROP TABLE t", "CREATE TABLE u (x)", "CREATE VIRTUAL TABLE t USING fts5(a, b)", "INSERT INTO t VALUES ('', 'no fox'), ('a fox', '')"];
+      await DB.batch(made.map((sql) => DB.prepare(sql)));
+    }
     if (pathname === "/pair") {
       const pair = await DB.batch([search, DB.prepare("SELECT count(*) c FROM t")]);
       return Response.json(pair.map((each) => each.results));
@@ -102,6 +106,7 @@ fn searches_find_what_they_find_at_cloudflare() {
         assert_eq!(get("/pair").json(), json!([rows, [{ "c": 2 }]]));
         assert_eq!(get("/wrong").text(), "D1_ERROR: fts5: syntax error near \"\": SQLITE_ERROR");
     }
+    assert_eq!(get("/again").json()["found"], json!(["", "a [fox]"]), "of another table with that name");
 }
 
 #[test]

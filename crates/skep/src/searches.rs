@@ -44,7 +44,8 @@ pub fn become_searcher(args: &[OsString]) -> ExitCode {
 
 fn search(args: &[OsString]) -> io::Result<()> {
     let [file, log] = args else { return Err(io::Error::other("a database and what becomes of its log")) };
-    nice(NICE)?;
+    // Where that may not be, it is as any other.
+    let _ = nice(NICE);
     let set = |resource, most| setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
     set(Resource::Core, 0)?;
     set(Resource::Data, MEMORY)?;

@@ -34,10 +34,17 @@ pub fn work(
         to.write_all(&[byte])?;
         to.flush()
     };
+    let plans = Plans::default();
+    let mut schema = Ok(-1);
     while let Some(job) = Job::read(&mut from)? {
         let (statements, format, facts) = job.taken_apart();
         // Another one may have changed the schema since the last call.
-        let plans = Plans::default();
+        let now =
+            session.trusted(|c| c.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0)));
+        if now.is_err() || now != schema {
+            plans.clear();
+            schema = now;
+        }
         let call = Call {
             statements: &statements,
             format,
