@@ -162,8 +162,14 @@ impl Searcher {
     async fn turn<'a>(&self, all: &'a Searchers) -> Result<[SemaphorePermit<'a>; 2], Stop> {
         let killed = self.killed.load(Ordering::Relaxed);
         let slow = killed > 0 && skep_store::now() < killed + SLOW;
-        let places = if slow { &SLOW_PLACE } else { &PLACES };
-        let both = async { Ok([all.places.acquire().await?, places.acquire().await?]) };
+        // Who waits for the slow place keeps no other one meanwhile.
+        let both = async {
+            if slow {
+                let slow = SLOW_PLACE.acquire().await?;
+                return Ok([slow, all.places.acquire().await?]);
+            }
+            Ok([all.places.acquire().await?, PLACES.acquire().await?])
+        };
         match timeout(QUERY_TIME, both).await {
             Ok(turn) => turn.map_err(|_: AcquireError| D1Error::closed().into()),
             Err(_) => Err(D1Error::new(TIMED_OUT).into()),
