@@ -174,13 +174,16 @@ mod tests {
         End(usize),
         /// One that waits gives up.
         Leave(usize),
+        /// One that has a turn lets others go first.
+        Pause(usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             (0_u64..5).prop_map(Step::Ask),
             any::<usize>().prop_map(Step::End),
-            any::<usize>().prop_map(Step::Leave)
+            any::<usize>().prop_map(Step::Leave),
+            any::<usize>().prop_map(Step::Pause)
         ]
     }
 
@@ -205,6 +208,14 @@ mod tests {
                     Step::Leave(which) if !waiting.is_empty() => {
                         let (account, ticket) = waiting.remove(which % waiting.len());
                         turns.end(account, ticket);
+                    }
+                    Step::Pause(which) if !running.is_empty() => {
+                        let (account, ticket) = running.remove(which % running.len());
+                        turns.end(account, ticket);
+                        let first = waiting.iter().position(|(other, _)| *other == account);
+                        waiting.insert(first.unwrap_or(waiting.len()), (account, turns.ask_again(account)));
+                        // It is behind all who wait now.
+                        passed.insert(account, Vec::new());
                     }
                     _ => {}
                 }
