@@ -19,7 +19,7 @@ use crate::request::{ResultsFormat, Statement};
 use crate::run::{Searches, Stop};
 use crate::session::{Patience, Session};
 use crate::store::{Claim, Claims};
-use crate::writer::{Shared, Writer};
+use crate::writer::{Shared, Stage, Writer};
 
 /// `application_id` of our files: "Sk", then the format's version.
 const MAGIC: i64 = 0x536b_0000;
@@ -49,7 +49,7 @@ pub(crate) struct Opened {
     readers: Readers,
     pub searcher: Searcher,
     /// How calls that only read search full-text indexes.
-    searches: Searches,
+    searches: Searches<'static>,
     number: u64,
     /// Before what is shared: its thread has a connection, too.
     pub writer: Writer,
@@ -102,6 +102,7 @@ impl Opened {
             results: results.clone(),
             last_row_id: AtomicI64::new(0),
             size: AtomicI64::new(session.size()?),
+            stage: Stage::default(),
         });
         let writer = Writer::start(session, shared.clone(), stamp)
             .map_err(|e| StoreError::io("cannot start a D1 writer thread", e))?;

@@ -18,7 +18,7 @@ pub(crate) struct Call<'a> {
     pub statements: &'a [Statement],
     pub format: ResultsFormat,
     pub patience: Patience,
-    pub searches: Searches,
+    pub searches: Searches<'a>,
     /// Called when a statement begins.
     pub begins: &'a dyn Fn(),
     pub plans: &'a Plans,

@@ -16,6 +16,7 @@ use crate::plan::{Plan, Plans};
 use crate::request::{ResultsFormat, Statement};
 use crate::session::{Patience, Session};
 use crate::turns::{SEARCHES, Turn};
+use crate::writer::{Search, Stage};
 use crate::{limit, split};
 
 /// What `meta.served_by` says.
@@ -57,14 +58,14 @@ pub(crate) enum Stop {
 }
 
 /// What becomes of a statement that asks a full-text index: how long that takes has no bound, and nobody looks at the clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Searches {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Searches<'a> {
     /// It runs: whoever waits for it can do without this process.
     Here,
     /// The call ends with [`Stop::Apart`].
     Apart,
-    /// It runs when no other one does.
-    InTurn,
+    /// It runs when no other one does, and the thread may be left behind in it.
+    InTurn(&'a Stage),
 }
 
 impl From<D1Error> for Stop {
@@ -97,7 +98,7 @@ pub(crate) struct Runner<'a> {
     pub plans: &'a Plans,
     pub format: ResultsFormat,
     pub patience: Patience,
-    pub searches: Searches,
+    pub searches: Searches<'a>,
     /// Called when a statement begins.
     pub begins: &'a dyn Fn(),
     /// Whether the connection may write, and is inside a transaction.
@@ -264,16 +265,18 @@ impl<'a> Runner<'a> {
     }
 
     fn goes_apart(&self, plan: &Plan) -> bool {
-        plan.searches && self.searches == Searches::Apart
+        plan.searches && matches!(self.searches, Searches::Apart)
     }
 
     /// Waits for the turn that a statement needs, if it needs one.
-    fn turn(&self, plan: &Plan) -> Result<Option<Turn<'static>>, Stop> {
-        if !plan.searches || self.searches != Searches::InTurn {
+    fn turn(&self, plan: &Plan) -> Result<Option<(Search<'a>, Turn<'static>)>, Stop> {
+        let Searches::InTurn(stage) = self.searches else { return Ok(None) };
+        if !plan.searches {
             return Ok(None);
         }
         let turn = SEARCHES.turn(self.session.database(), self.session.query_time);
-        turn.map(Some).ok_or_else(|| D1Error::new(TIMED_OUT).into())
+        let turn = turn.ok_or_else(|| D1Error::new(TIMED_OUT))?;
+        Ok(Some((stage.search(), turn)))
     }
 
     /// Runs a bound statement to its end and writes its rows; returns how many.

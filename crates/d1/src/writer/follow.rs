@@ -46,6 +46,7 @@ impl Thread {
     pub fn end(&mut self) {
         let gate = self.shared.gate.clone();
         let _inside = gate.enter();
+        let _committing = gate.commit();
         let Some(mut history) = self.shared.history() else { return };
         history.settle();
         if !history.is_ahead()
@@ -59,6 +60,7 @@ impl Thread {
     pub fn go_back(&mut self, commits: u64) -> Result<(), TimeTravelError> {
         let gate = self.shared.gate.clone();
         let _inside = gate.enter();
+        let _committing = gate.commit();
         {
             let mut history = self.shared.history().ok_or(TimeTravelError::Off)?;
             let state = history.rewind(commits)?;

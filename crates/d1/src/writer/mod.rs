@@ -1,18 +1,22 @@
 //! The queue to the thread that writes, and what it shares with readers.
 
 mod follow;
+mod stage;
 #[cfg(test)]
 mod tests;
 mod thread;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use skep_runtime::Backlog;
 use skep_store::Quota;
 use tokio::sync::oneshot;
 
+pub(crate) use self::stage::{Search, Stage};
 use self::thread::Thread;
 use crate::bookmark::{Bookmarks, Place};
 use crate::error::D1Error;
@@ -39,6 +43,7 @@ pub(crate) struct Shared {
     pub results: Arc<Backlog>,
     pub last_row_id: AtomicI64,
     pub size: AtomicI64,
+    pub stage: Stage,
 }
 
 impl Shared {
@@ -79,21 +84,31 @@ enum Message {
     GoBack(u64, oneshot::Sender<Result<(), TimeTravelError>>),
 }
 
-/// The queue to the writer's thread; dropping it waits until all that is queued is written.
+/// How long one waits for a search that writes, once nobody wants the database any more.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often one looks whether it is one.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The queue to the writer's thread; dropping it waits until all that is queued is written, but for a search without end.
 #[derive(Debug)]
 pub(crate) struct Writer {
     queue: Option<mpsc::Sender<Message>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// Ends with the thread; nothing comes.
+    ended: Mutex<mpsc::Receiver<()>>,
+    shared: Arc<Shared>,
 }
 
 impl Writer {
     /// Starts the thread. Its first transaction begins with the SQL `stamp`.
     pub(crate) fn start(session: Session, shared: Arc<Shared>, stamp: String) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel();
+        let (theirs, (ends, ended)) = (shared.clone(), mpsc::channel());
         let thread = std::thread::Builder::new().name("write d1".into()).spawn(move || {
-            Thread::run(session, shared, stamp, &jobs);
+            Thread::run(session, theirs, stamp, &jobs);
+            drop(ends);
         })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), thread: Some(thread), ended: Mutex::new(ended), shared })
     }
 
     /// Runs a call; resolves when what it wrote is on the disk.
@@ -119,9 +134,20 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut searched = Duration::ZERO;
+        while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            searched = if self.shared.stage.searches() { searched + LOOK } else { Duration::ZERO };
+            if searched > PATIENCE && self.shared.stage.leave() {
+                // What it was asked for is not committed, and nobody was told that it was.
+                tracing::warn!(database = %self.shared.path.display(), "a D1 database is left while a search that writes goes on");
+                // History has the file open. To close it would drop the locks of whoever opens the database next.
+                std::mem::forget(self.shared.clone());
+                return;
+            }
         }
+        let _ = thread.join();
     }
 }
 

@@ -21,6 +21,7 @@ fn writer(prepare: impl FnOnce(&mut Session)) -> (tempfile::TempDir, Writer) {
         gate: Arc::default(),
         last_row_id: AtomicI64::new(0),
         size: AtomicI64::new(0),
+        stage: Stage::default(),
     };
     (dir, Writer::start(session, Arc::new(shared), String::new()).unwrap())
 }

@@ -55,7 +55,9 @@ impl Thread {
         };
         thread.look_for_deferred_keys();
         thread.serve(jobs);
-        thread.end();
+        if !thread.shared.stage.is_left() {
+            thread.end();
+        }
     }
 
     fn serve(&mut self, jobs: &mpsc::Receiver<Message>) {
@@ -75,6 +77,9 @@ impl Thread {
                 }
             };
             self.write_group();
+            if self.shared.stage.is_left() {
+                return;
+            }
             if let Some((commits, reply)) = go_back {
                 let _ = reply.send(self.go_back(commits));
             }
@@ -83,7 +88,7 @@ impl Thread {
 
     fn write_group(&mut self) {
         let gate = self.shared.gate.clone();
-        while !self.group.is_empty() {
+        while !self.group.is_empty() && !self.shared.stage.is_left() {
             let _inside = gate.enter();
             self.transaction();
         }
@@ -125,6 +130,10 @@ impl Thread {
                 break;
             }
             let (body, after) = self.savepoint(&job, facts);
+            if self.shared.stage.is_left() {
+                // Nobody waits any more for any of them.
+                return self.roll_back();
+            }
             if self.session.connection.is_autocommit() {
                 // A full disk or a stopped statement makes SQLite roll back everything. This call fails;
                 // those before it are run again.
@@ -187,6 +196,8 @@ impl Thread {
     }
 
     fn commit(&mut self, ran: Vec<Ran>, facts: Facts) {
+        let gate = self.shared.gate.clone();
+        let _committing = gate.commit();
         match self.session.own("COMMIT") {
             Ok(()) => {
                 self.stamp = None;
@@ -224,7 +235,7 @@ impl Thread {
             plans: &self.shared.plans,
             format: job.format,
             patience: Patience::Full,
-            searches: Searches::InTurn,
+            searches: Searches::InTurn(&self.shared.stage),
             begins: &|| (),
             writes: true,
             alone: job.statements.len() == 1,
