@@ -32,7 +32,12 @@ impl Turns {
         who: u64,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        let _turn = self.0.turn(who).await;
+        let turn = self.0.turn(who).await;
+        // With the work: who gives up waiting for it has not stopped it.
+        let work = move || {
+            let _turn = turn;
+            work()
+        };
         tokio::task::spawn_blocking(work).await
     }
 
@@ -91,6 +96,20 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_has_its_turn_until_it_is_over() {
+        static ONE: Turns = Turns(LazyLock::new(|| Fair::new(1)));
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let first = ONE.aside(1, move || told.recv());
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, first).await.is_err());
+        let second = tokio::spawn(ONE.aside(2, || ()));
+        tokio::time::sleep(soon).await;
+        assert!(!second.is_finished());
+        tell.send(()).unwrap();
+        second.await.unwrap().unwrap();
+    }
 
     #[tokio::test]
     async fn what_takes_long_lets_others_go_first() {
