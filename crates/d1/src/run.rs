@@ -14,7 +14,7 @@ use crate::expansion::{Names, Size};
 use crate::held::Output;
 use crate::plan::{Plan, Plans};
 use crate::request::{ResultsFormat, Statement};
-use crate::session::{Patience, Session};
+use crate::session::{Exempt, Patience, Session};
 use crate::turns::{SEARCHES, Turn};
 use crate::writer::{Search, Stage};
 use crate::{limit, split};
@@ -269,14 +269,15 @@ impl<'a> Runner<'a> {
     }
 
     /// Waits for the turn that a statement needs, if it needs one.
-    fn turn(&self, plan: &Plan) -> Result<Option<(Search<'a>, Turn<'static>)>, Stop> {
+    fn turn(&self, plan: &Plan) -> Result<Option<(Exempt<'a>, Search<'a>, Turn<'static>)>, Stop> {
         let Searches::InTurn(stage) = self.searches else { return Ok(None) };
         if !plan.searches {
             return Ok(None);
         }
         let turn = SEARCHES.turn(self.session.database(), self.session.query_time);
         let turn = turn.ok_or_else(|| D1Error::new(TIMED_OUT))?;
-        Ok(Some((stage.search(), turn)))
+        // A turn of long queries would be kept from all databases by one that does not end.
+        Ok(Some((self.session.exempt(), stage.search(), turn)))
     }
 
     /// Runs a bound statement to its end and writes its rows; returns how many.

@@ -76,6 +76,8 @@ struct Timer {
     database: AtomicU64,
     /// Whether it has a turn, and since when it has that, or computes without.
     has_turn: AtomicBool,
+    /// It has another kind of turn, and takes none of these: it may never come to give one back.
+    exempt: AtomicBool,
     /// It was stopped for its time, which the machine may have taken.
     late: AtomicBool,
     since: AtomicU64,
@@ -115,7 +117,7 @@ impl Timer {
         if self.has_eaten() {
             return now;
         }
-        if !has_turn || TURNS.are_wanted() {
+        if !self.exempt.load(Ordering::Relaxed) && (!has_turn || TURNS.are_wanted()) {
             self.give_back();
             let patience = Duration::from_micros(deadline - now);
             let has_turn = TURNS.take(self.database.load(Ordering::Relaxed), patience);
@@ -155,6 +157,16 @@ impl Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         self.give_back();
+    }
+}
+
+/// Statements of a session compute without turns.
+#[derive(Debug)]
+pub(crate) struct Exempt<'a>(&'a Timer);
+
+impl Drop for Exempt<'_> {
+    fn drop(&mut self) {
+        self.0.exempt.store(false, Ordering::Relaxed);
     }
 }
 
@@ -211,6 +223,7 @@ impl Session {
             fired: AtomicBool::new(false),
             database: AtomicU64::new(0),
             has_turn: AtomicBool::new(false),
+            exempt: AtomicBool::new(false),
             late: AtomicBool::new(false),
             since: AtomicU64::new(0),
             appetite: Mutex::default(),
@@ -228,6 +241,13 @@ impl Session {
     /// Says which database it is of: databases take turns when they compute for long.
     pub(crate) fn belongs_to(&self, database: u64) {
         self.timer.database.store(database, Ordering::Relaxed);
+    }
+
+    /// Has statements compute without turns, until the result is dropped.
+    pub(crate) fn exempt(&self) -> Exempt<'_> {
+        self.timer.give_back();
+        self.timer.exempt.store(true, Ordering::Relaxed);
+        Exempt(&self.timer)
     }
 
     /// Which database it is of.
@@ -364,6 +384,15 @@ mod tests {
         assert!(has_turn(), "an application's statement of this length computes in turns");
         session.own("SAVEPOINT s").unwrap();
         assert!(!has_turn(), "it is over");
+        let exempt = session.exempt();
+        session.start_timer(Patience::Full);
+        assert_eq!(count(&session.connection).unwrap(), 400_000);
+        assert!(!has_turn(), "it has another turn");
+        drop(exempt);
+        session.start_timer(Patience::Full);
+        assert_eq!(count(&session.connection).unwrap(), 400_000);
+        assert!(has_turn());
+        session.rests();
         let session = Session { query_time: Duration::ZERO, ..session };
         let has_turn = || session.timer.has_turn.load(Ordering::Relaxed);
         session.start_timer(Patience::Full);
