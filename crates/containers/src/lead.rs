@@ -1,6 +1,5 @@
 //! Which containers have what they send out led to their worker, and from when.
 
-use std::collections::hash_map::Entry;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 
@@ -36,10 +35,7 @@ impl Containers {
         let begins = {
             let mut state = self.state();
             let process = state.processes.get(&instance.unique_key).cloned();
-            let known = match state.known.entry(instance.clone()) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(known) => known.insert(Default::default()),
-            };
+            let known = state.known.entry(instance.clone()).or_default();
             let mut rules = known.rules.lock();
             if let Some(port) = settings["port"].as_u64().and_then(|port| u16::try_from(port).ok()) {
                 rules.port = Some(port).filter(|port| *port > 0);

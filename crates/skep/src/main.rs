@@ -12,6 +12,7 @@ mod deploy;
 mod dev;
 mod dispatch;
 mod events;
+mod gates;
 mod images;
 mod inspector;
 mod keys;

@@ -9,13 +9,10 @@ use std::sync::Arc;
 use skep_catalog::Namespace;
 use skep_config::{Container, ContainerImage, WorkerConfig};
 use skep_containers::{Cell, Class, Cli, Containers, Engine, Gate, Limits, Options};
-use skep_fleet::{Containers as AskedAt, Leads, Led};
 
 use crate::terminal::{Style, paint, say};
 use crate::wiring::Wired;
 
-/// The id of the gate among a cell's servers.
-const GATE: &str = "docker";
 /// Processes and threads of one container: far more than any needs, far fewer than a machine has.
 const MAX_PIDS: u32 = 4096;
 /// Docker's name for a process that `docker` commands start.
@@ -112,15 +109,7 @@ impl Boxes {
         }
         let gate = containers.gate(cell);
         self.gates.insert(config.name.clone(), gate.clone());
-        let (reaches, runs, led) = (gate.clone(), gate.clone(), gate.clone());
-        wired.spec.containers = Some(AskedAt {
-            connections: GATE.to_owned(),
-            images,
-            reaches: Arc::new(move |port| reaches.reaches(port)),
-            runs: Arc::new(move |id, handle| runs.runs(id, handle)),
-            led: Leads::new(move || led.led().map(|(begun, open)| Led { begun, open })),
-        });
-        wired.spec.connections.insert(GATE.to_owned(), gate);
+        crate::gates::give(&mut wired.spec, gate, images);
     }
 
     /// Removes all containers.

@@ -14,15 +14,13 @@ use sha2::{Digest, Sha256};
 use skep_api::{ContainerApplication, ContainerInstance, namespace_id};
 use skep_catalog::{Content, Kind};
 use skep_containers::{Cell, Class, Containers, Engine, Limits, Options};
-use skep_fleet::{CellSpec, Containers as AskedAt, Leads, Led};
+use skep_fleet::CellSpec;
 use skep_registry::Credentials;
 
 use super::tenant::Tenant;
 pub use disk::watch;
 pub use left::clear;
 
-/// The id of the gate among a cell's servers.
-const GATE: &str = "docker";
 /// Processes and threads of one container, if the machine has sixteen times as many: one alone cannot take them all.
 const MAX_PIDS: u32 = 4096;
 /// Instances of an application that says nothing, as on Cloudflare.
@@ -235,15 +233,7 @@ impl Boxes {
         });
         let images = images.collect();
         let gate = self.of(account).await?.gate(Cell { classes });
-        let (reaches, runs, led) = (gate.clone(), gate.clone(), gate.clone());
-        spec.containers = Some(AskedAt {
-            connections: GATE.to_owned(),
-            images,
-            reaches: Arc::new(move |port| reaches.reaches(port)),
-            runs: Arc::new(move |id, handle| runs.runs(id, handle)),
-            led: Leads::new(move || led.led().map(|(begun, open)| Led { begun, open })),
-        });
-        spec.connections.insert(GATE.to_owned(), gate);
+        crate::gates::give(spec, gate, images);
         Ok(())
     }
 
