@@ -13,14 +13,14 @@ use crate::harness::{Ended, eventually};
 use crate::storms::alone;
 
 /// A figure of the node's process: `VmRSS:` in kB.
-fn resident(scene: &Scene) -> u64 {
+pub fn resident(scene: &Scene) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", scene.serve.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Does `attack` beside the neighbour; by how many MB the node had grown at most.
-fn grown<T>(scene: &Scene, attack: impl FnOnce() -> T) -> (T, u64) {
+pub fn grown<T>(scene: &Scene, attack: impl FnOnce() -> T) -> (T, u64) {
     let (before, most, over) = (resident(scene), AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {

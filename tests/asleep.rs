@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::appetites::resident;
 use crate::harness::eventually;
 use crate::harness::scene::{NEIGHBOUR, Scene, scene};
 
@@ -18,12 +19,6 @@ fn threads(scene: &Scene) -> usize {
 
 fn files(scene: &Scene) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", scene.serve.pid())).unwrap().count()
-}
-
-fn resident(scene: &Scene) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", scene.serve.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// How many of each kind are touched.

@@ -13,6 +13,7 @@ mod appetites;
 mod asleep;
 mod assets_api;
 mod backup;
+mod batches;
 mod bombs;
 mod cache_room;
 mod conformance;

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use skep_runtime::{Turns, Waiting};
+use skep_store::StoreError;
 use skep_wire::BoxFuture;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::message::{Batch, Message};
+use crate::message::{Batch, Message, is_large};
 use crate::outcome::{DeliveryOutcome, Verdict, verdicts};
 use crate::plan::Backoff;
 use crate::queue::{Cut, Queue};
@@ -21,14 +23,20 @@ const LAST_STORAGE_PAUSE: Duration = Duration::from_secs(30);
 
 /// Whatever takes batches: a worker's `queue()` handler in its cell.
 pub trait Deliver: Send + Sync + 'static {
+    /// By whom turns are given to what takes a while: the same for all consumers of one worker.
+    fn who(&self) -> u64;
+
+    /// Waits until this process has room for a batch whose bodies have so many bytes; it takes that room until the result is dropped.
+    fn room(&self, bytes: usize) -> BoxFuture<'_, Option<Waiting>>;
+
     /// Delivers a batch and resolves when the handler has ended.
     ///
     /// `Err` means that the handler never began, because its cell is not up: the batch is delivered again
     /// soon, with growing pauses, and the attempt does not count. A cell that broke down *during* the
     /// handler is `Ok(DeliveryOutcome::ended("internalError"))`: that attempt counts, or else a message that
     /// kills its cell would be delivered for ever. A delivery of more than 15 minutes is given up and
-    /// counts as `exceededWallTime`; the future is dropped.
-    fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<DeliveryOutcome, String>>;
+    /// counts as `exceededWallTime`; the future is dropped. `room` is to be held while the bodies are in memory.
+    fn deliver(&self, batch: Batch, room: Option<Waiting>) -> BoxFuture<'_, Result<DeliveryOutcome, String>>;
 }
 
 /// How a dispatcher is told to look again, or to end.
@@ -112,8 +120,9 @@ async fn dispatch(job: Arc<Job>, control: Arc<Control>) {
     let mut backoff = Backoff::default();
     while !control.is_stopped() && !shared.shutdown.is_requested() {
         let until = match job.queue.cut(&job.settings, running.len(), &backoff) {
-            Ok(Cut::Batch(seqs)) => {
-                running.spawn(deliver(job.clone(), Lease { queue: job.queue.clone(), seqs }));
+            Ok(Cut::Batch { seqs, bytes }) => {
+                let lease = Lease { queue: job.queue.clone(), seqs, due_ms: 0 };
+                running.spawn(deliver(job.clone(), lease, bytes));
                 continue;
             }
             Ok(Cut::Wait(until)) => until,
@@ -147,16 +156,32 @@ async fn dispatch(job: Arc<Job>, control: Arc<Control>) {
 struct Lease {
     queue: Arc<Queue>,
     seqs: Vec<i64>,
+    /// When those that are still there are due, or later.
+    due_ms: u64,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.queue.release(&self.seqs);
+        self.queue.release(&self.seqs, self.due_ms);
     }
 }
 
-async fn deliver(job: Arc<Job>, lease: Lease) -> Reached {
-    let (numbers, batch) = match load(&job.queue, &lease.seqs) {
+/// Reading a batch of which the event loop would take notice.
+static READING: Turns = Turns::new();
+
+async fn deliver(job: Arc<Job>, mut lease: Lease, bytes: usize) -> Reached {
+    let room = job.deliver.room(bytes).await;
+    let loaded = match is_large(lease.seqs.len(), bytes) {
+        true => {
+            let (queue, seqs) = (job.queue.clone(), lease.seqs.clone());
+            let read = READING.aside(job.deliver.who(), move || load(&queue, &seqs)).await;
+            read.unwrap_or_else(|failed| {
+                Err(StoreError::Io { context: "reading a batch".to_owned(), source: failed.into() })
+            })
+        }
+        false => load(&job.queue, &lease.seqs),
+    };
+    let (numbers, batch) = match loaded {
         Ok(Some(loaded)) => loaded,
         Ok(None) => return Reached::Yes,
         Err(error) => {
@@ -167,7 +192,7 @@ async fn deliver(job: Arc<Job>, lease: Lease) -> Reached {
     // What is kept of the messages to settle them; the bodies go with the batch.
     let messages: Vec<Message> =
         batch.messages.iter().map(|m| Message { body: Default::default(), ..m.clone() }).collect();
-    let outcome = match tokio::time::timeout(MAX_DELIVERY, job.deliver.deliver(batch)).await {
+    let outcome = match tokio::time::timeout(MAX_DELIVERY, job.deliver.deliver(batch, room)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => {
             tracing::debug!(queue = %job.queue.name, %error, "a queue's consumer is not up");
@@ -175,17 +200,18 @@ async fn deliver(job: Arc<Job>, lease: Lease) -> Reached {
         }
         Err(_) => DeliveryOutcome::ended("exceededWallTime"),
     };
-    let now_ms = job.queue.shared.clock.now_ms();
-    settle(&job, settlement(&outcome, &numbers, &messages, &job.settings, now_ms)).await;
+    // What is delivered again is due then or later.
+    lease.due_ms = job.queue.shared.clock.now_ms();
+    settle(&job, settlement(&outcome, &numbers, &messages, &job.settings, lease.due_ms)).await;
     Reached::Yes
 }
 
 /// Reads the messages of a batch; none if retention took them all.
-fn load(queue: &Queue, seqs: &[i64]) -> Result<Option<(Vec<i64>, Batch)>, skep_store::StoreError> {
+fn load(queue: &Queue, seqs: &[i64]) -> Result<Option<(Vec<i64>, Batch)>, StoreError> {
     let Some(id) = queue.id() else { return Ok(None) };
     queue.shared.db.read(|connection| {
         let (numbers, messages): (Vec<i64>, Vec<Message>) =
-            storage::load(connection, seqs)?.into_iter().unzip();
+            storage::load(connection, seqs.iter().copied())?.into_iter().unzip();
         if messages.is_empty() {
             return Ok(None);
         }

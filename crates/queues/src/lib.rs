@@ -12,6 +12,7 @@
 
 mod consumer;
 mod error;
+mod leases;
 mod message;
 mod outcome;
 mod peek;

@@ -103,6 +103,18 @@ pub struct Batch {
     pub metrics: Metrics,
 }
 
+impl Batch {
+    /// Whether making a text of it takes a while.
+    pub fn is_large(&self) -> bool {
+        is_large(self.messages.len(), self.messages.iter().map(|message| message.body.len()).sum())
+    }
+}
+
+/// Whether so many messages, whose bodies have so many bytes, are more than the event loop does in passing.
+pub(crate) fn is_large(messages: usize, bytes: usize) -> bool {
+    messages > 10 || bytes > 16 << 10
+}
+
 impl Serialize for Batch {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]

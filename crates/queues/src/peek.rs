@@ -30,11 +30,11 @@ impl Queues {
     pub fn peek(&self, queue: &str, limit: u32) -> Result<Vec<(Ref, Lease, Message)>, StoreError> {
         let queue = self.queue(queue);
         let Some(id) = queue.id() else { return Ok(Vec::new()) };
-        let (now_ms, under_delivery) = (queue.shared.clock.now_ms(), queue.under_delivery());
+        let (now_ms, leased) = (queue.shared.clock.now_ms(), queue.leases().clone());
         let limit = limit.clamp(1, MAX_PULL) as usize;
         let loaded = queue.shared.db.read(move |c| {
-            let due = storage::waiting(c, id, now_ms, &under_delivery, limit)?.due;
-            storage::load(c, &due)
+            let due = storage::waiting(c, id, now_ms, &leased, limit)?.due;
+            storage::load(c, due.into_iter().map(|(_, seq)| seq))
         })?;
         let shown = loaded.into_iter().map(|(seq, message)| {
             let attempts = message.attempts.saturating_sub(1);

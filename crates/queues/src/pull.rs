@@ -63,7 +63,7 @@ impl Queues {
         let queue = self.queue(queue);
         let Some(id) = queue.id() else { return Ok(Vec::new()) };
         let (shared, clock) = (queue.shared.clone(), queue.shared.clock.clone());
-        let under_delivery = queue.under_delivery();
+        let leased = queue.leases().clone();
         let letters = pull.dead_letter_queue.clone();
         let (taken, moved) = shared
             .db
@@ -75,12 +75,12 @@ impl Queues {
                 let mut taken = Vec::new();
                 let mut moved = None;
                 while taken.len() < limit {
-                    let due = storage::waiting(t, id, now_ms, &under_delivery, limit - taken.len())?.due;
+                    let due = storage::waiting(t, id, now_ms, &leased, limit - taken.len())?.due;
                     if due.is_empty() {
                         break;
                     }
                     let mut settlement = Settlement::default();
-                    for (seq, message) in storage::load(t, &due)? {
+                    for (seq, message) in storage::load(t, due.iter().map(|(_, seq)| *seq))? {
                         if message.attempts > most {
                             match pull.dead_letter_queue {
                                 Some(_) => settlement.dead.push(seq),
@@ -141,7 +141,9 @@ impl Queues {
             storage::settle(t, id, &settlement, None, now_ms)?;
             Ok((acked, retried))
         });
-        answered.await
+        let answered = answered.await;
+        queue.free_from(0);
+        answered
     }
 
     /// Makes leases last so long from now; durable when it resolves. Says of each whether it still held.
@@ -168,6 +170,8 @@ impl Queues {
             storage::settle(t, id, &settlement, None, now_ms)?;
             Ok(held)
         });
-        extended.await
+        let extended = extended.await;
+        queue.free_from(0);
+        extended
     }
 }

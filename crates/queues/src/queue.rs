@@ -1,13 +1,13 @@
 //! One queue as the process knows it: its number, what is under delivery, who consumes it.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use skep_runtime::{Clock, Shutdown};
 use skep_store::{Database, Quota, StoreError};
 
 use crate::consumer::Control;
 use crate::error::QueueError;
+use crate::leases::Leases;
 use crate::message::{Metrics, NewMessage};
 use crate::plan::{Backoff, Step, View, step};
 use crate::queues::Registry;
@@ -30,7 +30,7 @@ impl Shared {
         if let Some(registry) = self.registry.upgrade() {
             let queue = registry.get_or_add(name, self);
             queue.learn(id);
-            queue.wake();
+            queue.free_from(0);
         }
     }
 }
@@ -44,7 +44,7 @@ pub(crate) struct Queue {
     id: OnceLock<i64>,
     /// Messages under delivery, by whichever consumer. Held while looking for messages to deliver, and
     /// given back only after what happened to them is on the disk: so none is delivered twice at once.
-    leased: Mutex<HashSet<i64>>,
+    leased: Mutex<Leases>,
     consumer: Mutex<Option<Arc<Control>>>,
 }
 
@@ -75,13 +75,12 @@ impl Queue {
     pub async fn send(&self, messages: Vec<NewMessage>) -> Result<Metrics, QueueError> {
         let bytes = messages.iter().map(|message| message.body.len() as u64 + ROW).sum();
         self.shared.quota.take(bytes)?;
-        let (name, clock) = (self.name.clone(), self.shared.clock.clone());
+        let (name, now_ms) = (self.name.clone(), self.shared.clock.now_ms());
         let stored = self
             .shared
             .db
             .write(move |t| {
-                let Some(id) = storage::insert(t, &name, &messages, clock.now_ms(), MAX_BACKLOG_BYTES)?
-                else {
+                let Some(id) = storage::insert(t, &name, &messages, now_ms, MAX_BACKLOG_BYTES)? else {
                     return Ok(None);
                 };
                 Ok(Some((id, storage::metrics(t, id)?)))
@@ -89,7 +88,7 @@ impl Queue {
             .await?;
         let (id, metrics) = stored.ok_or(QueueError::QueueFull)?;
         self.learn(id);
-        self.wake();
+        self.free_from(now_ms);
         Ok(metrics)
     }
 
@@ -112,13 +111,13 @@ impl Queue {
         if in_flight >= settings.concurrency() {
             return Ok(Cut::Wait(None));
         }
-        let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leased = self.leases();
         let now_ms = self.shared.clock.now_ms();
         let limit = settings.max_batch_size as usize;
         let mut waiting = self.shared.db.read(|c| storage::waiting(c, id, now_ms, &leased, limit))?;
         let view = View {
             ready: waiting.due.len(),
-            oldest_due_ms: waiting.oldest_due_ms,
+            oldest_due_ms: waiting.due.first().map_or(0, |(due, _)| *due as u64),
             next_due_ms: waiting.next_due_ms,
             in_flight,
         };
@@ -126,24 +125,27 @@ impl Queue {
             Step::Wait(until) => Cut::Wait(until),
             Step::Deliver(count) => {
                 waiting.due.truncate(count);
-                leased.extend(&waiting.due);
-                Cut::Batch(waiting.due)
+                let bytes = self.shared.db.read(|c| storage::bytes(c, &waiting.due))?;
+                leased.take(&waiting.due);
+                Cut::Batch { seqs: waiting.due.into_iter().map(|(_, seq)| seq).collect(), bytes }
             }
         })
     }
 
     /// Messages that a worker has right now.
-    pub fn under_delivery(&self) -> HashSet<i64> {
-        self.leased.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leased.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives messages back: they are settled, or may be delivered again.
-    pub fn release(&self, seqs: &[i64]) {
-        let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
-        for seq in seqs {
-            leased.remove(seq);
-        }
-        drop(leased);
+    /// Gives messages back: they are settled, or may be delivered again, which they are due for at `due_ms` or later.
+    pub fn release(&self, seqs: &[i64], due_ms: u64) {
+        self.leases().give_back(seqs, i64::try_from(due_ms).unwrap_or(i64::MAX));
+        self.wake();
+    }
+
+    /// Tells the consumer that there are messages which are due at `due_ms` or later.
+    pub fn free_from(&self, due_ms: u64) {
+        self.leases().free_from(i64::try_from(due_ms).unwrap_or(i64::MAX));
         self.wake();
     }
 
@@ -165,14 +167,13 @@ impl Queue {
         control.stop();
     }
 
-    /// Tells the consumer to look again.
-    pub fn wake(&self) {
+    fn wake(&self) {
         if let Some(consumer) = &*self.slot() {
             consumer.wake();
         }
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Control>>> {
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Control>>> {
         self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,8 +181,8 @@ impl Queue {
 /// What a look at the queue gave.
 #[derive(Debug)]
 pub(crate) enum Cut {
-    /// These messages are leased now.
-    Batch(Vec<i64>),
+    /// These messages are leased now; their bodies have so many bytes together.
+    Batch { seqs: Vec<i64>, bytes: usize },
     /// Nothing to do until somebody wakes the consumer, or until this moment.
     Wait(Option<u64>),
 }

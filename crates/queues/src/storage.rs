@@ -4,13 +4,12 @@
 //! one queue lie together in the order in which they were sent, its oldest is its first, and no index is
 //! needed for that. A number is never used twice. The one index gives what is due.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use skep_store::{Schema, StoreError};
 use uuid::Uuid;
 
+use crate::leases::{Leases, Place};
 use crate::message::{Format, Message, Metrics, NewMessage};
 
 /// Bits of a message's number that count within its queue.
@@ -32,10 +31,8 @@ pub(crate) const SCHEMA: Schema = Schema(&["
 /// What waits and is not under delivery.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    /// Numbers of messages that are due, the longest due first, as many as were asked for.
-    pub due: Vec<i64>,
-    /// Since when the first is due.
-    pub oldest_due_ms: u64,
+    /// Messages that are due, the longest due first, as many as were asked for.
+    pub due: Vec<Place>,
     /// When the next becomes due that is not yet.
     pub next_due_ms: Option<u64>,
 }
@@ -136,24 +133,22 @@ pub(crate) fn waiting(
     connection: &Connection,
     queue: i64,
     now_ms: u64,
-    leased: &HashSet<i64>,
+    leased: &Leases,
     limit: usize,
 ) -> Result<Waiting, StoreError> {
     let mut waiting = Waiting::default();
-    let mut select = connection
-        .prepare_cached("SELECT seq, due FROM message WHERE queue = ? AND due <= ? ORDER BY due, seq")?;
-    let mut rows = select.query([queue, now_ms as i64])?;
+    let mut select = connection.prepare_cached(
+        "SELECT due, seq FROM message WHERE queue = ?1 AND due <= ?2 AND (due, seq) > (?3, ?4) ORDER BY due, seq",
+    )?;
+    let (due, seq) = leased.taken(now_ms as i64).unwrap_or((i64::MIN, 0));
+    let mut rows = select.query([queue, now_ms as i64, due, seq])?;
     while waiting.due.len() < limit
         && let Some(row) = rows.next()?
     {
-        let seq = row.get(0)?;
-        if leased.contains(&seq) {
-            continue;
+        let place: Place = (row.get(0)?, row.get(1)?);
+        if !leased.seqs().contains(&place.1) {
+            waiting.due.push(place);
         }
-        if waiting.due.is_empty() {
-            waiting.oldest_due_ms = row.get::<_, i64>(1)? as u64;
-        }
-        waiting.due.push(seq);
     }
     waiting.next_due_ms = connection
         .prepare_cached("SELECT due FROM message WHERE queue = ? AND due > ? ORDER BY due LIMIT 1")?
@@ -163,11 +158,24 @@ pub(crate) fn waiting(
     Ok(waiting)
 }
 
+/// Bytes of the bodies of messages.
+pub(crate) fn bytes(connection: &Connection, places: &[Place]) -> Result<usize, StoreError> {
+    let mut select = connection.prepare_cached("SELECT length(body) FROM message WHERE seq = ?")?;
+    let mut sum = 0;
+    for (_, seq) in places {
+        sum += select.query_row([seq], |row| row.get::<_, i64>(0)).optional()?.unwrap_or_default();
+    }
+    Ok(usize::try_from(sum).unwrap_or(usize::MAX))
+}
+
 /// Reads messages for delivery; those that are gone are left out.
-pub(crate) fn load(connection: &Connection, seqs: &[i64]) -> Result<Vec<(i64, Message)>, StoreError> {
+pub(crate) fn load(
+    connection: &Connection,
+    seqs: impl IntoIterator<Item = i64>,
+) -> Result<Vec<(i64, Message)>, StoreError> {
     let mut select =
         connection.prepare_cached("SELECT id, sent, attempts, format, body FROM message WHERE seq = ?")?;
-    let mut messages = Vec::with_capacity(seqs.len());
+    let mut messages = Vec::new();
     for seq in seqs {
         let message = select
             .query_row([seq], |row| {
@@ -180,7 +188,7 @@ pub(crate) fn load(connection: &Connection, seqs: &[i64]) -> Result<Vec<(i64, Me
                 })
             })
             .optional()?;
-        messages.extend(message.map(|message| (*seq, message)));
+        messages.extend(message.map(|message| (seq, message)));
     }
     Ok(messages)
 }
@@ -213,7 +221,7 @@ pub(crate) fn settle(
     if let Some(name) = dead_letters
         && !settlement.dead.is_empty()
     {
-        let letters: Vec<NewMessage> = load(transaction, &settlement.dead)?
+        let letters: Vec<NewMessage> = load(transaction, settlement.dead.iter().copied())?
             .into_iter()
             .map(|(_, m)| NewMessage { format: m.format, delay_secs: 0, body: m.body })
             .collect();

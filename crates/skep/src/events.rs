@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_api::InstanceError;
 use skep_cron::{Cron, CronHandle, Expression, Fire, Fired};
 use skep_fleet::{EventError, Worker};
 use skep_queues::{Batch, ConsumerSettings, Deliver, DeliveryOutcome};
-use skep_runtime::{Clock, Shutdown};
+use skep_runtime::{Clock, Shutdown, Turns, Waiting};
 use skep_wire::BoxFuture;
 
 /// What `scheduled()` came to.
@@ -108,10 +109,31 @@ pub struct QueueConsumer {
     pub note: Note,
 }
 
+/// Making texts of batches of which the event loop would take notice.
+static WRITING: Turns = Turns::new();
+
 impl Deliver for QueueConsumer {
-    fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<DeliveryOutcome, String>> {
+    fn who(&self) -> u64 {
+        skep_runtime::who(&self.worker)
+    }
+
+    fn room(&self, bytes: usize) -> BoxFuture<'_, Option<Waiting>> {
+        // In the text of a batch they are in base64.
+        Box::pin(async move { Some(self.worker.room_for_event(bytes / 3 * 4).await) })
+    }
+
+    fn deliver(&self, batch: Batch, room: Option<Waiting>) -> BoxFuture<'_, Result<DeliveryOutcome, String>> {
         Box::pin(async move {
-            let event = serde_json::to_vec(&batch).map_err(|e| e.to_string())?;
+            let queue = batch.queue.clone();
+            let event = match batch.is_large() {
+                true => WRITING.aside(self.who(), move || serde_json::to_vec(&batch)).await,
+                false => Ok(serde_json::to_vec(&batch)),
+            };
+            let event = Bytes::from(event.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?);
+            let event = match room {
+                Some(room) => skep_wire::held(event, room),
+                None => event,
+            };
             let Noted { traceparent, end } = (self.note)();
             let delivered = match self.worker.traced_event("/queue", event, traceparent.as_deref()).await {
                 Ok((status, body)) => Ok(DeliveryOutcome::from_reply(status, &body)),
@@ -119,7 +141,7 @@ impl Deliver for QueueConsumer {
                 Err(error) => Err(error.to_string()),
             };
             let outcome = delivered.as_ref().map_or(INTERNAL_ERROR, |delivered| &delivered.outcome);
-            end(outcome, &batch.queue);
+            end(outcome, &queue);
             delivered
         })
     }

@@ -46,4 +46,5 @@ pub use server::{ServeError, bind_unix, serve_tcp, serve_unix};
 pub use service::{BINDING_HEADER, BindingTable, BoxFuture, Service};
 pub use serving::{Asked, Next, Parts, Serving};
 pub use socket::{Socket, together};
+pub use unread::held;
 pub use whole::Whole;

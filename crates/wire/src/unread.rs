@@ -39,6 +39,11 @@ pub(crate) fn counted(response: Response, unread: Option<&Arc<Backlog>>) -> Resp
     }
 }
 
+/// `bytes`, which count as `waiting` until the last of them was sent.
+pub fn held(bytes: Bytes, waiting: Waiting) -> Bytes {
+    Bytes::from_owner(Piece { bytes, _held: Arc::new(waiting) })
+}
+
 struct Counted {
     body: Body,
     held: Arc<Waiting>,

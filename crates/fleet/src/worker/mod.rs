@@ -2,12 +2,13 @@
 
 mod supervisor;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
+use skep_runtime::{Backlog, Bounds, Waiting};
 use skep_wire::{SendError, UnixClient, full, read_all};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -21,6 +22,11 @@ use supervisor::Supervisor;
 const WAIT: Duration = Duration::from_secs(30);
 /// An event's outcome is small JSON.
 const MAX_EVENT_REPLY: usize = 16 << 20;
+
+/// Bytes of large events that a script has not taken.
+const EVENTS: Bounds = Bounds { own: 32 << 20, all: 256 << 20, little: 1 << 20 };
+/// Of all scripts.
+static ALL_EVENTS: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
 /// Whether requests can be taken.
 #[derive(Clone, Debug)]
@@ -107,6 +113,8 @@ pub struct Worker {
     debugged: Arc<AtomicUsize>,
     /// Whether it has been asked to rest, and has not answered yet.
     asked: Arc<AtomicBool>,
+    /// Events that it has not taken.
+    inbox: Arc<Backlog>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -129,7 +137,8 @@ impl Worker {
         // It may be a visitor who wants it first.
         skep_runtime::loops::spawn_home(supervisor.run(inbox));
         let (waiting, asked) = (AtomicUsize::new(0), Arc::default());
-        Arc::new(Self { name, state, commands, wanted, has_events, debugged, asked, waiting, most })
+        let inbox = Backlog::new(ALL_EVENTS.clone());
+        Arc::new(Self { name, state, commands, wanted, has_events, debugged, asked, waiting, most, inbox })
     }
 
     /// The script's name.
@@ -211,8 +220,19 @@ impl Worker {
         let _ = state.wait_for(|state| !same(state)).await;
     }
 
+    /// Waits until the script has taken most of the events that were sent to it, so that there is room for one of so many bytes more.
+    /// It takes that room until the result is dropped ([`skep_wire::held`]).
+    pub async fn room_for_event(&self, bytes: usize) -> Waiting {
+        self.inbox.ready(EVENTS).await;
+        self.inbox.hold(bytes)
+    }
+
     /// Sends an event (JSON) to the events shim at `path` and returns its answer: the status and JSON.
-    pub async fn event(&self, path: &'static str, event: Vec<u8>) -> Result<(StatusCode, Bytes), EventError> {
+    pub async fn event(
+        &self,
+        path: &'static str,
+        event: impl Into<Bytes>,
+    ) -> Result<(StatusCode, Bytes), EventError> {
         self.traced_event(path, event, None).await
     }
 
@@ -220,7 +240,7 @@ impl Worker {
     pub async fn traced_event(
         &self,
         path: &'static str,
-        event: Vec<u8>,
+        event: impl Into<Bytes>,
         traceparent: Option<&str>,
     ) -> Result<(StatusCode, Bytes), EventError> {
         let (_lease, events) = self.acquire_for_event().await?;

@@ -13,7 +13,15 @@ struct Moody {
 }
 
 impl Deliver for Moody {
-    fn deliver(&self, batch: Batch) -> BoxFuture<'_, Answer> {
+    fn who(&self) -> u64 {
+        0
+    }
+
+    fn room(&self, _: usize) -> BoxFuture<'_, Option<Waiting>> {
+        Box::pin(async { None })
+    }
+
+    fn deliver(&self, batch: Batch, _: Option<Waiting>) -> BoxFuture<'_, Answer> {
         let turn = self.turn.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             tokio::task::yield_now().await;
@@ -127,7 +135,15 @@ async fn after_a_crash_every_acknowledged_send_is_there_unless_it_was_consumed()
 async fn throughput() {
     struct Quick(AtomicUsize);
     impl Deliver for Quick {
-        fn deliver(&self, batch: Batch) -> BoxFuture<'_, Answer> {
+        fn who(&self) -> u64 {
+            0
+        }
+
+        fn room(&self, _: usize) -> BoxFuture<'_, Option<Waiting>> {
+            Box::pin(async { None })
+        }
+
+        fn deliver(&self, batch: Batch, _: Option<Waiting>) -> BoxFuture<'_, Answer> {
             self.0.fetch_add(batch.messages.len(), Ordering::SeqCst);
             Box::pin(async { ok() })
         }

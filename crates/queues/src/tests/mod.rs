@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use skep_runtime::{Clock, Jobs, ManualClock, Shutdown, ShutdownTrigger};
+use skep_runtime::{Clock, Jobs, ManualClock, Shutdown, ShutdownTrigger, Waiting};
 use skep_wire::{BoxFuture, Service, full};
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,7 +22,15 @@ type Answer = Result<DeliveryOutcome, String>;
 struct Manual(mpsc::UnboundedSender<(Batch, oneshot::Sender<Answer>)>);
 
 impl Deliver for Manual {
-    fn deliver(&self, batch: Batch) -> BoxFuture<'_, Answer> {
+    fn who(&self) -> u64 {
+        0
+    }
+
+    fn room(&self, _: usize) -> BoxFuture<'_, Option<Waiting>> {
+        Box::pin(async { None })
+    }
+
+    fn deliver(&self, batch: Batch, _: Option<Waiting>) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
         let _ = self.0.send((batch, reply));
         Box::pin(async { answer.await.unwrap_or(Err("the test is gone".into())) })
