@@ -12,6 +12,7 @@ mod api_page;
 mod appetites;
 mod asleep;
 mod assets_api;
+mod awake;
 mod backup;
 mod batches;
 mod bombs;

@@ -3,6 +3,8 @@
 //! The API is served by the thread that serves visitors. To read a script of sixty megabytes, or a document with a million entries,
 //! takes it seconds.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use skep_runtime::Turns;
 
 use crate::reply::ApiError;
@@ -12,7 +14,19 @@ const SMALL: usize = 64 << 10;
 
 static TURNS: Turns = Turns::new();
 
-/// Does `work` on `size` bytes: at once if they are few, else in a thread of its own when it is its turn.
+tokio::task_local! {
+    /// Whose call it is: accounts take turns.
+    static WHOSE: u64;
+}
+
+/// A call of `account`, whose large work waits for no more than one of each other account's.
+pub(crate) async fn of_account<F: Future>(account: &str, call: F) -> F::Output {
+    let mut whose = DefaultHasher::new();
+    account.hash(&mut whose);
+    WHOSE.scope(whose.finish(), call).await
+}
+
+/// Does `work` on `size` bytes: at once if they are few, else in a thread of its own when it is its account's turn.
 pub(crate) async fn aside<T: Send + 'static>(
     size: usize,
     work: impl FnOnce() -> T + Send + 'static,
@@ -20,11 +34,14 @@ pub(crate) async fn aside<T: Send + 'static>(
     if size <= SMALL {
         return Ok(work());
     }
-    TURNS.aside(0, work).await.map_err(ApiError::internal)
+    TURNS.aside(WHOSE.try_with(|whose| *whose).unwrap_or_default(), work).await.map_err(ApiError::internal)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -33,5 +50,27 @@ mod tests {
         assert_eq!(aside(1, || std::thread::current().id()).await.ok(), Some(here));
         let there = aside(SMALL + 1, || std::thread::current().id()).await.ok();
         assert!(there.is_some_and(|there| there != here));
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_much_waits_behind_himself() {
+        let (order, count) = (Arc::<Mutex<Vec<&str>>>::default(), 20 * skep_runtime::half_of_the_cores());
+        let work = |account: &'static str| {
+            let order = order.clone();
+            let work = move || {
+                std::thread::sleep(Duration::from_millis(5));
+                order.lock().unwrap().push(account);
+            };
+            tokio::spawn(of_account(account, aside(SMALL + 1, work)))
+        };
+        let mut all: Vec<_> = (0..count).map(|_| work("many")).collect();
+        tokio::task::yield_now().await;
+        all.push(work("one"));
+        for work in all {
+            assert!(work.await.unwrap().is_ok());
+        }
+        let order = order.lock().unwrap();
+        let place = order.iter().position(|account| *account == "one").unwrap();
+        assert!(place < count / 2, "{place}");
     }
 }

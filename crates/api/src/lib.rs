@@ -194,7 +194,7 @@ impl Api {
             true => Some(self.changing.read().await),
             false => None,
         };
-        let answer = (operation.handler)(call).await;
+        let answer = aside::of_account(&account, (operation.handler)(call)).await;
         drop(changing);
         // Who has no API token writes nothing into an account's log, unless it was let in.
         if changes && (!operation.open || of_account && answer.is_ok()) {

@@ -107,8 +107,14 @@ mod tests {
     use crate::spec::{Code, DurableClass};
 
     fn spec() -> CellSpec {
-        let limits =
-            Limits { memory: 1, cpu: Duration::ZERO, subrequests: 1, after: Duration::ZERO, alone: None };
+        let limits = Limits {
+            memory: 1,
+            objects: 0,
+            cpu: Duration::ZERO,
+            subrequests: 1,
+            after: Duration::ZERO,
+            alone: None,
+        };
         CellSpec {
             name: "s".into(),
             code: Code::Modules(Vec::new()),

@@ -7,6 +7,7 @@
 //! Entry points: [`Machine::new`], [`Fleet::deploy`], [`Worker::acquire`], [`Worker::event`].
 
 mod alone;
+mod awake;
 mod capnp;
 mod cells;
 mod certificates;

@@ -20,6 +20,8 @@ pub(crate) const START_CPU: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// Bytes of memory, heap and buffers together, beside what the engine takes for itself.
     pub memory: u64,
+    /// Bytes beside that which the engine may take for Durable Objects that are awake; 0 if the script has none.
+    pub objects: u64,
     /// CPU time without giving others their turn.
     pub cpu: Duration,
     /// Requests to others that an invocation may make.
@@ -38,7 +40,7 @@ impl Limits {
 
     /// The memory at which the kernel ends it.
     pub(crate) fn group_memory(&self) -> u64 {
-        self.process_memory().saturating_add(SLACK + HEADROOM)
+        self.process_memory().saturating_add(SLACK + HEADROOM).saturating_add(self.objects)
     }
 
     /// The heap at which V8 ends it, in MiB: without this it would rather take more memory than collect garbage.
@@ -113,7 +115,7 @@ impl Pace {
 pub(crate) struct Sample {
     /// CPU time of the thread that runs the code.
     pub cpu: Duration,
-    /// Memory that is its own.
+    /// Memory that is its own, without what its objects need to be awake.
     pub memory: u64,
     /// What is known of the requests in it.
     pub inside: Inside,
@@ -287,6 +289,7 @@ mod tests {
 
     const LIMITS: Limits = Limits {
         memory: 128 << 20,
+        objects: 0,
         cpu: Duration::from_secs(1),
         subrequests: 50,
         after: Duration::ZERO,

@@ -9,6 +9,7 @@ use skep_wire::{UnixClient, empty, read_all};
 use tokio::sync::Notify;
 
 use crate::alone::Alarms;
+use crate::awake::Awake;
 use crate::collector::Collector;
 use crate::limits::{Exceeded, Inside, Limits, START_CPU, Sample, Verdict, Watch};
 use crate::process::Killer;
@@ -105,6 +106,7 @@ impl Watched {
         let mut asked: Option<tokio::task::JoinHandle<bool>> = None;
         let mut collecting: Option<tokio::task::JoinHandle<()>> = None;
         let mut last = false;
+        let mut awake = Awake::new(self.limits.objects);
         loop {
             if tokio::time::timeout(watch.pause(), busy.notified()).await.is_ok() {
                 watch.wake();
@@ -122,7 +124,9 @@ impl Watched {
             if collecting.take_if(|collection| collection.is_finished()).is_some() {
                 watch.collected();
             }
-            let mut verdict = watch.note(Sample { inside: inside(), ..sample(self.pid) });
+            let seen = sample(self.pid);
+            let memory = awake.without(self.pid, seen.memory);
+            let mut verdict = watch.note(Sample { inside: inside(), memory, ..seen });
             if let (Verdict::Alarm, Some(next)) = (verdict, &self.next_alarm) {
                 verdict = watch.alarm(alarms.note(next(), SystemTime::now()));
             }

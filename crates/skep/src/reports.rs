@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::StatusCode;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
@@ -92,13 +93,13 @@ pub fn pass_on(events: &[Json], consumers: &[Consumer]) {
     if consumers.is_empty() || events.is_empty() {
         return;
     }
-    let report = json!({ "events": events }).to_string();
+    let report = Bytes::from(json!({ "events": events }).to_string());
     for consumer in consumers {
         let Some(taken) = consumer.take(report.len()) else {
             tracing::debug!(consumer = consumer.worker.name(), "a tail consumer does not keep up");
             continue;
         };
-        let (consumer, report) = (consumer.worker.clone(), report.clone().into_bytes());
+        let (consumer, report) = (consumer.worker.clone(), report.clone());
         tokio::spawn(async move {
             if let Err(error) = consumer.event("/tail", report).await {
                 tracing::warn!(%error, consumer = consumer.name(), "a tail consumer did not take events");

@@ -195,6 +195,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             wait_until: args.wait_until,
             alone: args.object_timeout,
             cell_memory: u64::from(args.cell_memory) << 20,
+            object_memory: u64::from(args.object_memory) << 20,
             keeps: tenant::Keeps {
                 logs: skep_logs::Retention { age: args.log_retention, bytes: u64::from(args.log_size) << 20 },
                 stores: crate::stores::Keeping {

@@ -56,6 +56,8 @@ pub struct Surroundings {
     pub alone: Option<std::time::Duration>,
     /// Bytes of memory that a cell may use beside what the engine needs.
     pub cell_memory: u64,
+    /// Bytes beside that for objects that are awake.
+    pub object_memory: u64,
     /// What of the past is kept.
     pub keeps: Keeps,
     /// Whom requests to the outside may reach, as the engine names networks.

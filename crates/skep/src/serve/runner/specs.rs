@@ -80,7 +80,8 @@ impl Runner {
             self.report(script, version, &mut spec)?;
         }
         let keys: Vec<String> = object_keys(&spec).collect();
-        if !keys.is_empty() {
+        let has_objects = !keys.is_empty();
+        if has_objects {
             let objects = spec.object_storage.clone();
             spec.next_alarm = Some(Arc::new(move || next_alarm(&objects, &keys)));
         }
@@ -88,6 +89,7 @@ impl Runner {
         spec.egress.clone_from(&self.around.egress);
         spec.limits = Some(Limits {
             memory: self.around.cell_memory,
+            objects: if has_objects { self.around.object_memory } else { 0 },
             cpu: cpu_of(content),
             subrequests: subrequests_of(content),
             after: self.around.wait_until,
