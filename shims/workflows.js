@@ -8,10 +8,10 @@
 // an application.
 
 import { WorkerEntrypoint, env } from "cloudflare:workers";
+import { Dozes, WorkflowBinding, awake } from "./workflow-awake.js";
 import { Index } from "./workflow-index.js";
 import { Slots } from "./workflow-slots.js";
 import { jsonOf, rollbackOf, stepsOf, time, toJson } from "./workflow-steps.js";
-import { Engine as Instance, WorkflowBinding } from "./workflows.js";
 
 export { WorkflowBinding };
 
@@ -24,19 +24,22 @@ const MAX_BATCH = 100;
 /** @param {string} workflow @returns {any} */
 const namespace = (workflow) => /** @type {any} */ (env)[`workflow:${workflow}`];
 
+/** An instance, awake or not. @param {string} workflow @param {string} id @returns {any} */
+function instance(workflow, id) {
+  const call = (/** @type {string | symbol} */ method, /** @type {any[]} */ args) =>
+    awake(async () => namespace(workflow).getByName(id)[method](...args));
+  return new Proxy({}, { get: (_, method) => (/** @type {any[]} */ ...args) => call(method, args) });
+}
+
 /** Instances that have a `run()` in memory, once for each. @type {Set<{ workflow: string, id: string }>} */
 const underWay = new Set();
 
 /** What stands in the place of a moment in `dormant` of an instance that waits for a slot. */
 const HELD = Infinity;
 
-export class Engine extends Instance {
-  #index = new Index(this.ctx.storage.sql, (id) => namespace(this.ctx.props.workflowName).getByName(id));
-  #slots = new Slots(
-    this.ctx.storage,
-    (id) => namespace(this.ctx.props.workflowName).getByName(id),
-    this.#limit ?? Infinity,
-  );
+export class Engine extends Dozes {
+  #index = new Index(this.ctx.storage.sql, (id) => instance(this.ctx.props.workflowName, id));
+  #slots = new Slots(this.ctx.storage, (id) => instance(this.ctx.props.workflowName, id), this.#limit ?? Infinity);
   /** Who makes it. */
   #source = "binding";
   /** Calls of `run()` that only say how to roll back. */
@@ -60,7 +63,7 @@ export class Engine extends Instance {
     const entry = { workflow: this.ctx.props.workflowName, id: this.ctx.id.name };
     underWay.add(entry);
     try {
-      return await work;
+      return await this.during(() => work);
     } finally {
       underWay.delete(entry);
     }
@@ -70,6 +73,12 @@ export class Engine extends Instance {
   rests() {
     const meta = this.#meta();
     return meta === undefined || AT_REST.has(meta.status);
+  }
+
+  /** The index has what is not stored; an instance that rests, or waits for a slot, has nothing. */
+  get staysAwake() {
+    const meta = this.#meta();
+    return this.ctx.id.name === INDEX || !(meta === undefined || AT_REST.has(meta.status) || meta.dormant === HELD);
   }
 
   /** Instances that may run at once. @returns {number | undefined} */
@@ -267,8 +276,10 @@ export class Engine extends Instance {
   }
 }
 
-/** Every operation: what is said of it, the Workflow's binding, its namespace, its index. */
-/** @type {Record<string, (call: any, api: any, instances: any, index: any) => Promise<any>>} */
+Engine.countCalls();
+
+/** Every operation: what is said of it, the Workflow's binding, its instances, its index. */
+/** @type {Record<string, (call: any, api: any, instances: (id: string) => any, index: any) => Promise<any>>} */
 const operations = {
   list: (query, _api, _instances, index) => index.indexed("list", query),
   counts: (_call, _api, _instances, index) => index.indexed("counts"),
@@ -280,17 +291,17 @@ const operations = {
   },
   async scheduled({ cron, time }, _api, instances) {
     const id = crypto.randomUUID();
-    await instances.getByName(id).createScheduled({ cron, scheduledTime: time });
+    await instances(id).createScheduled({ cron, scheduledTime: time });
     return { id };
   },
   async describe({ id, ...how }, api, instances, index) {
     await api.getInstance(id);
-    const found = await instances.getByName(id).describe(how);
+    const found = await instances(id).describe(how);
     return { ...found, source: await index.indexed("sourceOf", id) };
   },
   async step({ id, ...which }, api, instances) {
     await api.getInstance(id);
-    const step = await instances.getByName(id).step(which);
+    const step = await instances(id).step(which);
     if (!step) throw new Error("step.not_found");
     return step;
   },
@@ -326,14 +337,14 @@ const operations = {
 export default class Control extends WorkerEntrypoint {
   /** Whether the process may end: each instance goes on from where it is. */
   async resting() {
-    const asked = [...underWay].map(({ workflow, id }) => namespace(workflow).getByName(id).rests());
+    const asked = [...underWay].map(({ workflow, id }) => instance(workflow, id).rests());
     return (await Promise.all(asked)).every(Boolean);
   }
 
   /** @param {{ workflow: string, op: string }} call */
   call({ workflow, op, ...call }) {
-    const instances = namespace(workflow);
-    if (!instances || !Object.hasOwn(operations, op)) throw new Error("workflow.not_deployed");
-    return operations[op](call, /** @type {any} */ (env)[`api:${workflow}`], instances, instances.getByName(INDEX));
+    const instances = (/** @type {string} */ id) => instance(workflow, id);
+    if (!namespace(workflow) || !Object.hasOwn(operations, op)) throw new Error("workflow.not_deployed");
+    return operations[op](call, /** @type {any} */ (env)[`api:${workflow}`], instances, instances(INDEX));
   }
 }

@@ -1,5 +1,6 @@
 //! Workflows over the v4 API: stock wrangler starts, shows, steers and deletes instances of a deployed script.
 
+mod awake;
 mod declared;
 mod rests;
 

@@ -30,6 +30,7 @@ const TAIL: &str = include_str!("../../../../shims/tail.js");
 const TRACE: &str = include_str!("../../../../shims/trace.js");
 const REMOTE_OBJECT: &str = include_str!("../../../../shims/remote-object.js");
 const WORKFLOWS: &str = include_str!("../../../../shims/workflows.js");
+const WORKFLOW_AWAKE: &str = include_str!("../../../../shims/workflow-awake.js");
 const WORKFLOW_INDEX: &str = include_str!("../../../../shims/workflow-index.js");
 const WORKFLOW_SLOTS: &str = include_str!("../../../../shims/workflow-slots.js");
 const WORKFLOW_STEPS: &str = include_str!("../../../../shims/workflow-steps.js");
@@ -51,6 +52,7 @@ impl Render<'_> {
         let engine = fields([("name", text("workflows.js")), ("bundled", text("/workerd/workflows.js"))]);
         let files = [
             ("skep-workflows.js", WORKFLOWS),
+            ("workflow-awake.js", WORKFLOW_AWAKE),
             ("workflow-index.js", WORKFLOW_INDEX),
             ("workflow-slots.js", WORKFLOW_SLOTS),
             ("workflow-steps.js", WORKFLOW_STEPS),
