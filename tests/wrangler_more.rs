@@ -63,6 +63,14 @@ fn resources_are_shown_emptied_and_removed() {
     assert!(run(&["queues", "list"]).contains("orders"));
     run(&["queues", "update", "orders", "--delivery-delay-secs", "60"]);
     assert_eq!(serve.call("GET", &path, None).json()["result"]["settings"]["delivery_delay"], 60);
+    run(&["queues", "update", "orders", "--message-retention-period-secs", "1209600"]);
+    let settings = serve.call("GET", &path, None).json()["result"]["settings"].clone();
+    assert_eq!(
+        (&settings["delivery_delay"], &settings["message_retention_period"]),
+        (&json!(60), &json!(1_209_600))
+    );
+    let short = json!({ "settings": { "message_retention_period": 59 } });
+    assert_eq!(serve.call("PATCH", &path, Some(&short)).status, 400);
     run(&["queues", "pause-delivery", "orders"]);
     assert_eq!(serve.call("GET", &path, None).json()["result"]["settings"]["delivery_paused"], true);
     run(&["queues", "resume-delivery", "orders"]);

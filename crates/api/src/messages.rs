@@ -64,8 +64,7 @@ async fn store(call: &Call, messages: Vec<Sent>, delay: Option<u32>) -> Answer {
         }
         batch.push(entry);
     }
-    let default = row.settings["delivery_delay"].as_u64().and_then(|n| u32::try_from(n).ok());
-    let producer = call.tenant()?.queues().producer(&row.name, default);
+    let producer = call.tenant()?.queues().producer(&row.name, None);
     let body = json!({ "messages": batch }).to_string();
     let request = http::Request::post("/batch").body(skep_wire::full(body)).map_err(ApiError::internal)?;
     let response = producer.call(request).await;

@@ -1,20 +1,20 @@
 //! Queues. <https://developers.cloudflare.com/api/resources/queues/>
 
+use std::ops::RangeInclusive;
+
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_catalog::{CatalogError, Kind, Resource};
-use skep_queues::Metrics;
+use skep_queues::{DEFAULT_RETENTION_SECS, MAX_DELAY_SECS, Metrics, RETENTION_SECS};
 
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok, page, time};
 use crate::scripts::current_version;
 use crate::upload;
 
-/// Seconds; <https://developers.cloudflare.com/queues/platform/limits/>
-pub(crate) const DEFAULT_RETENTION: u64 = 345_600;
-
-/// Seconds.
-pub(crate) const MAX_DELAY: u64 = 43_200;
+/// What the settings of a queue may be, in seconds. <https://developers.cloudflare.com/queues/platform/limits/>
+pub(crate) const SETTINGS: [(&str, RangeInclusive<u32>); 2] =
+    [("delivery_delay", 0..=MAX_DELAY_SECS), ("message_retention_period", RETENTION_SECS)];
 
 pub(crate) fn row(call: &Call) -> Result<Resource, ApiError> {
     let found = call.tenant()?.catalog().resource(Kind::Queue, call.param(0))?;
@@ -53,7 +53,7 @@ fn shown(call: &Call, row: &Resource) -> Result<Json, ApiError> {
         "settings": {
             "delivery_delay": setting("delivery_delay", 0.into()),
             "delivery_paused": setting("delivery_paused", false.into()),
-            "message_retention_period": setting("message_retention_period", DEFAULT_RETENTION.into()),
+            "message_retention_period": setting("message_retention_period", DEFAULT_RETENTION_SECS.into()),
         },
     }))
 }
@@ -99,18 +99,13 @@ pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
 fn merge(kept: &mut Json, asked: Option<Json>) -> Result<(), ApiError> {
     let Some(asked) = asked.filter(|asked| !asked.is_null()) else { return Ok(()) };
     let invalid = |what: &str| ApiError::bad(10026, format!("The setting {what} is not valid."));
-    for (key, most) in [("delivery_delay", MAX_DELAY), ("message_retention_period", 1_209_600)] {
+    for (key, allowed) in SETTINGS {
+        let number = |value: &Json| value.as_u64().and_then(|n| u32::try_from(n).ok());
         match &asked[key] {
             Json::Null => {}
-            value if value.as_u64().is_some_and(|n| n <= most) => kept[key] = value.clone(),
+            value if number(value).is_some_and(|n| allowed.contains(&n)) => kept[key] = value.clone(),
             _ => return Err(invalid(key)),
         }
-    }
-    if asked["message_retention_period"].as_u64().is_some_and(|n| n != DEFAULT_RETENTION) {
-        return Err(ApiError::bad(
-            10026,
-            format!("Skep keeps messages for {DEFAULT_RETENTION} s: leave message_retention_period out."),
-        ));
     }
     match &asked["delivery_paused"] {
         Json::Null => {}

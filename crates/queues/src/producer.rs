@@ -29,21 +29,22 @@ struct Metadata {
 #[derive(Debug)]
 pub(crate) struct Producer {
     pub queue: Arc<Queue>,
-    /// Where the call says none, in seconds.
-    pub default_delay: u32,
+    /// Where the call says none, in seconds; without it the queue's.
+    pub default_delay: Option<u32>,
 }
 
 impl Producer {
     async fn answer(&self, request: Request) -> Result<Response, QueueError> {
         let (head, body) = request.into_parts();
+        let delay = self.default_delay.unwrap_or_else(|| self.queue.settings().delivery_delay_secs);
         let messages: Vec<NewMessage> = match (&head.method, head.uri.path()) {
             (&Method::GET, "/metrics") => return Ok(json(StatusCode::OK, &self.queue.metrics()?)),
             (&Method::POST, "/message") => match read_all(body, MAX_CALL).await {
-                Ok(body) => vec![request::message(&head.headers, body, self.default_delay)?],
+                Ok(body) => vec![request::message(&head.headers, body, delay)?],
                 Err(error) => return Err(unread(error, |n| request::oversized_message(&head.headers, n))),
             },
             (&Method::POST, "/batch") => match read_all(body, MAX_CALL).await {
-                Ok(body) => request::batch(&head.headers, &body, self.default_delay)?,
+                Ok(body) => request::batch(&head.headers, &body, delay)?,
                 Err(error) => return Err(unread(error, |n| request::oversized_batch(&head.headers, n))),
             },
             _ => return Err(QueueError::NoSuchCall),

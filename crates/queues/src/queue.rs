@@ -11,7 +11,7 @@ use crate::leases::Leases;
 use crate::message::{Metrics, NewMessage};
 use crate::plan::{Backoff, Step, View, step};
 use crate::queues::Registry;
-use crate::settings::{ConsumerSettings, MAX_BACKLOG_BYTES};
+use crate::settings::{ConsumerSettings, MAX_BACKLOG_BYTES, QueueSettings};
 use crate::storage;
 
 /// What all queues share.
@@ -46,6 +46,7 @@ pub(crate) struct Queue {
     /// given back only after what happened to them is on the disk: so none is delivered twice at once.
     leased: Mutex<Leases>,
     consumer: Mutex<Option<Arc<Control>>>,
+    settings: Mutex<QueueSettings>,
 }
 
 /// Bytes that a message takes beside its body, about.
@@ -57,8 +58,18 @@ impl Queue {
         if let Some(id) = id {
             let _ = cell.set(id);
         }
-        let (leased, consumer) = Default::default();
-        Self { name: name.to_owned(), shared, id: cell, leased, consumer }
+        let (leased, consumer, settings) = Default::default();
+        Self { name: name.to_owned(), shared, id: cell, leased, consumer, settings }
+    }
+
+    /// What holds for its messages.
+    pub fn settings(&self) -> QueueSettings {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes that.
+    pub fn configure(&self, settings: QueueSettings) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// Its number in the rows, once it has one.

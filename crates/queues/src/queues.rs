@@ -13,7 +13,7 @@ use crate::consumer::{self, ConsumerHandle, Deliver};
 use crate::message::Metrics;
 use crate::producer::Producer;
 use crate::queue::{Queue, Shared};
-use crate::settings::{ConsumerSettings, MAX_DELAY_SECS, RETENTION};
+use crate::settings::{ConsumerSettings, MAX_DELAY_SECS, QueueSettings};
 use crate::storage;
 
 /// How often old messages are looked for.
@@ -85,10 +85,15 @@ impl Queues {
     }
 
     /// The binding that sends to `queue`, which need not exist yet. Messages whose call says no delay get
-    /// `default_delay_secs`, wrangler's `delivery_delay`.
+    /// `default_delay_secs`, wrangler's `delivery_delay`, and without it the queue's own.
     pub fn producer(&self, queue: &str, default_delay_secs: Option<u32>) -> Arc<dyn Service> {
-        let default_delay = default_delay_secs.unwrap_or(0).min(MAX_DELAY_SECS);
+        let default_delay = default_delay_secs.map(|delay| delay.min(MAX_DELAY_SECS));
         Arc::new(Producer { queue: self.queue(queue), default_delay })
+    }
+
+    /// Sets what holds for all messages of `queue`, those that are there included. It is not stored.
+    pub fn configure(&self, queue: &str, settings: QueueSettings) {
+        self.queue(queue).configure(settings);
     }
 
     /// Delivers the messages of `queue` to `deliver` until the handle is stopped or dropped. A queue has one
@@ -135,9 +140,11 @@ impl Queues {
 /// Removes what outlived its retention from every queue, consumed or not.
 async fn expire(inner: Weak<Inner>) -> Result<String, String> {
     let Some(inner) = inner.upgrade() else { return Ok("closed".to_owned()) };
-    let before_ms = inner.shared.clock.now_ms().saturating_sub(RETENTION.as_millis() as u64);
     let mut total = 0;
-    for id in inner.registry.all().iter().filter_map(|queue| queue.id()) {
+    for queue in inner.registry.all() {
+        let Some(id) = queue.id() else { continue };
+        let kept_ms = u64::from(queue.settings().retention_secs) * 1000;
+        let before_ms = inner.shared.clock.now_ms().saturating_sub(kept_ms);
         loop {
             let removed = inner.shared.db.write(move |t| storage::expire(t, id, before_ms)).await;
             match removed.map_err(|error| error.to_string())? {

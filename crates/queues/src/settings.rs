@@ -15,8 +15,10 @@ pub(crate) const MAX_BATCH_COUNT: usize = 100;
 pub(crate) const MAX_BATCH_BYTES: usize = 256_000;
 /// Bytes of all bodies that one queue may hold.
 pub(crate) const MAX_BACKLOG_BYTES: u64 = 25_000_000_000;
-/// How long a message is kept that nobody acknowledges.
-pub(crate) const RETENTION: Duration = Duration::from_secs(4 * 24 * 60 * 60);
+/// How long a message is kept that nobody acknowledges, in seconds, where the queue does not say: four days.
+pub const DEFAULT_RETENTION_SECS: u32 = 345_600;
+/// What a queue may say.
+pub const RETENTION_SECS: std::ops::RangeInclusive<u32> = 60..=1_209_600;
 /// How long a consumer may work on one batch.
 pub(crate) const MAX_DELIVERY: Duration = Duration::from_secs(15 * 60);
 
@@ -30,6 +32,21 @@ pub const MAX_RETRIES: u32 = 100;
 pub const MAX_CONCURRENCY: u32 = 250;
 /// The same where the consumer does not say: one machine is not a fleet of data centres.
 const DEFAULT_CONCURRENCY: u32 = 10;
+
+/// What holds for all messages of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// Seconds before a message is delivered, where neither its call nor its producer says: 0 to 86,400.
+    pub delivery_delay_secs: u32,
+    /// How long a message is kept that nobody acknowledges, in seconds.
+    pub retention_secs: u32,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self { delivery_delay_secs: 0, retention_secs: DEFAULT_RETENTION_SECS }
+    }
+}
 
 /// How a consumer wants its messages: wrangler's `queues.consumers[]`. Values past Cloudflare's limits are
 /// brought down to them; to refuse them is the work of whoever reads the configuration.

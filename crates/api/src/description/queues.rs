@@ -4,14 +4,12 @@ use serde_json::Value as Json;
 
 use super::schema::{count, flag, may, must, named, null, object, opt, pattern, text, time, whole};
 use super::{About, about};
-use crate::queues::{DEFAULT_RETENTION, MAX_DELAY};
+use crate::queues::SETTINGS;
 
 fn settings() -> Json {
-    object([
-        opt("delivery_delay", whole(0, MAX_DELAY)),
-        opt("delivery_paused", flag()),
-        opt("message_retention_period", whole(DEFAULT_RETENTION, DEFAULT_RETENTION)),
-    ])
+    let numbers = SETTINGS
+        .map(|(key, allowed)| opt(key, whole(u64::from(*allowed.start()), u64::from(*allowed.end()))));
+    object(numbers.into_iter().chain([opt("delivery_paused", flag())]))
 }
 
 fn name() -> Json {

@@ -169,3 +169,29 @@ async fn what_nobody_acknowledged_for_four_days_is_removed() {
     let left = queues.metrics("q").unwrap();
     assert_eq!((left.backlog_count, left.backlog_bytes), (1, 3));
 }
+
+#[tokio::test]
+async fn a_queue_says_how_long_its_messages_wait_and_how_long_they_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(1_000_000);
+    let (queues, _stop) = open(dir.path(), clock.clock());
+    let (own, said) = (queues.producer("q", None), queues.producer("q", Some(0)));
+    send(&queues.producer("other", None), "kept").await;
+    queues.configure("q", QueueSettings { delivery_delay_secs: 30, retention_secs: 60 });
+    for producer in [&own, &said] {
+        send(producer, "by its producer").await;
+    }
+    let (deliver, mut inbox) = manual();
+    let _consumer = queues.consume("q", one_by_one(), deliver);
+    let (_, _at_once) = inbox.next().await;
+    inbox.nothing().await;
+    clock.advance_ms(30_000);
+    let (_, _later) = inbox.next().await;
+    clock.advance_ms(30_000);
+    assert_eq!(queues.expire_now().await.unwrap(), "0 messages outlived their retention");
+    clock.advance_ms(1);
+    assert_eq!(queues.expire_now().await.unwrap(), "2 messages outlived their retention");
+    // Those that are there as well.
+    queues.configure("other", QueueSettings { retention_secs: 60, ..QueueSettings::default() });
+    assert_eq!(queues.expire_now().await.unwrap(), "1 messages outlived their retention");
+}

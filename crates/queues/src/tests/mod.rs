@@ -14,7 +14,7 @@ use skep_runtime::{Clock, Jobs, ManualClock, Shutdown, ShutdownTrigger, Waiting}
 use skep_wire::{BoxFuture, Service, full};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Batch, ConsumerSettings, Deliver, DeliveryOutcome, Queues, RetryMessage};
+use crate::{Batch, ConsumerSettings, Deliver, DeliveryOutcome, QueueSettings, Queues, RetryMessage};
 
 type Answer = Result<DeliveryOutcome, String>;
 

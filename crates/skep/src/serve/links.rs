@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 use skep_fleet::Exposed;
-use skep_queues::ConsumerSettings;
+use skep_queues::{ConsumerSettings, QueueSettings};
 
 use crate::dispatch::Outbound;
 
@@ -42,6 +42,16 @@ fn link_of(script: &str, name: &str, binding: &Json, home: Home<'_>) -> Option<(
         _ => return None,
     };
     Some((target, exposed))
+}
+
+/// The settings of a queue as the API keeps them; what is not said is Cloudflare's default.
+pub fn queue_settings(settings: &Json) -> QueueSettings {
+    let default = QueueSettings::default();
+    let number = |key: &str| settings[key].as_u64().and_then(|n| u32::try_from(n).ok());
+    QueueSettings {
+        delivery_delay_secs: number("delivery_delay").unwrap_or(default.delivery_delay_secs),
+        retention_secs: number("message_retention_period").unwrap_or(default.retention_secs),
+    }
 }
 
 /// The settings of a consumer as the API keeps them; what is not said is Cloudflare's default.

@@ -47,8 +47,6 @@ impl Listen for Notifications {
 /// What is to be said in one queue.
 struct Wanted {
     queue: String,
-    /// Seconds.
-    delay: Option<u32>,
     messages: Vec<Json>,
 }
 
@@ -64,16 +62,15 @@ fn wanted(tenant: &Tenant, bucket: &str, changes: &[Change]) -> Result<Vec<Wante
         if !messages.is_empty()
             && let Some(queue) = catalog.resource(Kind::Queue, queue)?
         {
-            let delay = queue.settings["delivery_delay"].as_u64().and_then(|n| u32::try_from(n).ok());
-            all.push(Wanted { queue: queue.name, delay, messages });
+            all.push(Wanted { queue: queue.name, messages });
         }
     }
     Ok(all)
 }
 
 /// Through the same door as a worker's messages.
-async fn send(queues: &Queues, bucket: &str, Wanted { queue, delay, messages }: Wanted) {
-    let producer = queues.producer(&queue, delay);
+async fn send(queues: &Queues, bucket: &str, Wanted { queue, messages }: Wanted) {
+    let producer = queues.producer(&queue, None);
     for some in messages.chunks(BATCH) {
         let entry = |said: &Json| json!({ "body": STANDARD.encode(said.to_string()), "contentType": "json" });
         let body = json!({ "messages": some.iter().map(entry).collect::<Vec<_>>() }).to_string();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use skep_api::StoredObject;
 use skep_assets::ContentCache;
-use skep_catalog::Catalog;
+use skep_catalog::{Catalog, Kind};
 use skep_d1::D1Store;
 use skep_kv::KvStore;
 use skep_logs::LogStore;
@@ -17,6 +17,7 @@ use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_store::{BlobId, Blobs, Quota};
 use skep_vectorize::VectorizeStore;
 
+use super::links::queue_settings;
 use super::sizes::Sizes;
 use super::stored;
 use crate::stores::{Keeping, Stores};
@@ -68,6 +69,10 @@ impl Tenant {
     ) -> Result<Self, String> {
         let quota = Arc::new(keeps.storage.map_or_else(Quota::default, Quota::new));
         let stores = Stores::open(dir, "--data", clock, jobs, shutdown, keeps.stores, &quota)?;
+        // Before anything looks for messages that were kept for long enough.
+        for queue in stores.catalog.resources(Kind::Queue).map_err(|e| e.to_string())? {
+            stores.queues.configure(&queue.name, queue_settings(&queue.settings));
+        }
         let logs = LogStore::open(&dir.join("logs"), id, keeps.logs, clock.clone(), jobs, shutdown.clone())
             .map_err(|e| format!("cannot open the logs in {}: {e}", dir.display()))?;
         let blobs = Blobs::open(&dir.join("content")).map_err(|e| e.to_string())?.within(quota.clone());

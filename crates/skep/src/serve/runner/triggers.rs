@@ -11,7 +11,7 @@ use super::{Runner, Surroundings, lock};
 use crate::events::{AtTimes, Note, Noted, QueueConsumer, Report};
 use crate::serve::alarms::next_alarm;
 use crate::serve::export::{self, EventSpan};
-use crate::serve::links::consumer_settings;
+use crate::serve::links::{consumer_settings, queue_settings};
 use crate::serve::metrics::EventKind;
 use crate::serve::workflows::settings_of;
 
@@ -128,11 +128,12 @@ impl Runner {
         })
     }
 
-    /// Gives every queue's consumer its messages.
+    /// Gives every queue its settings, and its consumer its messages.
     pub(super) fn consume(&self) -> Result<(), String> {
         let catalog = &self.tenant.stores.catalog;
         let mut wanted = BTreeMap::new();
         for queue in catalog.resources(skep_catalog::Kind::Queue).map_err(|e| e.to_string())? {
+            self.tenant.stores.queues.configure(&queue.name, queue_settings(&queue.settings));
             if queue.settings["delivery_paused"] == true {
                 continue;
             }
