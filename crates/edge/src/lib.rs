@@ -19,6 +19,7 @@ mod internal;
 mod meter;
 mod places;
 mod relay;
+mod scratch;
 mod server;
 mod trace;
 mod traffic;

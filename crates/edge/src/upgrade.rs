@@ -9,10 +9,11 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use skep_fleet::{Generation, Lease};
 use skep_wire::{ClientBody, Entered, empty};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::body::EdgeBody;
 use crate::frames::Frames;
+use crate::scratch;
 
 /// A close frame with status 1012, Service Restart (RFC 6455 §5.5.1 and the IANA registry).
 const RESTART: [u8; 4] = [0x88, 2, 0x03, 0xf4];
@@ -66,11 +67,12 @@ where
     let (mut from_visitor, mut to_visitor) = tokio::io::split(visitor);
     let (mut from_cell, mut to_cell) = tokio::io::split(cell);
     let up = async {
-        let mut buffer = vec![0; 16 << 10];
-        while let Ok(read @ 1..) = from_visitor.read(&mut buffer).await {
+        while let Ok(said) = scratch::read(&mut from_visitor).await
+            && !said.is_empty()
+        {
             // A message is a use, and gives the code time of its own.
             generation.touch();
-            if to_cell.write_all(&buffer[..read]).await.is_err() {
+            if to_cell.write_all(&said).await.is_err() {
                 break;
             }
         }
@@ -95,19 +97,18 @@ async fn pass_down(
     retired: impl Future<Output = ()>,
 ) {
     let mut frames = Frames::default();
-    let mut buffer = vec![0; 16 << 10];
     tokio::pin!(retired);
     loop {
         let read = tokio::select! {
-            read = from.read(&mut buffer) => read,
+            read = scratch::read(from) => read,
             () = &mut retired, if frames.between() => {
                 let _ = to.write_all(&RESTART).await;
                 return;
             }
         };
-        let Ok(read @ 1..) = read else { return };
-        frames.pass(&buffer[..read]);
-        if to.write_all(&buffer[..read]).await.is_err() {
+        let Ok(said) = read else { return };
+        frames.pass(&said);
+        if said.is_empty() || to.write_all(&said).await.is_err() {
             return;
         }
     }
@@ -115,6 +116,8 @@ async fn pass_down(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
 
     #[tokio::test]
