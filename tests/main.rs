@@ -86,6 +86,7 @@ mod secrets;
 mod send_email;
 mod serve;
 mod several;
+mod slow_readers;
 mod sql_functions;
 mod stored_secrets;
 mod storms;

@@ -11,6 +11,7 @@ use skep_runtime::{Backlog, Bounds, Shutdown, Waiting};
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 
+use crate::flow::Flow;
 use crate::inbox::Inbox;
 use crate::lanes::{Lane, is_lane};
 use crate::server::{End, Holds, accept, general, plain};
@@ -42,6 +43,7 @@ pub async fn serve_cell(listener: UnixListener, service: Arc<dyn Service>, shutd
         home: Handle::current(),
         lane: Mutex::default(),
         unread: unread::of_a_cell(),
+        flow: Arc::default(),
         inbox: Inbox::of_a_cell(),
     });
     let connections = Backlog::new(CONNECTIONS.clone());
@@ -53,6 +55,7 @@ pub async fn serve_cell(listener: UnixListener, service: Arc<dyn Service>, shutd
         }
         let Some(stream) = accept(&listener, &shutdown).await else { return };
         let place = connections.hold(1);
+        let stream = stream.among(&cell.flow);
         let work = Box::pin(cell.clone().serve(Serving::new(stream, SMALL), None, place));
         tokio::spawn(Metered { work, cell: cell.clone() });
     }
@@ -69,6 +72,8 @@ struct CellCalls {
     lane: Mutex<Option<Arc<Lane>>>,
     /// Answers that it has not read.
     unread: Arc<Backlog>,
+    /// Sockets that are full.
+    flow: Arc<Flow>,
     /// Bodies that are read whole.
     inbox: Inbox,
 }
@@ -128,7 +133,10 @@ impl CellCalls {
             let Moving { parts, first, place } = moving;
             // It is watched by the loop that it is registered in.
             match parts.try_map(Socket::from_std) {
-                Ok(parts) => this.serve(Serving::from_parts(parts), first, place).await,
+                Ok(parts) => {
+                    let parts = parts.map(|socket| socket.among(&this.flow));
+                    this.serve(Serving::from_parts(parts), first, place).await;
+                }
                 Err(error) => tracing::warn!(%error, "cannot watch a cell's connection"),
             }
         });

@@ -17,11 +17,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use skep_runtime::loops::here;
 
 use crate::Socket;
+use crate::flow::piece;
 use crate::framing::Framing;
 use crate::head::{read_response, write_headers};
 use crate::whole::{Whole, with_whole};
 
-/// Read at once.
+/// Read at once, at most.
 const PIECE: usize = 128 << 10;
 /// What a head and a small body fit into.
 const FIRST: usize = 4 << 10;
@@ -134,7 +135,7 @@ impl Exchange {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Some(Err(self.broken(error)))),
             }
-            match ready!(self.poll_more(cx, PIECE)) {
+            match ready!(self.poll_more(cx, PIECE.min(piece()))) {
                 Ok(0) if self.framing.ends_here() => return Poll::Ready(None),
                 Ok(0) => {
                     let error = self.broken(io::ErrorKind::UnexpectedEof.into());

@@ -12,6 +12,7 @@ mod client;
 mod connections;
 mod crowd;
 mod exchange;
+mod flow;
 mod framing;
 mod general;
 mod head;

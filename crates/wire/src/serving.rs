@@ -18,6 +18,7 @@ use http_body::Body;
 use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::flow::{Writing, piece};
 use crate::head::{
     Begun, date, invalid, keeps_open, read_request, write_header, write_headers, write_status,
 };
@@ -30,8 +31,6 @@ const PIECE: usize = 4 << 10;
 /// Pieces of an answer up to this size are joined before they are written. An asset of 10 KiB took 15.9 µs of CPU time this way, and
 /// 17.0 with its body named beside the head (medians of eight rounds in turn).
 const JOINED: usize = 16 << 10;
-/// Written at once, if there is as much: a reader that is behind need not be woken for each piece.
-const FULL: usize = 256 << 10;
 
 /// A connection, between two requests or in one.
 #[derive(Debug)]
@@ -225,6 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
 
     /// Writes all of `out`, which is empty afterwards.
     async fn write(&mut self, out: &mut Outgoing) -> io::Result<()> {
+        let _writing = Writing::begin();
         if out.queue.is_empty() {
             self.stream.write_all(&out.text).await?;
             out.text.clear();
@@ -280,8 +280,9 @@ impl Outgoing {
         self.queue.is_empty() && self.text.is_empty()
     }
 
+    /// Whether it is to be written: a reader that is behind need not be woken for each piece.
     fn is_full(&self) -> bool {
-        self.queued + self.text.len() >= FULL
+        self.queued + self.text.len() >= piece()
     }
 }
 

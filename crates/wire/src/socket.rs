@@ -5,12 +5,16 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
+
+use crate::flow::{Flow, Full, ROOM};
 
 /// A connected unix socket.
 ///
@@ -22,6 +26,12 @@ pub struct Socket {
     stream: AsyncFd<StdStream>,
     /// A second descriptor of the same socket, watched while the peer does not keep up.
     full: Option<AsyncFd<StdStream>>,
+    /// The sockets of the same cell, if it is one of a cell's.
+    flow: Option<Arc<Flow>>,
+    /// Counts it among them while it is full.
+    counted: Option<Full>,
+    /// What the kernel holds of what is written, once that was changed.
+    room: Option<usize>,
     /// How much to read next: what comes in large pieces is read in large pieces, and other buffers are not cleared for
     /// nothing.
     next: usize,
@@ -45,7 +55,32 @@ impl Socket {
 
     /// A socket that was taken from another event loop, to be watched by this one.
     pub(crate) fn from_std(stream: StdStream) -> io::Result<Self> {
-        Ok(Self { stream: watch(stream, Interest::READABLE)?, full: None, next: *READ.start() })
+        let (full, flow, counted, room) = Default::default();
+        let stream = watch(stream, Interest::READABLE)?;
+        Ok(Self { stream, full, flow, counted, room, next: *READ.start() })
+    }
+
+    /// One of the sockets that share `flow`.
+    pub(crate) fn among(mut self, flow: &Arc<Flow>) -> Self {
+        self.hold(flow.room());
+        Self { flow: Some(flow.clone()), ..self }
+    }
+
+    /// It is full: what it holds from now on depends on how many are.
+    fn fill(&mut self) {
+        let Some(flow) = &self.flow else { return };
+        self.counted = Some(flow.fill());
+        self.hold(flow.room());
+    }
+
+    /// Has the kernel hold so much of what is written.
+    fn hold(&mut self, room: usize) {
+        // As it is made it holds what is the most.
+        if self.room.replace(room).unwrap_or(*ROOM.end()) != room
+            && let Err(error) = set_socket_send_buffer_size(self.stream.get_ref(), room)
+        {
+            tracing::debug!(%error, "the buffer of a cell's socket keeps its size");
+        }
     }
 
     /// Waits for room if `result` says that there is none.
@@ -57,6 +92,9 @@ impl Socket {
         match result {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Poll::Ready(None),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if self.full.is_none() {
+                    self.fill();
+                }
                 let full = match &mut self.full {
                     Some(full) => full,
                     none => {
@@ -75,6 +113,7 @@ impl Socket {
             }
             other => {
                 self.full = None;
+                self.counted = None;
                 Poll::Ready(Some(other))
             }
         }
