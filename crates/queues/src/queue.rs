@@ -86,18 +86,19 @@ impl Queue {
     pub async fn send(&self, messages: Vec<NewMessage>) -> Result<Metrics, QueueError> {
         let bytes = messages.iter().map(|message| message.body.len() as u64 + ROW).sum();
         self.shared.quota.take(bytes)?;
-        let (name, now_ms) = (self.name.clone(), self.shared.clock.now_ms());
+        let (name, clock) = (self.name.clone(), self.shared.clock.clone());
         let stored = self
             .shared
             .db
             .write(move |t| {
+                let now_ms = clock.now_ms();
                 let Some(id) = storage::insert(t, &name, &messages, now_ms, MAX_BACKLOG_BYTES)? else {
                     return Ok(None);
                 };
-                Ok(Some((id, storage::metrics(t, id)?)))
+                Ok(Some((id, storage::metrics(t, id)?, now_ms)))
             })
             .await?;
-        let (id, metrics) = stored.ok_or(QueueError::QueueFull)?;
+        let (id, metrics, now_ms) = stored.ok_or(QueueError::QueueFull)?;
         self.learn(id);
         self.free_from(now_ms);
         Ok(metrics)

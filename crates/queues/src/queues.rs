@@ -137,7 +137,8 @@ impl Queues {
     }
 }
 
-/// Removes what outlived its retention from every queue, consumed or not.
+/// Removes what outlived its retention from every queue, consumed or not, and has all that is left looked at: whoever sent something
+/// and hung up before it was on the disk has told nobody.
 async fn expire(inner: Weak<Inner>) -> Result<String, String> {
     let Some(inner) = inner.upgrade() else { return Ok("closed".to_owned()) };
     let mut total = 0;
@@ -152,6 +153,7 @@ async fn expire(inner: Weak<Inner>) -> Result<String, String> {
                 count => total += count,
             }
         }
+        queue.free_from(0);
     }
     Ok(format!("{total} messages outlived their retention"))
 }

@@ -181,3 +181,26 @@ async fn throughput() {
         total as f64 / start.elapsed().as_secs_f64()
     );
 }
+
+#[tokio::test]
+async fn a_message_of_which_nobody_is_told_is_delivered_when_all_is_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(1_000_000);
+    let (queues, _stop) = open(dir.path(), clock.clock());
+    let (deliver, mut inbox) = manual();
+    let _consumer = queues.consume("q", one_by_one(), deliver);
+    send(&queues.producer("q", None), "told").await;
+    let (_, _held) = inbox.next().await;
+    // Its sender hung up while it was written: it is on the disk, and before the one that was taken.
+    let disk = rusqlite::Connection::open(dir.path().join("queues.sqlite")).unwrap();
+    disk.execute_batch(
+        "BEGIN IMMEDIATE;
+         INSERT INTO message SELECT seq + 1, queue, due - 1, sent, 0, format, randomblob(16), CAST('left' AS BLOB) FROM message;
+         UPDATE queue SET next = next + 1, count = count + 1;
+         COMMIT",
+    )
+    .unwrap();
+    inbox.nothing().await;
+    queues.expire_now().await.unwrap();
+    assert_eq!(bodies(&inbox.next().await.0), ["left"]);
+}
