@@ -19,6 +19,8 @@ const INDEX = ":index";
 const FINAL = new Set(["complete", "errored", "terminated"]);
 /** Where an instance of these states is, is stored: its `run()` may be ended in memory, and goes on from there. */
 const AT_REST = new Set(["waiting", "paused", ...FINAL]);
+/** @param {{ status: string } | undefined} meta */
+const atRest = (meta) => meta === undefined || AT_REST.has(meta.status);
 const MAX_BATCH = 100;
 
 /** @param {string} workflow @returns {any} */
@@ -71,14 +73,13 @@ export class Engine extends Dozes {
 
   /** Whether it is in the middle of nothing: it waits, or is over. Not while a step, or what is between two steps, runs. */
   rests() {
-    const meta = this.#meta();
-    return meta === undefined || AT_REST.has(meta.status);
+    return atRest(this.#meta());
   }
 
   /** The index has what is not stored; an instance that rests, or waits for a slot, has nothing. */
   get staysAwake() {
     const meta = this.#meta();
-    return this.ctx.id.name === INDEX || !(meta === undefined || AT_REST.has(meta.status) || meta.dormant === HELD);
+    return this.ctx.id.name === INDEX || !(atRest(meta) || meta.dormant === HELD);
   }
 
   /** Instances that may run at once. @returns {number | undefined} */

@@ -10,22 +10,15 @@ use serde_json::{Value, json};
 use crate::harness::scene::{NEIGHBOUR, Scene, scene};
 use crate::harness::serve::FORM;
 use crate::harness::{Ended, eventually};
-use crate::storms::alone;
-
-/// A figure of the node's process: `VmRSS:` in kB.
-pub fn resident(scene: &Scene) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", scene.serve.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
+use crate::storms::{alone, memory};
 
 /// Does `attack` beside the neighbour; by how many MB the node had grown at most.
 pub fn grown<T>(scene: &Scene, attack: impl FnOnce() -> T) -> (T, u64) {
-    let (before, most, over) = (resident(scene), AtomicU64::new(0), AtomicBool::new(false));
+    let (before, most, over) = (memory(scene), AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::SeqCst) {
-                most.fetch_max(resident(scene), Ordering::SeqCst);
+                most.fetch_max(memory(scene), Ordering::SeqCst);
                 std::thread::sleep(Duration::from_millis(10));
             }
         });

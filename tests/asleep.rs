@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::appetites::resident;
 use crate::harness::eventually;
 use crate::harness::scene::{NEIGHBOUR, Scene, scene};
+use crate::storms::memory;
 
 /// Databases that are awake at once, at most, and what a node has beside: threads, and open files.
 const AWAKE: usize = 192;
@@ -31,7 +31,7 @@ fn databases_that_were_used_once_are_closed_and_lose_nothing() {
     let scene = scene(&json!({}), NEIGHBOUR, &[]);
     let count = many();
     let shown = |what: &str| {
-        println!("{what}: {} threads, {} files, {} kB", threads(&scene), files(&scene), resident(&scene))
+        println!("{what}: {} threads, {} files, {} kB", threads(&scene), files(&scene), memory(&scene))
     };
     shown("before");
     let made = |path: &str, body: &serde_json::Value| {

@@ -30,8 +30,7 @@ fn large_batches_that_a_looping_consumer_does_not_take_wait_on_the_disk() {
     let _alone = alone();
     let plain = "export default { fetch() { return new Response('fine') } }";
     let scene = scene(&json!({}), plain, &[]);
-    let queue = scene.serve.call("POST", "/queues", Some(&json!({ "queue_name": "large" }))).json();
-    let queue = queue["result"]["queue_id"].as_str().unwrap().to_owned();
+    let queue = scene.queue("large");
     let metadata = json!({
         "main_module": "index.js", "compatibility_date": "2026-07-01", "limits": { "cpu_ms": 5000 },
         "bindings": [{ "type": "queue", "name": "QUEUE", "queue_name": "large" }],
@@ -41,11 +40,9 @@ fn large_batches_that_a_looping_consumer_does_not_take_wait_on_the_disk() {
     (0..BATCHES).for_each(|_| assert_eq!(scene.bad("/fill"), (200, "sent".into())));
     let settings =
         json!({ "batch_size": 100, "max_wait_time_ms": 0, "max_retries": 100, "max_concurrency": BATCHES });
-    let consumer = json!({ "type": "worker", "script_name": "bad", "settings": settings });
     // Without a bound it was 30 times 16 MB and more, and all others waited for seconds.
     let ((), megabytes) = grown(&scene, || {
-        let added = scene.serve.call("POST", &format!("/queues/{queue}/consumers"), Some(&consumer));
-        assert_eq!(added.status, 200, "{}", added.text());
+        scene.consume(&queue, &settings);
         std::thread::sleep(Duration::from_secs(8));
     });
     assert!(megabytes < 150, "{megabytes} MB");

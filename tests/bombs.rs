@@ -205,8 +205,7 @@ export default {
 fn what_makes_more_of_itself_is_felt_by_its_own_script() {
     let _alone = alone();
     let scene = stage();
-    let queue = scene.serve.call("POST", "/queues", Some(&json!({ "queue_name": "grows" }))).json();
-    let queue = queue["result"]["queue_id"].as_str().unwrap().to_owned();
+    let queue = scene.queue("grows");
     let mut metadata = plain();
     metadata["limits"] = json!({ "subrequests": 1_000_000 });
     metadata["migrations"] = json!({ "new_tag": "v1", "new_sqlite_classes": ["Room"] });
@@ -219,10 +218,7 @@ fn what_makes_more_of_itself_is_felt_by_its_own_script() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let workflow = json!({ "script_name": "bad", "class_name": "Spawns" });
     assert_eq!(scene.serve.call("PUT", "/workflows/spawns", Some(&workflow)).status, 200);
-    let settings = json!({ "batch_size": 100, "max_wait_time_ms": 0 });
-    let consumer = json!({ "type": "worker", "script_name": "bad", "settings": settings });
-    let added = scene.serve.call("POST", &format!("/queues/{queue}/consumers"), Some(&consumer));
-    assert_eq!(added.status, 200, "{}", added.text());
+    scene.consume(&queue, &json!({ "batch_size": 100, "max_wait_time_ms": 0 }));
     // What one of them has begun goes on beside the next.
     for path in ["/sockets", "/objects", "/alarms", "/workflows", "/queue"] {
         unnoticed(&scene, path, || visit(&scene, path));

@@ -124,8 +124,7 @@ fn a_loop_in_an_object_an_alarm_or_a_consumer_ends_the_same_way() {
 #[test]
 fn a_loop_in_a_queue_consumer_ends_and_its_message_is_not_kept_for_ever() {
     let scene = scene(&json!({}), "export default { fetch() { return new Response('fine') } }", &[]);
-    let queue = scene.serve.call("POST", "/queues", Some(&json!({ "queue_name": "jobs" }))).json();
-    let id = queue["result"]["queue_id"].as_str().unwrap().to_owned();
+    let queue = scene.queue("jobs");
     let metadata = json!({
         "main_module": "index.js", "compatibility_date": "2026-07-01", "limits": { "cpu_ms": 100 },
         "tail_consumers": [{ "service": "watcher" }],
@@ -134,10 +133,7 @@ fn a_loop_in_a_queue_consumer_ends_and_its_message_is_not_kept_for_ever() {
     let code =
         ELSEWHERE.replace("const room = env.ROOM.get(env.ROOM.idFromName(\"a\"));", "const room = null;");
     assert_eq!(scene.serve.upload("bad", &metadata, &code).status, 200);
-    let settings = json!({ "batch_size": 1, "max_wait_time_ms": 0, "max_retries": 1 });
-    let consumer = json!({ "type": "worker", "script_name": "bad", "settings": settings });
-    let added = scene.serve.call("POST", &format!("/queues/{id}/consumers"), Some(&consumer));
-    assert_eq!(added.status, 200, "{}", added.text());
+    scene.consume(&queue, &json!({ "batch_size": 1, "max_wait_time_ms": 0, "max_retries": 1 }));
     // The consumer may take the cell, and with it this answer.
     let (status, text) = scene.bad("/send");
     assert!((200, "sent") == (status, &text) || status == 503, "{status} {text}");

@@ -53,6 +53,19 @@ impl Scene {
         (answer.status, answer.text())
     }
 
+    /// Makes a queue; its id.
+    pub fn queue(&self, name: &str) -> String {
+        let made = self.serve.call("POST", "/queues", Some(&json!({ "queue_name": name }))).json();
+        made["result"]["queue_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Has the hostile script consume a queue.
+    pub fn consume(&self, queue: &str, settings: &Value) {
+        let consumer = json!({ "type": "worker", "script_name": "bad", "settings": settings });
+        let added = self.serve.call("POST", &format!("/queues/{queue}/consumers"), Some(&consumer));
+        assert_eq!(added.status, 200, "{}", added.text());
+    }
+
     /// Does `attack`; the neighbour is called all the while.
     pub fn meanwhile<T>(&self, attack: impl FnOnce() -> T) -> T {
         let done = AtomicBool::new(false);

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::rests::CONFIG;
 use super::{create, describe, reaches};
 use crate::harness::eventually;
 use crate::harness::serve::{Serve, serve};
@@ -17,9 +18,6 @@ export class Orders extends WorkflowEntrypoint {
 }
 export default { fetch: () => new Response("fine") };
 "#;
-
-const CONFIG: &str = r#"{ "name": "shop", "main": "index.js", "compatibility_date": "2026-07-01",
-    "workflows": [{ "name": "orders", "binding": "ORDERS", "class_name": "Orders" }] }"#;
 
 /// Databases of instances that a process of a script has open.
 fn awake(serve: &Serve) -> usize {

@@ -23,7 +23,7 @@ export class Orders extends WorkflowEntrypoint {
 export default { fetch: () => new Response("fine") };
 "#;
 
-const CONFIG: &str = r#"{ "name": "shop", "main": "index.js", "compatibility_date": "2026-07-01",
+pub const CONFIG: &str = r#"{ "name": "shop", "main": "index.js", "compatibility_date": "2026-07-01",
     "workflows": [{ "name": "orders", "binding": "ORDERS", "class_name": "Orders" }] }"#;
 
 #[test]

@@ -27,7 +27,7 @@ pub trait Deliver: Send + Sync + 'static {
     fn who(&self) -> u64;
 
     /// Waits until this process has room for a batch whose bodies have so many bytes; it takes that room until the result is dropped.
-    fn room(&self, bytes: usize) -> BoxFuture<'_, Option<Waiting>>;
+    fn room(&self, bytes: usize) -> BoxFuture<'_, Waiting>;
 
     /// Delivers a batch and resolves when the handler has ended.
     ///
@@ -36,7 +36,7 @@ pub trait Deliver: Send + Sync + 'static {
     /// handler is `Ok(DeliveryOutcome::ended("internalError"))`: that attempt counts, or else a message that
     /// kills its cell would be delivered for ever. A delivery of more than 15 minutes is given up and
     /// counts as `exceededWallTime`; the future is dropped. `room` is to be held while the bodies are in memory.
-    fn deliver(&self, batch: Batch, room: Option<Waiting>) -> BoxFuture<'_, Result<DeliveryOutcome, String>>;
+    fn deliver(&self, batch: Batch, room: Waiting) -> BoxFuture<'_, Result<DeliveryOutcome, String>>;
 }
 
 /// How a dispatcher is told to look again, or to end.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_api::InstanceError;
@@ -117,23 +116,20 @@ impl Deliver for QueueConsumer {
         skep_runtime::who(&self.worker)
     }
 
-    fn room(&self, bytes: usize) -> BoxFuture<'_, Option<Waiting>> {
+    fn room(&self, bytes: usize) -> BoxFuture<'_, Waiting> {
         // In the text of a batch they are in base64.
-        Box::pin(async move { Some(self.worker.room_for_event(bytes / 3 * 4).await) })
+        Box::pin(self.worker.room_for_event(bytes / 3 * 4))
     }
 
-    fn deliver(&self, batch: Batch, room: Option<Waiting>) -> BoxFuture<'_, Result<DeliveryOutcome, String>> {
+    fn deliver(&self, batch: Batch, room: Waiting) -> BoxFuture<'_, Result<DeliveryOutcome, String>> {
         Box::pin(async move {
             let queue = batch.queue.clone();
             let event = match batch.is_large() {
                 true => WRITING.aside(self.who(), move || serde_json::to_vec(&batch)).await,
                 false => Ok(serde_json::to_vec(&batch)),
             };
-            let event = Bytes::from(event.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?);
-            let event = match room {
-                Some(room) => skep_wire::held(event, room),
-                None => event,
-            };
+            let event = event.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+            let event = skep_wire::held(event.into(), room);
             let Noted { traceparent, end } = (self.note)();
             let delivered = match self.worker.traced_event("/queue", event, traceparent.as_deref()).await {
                 Ok((status, body)) => Ok(DeliveryOutcome::from_reply(status, &body)),

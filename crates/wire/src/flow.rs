@@ -4,18 +4,19 @@
 //! it, each as large as what the socket held, 1.7 MB in all. A hundred visitors who download something were a script's whole memory. So
 //! the more of a cell's sockets are full, the less each of them holds; and the more readers are slow, the less is read ahead for each.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What sockets hold that are full, together, where they are many: the engine takes forty times as much.
 const TOGETHER: usize = 1 << 20;
 /// What one may be told to hold: the kernel makes none that is smaller, and twice the largest is what it has by default.
-pub(crate) const ROOM: std::ops::RangeInclusive<usize> = 4 << 10..=104 << 10;
+pub(crate) const ROOM: RangeInclusive<usize> = 4 << 10..=104 << 10;
 
 /// What this process may hold for readers of answers that are slow, together, where they are many.
 const SLOW: usize = 16 << 20;
 /// Of one of them, where they are few, and where they are many.
-pub(crate) const PIECE: std::ops::RangeInclusive<usize> = 16 << 10..=256 << 10;
+const PIECE: RangeInclusive<usize> = 16 << 10..=256 << 10;
 /// Answers whose reader is waited for.
 static WRITING: AtomicUsize = AtomicUsize::new(0);
 

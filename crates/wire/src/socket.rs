@@ -24,14 +24,12 @@ use crate::flow::{Flow, Full, ROOM};
 #[derive(Debug)]
 pub struct Socket {
     stream: AsyncFd<StdStream>,
-    /// A second descriptor of the same socket, watched while the peer does not keep up.
-    full: Option<AsyncFd<StdStream>>,
+    /// While the peer does not keep up: a second descriptor of the same socket, watched, and what counts it in its flow.
+    full: Option<(AsyncFd<StdStream>, Option<Full>)>,
     /// The sockets of the same cell, if it is one of a cell's.
     flow: Option<Arc<Flow>>,
-    /// Counts it among them while it is full.
-    counted: Option<Full>,
-    /// What the kernel holds of what is written, once that was changed.
-    room: Option<usize>,
+    /// What the kernel was told to hold of what is written; 0 if that is not known.
+    room: usize,
     /// How much to read next: what comes in large pieces is read in large pieces, and other buffers are not cleared for
     /// nothing.
     next: usize,
@@ -55,9 +53,8 @@ impl Socket {
 
     /// A socket that was taken from another event loop, to be watched by this one.
     pub(crate) fn from_std(stream: StdStream) -> io::Result<Self> {
-        let (full, flow, counted, room) = Default::default();
-        let stream = watch(stream, Interest::READABLE)?;
-        Ok(Self { stream, full, flow, counted, room, next: *READ.start() })
+        let (full, flow, room) = Default::default();
+        Ok(Self { stream: watch(stream, Interest::READABLE)?, full, flow, room, next: *READ.start() })
     }
 
     /// One of the sockets that share `flow`.
@@ -67,16 +64,16 @@ impl Socket {
     }
 
     /// It is full: what it holds from now on depends on how many are.
-    fn fill(&mut self) {
-        let Some(flow) = &self.flow else { return };
-        self.counted = Some(flow.fill());
+    fn fill(&mut self) -> Option<Full> {
+        let flow = self.flow.clone()?;
+        let full = flow.fill();
         self.hold(flow.room());
+        Some(full)
     }
 
     /// Has the kernel hold so much of what is written.
     fn hold(&mut self, room: usize) {
-        // As it is made it holds what is the most.
-        if self.room.replace(room).unwrap_or(*ROOM.end()) != room
+        if std::mem::replace(&mut self.room, room) != room
             && let Err(error) = set_socket_send_buffer_size(self.stream.get_ref(), room)
         {
             tracing::debug!(%error, "the buffer of a cell's socket keeps its size");
@@ -92,20 +89,18 @@ impl Socket {
         match result {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Poll::Ready(None),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if self.full.is_none() {
-                    self.fill();
-                }
-                let full = match &mut self.full {
+                let full = match self.full.take() {
                     Some(full) => full,
-                    none => {
+                    None => {
                         let again = self.stream.get_ref().try_clone();
                         match again.and_then(|again| watch(again, Interest::WRITABLE)) {
-                            Ok(watched) => none.insert(watched),
+                            Ok(watched) => (watched, self.fill()),
                             Err(error) => return Poll::Ready(Some(Err(error))),
                         }
                     }
                 };
-                match ready!(full.poll_write_ready(cx)) {
+                let (watched, _) = self.full.insert(full);
+                match ready!(watched.poll_write_ready(cx)) {
                     Ok(mut guard) => guard.clear_ready(),
                     Err(error) => return Poll::Ready(Some(Err(error))),
                 }
@@ -113,7 +108,6 @@ impl Socket {
             }
             other => {
                 self.full = None;
-                self.counted = None;
                 Poll::Ready(Some(other))
             }
         }
@@ -124,8 +118,8 @@ impl TryFrom<UnixStream> for Socket {
     type Error = io::Error;
 
     fn try_from(stream: UnixStream) -> io::Result<Self> {
-        // Stays non-blocking.
-        Self::from_std(stream.into_std()?)
+        // Stays non-blocking. As it is made it holds what is the most.
+        Ok(Self { room: *ROOM.end(), ..Self::from_std(stream.into_std()?)? })
     }
 }
 

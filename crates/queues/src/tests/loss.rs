@@ -17,11 +17,11 @@ impl Deliver for Moody {
         0
     }
 
-    fn room(&self, _: usize) -> BoxFuture<'_, Option<Waiting>> {
-        Box::pin(async { None })
+    fn room(&self, _: usize) -> BoxFuture<'_, Waiting> {
+        Box::pin(async { Backlog::new(Arc::default()).hold(0) })
     }
 
-    fn deliver(&self, batch: Batch, _: Option<Waiting>) -> BoxFuture<'_, Answer> {
+    fn deliver(&self, batch: Batch, _: Waiting) -> BoxFuture<'_, Answer> {
         let turn = self.turn.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             tokio::task::yield_now().await;
@@ -139,11 +139,11 @@ async fn throughput() {
             0
         }
 
-        fn room(&self, _: usize) -> BoxFuture<'_, Option<Waiting>> {
-            Box::pin(async { None })
+        fn room(&self, _: usize) -> BoxFuture<'_, Waiting> {
+            Box::pin(async { Backlog::new(Arc::default()).hold(0) })
         }
 
-        fn deliver(&self, batch: Batch, _: Option<Waiting>) -> BoxFuture<'_, Answer> {
+        fn deliver(&self, batch: Batch, _: Waiting) -> BoxFuture<'_, Answer> {
             self.0.fetch_add(batch.messages.len(), Ordering::SeqCst);
             Box::pin(async { ok() })
         }

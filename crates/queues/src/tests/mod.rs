@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use skep_runtime::{Clock, Jobs, ManualClock, Shutdown, ShutdownTrigger, Waiting};
+use skep_runtime::{Backlog, Clock, Jobs, ManualClock, Shutdown, ShutdownTrigger, Waiting};
 use skep_wire::{BoxFuture, Service, full};
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,11 +26,11 @@ impl Deliver for Manual {
         0
     }
 
-    fn room(&self, _: usize) -> BoxFuture<'_, Option<Waiting>> {
-        Box::pin(async { None })
+    fn room(&self, _: usize) -> BoxFuture<'_, Waiting> {
+        Box::pin(async { Backlog::new(Arc::default()).hold(0) })
     }
 
-    fn deliver(&self, batch: Batch, _: Option<Waiting>) -> BoxFuture<'_, Answer> {
+    fn deliver(&self, batch: Batch, _: Waiting) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
         let _ = self.0.send((batch, reply));
         Box::pin(async { answer.await.unwrap_or(Err("the test is gone".into())) })
