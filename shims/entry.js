@@ -37,11 +37,14 @@ const call = (request, env, ctx) => {
   return handler.fetch(request, env, ctx);
 };
 
-// `visited` comes before this module where it is made: it lets an invocation go on after its response for so long only.
+// `visited` comes before this module where it is made: it lets an invocation go on after its response for so long only. So do
+// `watch` and `sent`, in a script with buckets.
 
 /** Calls the application for a visitor. @param {Request} request @param {any} env @param {any} ctx */
-const visit = (request, env, ctx) =>
-  /** @type {any} */ (visited)(request, ctx, () => call(request, env, ctx));
+const visit = async (request, env, ctx) => {
+  watch(env);
+  return sent(request, await /** @type {any} */ (visited)(request, ctx, () => call(request, env, ctx)));
+};
 
 export const skepEdge = {
   async fetch(/** @type {Request} */ request, /** @type {any} */ env, /** @type {any} */ ctx) {

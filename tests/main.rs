@@ -84,6 +84,7 @@ mod script_size;
 mod sdk;
 mod secrets;
 mod send_email;
+mod sendfile;
 mod serve;
 mod several;
 mod slow_readers;

@@ -9,8 +9,8 @@ use crate::harness::scene::{NEIGHBOUR, scene};
 const FILES: &str = r#"
 export default {
   async fetch(request, env) {
-    if (request.method === "PUT") return new Response(String((await env.R2.put("film", request.body)).size));
-    return new Response((await env.R2.get("film")).body);
+    if (request.method === "PUT") return new Response(String(await env.KV.put("film", request.body)));
+    return new Response(await env.KV.get("film", "stream"));
   },
 };
 "#;
@@ -24,14 +24,14 @@ fn visitors_who_are_slow_do_not_take_the_memory_of_their_script() {
     // Of 16 MiB, with all that is tolerated beyond them, 112: it was over with the 55th visitor.
     let scene = scene(&json!({}), NEIGHBOUR, &["--cell-memory", "16", "--cells-per-script", "1"]);
     let serve = &scene.serve;
-    assert_eq!(serve.call("POST", "/r2/buckets", Some(&json!({ "name": "films" }))).status, 200);
+    let namespace = serve.call("POST", "/storage/kv/namespaces", Some(&json!({ "title": "films" }))).json();
     let metadata = json!({
         "main_module": "index.js", "compatibility_date": "2026-07-01",
-        "bindings": [{ "type": "r2_bucket", "name": "R2", "bucket_name": "films" }],
+        "bindings": [{ "type": "kv_namespace", "name": "KV", "namespace_id": namespace["result"]["id"] }],
     });
     assert_eq!(serve.upload("files", &metadata, FILES).status, 200);
     let (host, film) = ("files.main.localhost", vec![b'x'; SIZE]);
-    assert_eq!(serve.send("PUT", host, "/", &[], Some(&film)).text(), SIZE.to_string());
+    assert_eq!(serve.send("PUT", host, "/", &[], Some(&film)).text(), "undefined");
     let visit = |_| {
         let mut stream = serve.connect();
         write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();

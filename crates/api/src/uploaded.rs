@@ -168,7 +168,8 @@ fn blobs(bindings: &Json, is_module: bool) -> Result<Vec<(&str, &str, &'static s
 const RESERVED_SCHEMES: [&str; 6] =
     ["node:", "cloudflare:", "workerd:", "node-internal:", "cloudflare-internal:", "skep-internal:"];
 /// Names of modules of ours beside a script's (`shims/`).
-const RESERVED: [&str; 4] = ["skep-entry.js", "skep-limits.js", "skep-dispatched.js", "skep-outbound.js"];
+const RESERVED: [&str; 5] =
+    ["skep-entry.js", "skep-limits.js", "skep-dispatched.js", "skep-outbound.js", "skep-sendfile.js"];
 
 pub(crate) fn no_entry() -> ApiError {
     ApiError::bad(10021, "The metadata names neither main_module nor body_part")

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::HeaderValue;
+use skep_wire::{Body, Piece};
 use tokio::task::spawn_blocking;
 
 use crate::cache::{ContentCache, Slot};
@@ -211,9 +212,34 @@ impl Drop for Asset {
     }
 }
 
-/// Bytes `from..to` of a file, piece by piece; a file cut short meanwhile ends in an error, so that the client
-/// notices.
-pub(crate) fn pieces(
+/// Bytes `from..to` of a file.
+pub(crate) struct FilePart {
+    pub file: Arc<File>,
+    pub from: u64,
+    pub to: u64,
+}
+
+impl FilePart {
+    /// Piece by piece; a file cut short meanwhile ends in an error, so that the client notices.
+    pub(crate) fn stream(&self) -> Body {
+        skep_wire::stream(pieces(self.file.clone(), self.from, self.to))
+    }
+}
+
+impl skep_wire::Content for FilePart {
+    fn piece(&self, n: usize) -> io::Result<Option<Piece>> {
+        let Self { file, from, to } = self;
+        (n == 0)
+            .then(|| Ok(Piece::File { file: file.try_clone()?, offset: *from, length: to - from }))
+            .transpose()
+    }
+
+    fn body(&self) -> io::Result<Body> {
+        Ok(self.stream())
+    }
+}
+
+fn pieces(
     file: Arc<File>,
     from: u64,
     to: u64,

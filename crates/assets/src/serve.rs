@@ -2,9 +2,9 @@
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use skep_wire::{Body, Response, empty, full, reply, stream};
+use skep_wire::{Body, Response, SendFile, empty, full, reply};
 
-use crate::asset::{Content, ContentError, pieces};
+use crate::asset::{Content, ContentError, FilePart};
 use crate::config::{AssetsConfig, NotFoundHandling};
 use crate::encoding::{self, Encoding};
 use crate::headers::Matched;
@@ -114,14 +114,17 @@ async fn serve(
     if let Some(value) = covered.and_then(|text| HeaderValue::from_str(&text).ok()) {
         headers.insert(header::CONTENT_RANGE, value);
     }
-    let body = if parts.method == Method::HEAD {
+    let (body, file) = if parts.method == Method::HEAD {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
-        empty()
+        (empty(), None)
     } else {
         body(content, from, to, &mut headers)
     };
     let mut response = reply(status, body);
     *response.headers_mut() = headers;
+    if let Some(file) = file {
+        response.extensions_mut().insert(file);
+    }
     Ok(response)
 }
 
@@ -138,15 +141,17 @@ async fn content(entry: &Entry, wanted: Encoding) -> Result<(Content, Encoding),
     Ok((entry.asset.content().await?, Encoding::Identity))
 }
 
-fn body(content: Content, from: u64, to: u64, headers: &mut HeaderMap) -> Body {
+/// The bytes `from..to`; and how the kernel sends them, where they lie in a file.
+fn body(content: Content, from: u64, to: u64, headers: &mut HeaderMap) -> (Body, Option<SendFile>) {
     match content {
         Content::Memory(bytes) => {
             let range = usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0);
-            full(if range.len() == bytes.len() { bytes } else { bytes.slice(range) })
+            (full(if range.len() == bytes.len() { bytes } else { bytes.slice(range) }), None)
         }
         Content::Disk(file, _) => {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(to - from));
-            stream(pieces(file, from, to))
+            let part = FilePart { file, from, to };
+            (part.stream(), Some(SendFile::new(to - from, part)))
         }
     }
 }

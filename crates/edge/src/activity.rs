@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use skep_wire::together;
+use skep_wire::{AsTcp, together};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use crate::connection::Stream;
 
 /// What a connection is doing: it has requests, or it hears a head, or it rests.
 #[derive(Debug)]
@@ -132,6 +135,12 @@ impl<S> Heard<S> {
             self.activity.is_http2.store(self.preface == Some(PREFACE.len()), Ordering::Relaxed);
         }
         self.activity.heard();
+    }
+}
+
+impl<S: Stream> AsTcp for Heard<S> {
+    fn as_tcp(&mut self) -> Option<&mut TcpStream> {
+        self.stream.as_tcp()
     }
 }
 

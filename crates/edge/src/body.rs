@@ -17,6 +17,8 @@ pub enum EdgeBody {
     Cell(ClientBody, Lease),
     /// From a cell, decoded for a client that does not take its encoding.
     Decoded(Box<Decoded<ClientBody>>, Lease),
+    /// Sent by us for a cell.
+    Sent(Body, Lease),
     /// From us.
     Own(Body),
 }
@@ -32,7 +34,7 @@ impl http_body::Body for EdgeBody {
         match self.get_mut() {
             Self::Cell(body, _) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Decoded(body, _) => body.poll_frame(cx),
-            Self::Own(body) => Pin::new(body).poll_frame(cx),
+            Self::Sent(body, _) | Self::Own(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -40,7 +42,7 @@ impl http_body::Body for EdgeBody {
         match self {
             Self::Cell(body, _) => body.is_end_stream(),
             Self::Decoded(body, _) => body.is_end_stream(),
-            Self::Own(body) => body.is_end_stream(),
+            Self::Sent(body, _) | Self::Own(body) => body.is_end_stream(),
         }
     }
 
@@ -48,7 +50,7 @@ impl http_body::Body for EdgeBody {
         match self {
             Self::Cell(body, _) => body.size_hint(),
             Self::Decoded(..) => SizeHint::default(),
-            Self::Own(body) => body.size_hint(),
+            Self::Sent(body, _) | Self::Own(body) => body.size_hint(),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::decode::{self, Decoded};
 use crate::error_page::{ErrorCode, error_page};
 use crate::guard::{CutOff, EdgeLimits, Guarded, refusal};
 use crate::headers::{RAY, Visitor, normalise_http2, strip_response};
+use crate::sendfile;
 use crate::server::EdgeOptions;
 use crate::trace::RequestSpan;
 use crate::upgrade;
@@ -106,7 +107,7 @@ pub(crate) fn failed(context: &Context<'_>, accept: &Accept, failure: Failure) -
 pub(crate) fn received(
     context: &Context<'_>,
     accept: &Accept,
-    response: Response<ClientBody>,
+    mut response: Response<ClientBody>,
     lease: Lease,
 ) -> Response<EdgeBody> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -115,7 +116,14 @@ pub(crate) fn received(
     if is_uncaught(&response) {
         return context.error(ErrorCode::WorkerException, &accept.headers(), Some(SEE_LOG));
     }
-    answer(response, accept, lease)
+    match sendfile::take(&mut response, &lease) {
+        Ok(None) => answer(response, accept, lease),
+        Ok(Some(content)) => {
+            strip_response(response.headers_mut());
+            response.map(|_| EdgeBody::Sent(content, lease))
+        }
+        Err(sendfile::Gone) => context.error(ErrorCode::WorkerException, &accept.headers(), Some(GONE)),
+    }
 }
 
 /// Why there is no response.
@@ -200,6 +208,7 @@ pub(crate) const MAX_TRIES: u32 = 2;
 const GOING: Duration = Duration::from_secs(2);
 const SEE_LOG: &str = "The exception and its stack are in the log.";
 pub(crate) const LOST: &str = "The cell ended while it worked on this request.";
+const GONE: &str = "The object that the worker answered with is not there any more.";
 pub(crate) const NO_UPGRADE: &str =
     "The worker answered with a WebSocket, but the request did not ask for one.";
 

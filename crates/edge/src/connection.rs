@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use skep_runtime::Shutdown;
 use skep_runtime::loops::{self, Member};
-use skep_wire::{Asked, Next, Parts, Serving};
+use skep_wire::{Asked, Next, Parts, SendFile, Serving};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -39,6 +39,9 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
     /// The socket, if it is nothing else.
     fn into_tcp(self) -> std::io::Result<TcpStream>;
+
+    /// The socket, if what is written into it is what the visitor reads.
+    fn as_tcp(&mut self) -> Option<&mut TcpStream>;
 }
 
 impl Stream for TcpStream {
@@ -46,6 +49,10 @@ impl Stream for TcpStream {
 
     fn into_tcp(self) -> std::io::Result<TcpStream> {
         Ok(self)
+    }
+
+    fn as_tcp(&mut self) -> Option<&mut TcpStream> {
+        Some(self)
     }
 }
 
@@ -55,6 +62,10 @@ impl Stream for TlsStream<TcpStream> {
 
     fn into_tcp(self) -> std::io::Result<TcpStream> {
         Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    fn as_tcp(&mut self) -> Option<&mut TcpStream> {
+        None
     }
 }
 
@@ -154,7 +165,12 @@ impl Connection {
                 Handled::Response(response) => {
                     let mut response = response.map(|body| Answer::new(body, active));
                     let asked = if shutdown.is_requested() { asked.last() } else { asked };
-                    serving.answer(asked, &mut response).await?
+                    match response.extensions_mut().remove::<SendFile>() {
+                        Some(file) if serving.is_tcp() => {
+                            serving.answer_file(asked, &mut response, &file).await?
+                        }
+                        _ => serving.answer(asked, &mut response).await?,
+                    }
                 }
             };
             if !more {

@@ -8,10 +8,12 @@ use skep_assets::Decision;
 use skep_fleet::{Exceeded, Unavailable, Worker};
 use skep_wire::{Request, Response};
 
+use crate::body::EdgeBody;
 use crate::cell::{Door, Failure, LOST, NO_UPGRADE, is_uncaught, send};
 use crate::handler::Site;
 use crate::headers::{RAY, new_ray, strip_response};
 use crate::meter::{Outcome, Timing};
+use crate::sendfile;
 use crate::upgrade;
 
 /// Why a call got no response.
@@ -110,5 +112,12 @@ pub async fn call_worker(worker: &Worker, door: Door, request: Request) -> Resul
         return Err(CallError::Uncaught);
     }
     strip_response(response.headers_mut());
-    Ok(response.map(|body| crate::EdgeBody::Cell(body, lease).boxed_unsync()))
+    let content = sendfile::take(&mut response, &lease).map_err(|sendfile::Gone| CallError::Uncaught)?;
+    Ok(response.map(|body| {
+        let body = match content {
+            None => EdgeBody::Cell(body, lease),
+            Some(content) => EdgeBody::Sent(content, lease),
+        };
+        body.boxed_unsync()
+    }))
 }

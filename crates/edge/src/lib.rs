@@ -20,6 +20,7 @@ mod meter;
 mod places;
 mod relay;
 mod scratch;
+mod sendfile;
 mod server;
 mod trace;
 mod traffic;

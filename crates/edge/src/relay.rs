@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use skep_assets::Assets;
 use skep_fleet::{Lease, Worker};
-use skep_wire::{ClientBody, RelayError, write_header};
+use skep_wire::{ClientBody, RelayError, SENDFILE_HEADER, write_header};
 
 use crate::body::EdgeBody;
 use crate::cell::{Accept, Context, Failure, MAX_TRIES, failed, lost, received, replaced};
@@ -54,7 +54,7 @@ pub(crate) async fn relay(
 ) -> Result<Whole, Box<Response<EdgeBody>>> {
     let ray = line(context.ray);
     let take = |whole: skep_wire::Whole<'_>| {
-        if whole.has("content-encoding") {
+        if whole.has("content-encoding") || whole.has(SENDFILE_HEADER) {
             return None;
         }
         let (mut text, is_last) = (Vec::new(), last());

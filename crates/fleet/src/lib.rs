@@ -24,6 +24,7 @@ mod log;
 mod machine;
 mod memory;
 mod message;
+mod offers;
 mod passage;
 mod pids;
 mod policy;

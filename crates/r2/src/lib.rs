@@ -53,7 +53,7 @@ pub use model::{CustomField, HttpFields, Object, ObjectOptions, StorageClass};
 pub use moment::Moment;
 pub use multipart::PublishedPart;
 pub use ranges::{Range, Span};
-pub use read::{GetBody, GetOptions, GetOutcome};
+pub use read::{GetBody, GetOptions, GetOutcome, Stored};
 pub use rules::{MAX_RULES, Rules, RulesError, Unfit};
 pub use ssec::SsecKey;
 pub use store::R2Store;

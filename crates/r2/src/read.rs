@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use skep_store::{Sending, read_pieces};
+use skep_wire::{Body, Piece};
 
 use crate::bucket::{Bucket, Core, ReadLease};
 use crate::condition::Conditional;
@@ -33,6 +35,8 @@ pub struct GetOutcome {
     pub object: Object,
     /// The content.
     pub body: GetBody,
+    /// The same content for others, where it has files; not if a key is needed.
+    pub stored: Option<Stored>,
 }
 
 /// A content that goes out. An error in a stream means that no more comes, never wrong bytes.
@@ -43,7 +47,16 @@ pub enum GetBody {
     Pieces(BoxStream<'static, io::Result<Bytes>>),
 }
 
+/// A content with files, which nobody removes as long as this lives.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    core: Arc<Core>,
+    segments: Arc<[Segment]>,
+    _lease: Option<Arc<ReadLease>>,
+}
+
 /// A part of one stored content.
+#[derive(Clone, Debug)]
 struct Segment {
     place: Place,
     /// Plain bytes of the whole content.
@@ -76,8 +89,44 @@ impl Bucket {
         let span = ranges::resolve(options.range.as_ref(), object.size)?;
         object.range = Some(span);
         let segments = core.segments(content, object.size, span)?;
-        let body = core.body(segments, options.ssec.clone(), lease)?;
-        Ok(GetOutcome { object, body })
+        let key = options.ssec.as_ref();
+        if let (None, [Segment { place: Place::Inline(bytes), span, .. }]) = (key, segments.as_slice()) {
+            let body = GetBody::Whole(part(bytes, *span).map_err(|_| R2Error::internal())?);
+            return Ok(GetOutcome { object, body, stored: None });
+        }
+        let stored = Stored { core: core.clone(), segments: segments.into(), _lease: lease.map(Arc::new) };
+        let body = GetBody::Pieces(stored.pieces(key.cloned())?);
+        Ok(GetOutcome { object, body, stored: key.is_none().then_some(stored) })
+    }
+}
+
+impl Stored {
+    fn pieces(&self, key: Option<SsecKey>) -> Result<BoxStream<'static, io::Result<Bytes>>, R2Error> {
+        // The first file is opened before the answer starts, so that a lost file is an error code.
+        let first = self.segments.first().map(|first| open(&self.core, first, key.as_ref())).transpose()?;
+        let this = self.clone();
+        let rest = stream::iter(1..self.segments.len()).flat_map(move |n| {
+            open(&this.core, &this.segments[n], key.as_ref())
+                .unwrap_or_else(|error| stream::iter([Err(io::Error::other(error.to_string()))]).boxed())
+        });
+        Ok(first.unwrap_or_else(|| stream::empty().boxed()).chain(rest).boxed())
+    }
+}
+
+impl skep_wire::Content for Stored {
+    fn piece(&self, n: usize) -> io::Result<Option<Piece>> {
+        let Some(Segment { place, span, .. }) = self.segments.get(n) else { return Ok(None) };
+        Ok(Some(match place {
+            Place::Inline(bytes) => Piece::Bytes(part(bytes, *span)?),
+            Place::Blob(id) => {
+                let file = self.core.blobs.read(id).map_err(io::Error::other)?;
+                Piece::File { file, offset: span.offset, length: span.length }
+            }
+        }))
+    }
+
+    fn body(&self) -> io::Result<Body> {
+        self.pieces(None).map(skep_wire::stream).map_err(io::Error::other)
     }
 }
 
@@ -99,46 +148,18 @@ impl Core {
         }
         Ok(segments)
     }
-
-    fn body(
-        self: &std::sync::Arc<Self>,
-        mut segments: Vec<Segment>,
-        key: Option<SsecKey>,
-        lease: Option<ReadLease>,
-    ) -> Result<GetBody, R2Error> {
-        if let (None, [Segment { place: Place::Inline(bytes), span, .. }]) = (&key, segments.as_slice()) {
-            let (from, to) = (span.offset as usize, (span.offset + span.length) as usize);
-            let part =
-                if to <= bytes.len() { bytes.slice(from..to) } else { return Err(R2Error::internal()) };
-            return Ok(GetBody::Whole(part));
-        }
-        // The first file is opened before the answer starts, so that a lost file is an error code.
-        let rest = segments.split_off(segments.len().min(1));
-        let first = segments.pop().map(|segment| open(self, segment, key.as_ref())).transpose()?;
-        let core = self.clone();
-        let rest = stream::iter(rest).flat_map(move |segment| {
-            let _held = &lease;
-            open(&core, segment, key.as_ref())
-                .unwrap_or_else(|error| stream::iter([Err(io::Error::other(error.to_string()))]).boxed())
-        });
-        Ok(GetBody::Pieces(first.unwrap_or_else(|| stream::empty().boxed()).chain(rest).boxed()))
-    }
 }
 
 fn open(
     core: &Core,
-    segment: Segment,
+    segment: &Segment,
     key: Option<&SsecKey>,
 ) -> Result<BoxStream<'static, io::Result<Bytes>>, R2Error> {
-    let Segment { place, size, span } = segment;
+    let Segment { place, size, span } = segment.clone();
     let Some(key) = key else {
         return Ok(match place {
             Place::Blob(id) => read_pieces(core.blobs.read(&id)?, span.offset, span.length).boxed(),
-            Place::Inline(bytes) => {
-                let (from, to) = (span.offset as usize, (span.offset + span.length) as usize);
-                let part = if to <= bytes.len() { Ok(bytes.slice(from..to)) } else { Err(truncated()) };
-                stream::iter([part]).boxed()
-            }
+            Place::Inline(bytes) => stream::iter([part(&bytes, span)]).boxed(),
         });
     };
     let sealed = match place {
@@ -167,6 +188,12 @@ impl Sealed {
             }
         }
     }
+}
+
+/// A part of a content in a row.
+fn part(bytes: &Bytes, span: Span) -> io::Result<Bytes> {
+    let (from, to) = (span.offset as usize, (span.offset + span.length) as usize);
+    if to <= bytes.len() { Ok(bytes.slice(from..to)) } else { Err(truncated()) }
 }
 
 fn truncated() -> io::Error {

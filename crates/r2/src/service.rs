@@ -7,7 +7,10 @@ use futures_util::stream::{self, Stream, StreamExt};
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use serde::Serialize;
-use skep_wire::{BoxError, BoxFuture, Request, Response, Service, empty, full, header_bytes, reply};
+use skep_wire::{
+    BoxError, BoxFuture, NamedFile, Request, Response, SENDFILE_LEAST, SendFile, Service, empty, full,
+    header_bytes, reply,
+};
 
 use crate::bucket::Bucket;
 use crate::read::{GetBody, GetOutcome};
@@ -48,7 +51,7 @@ impl Bucket {
     }
 
     fn answer_get(&self, key: &str, options: &GetOptions) -> Result<Response, R2Error> {
-        let GetOutcome { object, body } = self.get(key, options)?;
+        let GetOutcome { object, body, stored } = self.get(key, options)?;
         let length = object.range.map_or(0, |span| span.length);
         let head = to_json(&object)?;
         let head_len = head.len();
@@ -62,6 +65,13 @@ impl Bucket {
         };
         let mut response = with_size(reply(StatusCode::OK, body), head_len);
         response.headers_mut().insert(header::CONTENT_LENGTH, (head_len as u64 + length).into());
+        if let Some(stored) = stored.filter(|_| length >= SENDFILE_LEAST) {
+            // As `shims/sendfile.js` makes it of what the script gets.
+            let offset = object.range.map_or(0, |span| span.offset);
+            let name = format!("{}.{offset}.{length}", object.version).into();
+            let file = SendFile::new(length, stored);
+            response.extensions_mut().insert(NamedFile { name, file });
+        }
         Ok(response)
     }
 

@@ -9,7 +9,7 @@ use http::header::{self, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
-use skep_wire::{Body, Response, empty, full, reply};
+use skep_wire::{Body, Response, SendFile, empty, full, reply};
 
 use crate::bucket::Bucket;
 use crate::model::Object;
@@ -97,7 +97,12 @@ impl Bucket {
                         GetBody::Whole(bytes) => full(bytes),
                         GetBody::Pieces(pieces) => skep_wire::stream(pieces),
                     };
-                    return Ok(answer(&found.object, part, body));
+                    let mut response = answer(&found.object, part, body);
+                    let length = found.object.range.map_or(0, |span| span.length);
+                    if let Some(stored) = found.stored {
+                        response.extensions_mut().insert(SendFile::new(length, stored));
+                    }
+                    return Ok(response);
                 }
                 // It was replaced in between.
                 Err(error) if error.status() == StatusCode::PRECONDITION_FAILED => {}

@@ -20,7 +20,8 @@ const BACKLOG: usize = 8 << 20;
 /// Names in `shims/entry.js` and of it that the application knows nothing of.
 pub const OUR_ENTRYPOINTS: [&str; 4] = ["skepEdge", "skepDispatched", "skepCalled", "skepOutbound"];
 const OUR_REPORT: &str = "\u{1}skep-exception:";
-const OUR_MODULES: [&str; 4] = ["skep-entry.js", "skep-internal:", "skep-dispatched.js", "skep-outbound.js"];
+const OUR_MODULES: [&str; 5] =
+    ["skep-entry.js", "skep-internal:", "skep-dispatched.js", "skep-outbound.js", "skep-sendfile.js"];
 
 /// Takes what cells report.
 pub trait TakeReports: Send + Sync {

@@ -22,7 +22,7 @@ use crate::flow::{Writing, piece};
 use crate::head::{
     Begun, date, invalid, keeps_open, read_request, write_header, write_headers, write_status,
 };
-use crate::{BoxError, Rewound};
+use crate::{AsTcp, BoxError, Rewound, SendFile};
 
 /// A head that takes more is left to the general server, which bounds it.
 const MAX_HEAD: usize = 16 << 10;
@@ -197,6 +197,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
             }
         }
         self.write(&mut out).await?;
+        Ok(keeps)
+    }
+
+    /// Whether the kernel can send files over it.
+    pub fn is_tcp(&mut self) -> bool
+    where
+        S: AsTcp,
+    {
+        self.stream.as_tcp().is_some()
+    }
+
+    /// Sends the answer that `response` is the head of, and the kernel its body; returns whether another request may follow. Only
+    /// over [TCP](Self::is_tcp).
+    pub async fn answer_file<B: Body>(
+        &mut self,
+        asked: Asked,
+        response: &mut Response<B>,
+        body: &SendFile,
+    ) -> io::Result<bool>
+    where
+        S: AsTcp,
+    {
+        let keeps = asked.keeps && keeps_open(response.headers());
+        let (text, framing) = begin(response, asked.is_head, keeps)?;
+        let is_sent = match framing {
+            Framing::Over => false,
+            Framing::Length(length) if length == body.length() => true,
+            _ => return Err(invalid("the answer's length is not its content's")),
+        };
+        self.stream.write_all(&text).await?;
+        self.stream.flush().await?;
+        if is_sent {
+            body.send(self.stream.as_tcp().ok_or(io::ErrorKind::Unsupported)?).await?;
+        }
         Ok(keeps)
     }
 

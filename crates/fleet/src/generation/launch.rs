@@ -16,6 +16,7 @@ use crate::engine::{Engine, options, permissions};
 use crate::fleet::Shared;
 use crate::limits::Limits;
 use crate::message::message;
+use crate::offers::{Offering, Offers};
 use crate::relay::{MAX_CALLS, relay};
 use crate::render::{
     BINDINGS_SOCKET, Link, PULSE_FOLDER, Storage, connections_socket, object_folder, object_keys, render,
@@ -24,6 +25,16 @@ use crate::render::{
 use crate::responses::{RESPONSES, Responses};
 use crate::spec::{Binding, CellSpec};
 use crate::stock::Kind;
+
+/// What is around a process on our side.
+pub(super) struct Around {
+    /// Which requests it answers, where its code is told.
+    pub responses: Option<Arc<Responses>>,
+    /// Content that it was given.
+    pub offers: Arc<Offers>,
+    /// Ends the servers of its sockets.
+    pub stop: Shutdown,
+}
 
 /// An engine needs fewer than ten.
 const MAX_THREADS: u32 = 128;
@@ -34,8 +45,7 @@ pub(super) async fn launch(
     shared: &Arc<Shared>,
     spec: &CellSpec,
     storage: Storage,
-    responses: Option<&Arc<Responses>>,
-    stop: &Shutdown,
+    around: &Around,
 ) -> Result<(Engine, Vec<String>), StartError> {
     let machine = &shared.machine;
     let render_in = |folder: &Path| {
@@ -55,7 +65,7 @@ pub(super) async fn launch(
         },
     };
     if let Some((mut engine, rendered, message)) = waiting {
-        surround(shared, spec, storage, &engine.folder.0, rendered.links, responses, stop)?;
+        surround(shared, spec, storage, &engine.folder.0, rendered.links, around)?;
         if let (Some(group), Some(limits)) = (&engine.group, &spec.limits) {
             group.limit(&group_limits(limits))?;
         }
@@ -76,7 +86,7 @@ pub(super) async fn launch(
             Some(file)
         }
     };
-    surround(shared, spec, storage, &folder.0, rendered.links, responses, stop)?;
+    surround(shared, spec, storage, &folder.0, rendered.links, around)?;
     let group = match &spec.limits {
         None => None,
         Some(limits) => {
@@ -101,8 +111,7 @@ fn surround(
     storage: Storage,
     folder: &Path,
     links: Vec<Link>,
-    responses: Option<&Arc<Responses>>,
-    stop: &Shutdown,
+    around: &Around,
 ) -> Result<(), StartError> {
     let objects = object_folder(spec, folder, storage);
     for key in object_keys(spec) {
@@ -111,15 +120,15 @@ fn surround(
     if !takes_events(spec, storage) {
         std::fs::create_dir(folder.join(PULSE_FOLDER))?;
     }
-    serve_bindings(spec, folder, responses, stop)?;
+    serve_bindings(spec, folder, around)?;
     for (id, service) in &spec.connections {
         let listener = bind_unix(&folder.join(connections_socket(id)))?;
-        tokio::spawn(serve_connections(listener, service.clone(), stop.clone()));
+        tokio::spawn(serve_connections(listener, service.clone(), around.stop.clone()));
     }
     let room = Arc::new(Semaphore::new(MAX_CALLS));
     for link in links {
         let listener = bind_unix(&folder.join(&link.socket))?;
-        tokio::spawn(relay(listener, link, shared.clone(), room.clone(), stop.clone()));
+        tokio::spawn(relay(listener, link, shared.clone(), room.clone(), around.stop.clone()));
     }
     Ok(())
 }
@@ -148,18 +157,18 @@ fn group_limits(limits: &Limits) -> GroupLimits {
     GroupLimits { memory: limits.group_memory(), threads: MAX_THREADS, cores }
 }
 
-fn serve_bindings(
-    spec: &CellSpec,
-    folder: &Path,
-    responses: Option<&Arc<Responses>>,
-    stop: &Shutdown,
-) -> Result<(), StartError> {
+fn serve_bindings(spec: &CellSpec, folder: &Path, around: &Around) -> Result<(), StartError> {
     let mut table = BindingTable::default();
     let dispatches = |id: &str| {
         spec.bindings.values().any(|b| matches!(b, Binding::Dispatch { service } if service == id))
     };
+    let is_bucket =
+        |id: &str| spec.bindings.values().any(|b| matches!(b, Binding::R2 { service } if service == id));
     for (id, service) in &spec.services {
         let mut service = service.clone();
+        if is_bucket(id) {
+            service = Arc::new(Offering { service, offers: around.offers.clone() });
+        }
         if dispatches(id) {
             service = Arc::new(Named { service, folder: CallerFolder(folder.into()) });
         }
@@ -169,14 +178,14 @@ fn serve_bindings(
         }
         table.insert(id, service);
     }
-    if let Some(responses) = responses {
+    if let Some(responses) = &around.responses {
         table.insert(RESPONSES, responses.clone());
     }
     let listener = bind_unix(&folder.join(BINDINGS_SOCKET))?;
     // Who has no limits has no neighbours either.
     match spec.limits {
-        Some(_) => tokio::spawn(serve_cell(listener, Arc::new(table), stop.clone())),
-        None => tokio::spawn(serve_unix(listener, Arc::new(table), stop.clone())),
+        Some(_) => tokio::spawn(serve_cell(listener, Arc::new(table), around.stop.clone())),
+        None => tokio::spawn(serve_unix(listener, Arc::new(table), around.stop.clone())),
     };
     Ok(())
 }

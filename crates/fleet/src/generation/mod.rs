@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use skep_runtime::ShutdownTrigger;
-use skep_wire::UnixClient;
+use skep_wire::{SendFile, UnixClient};
 use tokio::sync::{Notify, OnceCell, watch};
 
 use crate::collector::Collector;
 use crate::engine::Folder;
 use crate::idle::{Seen, cpu_ticks};
 use crate::limits::Exceeded;
+use crate::offers::Offers;
 use crate::process::Killer;
 use crate::responses::Responses;
 use crate::spec::{Leads, Led};
@@ -67,6 +68,7 @@ pub struct Generation {
     busy: Arc<Notify>,
     /// Which requests it answers, where its code is told.
     responses: Option<Arc<Responses>>,
+    offers: Arc<Offers>,
     offence: Offence,
     retired: watch::Sender<bool>,
     killer: Killer,
@@ -126,6 +128,11 @@ impl Generation {
     /// The client for events, if it takes any.
     pub(crate) fn events(&self) -> Option<&Arc<UnixClient>> {
         self.events.as_ref()
+    }
+
+    /// Content that it was given, by the name that it has for it.
+    pub fn offered(&self, id: &str) -> Option<SendFile> {
+        self.offers.find(id)
     }
 
     /// The engine's process id.

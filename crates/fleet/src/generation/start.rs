@@ -11,7 +11,7 @@ use skep_wire::UnixClient;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::sync::{Notify, OnceCell, watch};
 
-use super::launch::launch;
+use super::launch::{Around, launch};
 use super::lease::Counted;
 use super::{Generation, now_ms};
 use crate::collector::Collector;
@@ -23,7 +23,6 @@ use crate::limits::{Exceeded, Inside, Pace};
 use crate::log::{CellLog, LogEvent, LogSink, is_out_of_memory, parse, start_failure};
 use crate::process::{Started, each_line};
 use crate::render::{EVENTS_SOCKET, HTTP_SOCKET, PULSE_SOCKET, Storage, collects, takes_events};
-use crate::responses::Responses;
 use crate::spec::{CellSpec, Exposed};
 use crate::usage::Usage;
 use crate::watch::{Files, Offence, Watched};
@@ -71,7 +70,7 @@ struct Coming {
     takes_events: bool,
     counted: Option<Counted>,
     usage: Option<Arc<Usage>>,
-    responses: Option<Arc<Responses>>,
+    around: Around,
 }
 
 impl Generation {
@@ -88,8 +87,8 @@ impl Generation {
         let machine = &shared.machine;
         let _turn = machine.starts.turn(shared.account).await;
         let (servers, stop) = Shutdown::new();
-        let responses = spec.limits.map(|_| Arc::<Responses>::default());
-        let (mut engine, sockets) = launch(shared, spec, storage, responses.as_ref(), &stop).await?;
+        let around = Around { responses: spec.limits.map(|_| Arc::default()), offers: Arc::default(), stop };
+        let (mut engine, sockets) = launch(shared, spec, storage, &around).await?;
         if let Some(listener) = engine.started.connections.take() {
             let (process, pid) = (engine.started.process.handle()?, engine.started.process.id());
             let guard = Guard {
@@ -115,12 +114,12 @@ impl Generation {
         let counted = (storage == Storage::Real).then(|| Counted::new(&shared.cells, &machine.cells));
         let usage = counted.is_some().then(|| spec.usage.clone());
         let takes_events = takes_events(spec, storage);
-        let coming = Coming { log, engine, sockets, servers, takes_events, counted, usage, responses };
+        let coming = Coming { log, engine, sockets, servers, takes_events, counted, usage, around };
         Self::come_up(spec, coming).await
     }
 
     async fn come_up(spec: &CellSpec, coming: Coming) -> Result<Arc<Self>, StartError> {
-        let Coming { log, engine, sockets, servers, takes_events, counted, usage, responses } = coming;
+        let Coming { log, engine, sockets, servers, takes_events, counted, usage, around } = coming;
         let Engine { folder, started, group, .. } = engine;
         let group = group.map(Arc::new);
         let Started { process, mut control, stdout, stderr, .. } = started;
@@ -218,7 +217,8 @@ impl Generation {
             _counted: counted,
             idle: Notify::new(),
             busy: busy.clone(),
-            responses,
+            responses: around.responses,
+            offers: around.offers,
             offence,
             retired: watch::Sender::new(false),
             killer,

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use skep_wire::SENDFILE_LEAST;
+
 use super::{
     EVENTS_SOCKET, MAIL_PARTS_FILE, Render, SHIM_DATE, class, designator, es_module, external_name,
     js_string, workflow_class,
@@ -26,6 +29,7 @@ const FRONT: &str = include_str!("../../../../shims/front.js");
 const OBJECTS: &str = include_str!("../../../../shims/objects.js");
 const OUTBOUND: &str = include_str!("../../../../shims/outbound.js");
 const PASSAGE: &str = include_str!("../../../../shims/passage.js");
+const SENDFILE: &str = include_str!("../../../../shims/sendfile.js");
 const TAIL: &str = include_str!("../../../../shims/tail.js");
 const TRACE: &str = include_str!("../../../../shims/trace.js");
 const REMOTE_OBJECT: &str = include_str!("../../../../shims/remote-object.js");
@@ -84,8 +88,10 @@ impl Render<'_> {
             Some(_) => ("import { handled, visited, within } from \"skep-limits.js\";\n", "handled(app);\n"),
             None => ("const visited = (_, __, then) => then();\n", ""),
         };
+        let (sends, mut shims) = self.sends();
+        let counts = format!("{counts}{sends}");
         if !self.spec.dispatched {
-            return (format!("{counts}{entry}\n{handled}"), Vec::new());
+            return (format!("{counts}{entry}\n{handled}"), shims);
         }
         let marks = match self.spec.outbound {
             Some(_) => "import { carry } from \"skep-outbound.js\";\n",
@@ -99,22 +105,36 @@ impl Render<'_> {
              export const skepDispatched = dispatched(visit, report, carry, within);\n\
              export const skepCalled = typeof main === \"function\" ? called(main, carry, within) : main ?? {};\n";
         let (first, last) = (format!("{counts}{marks}"), format!("{handled}{uncounted}{last}"));
-        let mut shims = vec![("skep-dispatched.js", "dispatched.js", DISPATCHED)];
+        shims.push(self.shim("skep-dispatched.js", "dispatched.js", DISPATCHED));
         if self.spec.outbound.is_some() {
-            shims.push(("skep-outbound.js", "outbound.js", OUTBOUND));
+            shims.push(self.shim("skep-outbound.js", "outbound.js", OUTBOUND));
         }
-        let modules = shims.into_iter().map(|(name, file, content)| {
-            self.files.push((file.into(), content.into()));
-            fields([("name", text(name)), ("esModule", Value::Embed(file.into()))])
-        });
-        (format!("{first}{entry}\n{last}"), modules.collect())
+        (format!("{first}{entry}\n{last}"), shims)
+    }
+
+    /// What has Skep send objects that the code only passes on, where it has buckets; and what it imports.
+    fn sends(&mut self) -> (&'static str, Vec<Value>) {
+        let bucket = self.spec.bindings.iter().find(|(_, b)| matches!(b, Binding::R2 { .. }));
+        let Some((name, _)) = bucket else {
+            return ("const watch = () => {};\nconst sent = (_, response) => response;\n", Vec::new());
+        };
+        let name = format!("const BUCKET = {};", js_string(name));
+        let least = format!("const LEAST = {SENDFILE_LEAST};");
+        let shim = SENDFILE.replace("const BUCKET = \"\";", &name).replace("const LEAST = 1;", &least);
+        let import = "import { sent, watch } from \"skep-sendfile.js\";\n";
+        (import, vec![self.shim("skep-sendfile.js", "sendfile.js", shim)])
+    }
+
+    /// A module beside the main one.
+    fn shim(&mut self, name: &str, file: &str, content: impl Into<Bytes>) -> Value {
+        self.files.push((file.into(), content.into()));
+        fields([("name", text(name)), ("esModule", Value::Embed(file.into()))])
     }
 
     /// The module by which the main module takes over what counts; it comes before all of the application's.
     pub(super) fn counted(&mut self) -> Option<Value> {
         self.spec.limits?;
-        self.files.push(("limited.js".into(), LIMITED.into()));
-        Some(fields([("name", text("skep-limits.js")), ("esModule", Value::Embed("limited.js".into()))]))
+        Some(self.shim("skep-limits.js", "limited.js", LIMITED))
     }
 
     /// The binding that has what counts evaluated before the application, which does not see it.

@@ -99,7 +99,10 @@ fn engine_text(message: &str) -> Option<&str> {
 
 /// A text without those lines of a stack in it that are of our own entry module.
 fn without_shims(text: &str) -> String {
-    let is_ours = |line: &&str| line.trim_start().starts_with("at ") && line.contains("skep-entry.js:");
+    let is_ours = |line: &&str| {
+        let is_in = |module: &str| line.contains(module);
+        line.trim_start().starts_with("at ") && (is_in("skep-entry.js:") || is_in("skep-sendfile.js:"))
+    };
     text.lines().filter(|line| !is_ours(line)).collect::<Vec<_>>().join("\n")
 }
 

@@ -1,0 +1,67 @@
+// Has Skep send what a script only passes on: a response whose body is an object's of R2, as it came, becomes one that names it.
+//
+// Nothing of it goes through this process, which would hold 16 pieces of it for as long as the visitor takes. A stream is its
+// object's, or it is another one: whoever reads, tees, transforms or clones gets a stream that is not known here.
+// `""` and `1` are replaced by the name of a bucket's binding, and by the bytes of the smallest content that is worth it.
+
+const BUCKET = "";
+const LEAST = 1;
+const HEADER = "x-skep-sendfile";
+
+const { apply, defineProperty, getOwnPropertyDescriptor, getPrototypeOf } = Reflect;
+const { then } = Promise.prototype;
+const [PlainPromise, PlainResponse] = [Promise, Response];
+
+/** What Skep calls the contents that came, by their streams. @type {WeakMap<object, string>} */
+const contents = new WeakMap();
+const [known, remember] = [contents.get.bind(contents), contents.set.bind(contents)];
+/** Whether buckets are watched, and whether anything has come of them. */
+let [watched, any] = [false, false];
+
+/** What `get` gave. @param {any} object */
+const note = (object) => {
+  if (object === null || !(object.size >= LEAST) || object.ssecKeyMd5 !== undefined) return;
+  const { offset = 0, length = object.size - offset } = object.range ?? {};
+  const stream = object.body;
+  if (stream === undefined || length < LEAST) return;
+  remember(stream, `${object.version}.${offset}.${length}`);
+  any = true;
+};
+
+/** A `get` that failed is the script's to see. */
+const ignore = () => {};
+
+/** Takes note of what buckets give from now on. @param {any} env */
+export const watch = (env) => {
+  if (watched) return;
+  watched = true;
+  const prototype = getPrototypeOf(env[BUCKET]);
+  const property = /** @type {PropertyDescriptor} */ (getOwnPropertyDescriptor(prototype, "get"));
+  const native = property.value;
+  const { get } = {
+    /** @param {any[]} rest */
+    get(...rest) {
+      const got = apply(native, this, rest);
+      if (got instanceof PlainPromise) apply(then, got, [note, ignore]);
+      return got;
+    },
+  };
+  defineProperty(prototype, "get", { ...property, value: get });
+};
+
+/**
+ * What to answer a request with instead of `response`.
+ * @param {Request} request
+ * @param {any} response
+ */
+export const sent = (request, response) => {
+  if (!any || request.method === "HEAD" || !(response instanceof PlainResponse)) return response;
+  const stream = response.body;
+  const content = stream === null ? undefined : known(stream);
+  // What has an encoding is the engine's to encode, or not.
+  if (content === undefined || response.bodyUsed || stream?.locked || response.headers.has("content-encoding")) return response;
+  const named = new PlainResponse(null, response);
+  named.headers.set(HEADER, content);
+  stream?.cancel().catch(ignore);
+  return named;
+};
