@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::hello::Peers;
+use crate::peers::nginx;
 use crate::process::{forget_peak, peak_mib};
 use crate::report::Report;
 use crate::rounds::{Plan, compare};
@@ -18,9 +19,22 @@ pub async fn measure(peers: &Peers, report: &mut Report) -> Result<(), String> {
     report.at_least("R2 put of 100 MiB, streamed: Skep / Miniflare", put.rate_ratio((0, 1)), 3.0, "");
     report.note("R2 put of 100 MiB, streamed: Skep", put.of(0, |s| s.load.rate() * 100.0), "MiB/s");
     let plan = Plan { connections: 2, ..plan };
-    let get = compare(&both, "/r2-big-get", plan).await?;
+    // The same bytes as a file, from the kernel's memory to the client: nothing over this loopback is faster.
+    let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let public = scratch.path().join("public");
+    let file = public.join("r2-big-get");
+    let made = std::fs::create_dir(&public).and_then(|()| std::fs::write(file, vec![b'x'; 100 << 20]));
+    made.map_err(|e| e.to_string())?;
+    let nginx = nginx(&public, scratch.path(), "/r2-big-get").await?;
+    let mut peers_of_get = both.to_vec();
+    peers_of_get.extend(&nginx);
+    let get = compare(&peers_of_get, "/r2-big-get", plan).await?;
     report.at_least("R2 get of 100 MiB, streamed: Skep / Miniflare", get.rate_ratio((0, 1)), 3.0, "");
     report.note("R2 get of 100 MiB, streamed: Skep", get.of(0, |s| s.load.rate() * 100.0), "MiB/s");
+    if nginx.is_some() {
+        report.note("R2 get of 100 MiB: nginx sending it as a file / Miniflare", get.rate_ratio((2, 1)), "");
+        report.note("R2 get of 100 MiB: Skep / nginx sending it as a file", get.rate_ratio((0, 2)), "");
+    }
     report.note("R2 get of 100 MiB: Skep's CPU", get.of(0, |s| s.own_cpu / 1000.0), "ms");
     let made = compare(&[&peers.workerd], "/made-big", plan).await?;
     let limit = made.of(0, |s| s.load.rate() * 100.0);
