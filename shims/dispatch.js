@@ -17,6 +17,9 @@ import free from "skep-internal:free";
 
 const WANTED = "x-skep-dispatch";
 const THROWN = "x-skep-thrown";
+/** What Skep calls the content of an answer, if the dispatcher may have it sent; `sendfile.js` finds it on the answer's stream. */
+const SENDFILE = "x-skep-sendfile";
+const CONTENT = Symbol.for("skep.content");
 
 const BUILT_IN = { Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError };
 
@@ -26,6 +29,15 @@ const revive = (header) => {
   const error = new (/** @type {any} */ (BUILT_IN)[name] ?? Error)(message);
   if (stack) error.stack = stack;
   return Object.assign(error, { remote: true });
+};
+
+/** An answer whose stream has its content's name. @param {Response} response @param {string} name */
+const named = (response, name) => {
+  const plain = new Response(response.body, response);
+  plain.headers.delete(SENDFILE);
+  Object.defineProperty(plain, "url", { value: response.url, configurable: true });
+  Object.defineProperty(/** @type {ReadableStream} */ (plain.body), CONTENT, { value: name });
+  return plain;
 };
 
 /** A script: `fetch`, and any method over RPC. */
@@ -45,7 +57,8 @@ class Script {
     const response = await withSpan("wfp_get", () => this.#env.fetcher.fetch(request));
     const thrown = response.headers.get(THROWN);
     if (thrown !== null) throw revive(thrown);
-    return response;
+    const content = response.headers.get(SENDFILE);
+    return content === null ? response : named(response, content);
   }
 
   /** @param {RequestInfo} input @param {RequestInit} [init] */

@@ -1,12 +1,18 @@
 // Has Skep send what a script only passes on: a response whose body is an object's of R2, as it came, becomes one that names it.
 //
 // Nothing of it goes through this process, which would hold 16 pieces of it for as long as the visitor takes. A stream is its
-// object's, or it is another one: whoever reads, tees, transforms or clones gets a stream that is not known here.
-// `""` and `1` are replaced by the name of a bucket's binding, and by the bytes of the smallest content that is worth it.
+// object's, or it is another one: whoever reads, tees, transforms or clones gets a stream that is not known here. The same goes for what
+// a script of a dispatch namespace has sent this way to its dispatcher (`dispatch.js`).
+//
+// `""`, `1` and `false` are replaced by the name of a bucket's binding, if there is one, by the bytes of the smallest content that is
+// worth it, and by whether there is a dispatch namespace.
 
 const BUCKET = "";
 const LEAST = 1;
+const DISPATCHES = false;
 const HEADER = "x-skep-sendfile";
+/** Where the content of a dispatched answer has its name. */
+const CONTENT = Symbol.for("skep.content");
 
 const { apply, defineProperty, getOwnPropertyDescriptor, getPrototypeOf } = Reflect;
 const { then } = Promise.prototype;
@@ -15,8 +21,8 @@ const [PlainPromise, PlainResponse] = [Promise, Response];
 /** What Skep calls the contents that came, by their streams. @type {WeakMap<object, string>} */
 const contents = new WeakMap();
 const [known, remember] = [contents.get.bind(contents), contents.set.bind(contents)];
-/** Whether buckets are watched, and whether anything has come of them. */
-let [watched, any] = [false, false];
+/** Whether buckets are watched, and whether anything can have come. */
+let [watched, any] = [BUCKET === "", DISPATCHES];
 
 /** What `get` gave. @param {any} object */
 const note = (object) => {
@@ -57,7 +63,7 @@ export const watch = (env) => {
 export const sent = (request, response) => {
   if (!any || request.method === "HEAD" || !(response instanceof PlainResponse)) return response;
   const stream = response.body;
-  const content = stream === null ? undefined : known(stream);
+  const content = stream === null ? undefined : known(stream) ?? /** @type {any} */ (stream)[CONTENT];
   // What has an encoding is the engine's to encode, or not.
   if (content === undefined || response.bodyUsed || stream?.locked || response.headers.has("content-encoding")) return response;
   const named = new PlainResponse(null, response);

@@ -4,9 +4,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::scene::{NEIGHBOUR, scene};
+use crate::harness::serve::{FORM, Serve, form};
 use crate::harness::{Skep, dev, small_project};
 
 const CONFIG: &str = r#"{
@@ -213,9 +214,14 @@ fn visitors_of_what_is_passed_on_take_no_memory_of_their_script() {
     assert_eq!(serve.upload("files", &metadata, CODE).status, 200);
     let host = "files.main.localhost";
     assert_eq!(serve.get(host, "/put").text(), "kept");
+    visited(serve, host, "/parts", &[bytes(10 * MIB, 1), bytes(4000, 7)].concat());
+}
+
+/// Many ask for the same at once, and read it one after the other.
+fn visited(serve: &Serve, host: &str, path: &str, expected: &[u8]) {
     let visit = |_| {
         let mut stream = serve.connect();
-        write!(stream, "GET /parts HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
         // The beginning is there; the rest waits.
         let mut first = [0; 12];
         stream.read_exact(&mut first).unwrap();
@@ -223,10 +229,61 @@ fn visitors_of_what_is_passed_on_take_no_memory_of_their_script() {
         stream
     };
     let visitors: Vec<_> = (0..VISITORS).map(visit).collect();
-    let expected = [bytes(10 * MIB, 1), bytes(4000, 7)].concat();
     for (n, mut stream) in visitors.into_iter().enumerate() {
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).unwrap();
-        same(&format!("visitor {n}"), body(&rest), &expected);
+        same(&format!("visitor {n}"), body(&rest), expected);
     }
+}
+
+const DISPATCHER: &str = r#"
+export default {
+  async fetch(request, env) {
+    const answer = await env.TENANTS.get("films").fetch(request);
+    switch (new URL(request.url).searchParams.get("how")) {
+      case "look": return Response.json([answer.url, [...answer.headers.keys()].filter((name) => name.startsWith("x-skep"))]);
+      case "read": return new Response(String((await answer.arrayBuffer()).byteLength));
+      case "headers": return new Response(answer.body, { headers: { "x-own": answer.headers.get("etag") } });
+      case "clone": return answer.clone();
+    }
+    return answer;
+  },
+};
+"#;
+
+#[test]
+fn what_a_dispatcher_passes_on_goes_through_nobodys_process() {
+    let scene = scene(&json!({}), NEIGHBOUR, &["--cell-memory", "16", "--cells-per-script", "1"]);
+    let serve = &scene.serve;
+    assert_eq!(serve.call("POST", "/r2/buckets", Some(&json!({ "name": "files" }))).status, 200);
+    let made = serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
+    assert_eq!(made.status, 200, "{}", made.text());
+    let metadata = |binding: Value| json!({ "main_module": "index.js", "compatibility_date": "2026-07-01", "bindings": [binding] });
+    let tenant = metadata(json!({ "type": "r2_bucket", "name": "FILES", "bucket_name": "files" }));
+    let form = form(&tenant, &[("index.js", CODE)]);
+    let scripts = "/workers/dispatch/namespaces/tenants/scripts";
+    let uploaded = serve.own_call("PUT", &format!("{scripts}/films"), &[("content-type", FORM)], Some(&form));
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    let own = metadata(json!({ "type": "dispatch_namespace", "name": "TENANTS", "namespace": "tenants" }));
+    assert_eq!(serve.upload("platform", &own, DISPATCHER).status, 200);
+    let host = "platform.main.localhost";
+    assert_eq!(serve.get(host, "/put").text(), "kept");
+    let film = bytes(3 * MIB, 1);
+    let answer = serve.get(host, "/film");
+    assert_eq!((answer.status, answer.header("content-type")), (203, "video/mp4"));
+    assert!(answer.header("x-skep-sendfile").is_empty());
+    same("/film", &answer.body, &film);
+    assert_eq!(serve.get(host, "/film?how=look").json()[1], json!([]));
+    assert!(serve.get(host, "/film?how=look").json()[0].as_str().unwrap().ends_with("/film?how=look"));
+    assert_eq!(serve.get(host, "/film?how=read").text(), film.len().to_string());
+    let answer = serve.get(host, "/film?how=headers");
+    assert!(answer.header("x-own").starts_with('"'));
+    same("?how=headers", &answer.body, &film);
+    same("?how=clone", &serve.get(host, "/film?how=clone").body, &film);
+    for path in ["/tee", "/changed", "/range?offset=0&length=2000000"] {
+        assert!(serve.get(host, path).body.len() >= 2_000_000);
+    }
+    assert_eq!(serve.get(host, "/forged?name=dispatched.0").status, 500);
+    let expected = [bytes(10 * MIB, 1), bytes(4000, 7)].concat();
+    visited(serve, host, "/parts", &expected);
 }

@@ -162,11 +162,14 @@ fn serve_bindings(spec: &CellSpec, folder: &Path, around: &Around) -> Result<(),
     let dispatches = |id: &str| {
         spec.bindings.values().any(|b| matches!(b, Binding::Dispatch { service } if service == id))
     };
-    let is_bucket =
-        |id: &str| spec.bindings.values().any(|b| matches!(b, Binding::R2 { service } if service == id));
+    // What their answers hold may be sent for the cell.
+    let offers = |id: &str| {
+        let of = |b: &Binding| matches!(b, Binding::R2 { service } | Binding::Dispatch { service } if service == id);
+        spec.bindings.values().any(of)
+    };
     for (id, service) in &spec.services {
         let mut service = service.clone();
-        if is_bucket(id) {
+        if offers(id) {
             service = Arc::new(Offering { service, offers: around.offers.clone() });
         }
         if dispatches(id) {

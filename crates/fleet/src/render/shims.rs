@@ -112,15 +112,19 @@ impl Render<'_> {
         (format!("{first}{entry}\n{last}"), shims)
     }
 
-    /// What has Skep send objects that the code only passes on, where it has buckets; and what it imports.
+    /// What has Skep send what the code only passes on, where it has buckets or a dispatch namespace; and what it imports.
     fn sends(&mut self) -> (&'static str, Vec<Value>) {
-        let bucket = self.spec.bindings.iter().find(|(_, b)| matches!(b, Binding::R2 { .. }));
-        let Some((name, _)) = bucket else {
+        let bindings = &self.spec.bindings;
+        let bucket = bindings.iter().find(|(_, b)| matches!(b, Binding::R2 { .. })).map(|(name, _)| name);
+        let dispatches = bindings.values().any(|b| matches!(b, Binding::Dispatch { .. }));
+        if bucket.is_none() && !dispatches {
             return ("const watch = () => {};\nconst sent = (_, response) => response;\n", Vec::new());
-        };
-        let name = format!("const BUCKET = {};", js_string(name));
+        }
+        let bucket = format!("const BUCKET = {};", js_string(bucket.map_or("", String::as_str)));
+        let dispatches = format!("const DISPATCHES = {dispatches};");
         let least = format!("const LEAST = {SENDFILE_LEAST};");
-        let shim = SENDFILE.replace("const BUCKET = \"\";", &name).replace("const LEAST = 1;", &least);
+        let shim = SENDFILE.replace("const BUCKET = \"\";", &bucket).replace("const LEAST = 1;", &least);
+        let shim = shim.replace("const DISPATCHES = false;", &dispatches);
         let import = "import { sent, watch } from \"skep-sendfile.js\";\n";
         (import, vec![self.shim("skep-sendfile.js", "sendfile.js", shim)])
     }
