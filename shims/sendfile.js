@@ -40,10 +40,14 @@ const ignore = () => {};
 /** Takes note of what buckets give from now on. @param {any} env */
 export const watch = (env) => {
   if (watched) return;
+  const bucket = env[BUCKET];
+  // A parameter of an outbound worker may have the binding's name.
+  if (typeof bucket !== "object" || bucket === null) return;
+  const prototype = getPrototypeOf(bucket);
+  const property = getOwnPropertyDescriptor(prototype, "get");
+  const native = property?.value;
+  if (typeof native !== "function") return;
   watched = true;
-  const prototype = getPrototypeOf(env[BUCKET]);
-  const property = /** @type {PropertyDescriptor} */ (getOwnPropertyDescriptor(prototype, "get"));
-  const native = property.value;
   const { get } = {
     /** @param {any[]} rest */
     get(...rest) {
