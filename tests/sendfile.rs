@@ -80,6 +80,23 @@ export default {
         await scheduler.wait(50);
         return new Response(film.body);
       }
+      case "/stream": case "/drip": case "/broken": {
+        const { readable, writable } = new TransformStream();
+        const writer = writable.getWriter();
+        const all = bytes(3 * MIB, 1);
+        const write = async () => {
+          const piece = pathname === "/drip" ? 8 << 10 : 100_000;
+          for (let at = 0; at < all.length; at += piece) {
+            await writer.write(all.slice(at, at + piece));
+            if (pathname === "/drip" && at < 50 * piece) await scheduler.wait(2);
+            if (pathname === "/broken" && at > MIB) throw new Error("broken");
+          }
+          await writer.close();
+        };
+        ctx.waitUntil(write().catch((error) => writer.abort(error)));
+        return new Response(readable, { headers: { etag: '"stream"' } });
+      }
+      case "/pieces": return new Response(new Blob(["small"]).stream());
       case "/none": return new Response(String(await get("none")));
       case "/failed": return new Response(await get("film", { range: { offset: 2 ** 40 } }).catch((error) => error.message));
       case "/forged": return new Response("mine", { headers: { "x-skep-sendfile": searchParams.get("name") } });
@@ -214,76 +231,142 @@ fn visitors_of_what_is_passed_on_take_no_memory_of_their_script() {
     assert_eq!(serve.upload("files", &metadata, CODE).status, 200);
     let host = "files.main.localhost";
     assert_eq!(serve.get(host, "/put").text(), "kept");
-    visited(serve, host, "/parts", &[bytes(10 * MIB, 1), bytes(4000, 7)].concat());
+    let expected = [bytes(10 * MIB, 1), bytes(4000, 7)].concat();
+    visited(serve, host, |_| "/parts".to_owned(), |answer| same("/parts", body(answer), &expected));
 }
 
-/// Many ask for the same at once, and read it one after the other.
-fn visited(serve: &Serve, host: &str, path: &str, expected: &[u8]) {
-    let visit = |_| {
-        let mut stream = serve.connect();
+/// Many ask at once, and read one after the other.
+fn visited(serve: &Serve, host: &str, path: impl Fn(usize) -> String, check: impl Fn(&[u8])) {
+    let visit = |n| {
+        let (path, mut stream) = (path(n), serve.connect());
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
         // The beginning is there; the rest waits.
         let mut first = [0; 12];
-        stream.read_exact(&mut first).unwrap();
-        assert_eq!(&first, b"HTTP/1.1 200");
+        stream.read_exact(&mut first).unwrap_or_else(|error| panic!("visitor {n}: {error}"));
+        assert_eq!(&first, b"HTTP/1.1 200", "visitor {n}");
         stream
     };
     let visitors: Vec<_> = (0..VISITORS).map(visit).collect();
     for (n, mut stream) in visitors.into_iter().enumerate() {
         let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).unwrap();
-        same(&format!("visitor {n}"), body(&rest), expected);
+        stream.read_to_end(&mut rest).unwrap_or_else(|error| panic!("visitor {n}: {error}"));
+        check(&rest);
     }
 }
 
 const DISPATCHER: &str = r#"
 export default {
-  async fetch(request, env) {
-    const answer = await env.TENANTS.get("films").fetch(request);
-    switch (new URL(request.url).searchParams.get("how")) {
+  async fetch(request, env, ctx) {
+    const { host, searchParams } = new URL(request.url);
+    const answer = await env.TENANTS.get(searchParams.get("of") ?? "films0").fetch(request);
+    switch (searchParams.get("how")) {
       case "look": return Response.json([answer.url, [...answer.headers.keys()].filter((name) => name.startsWith("x-skep"))]);
       case "read": return new Response(String((await answer.arrayBuffer()).byteLength));
       case "headers": return new Response(answer.body, { headers: { "x-own": answer.headers.get("etag") } });
-      case "clone": return answer.clone();
+      case "clone": {
+        const copy = answer.clone();
+        ctx.waitUntil(answer.arrayBuffer());
+        return copy;
+      }
+      case "original": ctx.waitUntil(answer.clone().arrayBuffer()); return answer;
+      case "late": await scheduler.wait(300); return answer;
+      case "begun": {
+        const reader = answer.body.getReader();
+        const { value } = await reader.read();
+        reader.releaseLock();
+        const { readable, writable } = new TransformStream();
+        ctx.waitUntil((async () => {
+          const writer = writable.getWriter();
+          await writer.write(value);
+          writer.releaseLock();
+          await answer.body.pipeTo(writable);
+        })());
+        return new Response(readable);
+      }
     }
     return answer;
   },
 };
 "#;
 
-#[test]
-fn what_a_dispatcher_passes_on_goes_through_nobodys_process() {
-    let scene = scene(&json!({}), NEIGHBOUR, &["--cell-memory", "16", "--cells-per-script", "1"]);
-    let serve = &scene.serve;
+/// A dispatcher at `platform.main.localhost`, and so many tenants.
+fn platform(serve: &Serve, tenants: usize) {
     assert_eq!(serve.call("POST", "/r2/buckets", Some(&json!({ "name": "files" }))).status, 200);
     let made = serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
     assert_eq!(made.status, 200, "{}", made.text());
     let metadata = |binding: Value| json!({ "main_module": "index.js", "compatibility_date": "2026-07-01", "bindings": [binding] });
     let tenant = metadata(json!({ "type": "r2_bucket", "name": "FILES", "bucket_name": "files" }));
     let form = form(&tenant, &[("index.js", CODE)]);
-    let scripts = "/workers/dispatch/namespaces/tenants/scripts";
-    let uploaded = serve.own_call("PUT", &format!("{scripts}/films"), &[("content-type", FORM)], Some(&form));
-    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    for n in 0..tenants {
+        let script = format!("/workers/dispatch/namespaces/tenants/scripts/films{n}");
+        let uploaded = serve.own_call("PUT", &script, &[("content-type", FORM)], Some(&form));
+        assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    }
     let own = metadata(json!({ "type": "dispatch_namespace", "name": "TENANTS", "namespace": "tenants" }));
     assert_eq!(serve.upload("platform", &own, DISPATCHER).status, 200);
-    let host = "platform.main.localhost";
-    assert_eq!(serve.get(host, "/put").text(), "kept");
+    assert_eq!(serve.get(PLATFORM, "/put").text(), "kept");
+}
+
+const PLATFORM: &str = "platform.main.localhost";
+
+#[test]
+fn a_dispatcher_passes_on_what_was_answered() {
+    let scene = scene(&json!({}), NEIGHBOUR, &[]);
+    let serve = &scene.serve;
+    platform(serve, 1);
     let film = bytes(3 * MIB, 1);
-    let answer = serve.get(host, "/film");
+    let answer = serve.get(PLATFORM, "/film");
     assert_eq!((answer.status, answer.header("content-type")), (203, "video/mp4"));
-    assert!(answer.header("x-skep-sendfile").is_empty());
-    same("/film", &answer.body, &film);
-    assert_eq!(serve.get(host, "/film?how=look").json()[1], json!([]));
-    assert!(serve.get(host, "/film?how=look").json()[0].as_str().unwrap().ends_with("/film?how=look"));
-    assert_eq!(serve.get(host, "/film?how=read").text(), film.len().to_string());
-    let answer = serve.get(host, "/film?how=headers");
-    assert!(answer.header("x-own").starts_with('"'));
-    same("?how=headers", &answer.body, &film);
-    same("?how=clone", &serve.get(host, "/film?how=clone").body, &film);
-    for path in ["/tee", "/changed", "/range?offset=0&length=2000000"] {
-        assert!(serve.get(host, path).body.len() >= 2_000_000);
+    for path in ["/film", "/stream", "/drip"] {
+        for how in ["", "headers", "clone", "original", "late", "begun"] {
+            let path = format!("{path}?how={how}");
+            let answer = serve.get(PLATFORM, &path);
+            assert!(answer.header("x-skep-sendfile").is_empty());
+            assert_eq!(answer.header("x-own").is_empty(), how != "headers", "{path}");
+            same(&path, &answer.body, &film);
+        }
+        let look = serve.get(PLATFORM, &format!("{path}?how=look")).json();
+        assert_eq!(look[1], json!([]));
+        assert!(look[0].as_str().unwrap().ends_with(&format!("{path}?how=look")), "{look}");
+        assert_eq!(serve.get(PLATFORM, &format!("{path}?how=read")).text(), film.len().to_string());
+        let head = serve.send("HEAD", PLATFORM, path, &[], None);
+        assert!(head.body.is_empty() && head.status < 300);
     }
-    assert_eq!(serve.get(host, "/forged?name=dispatched.0").status, 500);
+    let posted = serve.send("POST", PLATFORM, "/stream", &[], Some(b"sent"));
+    same("a POST", &posted.body, &film);
+    assert_eq!(serve.get(PLATFORM, "/pieces").text(), "small");
+    for path in ["/tee", "/changed", "/range?offset=0&length=2000000"] {
+        assert!(serve.get(PLATFORM, path).body.len() >= 2_000_000);
+    }
+    assert_eq!(serve.get(PLATFORM, "/forged?name=-0").status, 500);
+    // What breaks off is cut off.
+    for how in ["", "clone"] {
+        let mut stream = serve.connect();
+        write!(stream, "GET /broken?how={how} HTTP/1.1\r\nHost: {PLATFORM}\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        assert!(
+            all.starts_with(b"HTTP/1.1 200") && all.len() > 100_000 && !all.ends_with(b"0\r\n\r\n"),
+            "{}",
+            all.len()
+        );
+    }
+    assert_eq!(serve.get(PLATFORM, "/pieces").text(), "small");
+}
+
+#[test]
+fn visitors_of_what_a_dispatcher_passes_on_take_no_memory_of_it() {
+    const TENANTS: usize = 6;
+    let scene = scene(&json!({}), NEIGHBOUR, &["--cell-memory", "16", "--cells-per-script", "1"]);
+    let serve = &scene.serve;
+    platform(serve, TENANTS);
     let expected = [bytes(10 * MIB, 1), bytes(4000, 7)].concat();
-    visited(serve, host, "/parts", &expected);
+    visited(serve, PLATFORM, |_| "/parts".to_owned(), |answer| same("/parts", body(answer), &expected));
+    // What tenants make, and have in memory themselves.
+    let path = |n| format!("/stream?of=films{}", n % TENANTS);
+    let whole = |answer: &[u8]| {
+        assert!(answer.len() > 3 * MIB && answer.ends_with(b"\r\n0\r\n\r\n"), "{}", answer.len())
+    };
+    visited(serve, PLATFORM, path, whole);
 }

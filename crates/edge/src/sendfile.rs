@@ -1,8 +1,9 @@
 //! Responses that name what Skep sends for their cell.
 
 use http::{HeaderValue, Response, header};
-use skep_fleet::Lease;
-use skep_wire::{Body, SENDFILE_HEADER, SendFile};
+use http_body::Body as _;
+use skep_fleet::{Lease, Offered};
+use skep_wire::{Body, SENDFILE_HEADER};
 
 /// A response that names content which nobody has, or has any more.
 #[derive(Debug)]
@@ -14,7 +15,16 @@ pub(crate) fn take<B>(response: &mut Response<B>, lease: &Lease) -> Result<Optio
     let Some(name) = headers.remove(SENDFILE_HEADER) else { return Ok(None) };
     let find = |name: HeaderValue| lease.generation().offered(name.to_str().ok()?);
     // What a script writes into that header itself is nobody's, too.
-    let file: SendFile = find(name).ok_or(Gone)?;
+    let file = match find(name).ok_or(Gone)? {
+        Offered::File(file) => file,
+        Offered::Body(body) => {
+            match body.size_hint().exact() {
+                Some(length) => headers.insert(header::CONTENT_LENGTH, length.into()),
+                None => headers.remove(header::CONTENT_LENGTH),
+            };
+            return Ok(Some(body));
+        }
+    };
     headers.insert(header::CONTENT_LENGTH, file.length().into());
     let body = file.body().map_err(|error| {
         tracing::warn!(%error, "an object cannot be sent");

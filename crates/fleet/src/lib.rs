@@ -24,6 +24,7 @@ mod log;
 mod machine;
 mod memory;
 mod message;
+mod offering;
 mod offers;
 mod passage;
 mod pids;
@@ -52,6 +53,7 @@ pub use launcher::{LAUNCHER_COMMAND, become_cell};
 pub use limits::{Exceeded, Limits};
 pub use log::{CellLog, LogEvent, LogSink};
 pub use machine::{Machine, MachineOptions};
+pub use offers::Offered;
 pub use passage::PassageError;
 pub use render::{CF_HEADER, PROTO_HEADER, RUN_WORKER_HEADER, object_keys, workflow_class};
 pub use spec::{

@@ -4,45 +4,112 @@
 //! brought it until the process has let go of that answer, and a little longer, as it lets go before its own response is here.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
-use skep_wire::{BoxFuture, Held, NamedFile, Request, Response, SendFile, Service};
+use skep_runtime::{Backlog, Bounds, Waiting};
+use skep_wire::{Body, Loan, NamedFile, SendFile};
 use tokio::time::Instant;
 
-/// An offer lasts for so long after the process has let go of the answer.
-const AFTER: Duration = Duration::from_secs(5);
+/// An offer of files lasts for so long after the process has let go of the answer.
+const FILES: Duration = Duration::from_secs(5);
+/// One of a body, which somebody else is kept busy with.
+const BODIES: Duration = Duration::from_millis(500);
 /// So many are kept that long; of more, those that were let go of first end.
 const MANY: usize = 1024;
 
-/// What one process was offered.
-#[derive(Debug, Default)]
-pub(crate) struct Offers(Mutex<Table>);
+/// What is kept of bodies that may be taken over: of one process, and of all.
+const KEPT: Bounds = Bounds { own: 16 << 20, all: 128 << 20, little: 1 << 20 };
+/// What one is counted as from its beginning.
+const BEGUN: usize = 64 << 10;
+static ALL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
-#[derive(Debug, Default)]
-struct Table {
-    files: HashMap<Arc<str>, Entry>,
+/// Content that is sent for a process.
+#[derive(Debug)]
+pub enum Offered {
+    /// Files.
+    File(SendFile),
+    /// A body, from its beginning.
+    Body(Body),
+}
+
+/// What one process was offered.
+#[derive(Debug)]
+pub(crate) struct Offers {
+    files: Shelf<SendFile>,
+    bodies: Shelf<Loan>,
+    kept: Arc<Backlog>,
+    names: AtomicU64,
+}
+
+impl Default for Offers {
+    fn default() -> Self {
+        let (kept, names) = (Backlog::new(ALL.clone()), AtomicU64::default());
+        Self { files: Shelf::new(FILES), bodies: Shelf::new(BODIES), kept, names }
+    }
+}
+
+impl Offers {
+    /// The content that the process calls `name`. A body is there once.
+    pub fn find(&self, name: &str) -> Option<Offered> {
+        let file = self.files.find(name).map(Offered::File);
+        file.or_else(|| self.bodies.find(name)?.take().map(Offered::Body))
+    }
+
+    /// A name that nothing here has.
+    pub fn name(&self) -> Arc<str> {
+        // Names of objects begin with a version.
+        format!("-{}", self.names.fetch_add(1, Ordering::Relaxed)).into()
+    }
+
+    /// Room for a body that may be taken over, if there is some.
+    pub fn room(&self) -> Option<Waiting> {
+        (!self.kept.is_over(KEPT)).then(|| self.kept.hold(BEGUN))
+    }
+
+    /// Offers files until the result is dropped, and a little longer.
+    pub fn file(&self, NamedFile { name, file }: NamedFile) -> Offer<SendFile> {
+        self.files.put(name, file)
+    }
+
+    /// Offers a body until the result is dropped, and a little longer.
+    pub fn body(&self, name: Arc<str>, body: Loan) -> Offer<Loan> {
+        self.bodies.put(name, body)
+    }
+}
+
+/// Offers of one kind.
+#[derive(Debug)]
+struct Shelf<T> {
+    table: Arc<Mutex<Table<T>>>,
+    /// How much longer they last.
+    after: Duration,
+}
+
+#[derive(Debug)]
+struct Table<T> {
+    entries: HashMap<Arc<str>, Entry<T>>,
     /// Answers that were let go of, and when their offers end, in that order.
     ending: VecDeque<(Instant, Arc<str>)>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    file: SendFile,
+struct Entry<T> {
+    content: T,
     /// Answers with it that are open, or were until a moment ago.
     answers: usize,
 }
 
-impl Table {
+impl<T> Table<T> {
     /// Ends what has come to its end, and what is too much.
     fn end(&mut self, now: Instant) {
         while let Some((_, name)) = self.ending.pop_front_if(|(at, _)| *at <= now).or_else(|| self.surplus())
         {
-            if let Some(entry) = self.files.get_mut(&name) {
+            if let Some(entry) = self.entries.get_mut(&name) {
                 entry.answers -= 1;
                 if entry.answers == 0 {
-                    self.files.remove(&name);
+                    self.entries.remove(&name);
                 }
             }
         }
@@ -53,83 +120,62 @@ impl Table {
     }
 }
 
-impl Offers {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl<T: Clone + Send + 'static> Shelf<T> {
+    fn new(after: Duration) -> Self {
+        let (entries, ending) = Default::default();
+        Self { table: Arc::new(Mutex::new(Table { entries, ending })), after }
     }
 
-    /// The content that the process calls `name`.
-    pub fn find(&self, name: &str) -> Option<SendFile> {
-        self.table().files.get(name).map(|entry| entry.file.clone())
+    fn find(&self, name: &str) -> Option<T> {
+        lock(&self.table).entries.get(name).map(|entry| entry.content.clone())
     }
 
-    /// Offers `file` until the result is dropped, and a little longer.
-    fn offer(self: &Arc<Self>, NamedFile { name, file }: NamedFile) -> Offer {
-        let mut table = self.table();
-        table.files.entry(name.clone()).or_insert(Entry { file, answers: 0 }).answers += 1;
-        Offer { offers: self.clone(), name }
+    fn put(&self, name: Arc<str>, content: T) -> Offer<T> {
+        let mut table = lock(&self.table);
+        table.entries.entry(name.clone()).or_insert(Entry { content, answers: 0 }).answers += 1;
+        Offer { table: self.table.clone(), after: self.after, name }
     }
+}
 
-    fn let_go(self: &Arc<Self>, name: Arc<str>) {
-        let now = Instant::now();
-        let mut table = self.table();
-        let is_first = table.ending.is_empty();
-        table.ending.push_back((now + AFTER, name));
-        table.end(now);
-        // Outside of an event loop everything ends: the process does, too.
-        if is_first && let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(self.clone().sweep());
-        }
-    }
+fn lock<T>(table: &Mutex<Table<T>>) -> MutexGuard<'_, Table<T>> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// Ends offers in time, as long as there are any to end.
-    async fn sweep(self: Arc<Self>) {
-        loop {
-            let next = self.table().ending.front().map(|(at, _)| *at);
-            let Some(at) = next else { return };
-            tokio::time::sleep_until(at).await;
-            self.table().end(Instant::now());
-        }
+/// Ends offers in time, as long as there are any to end.
+async fn sweep<T>(table: Arc<Mutex<Table<T>>>) {
+    loop {
+        let next = lock(&table).ending.front().map(|(at, _)| *at);
+        let Some(at) = next else { return };
+        tokio::time::sleep_until(at).await;
+        lock(&table).end(Instant::now());
     }
 }
 
 /// An open answer with content that is offered.
 #[derive(Debug)]
-struct Offer {
-    offers: Arc<Offers>,
+pub(crate) struct Offer<T: Send + 'static> {
+    table: Arc<Mutex<Table<T>>>,
+    after: Duration,
     name: Arc<str>,
 }
 
-impl Drop for Offer {
+impl<T: Send + 'static> Drop for Offer<T> {
     fn drop(&mut self) {
-        self.offers.let_go(self.name.clone());
-    }
-}
-
-/// A binding's server of which the process is offered what can be sent for it.
-pub(crate) struct Offering {
-    pub service: Arc<dyn Service>,
-    pub offers: Arc<Offers>,
-}
-
-impl Service for Offering {
-    fn call(&self, request: Request) -> BoxFuture<'_, Response> {
-        Box::pin(async move {
-            let mut response = self.service.call(request).await;
-            match response.extensions_mut().remove::<NamedFile>() {
-                None => response,
-                Some(file) => {
-                    let offer = self.offers.offer(file);
-                    response.map(|body| Held::new(body, offer).boxed_unsync())
-                }
-            }
-        })
+        let now = Instant::now();
+        let mut table = lock(&self.table);
+        let is_first = table.ending.is_empty();
+        table.ending.push_back((now + self.after, self.name.clone()));
+        table.end(now);
+        // Outside of an event loop everything ends: the process does, too.
+        if is_first && let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(sweep(self.table.clone()));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use skep_wire::{Body, Content, Piece};
+    use skep_wire::{Content, Piece, lend};
 
     use super::*;
 
@@ -151,35 +197,55 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_offer_lasts_a_little_longer_than_its_answers() {
-        let offers = Arc::<Offers>::default();
-        let (first, second) = (offers.offer(file("a")), offers.offer(file("a")));
-        let other = offers.offer(file("b"));
+        let offers = Offers::default();
+        let (first, second) = (offers.file(file("a")), offers.file(file("a")));
+        let other = offers.file(file("b"));
         drop(first);
-        tokio::time::sleep(AFTER * 2).await;
-        assert_eq!(offers.find("a").map(|file| file.length()), Some(3));
+        tokio::time::sleep(FILES * 2).await;
+        assert!(matches!(offers.find("a"), Some(Offered::File(file)) if file.length() == 3));
         drop(second);
-        tokio::time::sleep(AFTER - Duration::from_millis(2)).await;
+        tokio::time::sleep(FILES - Duration::from_millis(2)).await;
         assert!(offers.find("a").is_some());
         tokio::time::sleep(Duration::from_millis(4)).await;
         assert!(offers.find("a").is_none() && offers.find("b").is_some());
         drop(other);
-        tokio::time::sleep(AFTER + Duration::from_millis(2)).await;
-        assert!(offers.find("b").is_none() && offers.table().ending.is_empty());
+        tokio::time::sleep(FILES + Duration::from_millis(2)).await;
+        assert!(offers.find("b").is_none() && lock(&offers.files.table).ending.is_empty());
         assert!(offers.find("c").is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_let_go_of_is_not_kept_without_end() {
-        let offers = Arc::<Offers>::default();
-        let open = offers.offer(file("open"));
+        let offers = Offers::default();
+        let open = offers.file(file("open"));
         for n in 0..3 * MANY {
-            drop(offers.offer(file(&n.to_string())));
+            drop(offers.file(file(&n.to_string())));
         }
-        assert_eq!(offers.table().files.len(), MANY + 1);
+        assert_eq!(lock(&offers.files.table).entries.len(), MANY + 1);
         assert!(offers.find("0").is_none());
         assert!(offers.find(&(3 * MANY - 1).to_string()).is_some());
-        tokio::time::sleep(AFTER + Duration::from_millis(2)).await;
-        assert_eq!(offers.table().files.len(), 1);
+        tokio::time::sleep(FILES + Duration::from_millis(2)).await;
+        assert_eq!(lock(&offers.files.table).entries.len(), 1);
         drop(open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_there_once_and_only_so_many_are_offered() {
+        let offers = Offers::default();
+        let mut open = Vec::new();
+        while let Some(room) = offers.room() {
+            let (lent, loan) = lend(skep_wire::empty(), room);
+            let name = offers.name();
+            open.push((name.clone(), lent, offers.body(name, loan)));
+        }
+        assert_eq!(open.len(), KEPT.own / BEGUN + 1);
+        let (name, lent, offer) = open.pop().unwrap();
+        drop((lent, offer));
+        assert!(matches!(offers.find(&name), Some(Offered::Body(_))));
+        assert!(offers.find(&name).is_none());
+        assert!(offers.room().is_some());
+        let (name, ..) = open.pop().unwrap();
+        tokio::time::sleep(BODIES + Duration::from_millis(2)).await;
+        assert!(offers.find(&name).is_none(), "its answer is gone");
     }
 }

@@ -2,7 +2,6 @@
 //! <https://developers.cloudflare.com/cloudflare-for-platforms/workers-for-platforms/>
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,10 +12,7 @@ use serde_json::{Value as Json, json};
 use skep_catalog::{Sealer, name_within};
 use skep_edge::{CallError, CpuCap, Door, Site};
 use skep_fleet::{CF_HEADER, CallerFolder, Worker};
-use skep_wire::{
-    BINDING_HEADER, BoxFuture, NamedFile, Request, Response, SENDFILE_HEADER, SENDFILE_LEAST, SendFile,
-    Service, full, reply,
-};
+use skep_wire::{BINDING_HEADER, BoxFuture, Request, Response, Service, full, reply};
 
 /// To a script of a namespace: how many requests to others the call may make.
 const SUBREQUESTS: HeaderName = HeaderName::from_static("x-skep-subrequests");
@@ -161,7 +157,7 @@ impl Dispatch {
         if let Some(cap) = cap {
             request.extensions_mut().insert(cap);
         }
-        let answer = skep_edge::call(&site, request).await.map(offered);
+        let answer = skep_edge::call(&site, request).await;
         answer.map_err(|error| match error {
             CallError::NotThere => not_found(),
             CallError::Lost => ("Error", "Worker exceeded resource limits.".into()),
@@ -186,22 +182,6 @@ impl Dispatch {
         let said = Said { worker: outbound.worker.clone(), params };
         seal(scripts, &said, script).map(Some).map_err(|text| ("Error", text))
     }
-}
-
-/// An answer whose content the dispatcher may have sent without reading it, if it lies in files.
-fn offered(mut response: Response) -> Response {
-    static OFFERED: AtomicU64 = AtomicU64::new(0);
-    response.headers_mut().remove(SENDFILE_HEADER);
-    if let Some(file) = response.extensions_mut().remove::<SendFile>()
-        && file.length() >= SENDFILE_LEAST
-    {
-        let name = format!("dispatched.{}", OFFERED.fetch_add(1, Ordering::Relaxed));
-        if let Ok(value) = HeaderValue::from_str(&name) {
-            response.headers_mut().insert(SENDFILE_HEADER, value);
-            response.extensions_mut().insert(NamedFile { name: name.into(), file });
-        }
-    }
-    response
 }
 
 /// What a called method's requests to the outside carry, and how many it may make.

@@ -16,7 +16,8 @@ use crate::engine::{Engine, options, permissions};
 use crate::fleet::Shared;
 use crate::limits::Limits;
 use crate::message::message;
-use crate::offers::{Offering, Offers};
+use crate::offering::{Dispatching, Offering};
+use crate::offers::Offers;
 use crate::relay::{MAX_CALLS, relay};
 use crate::render::{
     BINDINGS_SOCKET, Link, PULSE_FOLDER, Storage, connections_socket, object_folder, object_keys, render,
@@ -162,17 +163,15 @@ fn serve_bindings(spec: &CellSpec, folder: &Path, around: &Around) -> Result<(),
     let dispatches = |id: &str| {
         spec.bindings.values().any(|b| matches!(b, Binding::Dispatch { service } if service == id))
     };
-    // What their answers hold may be sent for the cell.
-    let offers = |id: &str| {
-        let of = |b: &Binding| matches!(b, Binding::R2 { service } | Binding::Dispatch { service } if service == id);
-        spec.bindings.values().any(of)
-    };
+    let is_bucket =
+        |id: &str| spec.bindings.values().any(|b| matches!(b, Binding::R2 { service } if service == id));
     for (id, service) in &spec.services {
         let mut service = service.clone();
-        if offers(id) {
-            service = Arc::new(Offering { service, offers: around.offers.clone() });
-        }
-        if dispatches(id) {
+        let offers = around.offers.clone();
+        if is_bucket(id) {
+            service = Arc::new(Offering { service, offers });
+        } else if dispatches(id) {
+            service = Arc::new(Dispatching { service, offers });
             service = Arc::new(Named { service, folder: CallerFolder(folder.into()) });
         }
         // These call other cells.

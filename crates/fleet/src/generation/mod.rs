@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use skep_runtime::ShutdownTrigger;
-use skep_wire::{SendFile, UnixClient};
+use skep_wire::UnixClient;
 use tokio::sync::{Notify, OnceCell, watch};
 
 use crate::collector::Collector;
 use crate::engine::Folder;
 use crate::idle::{Seen, cpu_ticks};
 use crate::limits::Exceeded;
-use crate::offers::Offers;
+use crate::offers::{Offered, Offers};
 use crate::process::Killer;
 use crate::responses::Responses;
 use crate::spec::{Leads, Led};
@@ -130,9 +130,9 @@ impl Generation {
         self.events.as_ref()
     }
 
-    /// Content that it was given, by the name that it has for it.
-    pub fn offered(&self, id: &str) -> Option<SendFile> {
-        self.offers.find(id)
+    /// Content that it was given, by the name that it has for it; a body is there once.
+    pub fn offered(&self, name: &str) -> Option<Offered> {
+        self.offers.find(name)
     }
 
     /// The engine's process id.
