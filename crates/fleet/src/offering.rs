@@ -3,16 +3,20 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use http::{HeaderValue, StatusCode};
-use http_body::Body as _;
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use skep_wire::{
     Body, BoxError, BoxFuture, Held, NamedFile, Request, Response, SENDFILE_HEADER, SENDFILE_LEAST, SendFile,
     Service, lend,
 };
+use tokio::time::{Sleep, sleep};
 
 use crate::offers::Offers;
 
@@ -32,11 +36,56 @@ impl Service for Offering {
             match response.extensions_mut().remove::<NamedFile>() {
                 None => response,
                 Some(file) => {
+                    let passes = self.offers.passes().clone();
                     let offer = self.offers.file(file);
-                    response.map(|body| Held::new(body, offer).boxed_unsync())
+                    let body = |body| Hesitant { body, passes, begun: false, pause: None };
+                    response.map(|all| Held::new(body(all), offer).boxed_unsync())
                 }
             }
         })
+    }
+}
+
+/// How long an answer stands still after its beginning that is likely to be passed on.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// An answer that begins with what there is to know of its content, and goes on with that: in vain, if the content is passed on.
+struct Hesitant {
+    body: Body,
+    /// Whether that is likely.
+    passes: Arc<AtomicBool>,
+    begun: bool,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl http_body::Body for Hesitant {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Some(pause) = &mut this.pause {
+            ready!(pause.as_mut().poll(cx));
+            this.pause = None;
+            // It is read.
+            this.passes.store(false, Ordering::Relaxed);
+        }
+        let next = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if !std::mem::replace(&mut this.begun, true) && this.passes.load(Ordering::Relaxed) {
+            this.pause = Some(Box::pin(sleep(PAUSE)));
+        }
+        Poll::Ready(next)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -108,7 +157,7 @@ fn say(response: &mut Response, name: &str) -> bool {
 /// What is there of a body at once.
 #[derive(Default)]
 struct Begun {
-    pieces: Vec<Result<bytes::Bytes, BoxError>>,
+    pieces: Vec<Result<Bytes, BoxError>>,
     /// Whether that is all of it.
     is_over: bool,
 }
@@ -137,7 +186,7 @@ async fn begin(body: &mut Body) -> Begun {
                 }
                 Poll::Ready(Some(piece)) => {
                     let piece = piece.map(|frame| frame.into_data().unwrap_or_default());
-                    length += piece.as_ref().map_or(SMALL, bytes::Bytes::len);
+                    length += piece.as_ref().map_or(SMALL, Bytes::len);
                     begun.pieces.push(piece);
                 }
             }

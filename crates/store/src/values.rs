@@ -110,19 +110,45 @@ impl ValueSink {
         self.len += piece.len() as u64;
         self.pending_len += piece.len();
         self.pending.push(piece);
-        let room = if self.writer.is_some() { PIECE } else { self.inline_max };
-        if self.pending_len > room { self.flush().await } else { Ok(()) }
+        match self.pending_len >= PIECE.max(self.inline_max + 1) {
+            true => {
+                // Each write begins where a piece of the file does.
+                let later = self.cut_after(self.pending_len / PIECE * PIECE);
+                self.flush().await?;
+                self.pending_len = later.iter().map(Bytes::len).sum();
+                self.pending = later;
+                Ok(())
+            }
+            false => Ok(()),
+        }
     }
 
     /// Ends the value. A file is on the disk when this resolves.
     pub async fn finish(mut self) -> Result<Stored, StoreError> {
-        if self.writer.is_none() {
+        if self.writer.is_none() && self.pending_len <= self.inline_max {
             return Ok(Stored::Inline(join(self.pending, self.pending_len)));
         }
         self.flush().await?;
         let (Some(writer), len) = (self.writer, self.len) else { return Err(StoreError::Closed) };
         let id = blocking(move || writer.finish()).await?;
         Ok(Stored::Blob { id, len })
+    }
+
+    /// Takes from what is pending what comes after its first `length` bytes.
+    fn cut_after(&mut self, length: usize) -> Vec<Bytes> {
+        let mut before = 0;
+        let Some(at) = self.pending.iter().position(|piece| {
+            before += piece.len();
+            before > length
+        }) else {
+            return Vec::new();
+        };
+        let mut later = self.pending.split_off(at);
+        if let Some(first) = later.first_mut() {
+            let mine = first.split_to(first.len() - (before - length));
+            self.pending.push(mine);
+        }
+        later
     }
 
     async fn flush(&mut self) -> Result<(), StoreError> {
@@ -134,7 +160,7 @@ impl ValueSink {
                 Some(writer) => writer,
                 None => blobs.create(BlobId::random())?,
             };
-            pieces.iter().try_for_each(|piece| writer.write(piece))?;
+            writer.write_all(&pieces)?;
             Ok((writer, pieces))
         });
         // The pieces come back to be freed where they were made: the pool's threads keep no pages of them.
@@ -207,6 +233,24 @@ mod tests {
         assert!(matches!(store(&blobs, b"", 10).await, Stored::Inline(v) if v.is_empty()));
         assert!(matches!(store(&blobs, &[7; 1000], 300).await, Stored::Inline(v) if v == vec![7; 1000]));
         assert!(matches!(store(&blobs, &[7; 1001], 300).await, Stored::Blob { len: 1001, .. }));
+    }
+
+    #[tokio::test]
+    async fn values_in_pieces_of_any_size_are_kept_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let value: Vec<u8> = (0..PIECE * 3 + 4321).map(|n| (n * 7 % 251) as u8).collect();
+        for piece in [1000, 83_840, 131_072, PIECE - 1, PIECE, PIECE + 1, PIECE * 2 + 5, value.len()] {
+            let Stored::Blob { id, len } = store(&blobs, &value, piece).await else { panic!("not a file") };
+            assert_eq!(len, value.len() as u64, "{piece}");
+            assert!(std::fs::read(blobs.path(&id)).unwrap() == value, "{piece}");
+        }
+        let mut sink = ValueSink::new(blobs.clone(), 1000);
+        for piece in [&b""[..], &value[..PIECE], b"", b"", b"end"] {
+            sink.push(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        let Stored::Blob { id, .. } = sink.finish().await.unwrap() else { panic!("not a file") };
+        assert_eq!(std::fs::read(blobs.path(&id)).unwrap().len(), PIECE + 3);
     }
 
     #[tokio::test]
