@@ -10,10 +10,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::sendfile;
+use rustix::io::retry_on_intr;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
@@ -27,7 +29,14 @@ pub const SENDFILE_HEADER: &str = "x-skep-sendfile";
 pub const SENDFILE_LEAST: u64 = 1 << 20;
 
 /// What a thread hands to the kernel before others get their turn.
-const TURN: u64 = 4 << 20;
+const TURN: u64 = 16 << 20;
+
+/// How long a thread waits for a reader who is nearly as fast. To wake the one that watches the socket and be woken by it takes longer: 2,790 MiB/s
+/// instead of 2,610 over the loopback (medians of six rounds in turn, two readers).
+const NEARLY: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+/// So many threads may wait like that: the others of the pool are for those who have something to do.
+const WAITERS: usize = 8;
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// Content that lies in files.
 pub trait Content: Send + Sync + 'static {
@@ -143,23 +152,37 @@ impl Copy {
                 // Somebody has cut it short.
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(sent) => self.left = self.left.saturating_sub(sent as u64),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.waits()? {
+                        return Ok(());
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
     }
+
+    /// Waits a moment for room in the socket, if not many do; whether there is some.
+    fn waits(&self) -> io::Result<bool> {
+        let others = WAITING.fetch_add(1, Ordering::Relaxed);
+        let has_room = if others < WAITERS { can_be_written(&self.to, NEARLY) } else { Ok(false) };
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+        has_room
+    }
+}
+
+fn can_be_written(socket: &impl AsFd, limit: Timespec) -> io::Result<bool> {
+    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
+    Ok(retry_on_intr(|| poll(&mut fds, Some(&limit)))? > 0)
 }
 
 /// Waits until the socket takes more. What it said when another thread wrote to it is asked again.
 async fn has_room(socket: &TcpStream) -> io::Result<()> {
-    let ask = || {
-        let mut fds = [PollFd::new(socket, PollFlags::OUT)];
-        match poll(&mut fds, Some(&Timespec::default()))? {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            _ => Ok(()),
-        }
+    let ask = || match can_be_written(socket, Timespec::default())? {
+        true => Ok(()),
+        false => Err(io::ErrorKind::WouldBlock.into()),
     };
     socket.async_io(Interest::WRITABLE, ask).await
 }
