@@ -91,6 +91,7 @@ mod slow_readers;
 mod sql_functions;
 mod stored_secrets;
 mod storms;
+mod stuck_uploads;
 mod subrequests;
 mod templates;
 mod tls;

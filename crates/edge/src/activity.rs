@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use skep_wire::{AsTcp, together};
+use skep_wire::{AsTcp, piece, together};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -148,7 +148,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let stream = Pin::new(&mut this.stream);
+        let most = piece();
+        let polled = if buf.remaining() <= most {
+            stream.poll_read(cx, buf)
+        } else {
+            // No more than will be sent on soon.
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+            let polled = stream.poll_read(cx, &mut part);
+            let read = part.filled().len();
+            buf.advance(read);
+            polled
+        };
         if buf.filled().len() > before {
             this.note(&buf.filled()[before..]);
         }

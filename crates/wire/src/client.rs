@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use skep_runtime::loops::here;
 
 use crate::exchange::{Exchange, Failed, is_plain};
+use crate::flow::Flow;
 use crate::general::Connection;
 use crate::upload::watch_upload;
 use crate::{Body, BoxError, Socket, Whole};
@@ -32,6 +33,8 @@ pub struct UnixClient {
     idle: Idle<Exchange>,
     /// For requests with a body, and upgrades.
     general: Idle<Connection>,
+    /// Those of the latter that are full.
+    flow: Arc<Flow>,
 }
 
 /// Connections that wait for a request, the youngest on top, each with the event loop that it belongs to: it is for those who are served there.
@@ -109,7 +112,12 @@ pub enum RelayError {
 impl UnixClient {
     /// A client of the server at `path`; connects when first used.
     pub fn new(path: impl Into<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { path: path.into(), idle: Idle::default(), general: Idle::default() })
+        Arc::new(Self {
+            path: path.into(),
+            idle: Idle::default(),
+            general: Idle::default(),
+            flow: Arc::default(),
+        })
     }
 
     /// The socket.
@@ -196,7 +204,7 @@ impl UnixClient {
                 Some(connection) => (connection, true),
                 None => match Socket::connect(&self.path).await {
                     Ok(socket) => {
-                        let open = Connection::open(socket).await;
+                        let open = Connection::open(socket.among(&self.flow)).await;
                         (Box::new(open.map_err(|error| SendError::Lost(error.into()))?), false)
                     }
                     Err(source) => return Err(self.unsent(source, request)),

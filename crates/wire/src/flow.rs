@@ -17,7 +17,7 @@ pub(crate) const ROOM: RangeInclusive<usize> = 4 << 10..=104 << 10;
 const SLOW: usize = 16 << 20;
 /// Of one of them, where they are few, and where they are many.
 const PIECE: RangeInclusive<usize> = 16 << 10..=256 << 10;
-/// Answers whose reader is waited for.
+/// Answers whose reader is waited for, and bodies that are being sent to a cell.
 static WRITING: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts one, until it is dropped.
@@ -37,8 +37,8 @@ impl Drop for Writing {
     }
 }
 
-/// How much of an answer is read ahead of its reader.
-pub(crate) fn piece() -> usize {
+/// How much of an answer, or of a request's body, is read ahead of its reader.
+pub fn piece() -> usize {
     piece_among(WRITING.load(Ordering::Relaxed))
 }
 

@@ -40,6 +40,7 @@ pub use cell::{AtHome, serve_cell};
 pub use client::{ClientBody, RelayError, SendError, UnixClient};
 pub use connections::{Connections, serve_connections};
 pub use crowd::{Crowd, CrowdLimits, Entered};
+pub use flow::piece;
 pub use head::{date, write_header, write_status};
 pub use held::Held;
 pub use inbox::room_for;

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 
-use crate::flow::{Flow, Full, ROOM};
+use crate::flow::{Flow, Full, ROOM, piece};
 
 /// A connected unix socket.
 ///
@@ -142,7 +142,7 @@ impl AsyncRead for Socket {
                         guard.clear_ready();
                     }
                     let next = if read == this.next { this.next * 2 } else { read.next_power_of_two() };
-                    this.next = next.clamp(*READ.start(), *READ.end());
+                    this.next = next.clamp(*READ.start(), (*READ.end()).min(piece()));
                     buf.advance(read);
                     return Poll::Ready(Ok(()));
                 }
