@@ -106,6 +106,8 @@ impl Stored {
         let first = self.segments.first().map(|first| open(&self.core, first, key.as_ref())).transpose()?;
         let this = self.clone();
         let rest = stream::iter(1..self.segments.len()).flat_map(move |n| {
+            // All of it is held, with the lease.
+            let this = &this;
             open(&this.core, &this.segments[n], key.as_ref())
                 .unwrap_or_else(|error| stream::iter([Err(io::Error::other(error.to_string()))]).boxed())
         });

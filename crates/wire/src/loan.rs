@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A body as the one gets it to whom it is sent, and what another one may [take](Loan::take) it by. `room` counts what is kept.
 pub fn lend(body: Body, room: Waiting) -> (Body, Loan) {
     let hint = body.size_hint();
-    let state = State { body: Some(body), sent: VecDeque::new(), length: 0, room: Some(room) };
+    let state = State { rest: Some(Rest::Body(body)), sent: VecDeque::new(), length: 0, room: Some(room) };
     let shared = Arc::new(Mutex::new(state));
     let pause = Box::pin(sleep_until(Instant::now() + PAUSE));
     (Lent { shared: shared.clone(), hint, pause: Some(pause) }.boxed_unsync(), Loan(shared))
@@ -38,12 +38,54 @@ pub fn lend(body: Body, room: Waiting) -> (Body, Loan) {
 #[derive(Debug)]
 struct State {
     /// `None` once it was taken.
-    body: Option<Body>,
+    rest: Option<Rest>,
     /// What the first one was sent.
     sent: VecDeque<Bytes>,
     length: usize,
     /// `None` once somebody has read some of it.
     room: Option<Waiting>,
+}
+
+/// What is left of a body.
+#[derive(Debug)]
+enum Rest {
+    Body(Body),
+    /// Nothing.
+    End,
+    /// It broke off, which whoever takes it has to hear as well.
+    Broken,
+}
+
+impl Rest {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let next = match self {
+            Self::Body(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Self::End => None,
+            Self::Broken => Some(Err("the body broke off".into())),
+        };
+        match &next {
+            None => *self = Self::End,
+            Some(Err(_)) => *self = Self::Broken,
+            Some(Ok(_)) => {}
+        }
+        Poll::Ready(next)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Body(body) => body.is_end_stream(),
+            Self::End => true,
+            Self::Broken => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Body(body) => body.size_hint(),
+            Self::End => SizeHint::with_exact(0),
+            Self::Broken => SizeHint::default(),
+        }
+    }
 }
 
 /// The right to a body of which nothing was read.
@@ -55,9 +97,9 @@ impl Loan {
     pub fn take(&self) -> Option<Body> {
         let mut state = lock(&self.0);
         state.room.take()?;
-        let body = state.body.take()?;
+        let rest = state.rest.take()?;
         let sent = std::mem::take(&mut state.sent);
-        Some(Taken { sent, body }.boxed_unsync())
+        Some(Taken { sent, rest }.boxed_unsync())
     }
 }
 
@@ -73,8 +115,8 @@ struct Lent {
 
 impl State {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(Some(Err("somebody else has it".into()))) };
-        let next = ready!(Pin::new(body).poll_frame(cx));
+        let Some(rest) = &mut self.rest else { return Poll::Ready(Some(Err("somebody else has it".into()))) };
+        let next = ready!(rest.poll(cx));
         if let (Some(Ok(frame)), Some(room)) = (&next, &mut self.room)
             && let Some(data) = frame.data_ref()
         {
@@ -101,7 +143,7 @@ impl HttpBody for Lent {
         let mut state = lock(&this.shared);
         if let Some(pause) = &mut this.pause
             && state.length >= FIRST
-            && state.body.is_some()
+            && state.rest.is_some()
         {
             ready!(pause.as_mut().poll(cx));
             this.pause = None;
@@ -110,7 +152,7 @@ impl HttpBody for Lent {
     }
 
     fn is_end_stream(&self) -> bool {
-        lock(&self.shared).body.as_ref().is_some_and(HttpBody::is_end_stream)
+        lock(&self.shared).rest.as_ref().is_some_and(Rest::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -121,7 +163,7 @@ impl HttpBody for Lent {
 /// What was sent to somebody else, and the rest.
 struct Taken {
     sent: VecDeque<Bytes>,
-    body: Body,
+    rest: Rest,
 }
 
 impl HttpBody for Taken {
@@ -134,17 +176,17 @@ impl HttpBody for Taken {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.sent.pop_front() {
             Some(sent) => Poll::Ready(Some(Ok(Frame::data(sent)))),
-            None => Pin::new(&mut self.body).poll_frame(cx),
+            None => self.rest.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.sent.is_empty() && self.body.is_end_stream()
+        self.sent.is_empty() && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         let sent: u64 = self.sent.iter().map(|piece| piece.len() as u64).sum();
-        let rest = self.body.size_hint();
+        let rest = self.rest.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + sent);
         if let Some(upper) = rest.upper() {
@@ -214,6 +256,26 @@ mod tests {
         let taken = loan.take().unwrap();
         assert_eq!(taken.size_hint().exact(), Some(3));
         assert_eq!(taken.collect().await.unwrap().to_bytes(), "all");
+        // One that must not be asked again after its end.
+        let (sender, body, room, _) = live();
+        let (mut lent, loan) = lend(body, room);
+        sender.send("all".into()).unwrap();
+        drop(sender);
+        assert_eq!(next(&mut lent).await.unwrap(), "all");
+        assert!(lent.frame().await.is_none() && lent.is_end_stream());
+        assert_eq!(loan.take().unwrap().collect().await.unwrap().to_bytes(), "all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_broke_off_before_it_was_taken_is_broken_for_who_takes_it() {
+        let pieces = [Ok(Bytes::from_static(b"some")), Err(std::io::Error::other("broken"))];
+        let (mut lent, loan) =
+            lend(crate::stream(stream::iter(pieces)), Backlog::new(Arc::default()).hold(1));
+        assert_eq!(next(&mut lent).await.unwrap(), "some");
+        assert!(lent.frame().await.unwrap().is_err());
+        let mut taken = loan.take().unwrap();
+        assert_eq!(next(&mut taken).await.unwrap(), "some");
+        assert!(!taken.is_end_stream() && taken.frame().await.unwrap().is_err());
     }
 
     #[tokio::test(start_paused = true)]
