@@ -80,6 +80,16 @@ impl Socket {
         }
     }
 
+    /// Waits for room if there was none before. Who was told to wait has to be woken, also if he asks again meanwhile and there happens to be
+    /// room by then: hyper takes it that he will be, and stands still otherwise (it writes, waits, flushes what it has, and does not look
+    /// whether that was all).
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.full {
+            None => Poll::Ready(Ok(())),
+            Some((watched, _)) => watched.poll_write_ready(cx).map_ok(drop),
+        }
+    }
+
     /// Waits for room if `result` says that there is none.
     fn written(
         &mut self,
@@ -158,6 +168,7 @@ impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         loop {
+            ready!(this.poll_room(cx))?;
             let result = send(this.stream.get_ref(), data, SendFlags::NOSIGNAL).map_err(Into::into);
             if let Some(done) = ready!(this.written(result, cx)) {
                 return Poll::Ready(done);
@@ -174,6 +185,7 @@ impl AsyncWrite for Socket {
             return self.poll_write(cx, &small[..length]);
         }
         loop {
+            ready!(self.poll_room(cx))?;
             let result = self.stream.get_ref().write_vectored(data);
             if let Some(done) = ready!(self.written(result, cx)) {
                 return Poll::Ready(done);
@@ -275,6 +287,31 @@ mod tests {
         let (ours, peer) = streams();
         let readable = sleeps(Socket::try_from(ours).unwrap(), peer).await;
         assert_eq!(readable + 1, both);
+    }
+
+    #[tokio::test]
+    async fn who_was_told_to_wait_is_woken_also_if_he_asks_again_before() {
+        let (mut left, right) = pair();
+        let mut right = right.into_std();
+        let woken = Arc::new(Woken::default());
+        let waker = woken.clone().into();
+        let cx = &mut Context::from_waker(&waker);
+        let mut write = |cx: &mut Context<'_>| Pin::new(&mut left).poll_write(cx, &[7; 1000]);
+        while write(cx).is_ready() {}
+        let mut read = [0; 4096];
+        while std::io::Read::read(&mut right, &mut read).is_ok() {}
+        let _ = write(cx);
+        tokio::time::timeout(Duration::from_secs(5), woken.0.notified()).await.unwrap();
+        assert!(write(cx).is_ready());
+    }
+
+    #[derive(Default)]
+    struct Woken(tokio::sync::Notify);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.notify_one();
+        }
     }
 
     #[tokio::test]
