@@ -12,6 +12,9 @@ use skep_runtime::loops::here;
 
 use crate::{Body, BoxFuture, Socket};
 
+/// What a head has to fit into, and what is kept of a body that the server does not take yet.
+const BUFFER: usize = 160 << 10;
+
 /// One connection: it moves only while somebody polls it.
 pub(crate) struct Connection {
     sender: SendRequest<Body>,
@@ -31,7 +34,8 @@ impl std::fmt::Debug for Connection {
 impl Connection {
     /// Begins HTTP on `stream`.
     pub async fn open(stream: Socket) -> Result<Self, hyper::Error> {
-        let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await?;
         Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())), home: here() })
     }
 

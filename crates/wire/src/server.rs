@@ -190,6 +190,9 @@ pub(crate) async fn plain<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// What a head has to fit into, and what is read ahead of a body that nobody takes yet.
+const BUFFER: usize = 256 << 10;
+
 /// What a cell has in this process's memory.
 #[derive(Clone)]
 pub(crate) struct Holds {
@@ -230,8 +233,7 @@ pub(crate) async fn general(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
-        // With no more than a piece of a body (256 KiB) answers stood still now and then that came after a refused upload; why was not found.
-        .max_buf_size(1 << 20)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), handler)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);

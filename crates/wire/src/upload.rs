@@ -39,7 +39,7 @@ pub(crate) struct Unsent {
     waker: AtomicWaker,
 }
 
-/// A body that gives no more while much of it is unsent: hyper would keep 408 KiB for a cell that takes nothing.
+/// A body that gives no more while much of it is unsent: hyper would keep 160 KiB for a cell that takes nothing.
 #[derive(Debug)]
 struct Sending {
     body: Body,
