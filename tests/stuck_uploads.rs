@@ -2,11 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use crate::harness::scene::{HOST, scene};
+use crate::harness::scene::{HOST, NEIGHBOUR, scene};
+use crate::harness::serve::{FORM, Serve, form, serve_in};
 use crate::storms::memory;
 
 /// Reads what it is sent once somebody has asked for `/go`.
@@ -42,24 +43,31 @@ fn push(stream: &mut TcpStream, mut left: usize) -> usize {
 #[test]
 fn uploads_that_nobody_takes_are_little_memory_and_come_whole_when_somebody_does() {
     let scene = scene(&json!({}), CODE, &["--cell-memory", "512", "--cells-per-script", "1"]);
-    let begin = |_| {
-        let mut stream = scene.serve.connect();
-        write!(stream, "POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {SIZE}\r\n\r\n").unwrap();
-        stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
-        let left = push(&mut stream, SIZE);
-        (stream, left)
-    };
     let before = memory(&scene);
-    let mut visitors: Vec<_> = (0..VISITORS).map(begin).collect();
+    let visitors: Vec<_> = (0..VISITORS).map(|_| begin(&scene.serve, HOST, "/", SIZE)).collect();
     let grown = memory(&scene).saturating_sub(before) >> 10;
     assert!(visitors.iter().any(|(_, left)| *left > 0));
     // 95 MB as it was, 45 now.
     assert!(grown < 70, "{grown} MB for {VISITORS} uploads");
     assert_eq!(scene.serve.get("well.main.localhost", "/").text(), "well");
     assert_eq!(scene.serve.get(HOST, "/go").text(), "gone");
-    for (n, (stream, left)) in visitors.iter_mut().enumerate() {
+    end(visitors, SIZE);
+}
+
+/// Begins an upload of `size` bytes; returns how many are left.
+fn begin(serve: &Serve, host: &str, path: &str, size: usize) -> (TcpStream, usize) {
+    let mut stream = serve.connect();
+    write!(stream, "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {size}\r\n\r\n").unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+    let left = push(&mut stream, size);
+    (stream, left)
+}
+
+/// Sends the rest of each, and reads that all of it has come.
+fn end(visitors: Vec<(TcpStream, usize)>, size: usize) {
+    for (n, (mut stream, left)) in visitors.into_iter().enumerate() {
         stream.set_write_timeout(None).unwrap();
-        assert_eq!(push(stream, *left), 0);
+        assert_eq!(push(&mut stream, left), 0);
         let mut answer = String::new();
         let mut piece = [0; 1024];
         while !answer.contains("bytes") {
@@ -67,6 +75,53 @@ fn uploads_that_nobody_takes_are_little_memory_and_come_whole_when_somebody_does
             assert!(read > 0, "of visitor {n}: {answer}");
             answer += &String::from_utf8_lossy(&piece[..read]);
         }
-        assert!(answer.ends_with(&format!("\r\n\r\n{SIZE} bytes")), "of visitor {n}: {answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{size} bytes")), "of visitor {n}: {answer}");
     }
+}
+
+const DISPATCHER: &str = r#"
+export default { fetch(request, env) { return env.TENANTS.get(new URL(request.url).pathname.slice(1)).fetch(request); } };
+"#;
+
+/// Reads what it is sent a while later, whichever of its processes it is.
+const SLOW: &str = r#"
+export default {
+  async fetch(request) {
+    await scheduler.wait(Number(new URL(request.url).search.slice(1)) - Date.now());
+    let length = 0;
+    for await (const piece of request.body) length += piece.length;
+    return new Response(`${length} bytes`);
+  },
+};
+"#;
+
+#[test]
+fn uploads_that_a_tenant_does_not_take_leave_the_dispatcher_to_the_others() {
+    const PLATFORM: &str = "platform.main.localhost";
+    const UPLOADS: usize = 400;
+    const LENGTH: usize = 1 << 20;
+    let serve = serve_in(tempfile::tempdir().unwrap(), &["--cells-per-script", "1"]);
+    let made = serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
+    assert_eq!(made.status, 200, "{}", made.text());
+    let plain = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    for (name, code) in [("well", NEIGHBOUR), ("slow", SLOW)] {
+        let script = format!("/workers/dispatch/namespaces/tenants/scripts/{name}");
+        let form = form(&plain, &[("index.js", code)]);
+        let uploaded = serve.own_call("PUT", &script, &[("content-type", FORM)], Some(&form));
+        assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    }
+    let mut own = plain;
+    own["bindings"] = json!([{ "type": "dispatch_namespace", "name": "TENANTS", "namespace": "tenants" }]);
+    assert_eq!(serve.upload("platform", &own, DISPATCHER).status, 200);
+    assert_eq!(serve.get(PLATFORM, "/well").text(), "well");
+    let later = SystemTime::now() + Duration::from_secs(20);
+    let path = format!("/slow?{}", later.duration_since(UNIX_EPOCH).unwrap().as_millis());
+    let visitors: Vec<_> = (0..UPLOADS)
+        .map(|_| {
+            let begun = begin(&serve, PLATFORM, &path, LENGTH);
+            assert_eq!(serve.get(PLATFORM, "/well").text(), "well");
+            begun
+        })
+        .collect();
+    end(visitors, LENGTH);
 }

@@ -170,7 +170,7 @@ pub(crate) async fn send(
             Door::Main => lease.generation().http().clone(),
             Door::Outbound => lease.generation().outbound().clone(),
         };
-        match client.send(request).await {
+        match client.send(lease.generation().admit(request)).await {
             Ok(response) => return Ok((response, lease)),
             // The process ended before it saw the request: the next one may have it.
             Err(SendError::Connect { unsent, .. }) if tries < MAX_TRIES => {

@@ -41,6 +41,7 @@ mod spec;
 mod still;
 mod stock;
 mod tried;
+mod uploads;
 mod usage;
 mod waiting;
 mod watch;

@@ -19,6 +19,7 @@ use skep_wire::{
 use tokio::time::{Sleep, sleep};
 
 use crate::offers::Offers;
+use crate::uploads::Uploads;
 
 /// Bodies up to this size are not worth another way, if they are there at once.
 const SMALL: usize = 64 << 10;
@@ -93,12 +94,14 @@ impl http_body::Body for Hesitant {
 pub(crate) struct Dispatching {
     pub service: Arc<dyn Service>,
     pub offers: Arc<Offers>,
+    /// What the dispatcher was given.
+    pub uploads: Uploads,
 }
 
 impl Service for Dispatching {
     fn call(&self, request: Request) -> BoxFuture<'_, Response> {
         Box::pin(async move {
-            let mut response = self.service.call(request).await;
+            let mut response = self.service.call(self.uploads.leave(request)).await;
             // Assets have what headers their owner likes.
             response.headers_mut().remove(SENDFILE_HEADER);
             if response.status() == StatusCode::SWITCHING_PROTOCOLS || response.body().is_end_stream() {

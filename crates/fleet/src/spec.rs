@@ -342,6 +342,11 @@ impl CellSpec {
         self.events || self.is_exclusive()
     }
 
+    /// Whether it passes requests on to scripts of dispatch namespaces.
+    pub fn dispatches(&self) -> bool {
+        self.bindings.values().any(|binding| matches!(binding, Binding::Dispatch { .. }))
+    }
+
     /// The service ids and names of other scripts that bindings need and nobody provides.
     pub fn missing_services(&self) -> Vec<String> {
         let used = self.bindings.values().filter_map(|binding| match binding {

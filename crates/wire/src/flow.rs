@@ -46,6 +46,14 @@ fn piece_among(writing: usize) -> usize {
     (SLOW / writing.max(1)).clamp(*PIECE.start(), *PIECE.end())
 }
 
+/// What processes hold, together, of bodies that they pass on, where those are many.
+const PASSED: usize = 4 << 20;
+
+/// How much of a body a process gets that passes it on to a reader who has not asked for more.
+pub(crate) fn window() -> usize {
+    (PASSED / WRITING.load(Ordering::Relaxed).max(1)).clamp(*PIECE.start(), *PIECE.end())
+}
+
 /// The sockets of one cell.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {

@@ -26,6 +26,7 @@ use crate::render::{
 use crate::responses::{RESPONSES, Responses};
 use crate::spec::{Binding, CellSpec};
 use crate::stock::Kind;
+use crate::uploads::Uploads;
 
 /// What is around a process on our side.
 pub(super) struct Around {
@@ -33,6 +34,8 @@ pub(super) struct Around {
     pub responses: Option<Arc<Responses>>,
     /// Content that it was given.
     pub offers: Arc<Offers>,
+    /// What visitors upload to it.
+    pub uploads: Uploads,
     /// Ends the servers of its sockets.
     pub stop: Shutdown,
 }
@@ -171,7 +174,7 @@ fn serve_bindings(spec: &CellSpec, folder: &Path, around: &Around) -> Result<(),
         if is_bucket(id) {
             service = Arc::new(Offering { service, offers });
         } else if dispatches(id) {
-            service = Arc::new(Dispatching { service, offers });
+            service = Arc::new(Dispatching { service, offers, uploads: around.uploads.clone() });
             service = Arc::new(Named { service, folder: CallerFolder(folder.into()) });
         }
         // These call other cells.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use skep_runtime::ShutdownTrigger;
-use skep_wire::UnixClient;
+use skep_wire::{Request, UnixClient};
 use tokio::sync::{Notify, OnceCell, watch};
 
 use crate::collector::Collector;
@@ -22,6 +22,7 @@ use crate::offers::{Offered, Offers};
 use crate::process::Killer;
 use crate::responses::Responses;
 use crate::spec::{Leads, Led};
+use crate::uploads::Uploads;
 use crate::watch::{Offence, affirms};
 pub use launch::CallerFolder;
 use lease::{Called, Counted};
@@ -69,6 +70,8 @@ pub struct Generation {
     /// Which requests it answers, where its code is told.
     responses: Option<Arc<Responses>>,
     offers: Arc<Offers>,
+    /// What visitors upload to it, if it may pass that on.
+    uploads: Option<Uploads>,
     offence: Offence,
     retired: watch::Sender<bool>,
     killer: Killer,
@@ -133,6 +136,14 @@ impl Generation {
     /// Content that it was given, by the name that it has for it; a body is there once.
     pub fn offered(&self, name: &str) -> Option<Offered> {
         self.offers.find(name)
+    }
+
+    /// A request as it is to be sent to it.
+    pub fn admit(&self, request: Request) -> Request {
+        match &self.uploads {
+            Some(uploads) => uploads.enter(request),
+            None => request,
+        }
     }
 
     /// The engine's process id.

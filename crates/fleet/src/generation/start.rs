@@ -87,7 +87,8 @@ impl Generation {
         let machine = &shared.machine;
         let _turn = machine.starts.turn(shared.account).await;
         let (servers, stop) = Shutdown::new();
-        let around = Around { responses: spec.limits.map(|_| Arc::default()), offers: Arc::default(), stop };
+        let (offers, uploads) = Default::default();
+        let around = Around { responses: spec.limits.map(|_| Arc::default()), offers, uploads, stop };
         let (mut engine, sockets) = launch(shared, spec, storage, &around).await?;
         if let Some(listener) = engine.started.connections.take() {
             let (process, pid) = (engine.started.process.handle()?, engine.started.process.id());
@@ -219,6 +220,7 @@ impl Generation {
             busy: busy.clone(),
             responses: around.responses,
             offers: around.offers,
+            uploads: spec.dispatches().then_some(around.uploads),
             offence,
             retired: watch::Sender::new(false),
             killer,
