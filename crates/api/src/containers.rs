@@ -15,7 +15,7 @@ use crate::container_images::{check_image, own_image};
 use crate::container_sizes::{self, InstanceSize, LARGEST, SMALLEST};
 use crate::objects::namespace_id;
 use crate::platform::{ContainerInstance, Tenant};
-use crate::reply::{Answer, ApiError, ok, time, with_info};
+use crate::reply::{Answer, ApiError, ok, time};
 
 /// Applications of an account.
 const MOST: usize = 1000;
@@ -23,10 +23,6 @@ const MOST: usize = 1000;
 pub(crate) const MAX_NAME: usize = 255;
 /// The most instances that may be asked for.
 pub(crate) const MOST_INSTANCES: u64 = 1_000_000;
-/// Of a page where nothing is said.
-const PER_PAGE: usize = 25;
-/// Rollouts that are remembered.
-const ROLLOUTS: usize = 20;
 /// Those of an application whose class starts them itself.
 const BY_OBJECTS: &str = "durable_object";
 
@@ -105,7 +101,7 @@ pub(crate) fn refusal(code: &str, details: &Json) -> ApiError {
 
 const TAKEN: &str = "DURABLE_OBJECT_ALREADY_HAS_APPLICATION";
 
-fn invalid(key: &str, why: impl Into<String>) -> ApiError {
+pub(crate) fn invalid(key: &str, why: impl Into<String>) -> ApiError {
     refusal("VALIDATE_INPUT", &json!({ key: why.into() }))
 }
 
@@ -115,7 +111,7 @@ fn no_application(id: &str) -> ApiError {
     error
 }
 
-fn row(call: &Call) -> Result<Resource, ApiError> {
+pub(crate) fn row(call: &Call) -> Result<Resource, ApiError> {
     let id = call.param(0);
     call.tenant()?.catalog().resource(Kind::Container, id)?.ok_or_else(|| no_application(id))
 }
@@ -172,13 +168,13 @@ fn updated(row: &Resource) -> i64 {
     row.settings["updated_ms"].as_i64().unwrap_or(row.created_ms)
 }
 
-async fn of_it(call: &Call, row: &Resource) -> Vec<ContainerInstance> {
+pub(crate) async fn of_it(call: &Call, row: &Resource) -> Vec<ContainerInstance> {
     let namespace = ContainerApplication::of(row).namespace_id;
     call.api.platform.container_instances(&call.token.account, &namespace).await
 }
 
 /// As the API shows an application, with how many run.
-async fn now(call: &Call, row: &Resource) -> Json {
+pub(crate) async fn now(call: &Call, row: &Resource) -> Json {
     shown(&call.token.account, row, of_it(call, row).await.len() as u64)
 }
 
@@ -297,7 +293,7 @@ fn merge(kept: &mut Json, change: &Json) {
 }
 
 /// A new configuration over the one that is kept. A size is taken as a whole: a type replaces figures.
-fn reconfigure(kept: &mut Json, change: &Json) {
+pub(crate) fn reconfigure(kept: &mut Json, change: &Json) {
     let sizes = ["instance_type", "vcpu", "memory_mib", "disk"];
     if !change["instance_type"].is_null()
         && let Some(fields) = kept.as_object_mut()
@@ -307,7 +303,7 @@ fn reconfigure(kept: &mut Json, change: &Json) {
     merge(kept, change);
 }
 
-async fn change(
+pub(crate) async fn change(
     call: &Call,
     change: impl FnOnce(&mut Json) -> Result<(), ApiError> + Send + 'static,
 ) -> Result<Resource, ApiError> {
@@ -376,134 +372,6 @@ pub(crate) async fn forget_orphans(tenant: &Arc<dyn Tenant>) -> Result<(), ApiEr
         }
     }
     Ok(())
-}
-
-/// A page by `per_page` and `page_token`: the part that it is, and the next token.
-fn part<T>(call: &Call, all: Vec<T>) -> Result<(Vec<T>, Json), ApiError> {
-    let number =
-        |name: &str, default: usize, least: usize| match call.query(name).filter(|text| !text.is_empty()) {
-            None => Ok(default),
-            Some(text) => {
-                let number = text.parse().ok().filter(|number| *number >= least);
-                number.ok_or_else(|| invalid(name, format!("must be a number from {least}")))
-            }
-        };
-    let (per_page, start) = (number("per_page", usize::MAX, 1)?, number("page_token", 0, 0)?);
-    let per_page = if per_page == usize::MAX { all.len().max(PER_PAGE) } else { per_page };
-    let end = start.saturating_add(per_page);
-    let next = if end < all.len() { end.to_string() } else { String::new() };
-    let part = all.into_iter().skip(start).take(per_page).collect();
-    Ok((part, json!({ "per_page": per_page, "next_page_token": next })))
-}
-
-/// What `wrangler containers list` shows.
-pub(crate) async fn dash_list(call: Call) -> Answer {
-    let (page, info) = part(&call, call.tenant()?.catalog().resources(Kind::Container)?)?;
-    let mut all = Vec::with_capacity(page.len());
-    for row in &page {
-        let whole = now(&call, row).await;
-        all.push(json!({
-            "id": whole["id"], "created_at": whole["created_at"], "updated_at": whole["updated_at"],
-            "name": whole["name"], "version": whole["version"], "instances": whole["instances"],
-            "image": whole["configuration"]["image"].as_str().unwrap_or_default(), "health": whole["health"],
-        }));
-    }
-    with_info(all.into(), info)
-}
-
-/// Where it runs, which here is one place.
-const LOCATION: &str = "local";
-
-/// What `wrangler containers instances` shows.
-pub(crate) async fn dash_instances(call: Call) -> Answer {
-    let row = row(&call)?;
-    let application = ContainerApplication::of(&row);
-    let all = of_it(&call, &row).await;
-    let (page, info) = part(&call, all)?;
-    let instances = page.iter().map(|own| {
-        json!({
-            "id": own.id, "created_at": time(own.started_ms), "location": LOCATION, "app_version": application.version,
-            "image": own.image, "name": own.object,
-            "current_placement": { "id": own.id, "status": { "health": "running", "container_status": "running" } },
-        })
-    });
-    let objects = page
-        .iter()
-        .map(|own| json!({ "id": own.object, "deployment_id": own.id, "assigned_at": time(own.started_ms) }));
-    with_info(
-        json!({ "instances": instances.collect::<Vec<_>>(), "durable_objects": objects.collect::<Vec<_>>() }),
-        info,
-    )
-}
-
-/// The instances of an application, as the published API has them.
-pub(crate) async fn instances(call: Call) -> Answer {
-    let row = row(&call)?;
-    let application = ContainerApplication::of(&row);
-    let all = of_it(&call, &row).await;
-    let (page, info) = part(&call, all)?;
-    let shown = page.iter().map(|own| {
-        json!({
-            "id": own.id, "application_id": application.id, "name": own.object, "created_at": time(own.started_ms),
-            "image": own.image, "location": { "name": LOCATION, "region": LOCATION },
-            "status": { "state": "running", "updated_at": time(own.started_ms) },
-        })
-    });
-    with_info(json!({ "instances": shown.collect::<Vec<_>>() }), info)
-}
-
-/// Rolls out a new configuration. Here there is one step: who starts from now on gets it, and what runs is replaced.
-pub(crate) async fn rollout(mut call: Call) -> Answer {
-    let asked: Json = call.json().await?;
-    let target = asked["target_configuration"].clone();
-    if !target.is_object() {
-        return Err(invalid("target_configuration", "is missing"));
-    }
-    if !asked["strategy"].is_null() && asked["strategy"] != "rolling" {
-        return Err(invalid("strategy", "must be \"rolling\""));
-    }
-    let (now, id) = (call.now_ms(), uuid::Uuid::new_v4().to_string());
-    let changed = change(&call, move |settings| {
-        let before = settings["body"]["configuration"].clone();
-        reconfigure(&mut settings["body"]["configuration"], &target);
-        let version = settings["version"].as_u64().unwrap_or(1);
-        settings["version"] = (version + 1).into();
-        let text = |key: &str, default: &str| asked[key].as_str().unwrap_or(default).to_owned();
-        let done = json!({
-            "id": id, "description": text("description", ""), "created_at": time(now), "last_updated_at": time(now),
-            "started_at": time(now), "kind": text("kind", "full_auto"), "strategy": "rolling",
-            "current_version": version + 1, "target_version": version + 1, "current_configuration": before,
-            "target_configuration": target, "status": "completed",
-            "health": { "instances": { "healthy": 0, "failed": 0, "starting": 0, "scheduling": 0 } },
-            "steps": [{ "id": 1, "status": "completed", "step_size": { "percentage": 100 },
-                "description": "All at once", "started_at": time(now), "completed_at": time(now) }],
-            "progress": { "total_steps": 1, "current_step": 1, "updated_instances": 0, "total_instances": 0 },
-        });
-        if !settings["rollouts"].is_array() {
-            settings["rollouts"] = json!([]);
-        }
-        if let Some(all) = settings["rollouts"].as_array_mut() {
-            all.insert(0, done);
-            all.truncate(ROLLOUTS);
-        }
-        Ok(())
-    });
-    ok(changed.await?.settings["rollouts"][0].clone())
-}
-
-pub(crate) async fn rollouts(call: Call) -> Answer {
-    ok(row(&call)?.settings["rollouts"].as_array().cloned().unwrap_or_default().into())
-}
-
-pub(crate) async fn get_rollout(call: Call) -> Answer {
-    let row = row(&call)?;
-    let all = row.settings["rollouts"].as_array();
-    let found = all.into_iter().flatten().find(|own| own["id"] == call.param(1)).cloned();
-    ok(found.ok_or_else(|| {
-        let mut error = refusal("ROLLOUT_NOT_FOUND", &json!({ "rollout_id": call.param(1) }));
-        error.status = StatusCode::NOT_FOUND;
-        error
-    })?)
 }
 
 /// Checks what an upload says of containers: each is of a class of the script that has objects, and its images are there.

@@ -19,6 +19,8 @@ mod bindings;
 mod bodies;
 mod consumers;
 mod container_images;
+mod container_instances;
+mod container_rollouts;
 mod container_sizes;
 mod containers;
 mod d1;

@@ -8,11 +8,11 @@ use crate::call::Call;
 use crate::description::About;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    account, ai, assets, consumers, container_images, containers, d1, d1_time_travel, deployments,
-    description, dispatch, hyperdrive, identity, instances, kv, messages, notifications, objects,
-    observability, openapi, queues, r2, r2_absent, r2_bulk, r2_domains, r2_rules, routes, scripts, secrets,
-    secrets_store, services, settings, subdomain, tails, tokens, vectorize, versions, worker_objects,
-    worker_versions, workers, workflows,
+    account, ai, assets, consumers, container_images, container_instances, container_rollouts, containers,
+    d1, d1_time_travel, deployments, description, dispatch, hyperdrive, identity, instances, kv, messages,
+    notifications, objects, observability, openapi, queues, r2, r2_absent, r2_bulk, r2_domains, r2_rules,
+    routes, scripts, secrets, secrets_store, services, settings, subdomain, tails, tokens, vectorize,
+    versions, worker_objects, worker_versions, workers, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -329,12 +329,12 @@ pub const OPERATIONS: &[Operation] = operations! {
     GET "/accounts/:account/containers/applications/:application" => containers::get;
     PATCH "/accounts/:account/containers/applications/:application" => containers::modify;
     DELETE "/accounts/:account/containers/applications/:application" => containers::delete;
-    GET "/accounts/:account/containers/applications/:application/instances" => containers::instances;
-    GET "/accounts/:account/containers/applications/:application/rollouts" => containers::rollouts;
-    POST "/accounts/:account/containers/applications/:application/rollouts" => containers::rollout;
-    GET "/accounts/:account/containers/applications/:application/rollouts/:rollout" => containers::get_rollout;
-    GET "/accounts/:account/containers/dash/applications" => containers::dash_list;
-    GET "/accounts/:account/containers/dash/applications/:application/instances" => containers::dash_instances;
+    GET "/accounts/:account/containers/applications/:application/instances" => container_instances::list;
+    GET "/accounts/:account/containers/applications/:application/rollouts" => container_rollouts::list;
+    POST "/accounts/:account/containers/applications/:application/rollouts" => container_rollouts::create;
+    GET "/accounts/:account/containers/applications/:application/rollouts/:rollout" => container_rollouts::get;
+    GET "/accounts/:account/containers/dash/applications" => container_instances::dash_list;
+    GET "/accounts/:account/containers/dash/applications/:application/instances" => container_instances::dash_instances;
     GET "/accounts/:account/containers/registries" => container_images::list;
     POST "/accounts/:account/containers/registries" => container_images::add;
     DELETE "/accounts/:account/containers/registries/:registry" => container_images::remove;

@@ -5,6 +5,7 @@
 //!
 //! Entry points: [`find`], [`load`], [`edit`].
 
+mod check;
 mod classes;
 mod containers;
 mod d1;

@@ -3,8 +3,7 @@
 use serde_json::Value as Json;
 
 use super::schema::{
-    any, at_least, count, fields, list as many, may, must, named, object, one_of, opt, text, text_of, time,
-    whole,
+    any, count, fields, list as many, may, must, named, object, opt, text, text_of, time, whole,
 };
 use super::{About, about};
 use crate::containers::{MAX_NAME, MOST_INSTANCES};
@@ -26,11 +25,11 @@ pub(super) fn shape() -> Json {
     ])
 }
 
-fn health() -> Json {
+pub(super) fn health() -> Json {
     object([must("instances", fields())])
 }
 
-fn configuration() -> Json {
+pub(super) fn configuration() -> Json {
     object([
         opt("image", text()),
         opt("instance_type", text()),
@@ -52,26 +51,6 @@ fn changeable() -> Vec<super::schema::Field> {
         opt("observability", fields()),
         opt("jobs", any()),
     ]
-}
-
-fn paged(about: About) -> About {
-    about.query([may("per_page", at_least(1)), may("page_token", text())])
-}
-
-fn info() -> Json {
-    object([must("per_page", count()), must("next_page_token", text())])
-}
-
-fn rollout_shape() -> Json {
-    object([
-        must("id", text()),
-        must("description", text()),
-        must("created_at", time()),
-        must("status", text()),
-        must("steps", many(fields())),
-        must("target_configuration", fields()),
-        must("target_version", count()),
-    ])
 }
 
 pub fn me() -> About {
@@ -112,50 +91,4 @@ pub fn modify() -> About {
 
 pub fn delete() -> About {
     about("Delete an application of containers").gives(object([must("message", text())]))
-}
-
-pub fn rollout() -> About {
-    about("Roll out a configuration")
-        .takes_json(object([
-            must("target_configuration", configuration()),
-            opt("strategy", one_of(&["rolling"])),
-            opt("description", text()),
-            opt("kind", text()),
-            opt("step_percentage", super::schema::number()),
-            opt("steps", many(fields())),
-        ]))
-        .gives(rollout_shape())
-}
-
-pub fn rollouts() -> About {
-    about("List rollouts").gives(many(rollout_shape()))
-}
-
-pub fn get_rollout() -> About {
-    about("Get a rollout").gives(rollout_shape())
-}
-
-pub fn instances() -> About {
-    let instance = object([must("id", text()), must("created_at", time()), must("status", fields())]);
-    paged(about("List the instances of an application"))
-        .gives_part(object([must("instances", many(instance))]), info())
-}
-
-pub fn dash_list() -> About {
-    let application = object([
-        must("id", text()),
-        must("name", text()),
-        must("created_at", time()),
-        must("updated_at", time()),
-        must("version", count()),
-        must("instances", count()),
-        must("image", text()),
-        must("health", health()),
-    ]);
-    paged(about("List applications in short")).gives_part(many(application), info())
-}
-
-pub fn dash_instances() -> About {
-    let result = object([must("instances", many(fields())), must("durable_objects", many(fields()))]);
-    paged(about("List the instances of an application with their objects")).gives_part(result, info())
 }

@@ -11,6 +11,8 @@ pub(crate) mod ai;
 pub(crate) mod assets;
 pub(crate) mod consumers;
 pub(crate) mod container_images;
+pub(crate) mod container_instances;
+pub(crate) mod container_rollouts;
 pub(crate) mod containers;
 pub(crate) mod d1;
 pub(crate) mod d1_time_travel;
