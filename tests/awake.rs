@@ -24,15 +24,15 @@ export default {
 
 #[test]
 fn objects_that_are_awake_do_not_take_their_scripts_memory() {
-    // Of 16 MiB, with all that is tolerated beyond them, 112: 500 objects.
-    let scene = scene(&json!({}), NEIGHBOUR, &["--cell-memory", "16"]);
+    // Of 16 MiB, with all that is tolerated beyond them, 112: 500 objects. With 256 MiB for them 1,500.
+    let scene = scene(&json!({}), NEIGHBOUR, &["--cell-memory", "16", "--object-memory", "1024"]);
     let metadata = json!({
         "main_module": "index.js", "compatibility_date": "2026-07-01",
         "migrations": { "new_tag": "v1", "new_sqlite_classes": ["Room"] },
         "bindings": [{ "type": "durable_object_namespace", "name": "ROOM", "class_name": "Room" }],
     });
     assert_eq!(scene.serve.upload("rooms", &metadata, OBJECTS).status, 200);
-    for first in (0..800).step_by(50) {
+    for first in (0..2000).step_by(50) {
         let answer = scene.serve.get("rooms.main.localhost", &format!("/?first={first}"));
         assert_eq!((answer.status, answer.json()), (200, json!(vec![1; 50])), "after {first} objects");
     }

@@ -47,6 +47,7 @@ mod waiting;
 mod watch;
 mod worker;
 
+pub use awake::ObjectRoom;
 pub use egress::{Egress, check_network, is_public};
 pub use fleet::{Fleet, FleetOptions, Wanted, config_hash, expose, print_config};
 pub use generation::{CallerFolder, Generation, Hold, Lease, StartError};

@@ -9,7 +9,7 @@ use skep_wire::{UnixClient, empty, read_all};
 use tokio::sync::Notify;
 
 use crate::alone::Alarms;
-use crate::awake::Awake;
+use crate::awake::{Awake, Taken};
 use crate::collector::Collector;
 use crate::limits::{Exceeded, Inside, Limits, START_CPU, Sample, Verdict, Watch};
 use crate::process::Killer;
@@ -106,7 +106,7 @@ impl Watched {
         let mut asked: Option<tokio::task::JoinHandle<bool>> = None;
         let mut collecting: Option<tokio::task::JoinHandle<()>> = None;
         let mut last = false;
-        let mut awake = Awake::new(self.limits.objects);
+        let mut awake = Awake::new(self.limits.objects, Taken::by_all());
         loop {
             if tokio::time::timeout(watch.pause(), busy.notified()).await.is_ok() {
                 watch.wake();

@@ -166,10 +166,11 @@ pub struct ServeArgs {
     /// The memory that a script's process may use, heap and buffers together, in MiB
     #[arg(long, value_name = "MIB", default_value = "128", value_parser = clap::value_parser!(u32).range(16..))]
     pub cell_memory: u32,
-    /// The memory beside that which the Durable Objects of a script may take to be awake, in MiB: each about 200 KB, until ten
-    /// seconds after its last call
-    #[arg(long, value_name = "MIB", default_value = "256")]
-    pub object_memory: u32,
+    /// The memory beside that which the Durable Objects of a script may take to be awake, in MiB: each about 250 KB, until ten
+    /// seconds after its last call; by default an eighth of the machine's. Where all scripts together have a quarter of it, none
+    /// gets more than 256 MiB
+    #[arg(long, value_name = "MIB")]
+    pub object_memory: Option<u32>,
     /// What a request goes on with after its response (`waitUntil`) is ended after so long
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub wait_until: Duration,

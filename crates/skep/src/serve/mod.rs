@@ -13,6 +13,7 @@ mod hosts;
 mod hyperdrive;
 mod images;
 mod links;
+mod machine;
 mod mail;
 mod metrics;
 mod names;
@@ -52,21 +53,6 @@ pub use credentials::Credentials;
 pub use hyperdrive::{Place, parse_place};
 pub use rotate::rotate;
 use runner::Surroundings;
-
-/// How many processes half of the memory holds, at what an idle one and its share of work take.
-fn cells_that_fit() -> usize {
-    const CELL: u64 = 40 << 20;
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
-    let total: u64 = total.unwrap_or(1 << 20);
-    usize::try_from(total * 1024 / 2 / CELL).unwrap_or(usize::MAX).max(8)
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
 
 /// Connections to the API, and to the metrics: whoever can reach these can open some without a token.
 const CLIENTS: skep_wire::CrowdLimits = skep_wire::CrowdLimits { all: 2048, per_address: 256 };
@@ -150,7 +136,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         launcher,
         engine,
         sandbox,
-        max_cells: args.max_cells.unwrap_or_else(cells_that_fit),
+        max_cells: args.max_cells.unwrap_or_else(machine::cells_that_fit),
         waiting: args.waiting_cells,
         wait_at_once: true,
     });
@@ -190,12 +176,12 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             exporter: exporter.clone(),
             log: Arc::new(|log| tracing::info!(script = log.script, event = ?log.event)),
             rest: args.idle_timeout,
-            per_script: args.cells_per_script.map_or_else(cores, usize::from),
+            per_script: args.cells_per_script.map_or_else(machine::cores, usize::from),
             cell_requests: args.cell_requests,
             wait_until: args.wait_until,
             alone: args.object_timeout,
             cell_memory: u64::from(args.cell_memory) << 20,
-            object_memory: u64::from(args.object_memory) << 20,
+            object_room: machine::object_room(args.object_memory),
             keeps: tenant::Keeps {
                 logs: skep_logs::Retention { age: args.log_retention, bytes: u64::from(args.log_size) << 20 },
                 stores: crate::stores::Keeping {
