@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use http::{HeaderValue, StatusCode};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use skep_wire::{
-    Body, BoxError, BoxFuture, Held, NamedFile, Request, Response, SENDFILE_HEADER, SENDFILE_LEAST, SendFile,
-    Service, lend,
+    Body, BoxError, BoxFuture, Held, NamedFile, NextFrame, Request, Response, SENDFILE_HEADER,
+    SENDFILE_LEAST, SendFile, Service, Wrap, lend, wrapped,
 };
 use tokio::time::{Sleep, sleep};
 
@@ -39,7 +39,7 @@ impl Service for Offering {
                 Some(file) => {
                     let passes = self.offers.passes().clone();
                     let offer = self.offers.file(file);
-                    let body = |body| Hesitant { body, passes, begun: false, pause: None };
+                    let body = |body| wrapped(body, Hesitant { passes, begun: false, pause: None });
                     response.map(|all| Held::new(body(all), offer).boxed_unsync())
                 }
             }
@@ -52,41 +52,25 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// An answer that begins with what there is to know of its content, and goes on with that: in vain, if the content is passed on.
 struct Hesitant {
-    body: Body,
     /// Whether that is likely.
     passes: Arc<AtomicBool>,
     begun: bool,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-impl http_body::Body for Hesitant {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        if let Some(pause) = &mut this.pause {
+impl Wrap for Hesitant {
+    fn poll_frame(&mut self, body: Pin<&mut Body>, cx: &mut Context<'_>) -> NextFrame {
+        if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(cx));
-            this.pause = None;
+            self.pause = None;
             // It is read.
-            this.passes.store(false, Ordering::Relaxed);
+            self.passes.store(false, Ordering::Relaxed);
         }
-        let next = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        if !std::mem::replace(&mut this.begun, true) && this.passes.load(Ordering::Relaxed) {
-            this.pause = Some(Box::pin(sleep(PAUSE)));
+        let next = ready!(body.poll_frame(cx));
+        if !std::mem::replace(&mut self.begun, true) && self.passes.load(Ordering::Relaxed) {
+            self.pause = Some(Box::pin(sleep(PAUSE)));
         }
         Poll::Ready(next)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -32,6 +32,7 @@ mod through;
 mod unread;
 mod upload;
 mod whole;
+mod wrap;
 
 pub use body::{
     Body, BoxError, ReadError, Request, Response, empty, full, header_bytes, json, read_all, reason, reply,
@@ -56,3 +57,4 @@ pub use socket::{Socket, together};
 pub use through::Through;
 pub use unread::held;
 pub use whole::Whole;
+pub use wrap::{NextFrame, Wrap, wrapped};

@@ -5,17 +5,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body::{Body as _, Frame};
 use tokio::time::{Instant, Sleep};
 
-use crate::{Body, BoxError};
+use crate::{Body, NextFrame, Wrap, wrapped};
 
 /// `body`, which breaks off once its sender was waited for as long as `patience` lets him.
 pub fn patient(body: Body, patience: Patience) -> Body {
     match body.is_end_stream() {
         true => body,
-        false => Patient { body, patience }.boxed_unsync(),
+        false => wrapped(body, Patient(patience)),
     }
 }
 
@@ -65,42 +64,24 @@ impl Patience {
     }
 }
 
-struct Patient {
-    body: Body,
-    patience: Patience,
-}
+struct Patient(Patience);
 
-impl HttpBody for Patient {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        if let Poll::Ready(next) = Pin::new(&mut this.body).poll_frame(cx) {
+impl Wrap for Patient {
+    fn poll_frame(&mut self, body: Pin<&mut Body>, cx: &mut Context<'_>) -> NextFrame {
+        if let Poll::Ready(next) = body.poll_frame(cx) {
             let bytes = |frame: &Frame<Bytes>| frame.data_ref().map_or(0, Bytes::len);
-            this.patience.renew(next.as_ref().and_then(|next| next.as_ref().ok()).map_or(0, bytes));
+            self.0.renew(next.as_ref().and_then(|next| next.as_ref().ok()).map_or(0, bytes));
             return Poll::Ready(next);
         }
-        ready!(this.patience.poll_over(cx));
+        ready!(self.0.poll_over(cx));
         Poll::Ready(Some(Err("the body came too slowly".into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{full, read_all, stream};
+    use crate::{BoxError, full, read_all, stream};
 
     const LONG: Rate = Rate { grace: Duration::from_secs(100), least: 1000 };
 

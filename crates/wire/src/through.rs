@@ -9,13 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body::Body as _;
 use tokio::time::{Sleep, sleep};
 
 use crate::flow::window;
-use crate::{Body, BoxError};
+use crate::{Body, NextFrame, Wrap, wrapped};
 
 /// How soon a process passes a body on that does so without looking at it. Who has not by then reads it, it seems.
 const DECIDES: Duration = Duration::from_millis(20);
@@ -52,13 +50,13 @@ enum Reader {
 impl Through {
     /// `body` as the process is to get it.
     pub fn enter(&self, body: Body) -> Body {
-        Entering { body, through: self.clone(), pause: None }.boxed_unsync()
+        wrapped(body, Entering { through: self.clone(), pause: None })
     }
 
     /// What has come out of the process, for its reader.
     pub fn leave(&self, body: Body) -> Body {
         self.lock().tell(Reader::Waits);
-        Leaving { body, through: self.clone() }.boxed_unsync()
+        wrapped(body, Leaving(self.clone()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -105,85 +103,52 @@ impl State {
 }
 
 struct Entering {
-    body: Body,
     through: Through,
     /// For whom who gives waits, and how long.
     pause: Option<(Duration, Pin<Box<Sleep>>)>,
 }
 
-impl HttpBody for Entering {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
+impl Wrap for Entering {
+    fn poll_frame(&mut self, body: Pin<&mut Body>, cx: &mut Context<'_>) -> NextFrame {
         loop {
-            let Some(wait) = this.through.lock().wait(cx) else { break };
+            let Some(wait) = self.through.lock().wait(cx) else { break };
             if wait == Duration::MAX {
                 return Poll::Pending;
             }
-            let (_, sleep) = match this.pause.take_if(|(length, _)| *length == wait) {
-                Some(pause) => this.pause.insert(pause),
-                None => this.pause.insert((wait, Box::pin(sleep(wait)))),
+            let (_, sleep) = match self.pause.take_if(|(length, _)| *length == wait) {
+                Some(pause) => self.pause.insert(pause),
+                None => self.pause.insert((wait, Box::pin(sleep(wait)))),
             };
             ready!(sleep.as_mut().poll(cx));
-            this.pause = None;
-            this.through.lock().waited();
+            self.pause = None;
+            self.through.lock().waited();
         }
-        this.pause = None;
-        let next = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        self.pause = None;
+        let next = ready!(body.poll_frame(cx));
         if let Some(bytes) = next.as_ref().and_then(|next| next.as_ref().ok()?.data_ref()) {
-            this.through.lock().given += bytes.len();
+            self.through.lock().given += bytes.len();
         }
         Poll::Ready(next)
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
-struct Leaving {
-    body: Body,
-    through: Through,
-}
+struct Leaving(Through);
 
-impl HttpBody for Leaving {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let next = Pin::new(&mut self.body).poll_frame(cx);
-        self.through.lock().tell(match &next {
+impl Wrap for Leaving {
+    fn poll_frame(&mut self, body: Pin<&mut Body>, cx: &mut Context<'_>) -> NextFrame {
+        let next = body.poll_frame(cx);
+        self.0.lock().tell(match &next {
             Poll::Pending => Reader::Waits,
             Poll::Ready(Some(Ok(_))) => Reader::Rests,
             Poll::Ready(None | Some(Err(_))) => Reader::Any,
         });
         next
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.through.lock().tell(Reader::Any);
+        self.0.lock().tell(Reader::Any);
     }
 }
 

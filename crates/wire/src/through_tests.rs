@@ -1,10 +1,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use futures_util::stream::unfold;
+use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use super::*;
-use crate::{read_all, stream};
+use crate::{BoxError, read_all, stream};
 
 const PIECE: usize = 16 << 10;
 const MANY: usize = 8 << 20;

@@ -7,13 +7,13 @@
 use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 use skep_runtime::{Backlog, Bounds, Waiting};
 
-use crate::{Body, BoxError, Response};
+use crate::{Body, NextFrame, Response, Wrap, wrapped};
 
 /// Bytes that may be unread when another call is answered. Answers that are whole are read by the engine itself, which has 128 MiB.
 pub(crate) const BOUNDS: Bounds = Bounds { own: 16 << 20, all: 256 << 20, little: 1 << 20 };
@@ -33,7 +33,7 @@ pub(crate) fn counted(response: Response, unread: Option<&Arc<Backlog>>) -> Resp
     match response.body().size_hint().exact() {
         Some(size @ SMALL..) => {
             let held = Arc::new(unread.hold(usize::try_from(size).unwrap_or(usize::MAX)));
-            response.map(|body| Body::new(Counted { body, held }))
+            response.map(|body| wrapped(body, Counted(held)))
         }
         _ => response,
     }
@@ -44,10 +44,7 @@ pub fn held(bytes: Bytes, waiting: Waiting) -> Bytes {
     Bytes::from_owner(Piece { bytes, _held: Arc::new(waiting) })
 }
 
-struct Counted {
-    body: Body,
-    held: Arc<Waiting>,
-}
+struct Counted(Arc<Waiting>);
 
 /// A piece, which may be in a queue longer than the body that it came from lives.
 struct Piece {
@@ -61,25 +58,11 @@ impl AsRef<[u8]> for Piece {
     }
 }
 
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let held = &self.held.clone();
+impl Wrap for Counted {
+    fn poll_frame(&mut self, body: Pin<&mut Body>, cx: &mut Context<'_>) -> NextFrame {
+        let held = &self.0;
         let counted = |bytes| Bytes::from_owner(Piece { bytes, _held: held.clone() });
-        Pin::new(&mut self.body).poll_frame(cx).map_ok(|frame| frame.map_data(counted))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        body.poll_frame(cx).map_ok(|frame| frame.map_data(counted))
     }
 }
 

@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 
 use crate::flow::{Writing, piece};
-use crate::{Body, BoxError};
+use crate::{Body, NextFrame, Wrap, wrapped};
 
 /// Knows whether a request's body is still alive, which it is until all of it was sent.
 pub(crate) struct Upload(Option<Arc<Unsent>>);
@@ -28,7 +28,7 @@ pub(crate) fn watch_upload(request: http::Request<Body>) -> (http::Request<Body>
     }
     let unsent = Arc::<Unsent>::default();
     let sent = unsent.clone();
-    let sending = |body| Body::new(Sending { body, unsent: sent, _writing: Writing::begin() });
+    let sending = |body| wrapped(body, Sending { unsent: sent, _writing: Writing::begin() });
     (request.map(sending), Upload(Some(unsent)))
 }
 
@@ -42,7 +42,6 @@ pub(crate) struct Unsent {
 /// A body that gives no more while much of it is unsent: hyper would keep 160 KiB for a cell that takes nothing.
 #[derive(Debug)]
 struct Sending {
-    body: Body,
     unsent: Arc<Unsent>,
     _writing: Writing,
 }
@@ -72,36 +71,21 @@ impl Unsent {
     }
 }
 
-impl http_body::Body for Sending {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        if this.unsent.is_much() {
-            this.unsent.waker.register(cx.waker());
+impl Wrap for Sending {
+    fn poll_frame(&mut self, body: Pin<&mut Body>, cx: &mut Context<'_>) -> NextFrame {
+        if self.unsent.is_much() {
+            self.unsent.waker.register(cx.waker());
             // It may have been written meanwhile.
-            if this.unsent.is_much() {
+            if self.unsent.is_much() {
                 return Poll::Pending;
             }
         }
         let count = |bytes: Bytes| {
-            this.unsent.bytes.fetch_add(bytes.len(), Ordering::AcqRel);
-            Bytes::from_owner(Piece { bytes, unsent: this.unsent.clone() })
+            self.unsent.bytes.fetch_add(bytes.len(), Ordering::AcqRel);
+            Bytes::from_owner(Piece { bytes, unsent: self.unsent.clone() })
         };
-        let next = Pin::new(&mut this.body).poll_frame(cx);
+        let next = body.poll_frame(cx);
         next.map(|next| next.map(|frame| frame.map(|frame| frame.map_data(count))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -113,6 +97,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::BoxError;
 
     #[test]
     fn a_body_waits_for_what_was_taken_of_it_to_be_sent() {
