@@ -5,6 +5,7 @@ use skep_catalog::Kind;
 
 use crate::call::Call;
 use crate::containers::{ContainerApplication, invalid, now, of_it, row};
+use crate::platform::ContainerInstance;
 use crate::reply::{Answer, ApiError, time, with_info};
 
 /// Of a page where nothing is said.
@@ -43,15 +44,19 @@ pub(crate) async fn dash_list(call: Call) -> Answer {
     with_info(all.into(), info)
 }
 
+/// An application, and a page of what runs of it.
+async fn page(call: &Call) -> Result<(ContainerApplication, Vec<ContainerInstance>, Json), ApiError> {
+    let row = row(call)?;
+    let (page, info) = part(call, of_it(call, &row).await)?;
+    Ok((ContainerApplication::of(&row), page, info))
+}
+
 /// Where it runs, which here is one place.
 const LOCATION: &str = "local";
 
 /// What `wrangler containers instances` shows.
 pub(crate) async fn dash_instances(call: Call) -> Answer {
-    let row = row(&call)?;
-    let application = ContainerApplication::of(&row);
-    let all = of_it(&call, &row).await;
-    let (page, info) = part(&call, all)?;
+    let (application, page, info) = page(&call).await?;
     let instances = page.iter().map(|own| {
         json!({
             "id": own.id, "created_at": time(own.started_ms), "location": LOCATION, "app_version": application.version,
@@ -70,10 +75,7 @@ pub(crate) async fn dash_instances(call: Call) -> Answer {
 
 /// The instances of an application, as the published API has them.
 pub(crate) async fn list(call: Call) -> Answer {
-    let row = row(&call)?;
-    let application = ContainerApplication::of(&row);
-    let all = of_it(&call, &row).await;
-    let (page, info) = part(&call, all)?;
+    let (application, page, info) = page(&call).await?;
     let shown = page.iter().map(|own| {
         json!({
             "id": own.id, "application_id": application.id, "name": own.object, "created_at": time(own.started_ms),
