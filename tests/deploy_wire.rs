@@ -517,7 +517,7 @@ fn environments_scripts_assets_alone_and_tenants_are_sent_as_wrangler_sends_them
     let (theirs, ours) = (serve(), serve());
     let (their_recorder, our_recorder) = (recorder(&theirs.api), recorder(&ours.api));
     for serve in [&theirs, &ours] {
-        serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
+        serve.make_namespace("tenants");
     }
     for (n, (config, more, args)) in CASES.iter().enumerate() {
         let files = [&[("wrangler.jsonc", *config)], *more].concat();

@@ -40,8 +40,7 @@ fn stock_wrangler_deploys_a_worker_that_changes_images() {
 #[test]
 fn scripts_in_a_dispatch_namespace_change_images() {
     let serve = serve();
-    let made_it = serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
-    assert_eq!(made_it.status, 200, "{}", made_it.text());
+    serve.make_namespace("tenants");
     let dir = serve.project("painter", &[("wrangler.jsonc", CONFIG), ("index.js", CODE)]);
     serve.wrangler(&dir, &["deploy", "--dispatch-namespace", "tenants"]);
     let metadata = json!({

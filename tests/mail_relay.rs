@@ -12,7 +12,7 @@ use skep_edge::rustls::crypto::ring::default_provider;
 use skep_edge::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::harness::eventually;
-use crate::harness::serve::{FORM, Serve, form, serve, serve_by, serve_in};
+use crate::harness::serve::{Serve, serve, serve_by, serve_in};
 use smtp::{Smtp, Tls};
 
 const CODE: &str = r#"
@@ -246,17 +246,14 @@ fn an_account_sends_no_more_than_it_may_also_from_a_namespace() {
     let serve = node(&format!("smtp://127.0.0.1:{}", relay.port), &["--mail-per-day", "4"]);
     deploy(&serve, "mailing");
     // A script in a namespace has the bindings that its platform gives it, and shares what the account may.
-    let made = serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
-    assert_eq!(made.status, 200, "{}", made.text());
+    serve.make_namespace("tenants");
     let metadata = json!({
         "main_module": "index.js", "compatibility_date": "2026-07-01",
         "bindings": [{ "type": "send_email", "name": "ANY", "allowed_destination_addresses": ["b@example.com"] }],
     });
-    let body = form(&metadata, &[("index.js", CODE)]);
-    let path = "/workers/dispatch/namespaces/tenants/scripts/tenant";
-    let uploaded = serve.own_call("PUT", path, &[("content-type", FORM)], Some(&body));
-    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
-    let bindings = serve.call("GET", &format!("{path}/bindings"), None).json();
+    serve.upload_tenant("tenants", "tenant", &metadata, CODE);
+    let bindings = "/workers/dispatch/namespaces/tenants/scripts/tenant/bindings";
+    let bindings = serve.call("GET", bindings, None).json();
     assert_eq!(bindings["result"], metadata["bindings"]);
     let metadata = json!({
         "main_module": "index.js", "compatibility_date": "2026-07-01",

@@ -72,7 +72,7 @@ fn a_script_that_is_too_large_is_refused_wherever_it_is_sent_and_nothing_of_it_i
     let _alone = alone();
     let scene = stage();
     let serve = &scene.serve;
-    serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
+    serve.make_namespace("tenants");
     let large = with_data(&noise(10 << 20));
     let unpacked = with_data(&vec![0; 64 << 20]);
     let data = serve.dir.path().join("data");

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::scene::{NEIGHBOUR, scene};
-use crate::harness::serve::{FORM, Serve, form};
+use crate::harness::serve::Serve;
 use crate::harness::{Skep, dev, small_project};
 
 const CONFIG: &str = r#"{
@@ -292,15 +292,11 @@ export default {
 /// A dispatcher at `platform.main.localhost`, and so many tenants.
 fn platform(serve: &Serve, tenants: usize) {
     assert_eq!(serve.call("POST", "/r2/buckets", Some(&json!({ "name": "files" }))).status, 200);
-    let made = serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
-    assert_eq!(made.status, 200, "{}", made.text());
+    serve.make_namespace("tenants");
     let metadata = |binding: Value| json!({ "main_module": "index.js", "compatibility_date": "2026-07-01", "bindings": [binding] });
     let tenant = metadata(json!({ "type": "r2_bucket", "name": "FILES", "bucket_name": "files" }));
-    let form = form(&tenant, &[("index.js", CODE)]);
     for n in 0..tenants {
-        let script = format!("/workers/dispatch/namespaces/tenants/scripts/films{n}");
-        let uploaded = serve.own_call("PUT", &script, &[("content-type", FORM)], Some(&form));
-        assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+        serve.upload_tenant("tenants", &format!("films{n}"), &tenant, CODE);
     }
     let own = metadata(json!({ "type": "dispatch_namespace", "name": "TENANTS", "namespace": "tenants" }));
     assert_eq!(serve.upload("platform", &own, DISPATCHER).status, 200);

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::json;
 
 use crate::harness::scene::{HOST, NEIGHBOUR, scene};
-use crate::harness::serve::{FORM, Serve, form, serve_in};
+use crate::harness::serve::{Serve, serve_in};
 use crate::storms::memory;
 
 /// Reads what it is sent once somebody has asked for `/go`.
@@ -101,14 +101,10 @@ fn uploads_that_a_tenant_does_not_take_leave_the_dispatcher_to_the_others() {
     const UPLOADS: usize = 400;
     const LENGTH: usize = 1 << 20;
     let serve = serve_in(tempfile::tempdir().unwrap(), &["--cells-per-script", "1"]);
-    let made = serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
-    assert_eq!(made.status, 200, "{}", made.text());
+    serve.make_namespace("tenants");
     let plain = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
     for (name, code) in [("well", NEIGHBOUR), ("slow", SLOW)] {
-        let script = format!("/workers/dispatch/namespaces/tenants/scripts/{name}");
-        let form = form(&plain, &[("index.js", code)]);
-        let uploaded = serve.own_call("PUT", &script, &[("content-type", FORM)], Some(&form));
-        assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+        serve.upload_tenant("tenants", name, &plain, code);
     }
     let mut own = plain;
     own["bindings"] = json!([{ "type": "dispatch_namespace", "name": "TENANTS", "namespace": "tenants" }]);

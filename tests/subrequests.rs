@@ -294,8 +294,7 @@ fn scripts_in_service_worker_syntax_are_counted_as_others_are() {
 fn a_dispatcher_says_how_many_requests_a_call_may_make() {
     let serve = node();
     let (to, _) = counting();
-    let made = serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
-    assert_eq!(made.status, 200, "{}", made.text());
+    serve.make_namespace("tenants");
     let tenant = r#"import { WorkerEntrypoint } from "cloudflare:workers";
     export default class extends WorkerEntrypoint {
         async work(to) { for (let n = 0; n < 20; n++) await fetch(to); return "all"; }

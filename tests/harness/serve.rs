@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Answer, Skep, npm, repository, start};
 
@@ -272,6 +272,20 @@ impl Serve {
         self.upload_form(script, &form(metadata, &[("index.js", code)]))
     }
 
+    /// Makes a dispatch namespace.
+    pub fn make_namespace(&self, name: &str) {
+        let made = self.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": name })));
+        assert_eq!(made.status, 200, "{}", made.text());
+    }
+
+    /// Uploads a script to a dispatch namespace.
+    pub fn upload_tenant(&self, namespace: &str, script: &str, metadata: &Value, code: &str) {
+        let path = format!("/workers/dispatch/namespaces/{namespace}/scripts/{script}");
+        let form = form(metadata, &[("index.js", code)]);
+        let uploaded = self.own_call("PUT", &path, &[("content-type", FORM)], Some(&form));
+        assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    }
+
     /// The same of a script in service worker syntax; `metadata` names no part.
     pub fn upload_service_worker(&self, script: &str, metadata: &Value, code: &str) -> Answer {
         let mut metadata = metadata.clone();
@@ -284,7 +298,7 @@ impl Serve {
     fn upload_form(&self, script: &str, form: &[u8]) -> Answer {
         let path = format!("/workers/scripts/{script}");
         let answer = self.own_call("PUT", &path, &[("content-type", FORM)], Some(form));
-        self.call("POST", &format!("{path}/subdomain"), Some(&serde_json::json!({ "enabled": true })));
+        self.call("POST", &format!("{path}/subdomain"), Some(&json!({ "enabled": true })));
         answer
     }
 

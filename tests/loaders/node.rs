@@ -172,7 +172,7 @@ fn without_an_outside_loaded_code_has_none() {
 #[test]
 fn what_a_tenant_loads_goes_through_the_outbound_worker_of_its_namespace() {
     let serve = serve();
-    serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
+    serve.make_namespace("tenants");
     let tenant = r#"
         const SOURCE = `export default { fetch: () => fetch("http://outside.example/x") }`;
         export default { fetch: (_, env) => env.LOADER.load({

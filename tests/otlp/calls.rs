@@ -268,8 +268,7 @@ fn a_script_behind_a_dispatcher_is_in_the_trace_of_the_request_that_it_gets() {
     let collector = collector();
     let serve = serve_in(tempfile::tempdir().unwrap(), &["--otlp-endpoint", &collector.url]);
     let dir = tempfile::tempdir().unwrap();
-    let made = serve.call("POST", "/workers/dispatch/namespaces", Some(&json!({ "name": "tenants" })));
-    assert_eq!(made.status, 200, "{}", made.text());
+    serve.make_namespace("tenants");
     let traces = json!({ "traces": { "enabled": true } });
     let metadata =
         json!({ "main_module": "index.js", "compatibility_date": "2026-07-01", "observability": traces });
