@@ -9,6 +9,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Version};
 use serde_json::{Map, Value as Json, json};
+pub(crate) use skep_fleet::RAY;
 use skep_fleet::{CF_HEADER, PROTO_HEADER};
 use skep_wire::{Entered, write_header};
 
@@ -21,7 +22,6 @@ const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const VISITOR: HeaderName = HeaderName::from_static("cf-visitor");
 const COUNTRY: HeaderName = HeaderName::from_static("cf-ipcountry");
-pub(crate) const RAY: HeaderName = HeaderName::from_static("cf-ray");
 
 /// So many headers are added to a request.
 const ADDED: usize = 9;

@@ -4,53 +4,36 @@
 //! last one. That is not the application's memory, and a thousand of them would be all that it may have. So they have memory of their own, as
 //! much as the machine can spare.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, LazyLock};
+
+use skep_runtime::{Backlog, Bounds, Waiting};
 
 /// What is taken for one (245 KB were measured for each of 5,000 that store a number, 190 KB for one that stores nothing).
-const EACH: u64 = 256 << 10;
+const EACH: usize = 256 << 10;
 /// The database, its log and the index of that.
-const FILES: u64 = 3;
+const FILES: usize = 3;
 /// Files are counted after so much growth: before Linux 6.2 it takes a look at each.
 const STEP: u64 = 4 << 20;
 
-/// Bytes that objects may take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ObjectRoom {
-    /// Those of one script; 0 if it has none.
-    pub own: u64,
-    /// Those of all scripts together, before one gets no more than `little`.
-    pub all: u64,
-    /// What each may have in any case.
-    pub little: u64,
-}
-
 /// What the objects of all processes take.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Taken(Arc<AtomicU64>);
-
-impl Taken {
-    /// By all processes of this one.
-    pub fn by_all() -> Self {
-        static ALL: std::sync::LazyLock<Taken> = std::sync::LazyLock::new(Taken::default);
-        ALL.clone()
-    }
-}
+pub(crate) static ALL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
 /// Follows the objects of one process.
 #[derive(Debug)]
 pub(crate) struct Awake {
-    room: ObjectRoom,
-    taken: Taken,
-    seen: u64,
+    room: Bounds,
+    /// What they have. What is given back when they sleep stays with the process, for the next ones.
+    taken: Waiting,
+    seen: usize,
     /// The memory at which files are counted next.
     next: u64,
 }
 
 impl Awake {
-    /// Of a process whose objects have this room.
-    pub fn new(room: ObjectRoom, taken: Taken) -> Self {
-        Self { room, taken, seen: 0, next: 0 }
+    /// Of a process whose objects have this room, of which `all` is what those of all processes take.
+    pub fn new(room: Bounds, all: Arc<AtomicUsize>) -> Self {
+        Self { room, taken: Backlog::new(all).hold(0), seen: 0, next: 0 }
     }
 
     /// What of the `memory` of process `pid` is the application's.
@@ -58,61 +41,51 @@ impl Awake {
         self.without_files(|| open_files(pid), memory)
     }
 
-    fn without_files(&mut self, files: impl FnOnce() -> u64, memory: u64) -> u64 {
+    fn without_files(&mut self, files: impl FnOnce() -> usize, memory: u64) -> u64 {
         if self.room.own > 0 && memory >= self.next {
-            self.take((files() / FILES).saturating_mul(EACH).min(self.room.own));
+            self.seen = self.taken.grow_within((files() / FILES).saturating_mul(EACH), self.room);
             self.next = memory + STEP;
         }
-        memory.saturating_sub(self.seen)
-    }
-
-    /// They have `bytes` now. What is given back when they sleep stays with the process, for the next ones.
-    fn take(&mut self, bytes: u64) {
-        let more = bytes.saturating_sub(self.seen);
-        let others = self.taken.0.fetch_add(more, Ordering::Relaxed);
-        let little = self.room.little.saturating_sub(self.seen);
-        let given = if others.saturating_add(more) <= self.room.all { more } else { more.min(little) };
-        self.taken.0.fetch_sub(more - given, Ordering::Relaxed);
-        self.seen += given;
-    }
-}
-
-impl Drop for Awake {
-    fn drop(&mut self) {
-        self.taken.0.fetch_sub(self.seen, Ordering::Relaxed);
+        memory.saturating_sub(self.seen as u64)
     }
 }
 
 /// The files that a process has open, sockets among them; 0 if it is gone.
-fn open_files(pid: u32) -> u64 {
+fn open_files(pid: u32) -> usize {
     let folder = format!("/proc/{pid}/fd");
     match std::fs::metadata(&folder) {
         // Before Linux 6.2 the folder does not say how many there are.
-        Ok(about) if about.len() == 0 => std::fs::read_dir(&folder).map_or(0, |files| files.count() as u64),
-        Ok(about) => about.len(),
+        Ok(about) if about.len() == 0 => std::fs::read_dir(&folder).map_or(0, |files| files.count()),
+        Ok(about) => usize::try_from(about.len()).unwrap_or(usize::MAX),
         Err(_) => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     const MB: u64 = 1 << 20;
 
-    fn awake(own: u64, all: u64, little: u64, taken: &Taken) -> Awake {
-        Awake::new(ObjectRoom { own: own * MB, all: all * MB, little: little * MB }, taken.clone())
+    fn awake(own: usize, all: usize, little: usize, taken: &Arc<AtomicUsize>) -> Awake {
+        Awake::new(Bounds { own: own << 20, all: all << 20, little: little << 20 }, taken.clone())
     }
 
     #[test]
     fn objects_that_are_awake_and_those_that_were_have_room_of_their_own() {
-        let mut awake = awake(100, 1000, 1, &Taken::default());
+        let mut awake = awake(100, 1000, 1, &Arc::default());
         assert_eq!(awake.without_files(|| 0, 30 * MB), 30 * MB);
-        assert_eq!(awake.without_files(|| 300, 50 * MB), 50 * MB - 100 * EACH);
-        assert_eq!(awake.without_files(|| 30, 55 * MB), 55 * MB - 100 * EACH, "they sleep, the memory stays");
+        assert_eq!(awake.without_files(|| 300, 50 * MB), 50 * MB - 100 * EACH as u64);
+        assert_eq!(
+            awake.without_files(|| 30, 55 * MB),
+            55 * MB - 100 * EACH as u64,
+            "they sleep, the memory stays"
+        );
         assert_eq!(
             awake.without_files(|| 900, 58 * MB),
-            58 * MB - 100 * EACH,
+            58 * MB - 100 * EACH as u64,
             "they are not counted each time"
         );
         assert_eq!(awake.without_files(|| 30_000, 150 * MB), 50 * MB, "up to a bound");
@@ -121,18 +94,18 @@ mod tests {
 
     #[test]
     fn where_all_have_much_nobody_gets_more_than_little() {
-        let taken = Taken::default();
+        let taken = Arc::default();
         let [mut first, mut second] = [(); 2].map(|()| awake(100, 120, 10, &taken));
         let many = || 30_000;
         assert_eq!(first.without_files(many, 200 * MB), 100 * MB);
         assert_eq!(second.without_files(many, 200 * MB), 190 * MB);
         assert_eq!(second.without_files(many, 210 * MB), 200 * MB);
         assert_eq!(first.without_files(many, 210 * MB), 110 * MB, "what it has it keeps");
-        assert_eq!(taken.0.load(Ordering::Relaxed), 110 * MB);
+        assert_eq!(taken.load(Ordering::Relaxed), 110 << 20);
         drop(first);
         assert_eq!(second.without_files(many, 220 * MB), 120 * MB);
         drop(second);
-        assert_eq!(taken.0.load(Ordering::Relaxed), 0);
+        assert_eq!(taken.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -143,6 +116,6 @@ mod tests {
         assert!(open_files(own) >= before.max(50), "{before}");
         drop(files);
         assert_eq!(open_files(0), 0);
-        assert_eq!(Awake::new(ObjectRoom::default(), Taken::default()).without(own, 7), 7);
+        assert_eq!(Awake::new(Bounds::default(), Arc::default()).without(own, 7), 7);
     }
 }

@@ -109,7 +109,7 @@ mod tests {
     fn spec() -> CellSpec {
         let limits = Limits {
             memory: 1,
-            objects: crate::awake::ObjectRoom::default(),
+            objects: skep_runtime::Bounds::default(),
             cpu: Duration::ZERO,
             subrequests: 1,
             after: Duration::ZERO,

@@ -47,7 +47,6 @@ mod waiting;
 mod watch;
 mod worker;
 
-pub use awake::ObjectRoom;
 pub use egress::{Egress, check_network, is_public};
 pub use fleet::{Fleet, FleetOptions, Wanted, config_hash, expose, print_config};
 pub use generation::{CallerFolder, Generation, Hold, Lease, StartError};
@@ -64,5 +63,6 @@ pub use spec::{
 };
 pub use still::Still;
 pub use tried::{NamedExport, Tried};
+pub use uploads::RAY;
 pub use usage::{Usage, Used};
 pub use worker::{Debugged, EventError, Unavailable, Worker};

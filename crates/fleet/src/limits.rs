@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::awake::ObjectRoom;
+use skep_runtime::Bounds;
+
 use crate::memory::{Memory, SLACK, Step};
 
 /// What the engine takes for itself, before any code of an application has run, with room for what it generates
@@ -22,7 +23,7 @@ pub struct Limits {
     /// Bytes of memory, heap and buffers together, beside what the engine takes for itself.
     pub memory: u64,
     /// What the engine may take beside that for Durable Objects that are awake.
-    pub objects: ObjectRoom,
+    pub objects: Bounds,
     /// CPU time without giving others their turn.
     pub cpu: Duration,
     /// Requests to others that an invocation may make.
@@ -41,7 +42,7 @@ impl Limits {
 
     /// The memory at which the kernel ends it.
     pub(crate) fn group_memory(&self) -> u64 {
-        self.process_memory().saturating_add(SLACK + HEADROOM).saturating_add(self.objects.own)
+        self.process_memory().saturating_add(SLACK + HEADROOM).saturating_add(self.objects.own as u64)
     }
 
     /// The heap at which V8 ends it, in MiB: without this it would rather take more memory than collect garbage.
@@ -290,7 +291,7 @@ mod tests {
 
     const LIMITS: Limits = Limits {
         memory: 128 << 20,
-        objects: ObjectRoom { own: 0, all: 0, little: 0 },
+        objects: Bounds { own: 0, all: 0, little: 0 },
         cpu: Duration::from_secs(1),
         subrequests: 50,
         after: Duration::ZERO,

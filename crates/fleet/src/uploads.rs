@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use skep_wire::{Held, Request, Through};
 
 /// What a request is called, on its way through all scripts that pass it on.
-const RAY: HeaderName = HeaderName::from_static("cf-ray");
+pub const RAY: HeaderName = HeaderName::from_static("cf-ray");
 
 /// Bodies that one process was given.
 #[derive(Clone, Debug, Default)]

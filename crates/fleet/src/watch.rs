@@ -9,7 +9,7 @@ use skep_wire::{UnixClient, empty, read_all};
 use tokio::sync::Notify;
 
 use crate::alone::Alarms;
-use crate::awake::{Awake, Taken};
+use crate::awake::{self, Awake};
 use crate::collector::Collector;
 use crate::limits::{Exceeded, Inside, Limits, START_CPU, Sample, Verdict, Watch};
 use crate::process::Killer;
@@ -106,7 +106,7 @@ impl Watched {
         let mut asked: Option<tokio::task::JoinHandle<bool>> = None;
         let mut collecting: Option<tokio::task::JoinHandle<()>> = None;
         let mut last = false;
-        let mut awake = Awake::new(self.limits.objects, Taken::by_all());
+        let mut objects = Awake::new(self.limits.objects, awake::ALL.clone());
         loop {
             if tokio::time::timeout(watch.pause(), busy.notified()).await.is_ok() {
                 watch.wake();
@@ -125,7 +125,7 @@ impl Watched {
                 watch.collected();
             }
             let seen = sample(self.pid);
-            let memory = awake.without(self.pid, seen.memory);
+            let memory = objects.without(self.pid, seen.memory);
             let mut verdict = watch.note(Sample { inside: inside(), memory, ..seen });
             if let (Verdict::Alarm, Some(next)) = (verdict, &self.next_alarm) {
                 verdict = watch.alarm(alarms.note(next(), SystemTime::now()));

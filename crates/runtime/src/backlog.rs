@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// Bytes that may wait.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// Of one.
     pub own: usize,
@@ -78,6 +78,19 @@ impl Waiting {
         self.backlog.all.fetch_add(more, Ordering::Relaxed);
     }
 
+    /// It has `bytes` by now, or as many of them as `bounds` let it; never fewer than before. Returns how many.
+    pub fn grow_within(&mut self, bytes: usize, bounds: Bounds) -> usize {
+        let own = self.backlog.bytes.load(Ordering::Relaxed);
+        let more = bytes.saturating_sub(self.bytes).min(bounds.own.saturating_sub(own));
+        let others = self.backlog.all.fetch_add(more, Ordering::Relaxed);
+        let fits = others.saturating_add(more) <= bounds.all;
+        let given = if fits { more } else { more.min(bounds.little.saturating_sub(own)) };
+        self.backlog.all.fetch_sub(more - given, Ordering::Relaxed);
+        self.backlog.bytes.fetch_add(given, Ordering::Relaxed);
+        self.bytes += given;
+        self.bytes
+    }
+
     /// Whether more waits for whom it is for than may.
     pub fn is_over(&self, bounds: Bounds) -> bool {
         self.backlog.is_over(bounds)
@@ -118,6 +131,21 @@ mod tests {
         assert!(!one.is_over(BOUNDS) && !other.is_over(BOUNDS));
         drop(five);
         assert_eq!(all.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn who_may_not_have_all_gets_as_much_as_he_may() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let [mut one, mut other] = [(); 2].map(|()| Backlog::new(all.clone()).hold(0));
+        assert_eq!(one.grow_within(100, BOUNDS), 10, "no more than its own");
+        assert_eq!(other.grow_within(5, BOUNDS), 5);
+        assert_eq!(other.grow_within(6, BOUNDS), 5, "all have as much as they may, and it has a little");
+        assert_eq!(one.grow_within(3, BOUNDS), 10, "what it has it keeps");
+        drop(other);
+        let mut third = Backlog::new(all.clone()).hold(0);
+        all.store(100, Ordering::Relaxed);
+        assert_eq!(third.grow_within(5, BOUNDS), 2, "a little in any case");
+        assert_eq!(all.load(Ordering::Relaxed), 102);
     }
 
     #[tokio::test(start_paused = true)]

@@ -116,7 +116,7 @@ impl Render<'_> {
     fn sends(&mut self) -> (&'static str, Vec<Value>) {
         let bindings = &self.spec.bindings;
         let bucket = bindings.iter().find(|(_, b)| matches!(b, Binding::R2 { .. })).map(|(name, _)| name);
-        let dispatches = bindings.values().any(|b| matches!(b, Binding::Dispatch { .. }));
+        let dispatches = self.spec.dispatches();
         if bucket.is_none() && !dispatches {
             return ("const watch = () => {};\nconst sent = (_, response) => response;\n", Vec::new());
         }

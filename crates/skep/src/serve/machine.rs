@@ -1,6 +1,6 @@
 //! What the machine has, and how much of it is for what, where the command line does not say.
 
-use skep_fleet::ObjectRoom;
+use skep_runtime::Bounds;
 
 const MIB: u64 = 1 << 20;
 
@@ -11,14 +11,16 @@ pub fn cells_that_fit() -> usize {
 
 /// What objects may take to be awake, where a script may have `mib` MiB or else an eighth of the memory: all scripts together a
 /// quarter of it.
-pub fn object_room(mib: Option<u32>) -> ObjectRoom {
+pub fn object_room(mib: Option<u32>) -> Bounds {
     object_room_in(memory(), mib)
 }
 
-fn object_room_in(memory: u64, mib: Option<u32>) -> ObjectRoom {
+fn object_room_in(memory: u64, mib: Option<u32>) -> Bounds {
     const LITTLE: u64 = 256 * MIB;
     let own = mib.map_or((memory / 8).max(LITTLE), |mib| u64::from(mib) * MIB);
-    ObjectRoom { own, all: own.max(memory / 4), little: own.min(LITTLE) }
+    let [own, all, little] =
+        [own, own.max(memory / 4), own.min(LITTLE)].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    Bounds { own, all, little }
 }
 
 /// Cores that there are.
@@ -48,8 +50,8 @@ mod tests {
     #[test]
     fn objects_have_a_part_of_the_memory_or_what_is_said() {
         let room = |gib: u64, mib| {
-            let ObjectRoom { own, all, little } = object_room_in(gib << 30, mib);
-            [own, all, little].map(|bytes| bytes / MIB)
+            let Bounds { own, all, little } = object_room_in(gib << 30, mib);
+            [own, all, little].map(|bytes| bytes >> 20)
         };
         assert_eq!(room(24, None), [3072, 6144, 256]);
         assert_eq!(room(1, None), [256, 256, 256]);

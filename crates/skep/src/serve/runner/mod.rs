@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use serde_json::Value as Json;
 use skep_catalog::{CatalogError, Sealer, Version, split_name};
 use skep_cron::CronHandle;
-use skep_fleet::{CellLog, Exposed, Fleet, FleetOptions, LogEvent, Machine, ObjectRoom, Worker, config_hash};
+use skep_fleet::{CellLog, Exposed, Fleet, FleetOptions, LogEvent, Machine, Worker, config_hash};
 use skep_hyperdrive::Hyperdrive;
 use skep_images::Images;
 use skep_otlp::Exporter;
@@ -57,7 +57,7 @@ pub struct Surroundings {
     /// Bytes of memory that a cell may use beside what the engine needs.
     pub cell_memory: u64,
     /// What objects may take beside that to be awake.
-    pub object_room: ObjectRoom,
+    pub object_room: skep_runtime::Bounds,
     /// What of the past is kept.
     pub keeps: Keeps,
     /// Whom requests to the outside may reach, as the engine names networks.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use skep_api::{Candidate, Examined};
 use skep_catalog::{Content, NamedHandlers, Version};
-use skep_fleet::{CellSpec, DurableClass, Exposed, Limits, ObjectRoom, object_keys};
+use skep_fleet::{CellSpec, DurableClass, Exposed, Limits, object_keys};
 
 use super::{Runner, lock};
 use crate::serve::alarms::next_alarm;
@@ -89,7 +89,7 @@ impl Runner {
         spec.egress.clone_from(&self.around.egress);
         spec.limits = Some(Limits {
             memory: self.around.cell_memory,
-            objects: if has_objects { self.around.object_room } else { ObjectRoom::default() },
+            objects: if has_objects { self.around.object_room } else { skep_runtime::Bounds::default() },
             cpu: cpu_of(content),
             subrequests: subrequests_of(content),
             after: self.around.wait_until,
