@@ -50,6 +50,7 @@ mod permissions;
 mod queues;
 mod r2;
 mod r2_absent;
+mod r2_buckets;
 mod r2_bulk;
 mod r2_domains;
 mod r2_rules;
@@ -93,6 +94,7 @@ pub use platform::{
     Addresses, Candidate, ContainerInstance, Examined, InstanceError, Platform, StoredObject, TailEvent,
     TailEvents, Tenant,
 };
+pub use r2_buckets::{BucketError, R2Access, R2Scope, make as make_bucket, remove as remove_bucket};
 pub use r2_domains::{managed_buckets, managed_label};
 pub use reply::ApiError;
 pub use router::{OPERATIONS, Operation};

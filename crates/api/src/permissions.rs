@@ -14,6 +14,8 @@ pub(crate) enum Area {
     Routes,
     Kv,
     R2,
+    /// Objects of R2 by the S3 API, in all buckets or some.
+    R2Items,
     D1,
     Queues,
     Hyperdrive,
@@ -39,6 +41,7 @@ pub(crate) struct Group {
 }
 
 const ACCOUNT: &str = "com.cloudflare.api.account";
+const BUCKET: &str = "com.cloudflare.edge.r2.bucket";
 const ZONE: &str = "com.cloudflare.api.account.zone";
 /// What the first token of an account has: everything.
 pub(crate) const ALL: &str = "*";
@@ -72,6 +75,20 @@ pub(crate) const GROUPS: &[Group] = &[
     group("8b47d2786a534c08a1f94ee8f9f599ef", "Workers KV Storage Read", Area::Kv, false, ACCOUNT),
     group("bf7481a1826f439697cb59a20b22293e", "Workers R2 Storage Write", Area::R2, true, ACCOUNT),
     group("b4992e1108244f5d8bfbd5744320c2e1", "Workers R2 Storage Read", Area::R2, false, ACCOUNT),
+    group(
+        "2efd5506f9c8494dacb1fa10a3e7d5b6",
+        "Workers R2 Storage Bucket Item Write",
+        Area::R2Items,
+        true,
+        BUCKET,
+    ),
+    group(
+        "6a018a9f2fc74eb6b293b0c548f38b39",
+        "Workers R2 Storage Bucket Item Read",
+        Area::R2Items,
+        false,
+        BUCKET,
+    ),
     group("09b2857d1c31407795e75e3fed8617a1", "D1 Write", Area::D1, true, ACCOUNT),
     group("192192df92ee43ac90f2aeeffce67e35", "D1 Read", Area::D1, false, ACCOUNT),
     group("366f57075ffc42689627bcf8242a1b6d", "Queues Write", Area::Queues, true, ACCOUNT),

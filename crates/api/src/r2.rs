@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyDataStream;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use skep_catalog::{CatalogError, Kind, Resource};
+use skep_catalog::{Kind, Resource};
 use skep_r2::{
     Bucket, GetBody, GetOptions, HttpFields, ListOptions, Object, ObjectOptions, PutOptions, R2Error,
     StorageClass,
@@ -15,11 +15,10 @@ use skep_r2::{
 use skep_wire::{full, reply};
 
 use crate::call::Call;
+use crate::r2_buckets::{self, BucketError, LOCATIONS};
 use crate::reply::{Answer, ApiError, ok, time, with_info};
 
 pub(crate) const STORAGE_CLASS: &str = "cf-r2-storage-class";
-/// <https://developers.cloudflare.com/r2/reference/data-location/#available-hints>
-pub(crate) const LOCATIONS: [&str; 6] = ["enam", "wnam", "weur", "eeur", "apac", "oc"];
 pub(crate) const JURISDICTION: &str = "cf-r2-jurisdiction";
 
 pub(crate) fn r2_error(error: R2Error) -> ApiError {
@@ -38,11 +37,7 @@ pub(crate) fn check_jurisdiction(call: &Call) -> Result<(), ApiError> {
 
 pub(crate) fn row(call: &Call) -> Result<Resource, ApiError> {
     check_jurisdiction(call)?;
-    call.tenant()?.catalog().resource(Kind::R2, call.param(0))?.ok_or_else(no_bucket)
-}
-
-fn no_bucket() -> ApiError {
-    ApiError::not_found(10006, "The specified bucket does not exist.")
+    call.tenant()?.catalog().resource(Kind::R2, call.param(0))?.ok_or_else(BucketError::missing)
 }
 
 /// Changes what is said of a bucket, by what it is then: two such calls at once do not undo each other.
@@ -51,7 +46,7 @@ pub(crate) async fn edit<T: Send + 'static>(
     change: impl FnOnce(&mut Resource) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let id = row(call)?.id;
-    call.tenant()?.catalog().edit_resource(Kind::R2, &id, change).await?.ok_or_else(no_bucket)?
+    call.tenant()?.catalog().edit_resource(Kind::R2, &id, change).await?.ok_or_else(BucketError::missing)?
 }
 
 pub(crate) fn bucket(call: &Call) -> Result<Arc<Bucket>, ApiError> {
@@ -104,16 +99,6 @@ struct Create {
     location: Option<String>,
 }
 
-/// <https://developers.cloudflare.com/r2/buckets/create-buckets/#bucket-level-operations>
-fn check_name(name: &str) -> Result<(), ApiError> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let fits = (3..=63).contains(&name.len()) && name.chars().all(allowed);
-    match fits && !name.starts_with('-') && !name.ends_with('-') {
-        true => Ok(()),
-        false => Err(ApiError::bad(10005, "The specified bucket name is not valid.")),
-    }
-}
-
 fn check_class(class: &str) -> Result<StorageClass, ApiError> {
     match class {
         "Standard" => Ok(StorageClass::Standard),
@@ -125,29 +110,11 @@ fn check_class(class: &str) -> Result<StorageClass, ApiError> {
 pub(crate) async fn create(mut call: Call) -> Answer {
     check_jurisdiction(&call)?;
     let Create { name, storage_class, location } = call.json().await?;
-    check_name(&name)?;
-    let location = location.map(|hint| hint.to_ascii_lowercase());
-    if let Some(hint) = location.as_deref().filter(|hint| !LOCATIONS.contains(hint)) {
-        return Err(ApiError::bad(10005, format!("The location hint \"{hint}\" is not valid.")));
-    }
     let class = storage_class.unwrap_or_else(|| "Standard".into());
     check_class(&class)?;
-    let made = Resource {
-        id: name.clone(),
-        name,
-        created_ms: call.now_ms(),
-        settings: json!({ "storage_class": class, "location": location }),
-    };
-    let made = call.tenant()?.catalog().add_resource(Kind::R2, made).await;
-    let made = made.map_err(|error| match error {
-        CatalogError::Exists(_) => ApiError::new(
-            StatusCode::CONFLICT,
-            10004,
-            "The bucket you tried to create already exists, and you own it.",
-        ),
-        other => other.into(),
-    })?;
-    ok(shown(&made))
+    let tenant = call.tenant()?;
+    let made = r2_buckets::make(tenant.catalog(), &name, &class, location.as_deref(), call.now_ms()).await;
+    ok(shown(&made?))
 }
 
 pub(crate) async fn get(call: Call) -> Answer {
@@ -165,21 +132,8 @@ pub(crate) async fn patch(call: Call) -> Answer {
 }
 
 pub(crate) async fn delete(call: Call) -> Answer {
-    let row = row(&call)?;
-    let found =
-        bucket(&call)?.list(&ListOptions { limit: Some(1), ..ListOptions::default() }).map_err(r2_error)?;
-    if !found.objects.is_empty() {
-        return Err(ApiError::new(
-            StatusCode::CONFLICT,
-            10008,
-            format!("The bucket you tried to delete ({}) is not empty.", row.name),
-        ));
-    }
-    let tenant = call.tenant()?;
-    tenant.catalog().remove_resource(Kind::R2, &row.id).await?;
-    let removed = tokio::task::spawn_blocking(move || tenant.r2().remove(&row.name));
-    removed.await.map_err(ApiError::internal)?.map_err(crate::modules::storage)?;
-    crate::r2_domains::gone(&call).await?;
+    let name = row(&call)?.name;
+    r2_buckets::remove(call.api.platform.as_ref(), &call.token.account, &name).await?;
     ok(json!({}))
 }
 

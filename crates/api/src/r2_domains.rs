@@ -75,11 +75,6 @@ async fn apply(call: &Call) -> Result<(), ApiError> {
     applied.map_err(ApiError::internal)
 }
 
-/// Forgets where a bucket that is gone was public.
-pub(crate) async fn gone(call: &Call) -> Result<(), ApiError> {
-    apply(call).await
-}
-
 fn no_domain() -> ApiError {
     ApiError::not_found(10070, "The specified custom domain does not exist on this bucket.")
 }

@@ -11,6 +11,7 @@ use skep_catalog::{Terms, Token};
 
 use crate::call::Call;
 use crate::permissions::{ALL, GROUPS, missing};
+use crate::r2_buckets::{bucket_of, is_account};
 use crate::reply::{Answer, ApiError, ok, page, time};
 
 /// The longest name of a token.
@@ -100,9 +101,9 @@ impl Policy {
         }
         for resource in self.resources.keys() {
             let own = format!("com.cloudflare.api.account.{account}");
-            let fits = resource == "com.cloudflare.api.account.*"
-                || *resource == own
-                || resource.starts_with("com.cloudflare.api.account.zone.");
+            let fits = is_account(resource, account)
+                || resource.starts_with("com.cloudflare.api.account.zone.")
+                || bucket_of(resource, account).is_some();
             if !fits {
                 return Err(bad(format!(
                     "\"{resource}\" is not of this account: the resource is \"{own}\"."

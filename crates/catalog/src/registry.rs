@@ -146,6 +146,13 @@ const TOKEN: &str =
     "SELECT id, account, name, permissions, created, expires, not_before, modified, disabled, policies
     FROM token";
 
+const TOKEN_AND_HASH: &str =
+    "SELECT id, account, name, permissions, created, expires, not_before, modified, disabled, policies, hash
+    FROM token";
+/// Is worth something at `?2`.
+const VALID: &str = "revoked IS NULL AND disabled = 0 AND (expires IS NULL OR expires > ?2)
+    AND (not_before IS NULL OR not_before <= ?2)";
+
 impl Registry {
     /// Opens or creates the registry in the file at `path`.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
@@ -291,12 +298,20 @@ impl Registry {
     /// takes says nothing about the secret.
     pub fn token(&self, secret: &str, now_ms: i64) -> Result<Option<Token>, CatalogError> {
         self.db.read(|c| {
-            let sql = format!(
-                "{TOKEN} WHERE hash = ?1 AND revoked IS NULL AND disabled = 0 AND (expires IS NULL OR expires > ?2)
-                 AND (not_before IS NULL OR not_before <= ?2)"
-            );
+            let sql = format!("{TOKEN} WHERE hash = ?1 AND {VALID}");
             let mut query = c.prepare_cached(&sql)?;
             Ok(query.query_row(params![hash(secret), now_ms], token).optional()?)
+        })
+    }
+
+    /// The token of that id, if it is worth something now, and the SHA-256 of its secret: by that the S3 API knows who has the secret
+    /// without being sent it (<https://developers.cloudflare.com/r2/api/tokens/>).
+    pub fn token_by_id(&self, id: &str, now_ms: i64) -> Result<Option<(Token, [u8; 32])>, CatalogError> {
+        self.db.read(|c| {
+            let sql = format!("{TOKEN_AND_HASH} WHERE id = ?1 AND {VALID}");
+            let mut query = c.prepare_cached(&sql)?;
+            let found = query.query_row(params![id, now_ms], |row| Ok((token(row)?, row.get(10)?)));
+            Ok(found.optional()?)
         })
     }
 
@@ -374,6 +389,8 @@ mod tests {
         assert_eq!(registry.token(&secret, 99).unwrap(), Some(token.clone()));
         assert_eq!(registry.token(&secret, 100).unwrap(), None);
         assert_eq!(registry.token(&secret[..secret.len() - 1], 99).unwrap(), None);
+        assert_eq!(registry.token_by_id(&token.id, 99).unwrap(), Some((token.clone(), hash(&secret))));
+        assert_eq!(registry.token_by_id(&token.id, 100).unwrap(), None);
         for file in ["r.sqlite", "r.sqlite-wal"] {
             let bytes = std::fs::read(dir.path().join(file)).unwrap();
             assert!(!bytes.windows(secret.len()).any(|w| w == secret.as_bytes()));

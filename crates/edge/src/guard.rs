@@ -83,7 +83,12 @@ impl EdgeLimits {
         if head.headers.get_all(header::HOST).iter().nth(1).is_some() {
             return Some(StatusCode::BAD_REQUEST);
         }
-        (announced(&head.headers) > self.body).then_some(StatusCode::PAYLOAD_TOO_LARGE)
+        None
+    }
+
+    /// The status for a request that says that its body is larger than `most`.
+    pub(crate) fn refuse_body(head: &Parts, most: u64) -> Option<StatusCode> {
+        (announced(&head.headers) > most).then_some(StatusCode::PAYLOAD_TOO_LARGE)
     }
 }
 
@@ -131,8 +136,9 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    pub fn new(body: Incoming, limits: &EdgeLimits, cut_off: CutOff) -> Self {
-        Self { body, left: limits.body, patience: Patience::new(limits.body_time, limits.rate()), cut_off }
+    /// `most` bytes of it are let through.
+    pub fn new(body: Incoming, limits: &EdgeLimits, most: u64, cut_off: CutOff) -> Self {
+        Self { body, left: most, patience: Patience::new(limits.body_time, limits.rate()), cut_off }
     }
 
     fn cut(&self, why: u8, text: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -192,7 +198,9 @@ mod tests {
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
-            limits.refuse(&request.body(()).unwrap().into_parts().0).map(|status| status.as_u16())
+            let head = request.body(()).unwrap().into_parts().0;
+            let status = limits.refuse(&head).or_else(|| EdgeLimits::refuse_body(&head, limits.body));
+            status.map(|status| status.as_u16())
         };
         assert_eq!(refused("/234567890", &[("a", "b"), ("c", "d")]), None);
         assert_eq!(refused("/2345678901", &[]), Some(414));

@@ -15,7 +15,7 @@ use skep_wire::{Body, BoxFuture, empty, full, reply};
 use crate::body::EdgeBody;
 use crate::cell::{Context, forward};
 use crate::error_page::ErrorCode;
-use crate::guard::{CutOff, Guarded, refusal};
+use crate::guard::{CutOff, EdgeLimits, Guarded, refusal};
 use crate::headers::{RAY, Visitor, new_ray};
 use crate::meter::{Meter, Outcome, Timing};
 use crate::relay::{Whole, relay};
@@ -37,6 +37,10 @@ pub struct Site {
     pub traced: Option<Arc<Traced>>,
 }
 
+/// A path as it was sent, where a URL's is another: what was signed is that. An extension of the head.
+#[derive(Clone, Debug)]
+pub struct AskedPath(pub String);
+
 /// Says which site a request is for. Called for every request: it must not block.
 pub trait Router: Send + Sync + 'static {
     /// The site, or `None` if nothing is deployed there.
@@ -47,6 +51,10 @@ pub trait Router: Send + Sync + 'static {
 pub trait LocalHandler: Send + Sync + 'static {
     /// Whether the path is its own.
     fn handles(&self, path: &str) -> bool;
+    /// Bytes of a body, at most; `None`: as many as scripts get.
+    fn max_body(&self) -> Option<u64> {
+        None
+    }
     /// The answer. What it does not read of the body is thrown away.
     fn handle<'a>(&'a self, head: &'a Parts, body: Body) -> BoxFuture<'a, skep_wire::Response>;
 }
@@ -90,7 +98,11 @@ impl<'a> Begun<'a> {
             options.traffic.note_refused();
             return Err(Box::new(named(refusal(status), ray)));
         }
+        let asked = parts.uri.clone();
         parts.uri = normal(parts.uri);
+        if parts.uri.path() != asked.path() {
+            parts.extensions.insert(AskedPath(asked.path().to_owned()));
+        }
         if visitor.scheme == "https" {
             parts.extensions.insert(Scheme::HTTPS);
         }
@@ -100,6 +112,11 @@ impl<'a> Begun<'a> {
             let response = context.error(ErrorCode::NotFound, &parts.headers, None);
             return Err(Box::new(named(response, ray)));
         };
+        let most = site.local.as_ref().and_then(|local| local.max_body()).unwrap_or(options.limits.body);
+        if let Some(status) = EdgeLimits::refuse_body(&parts, most) {
+            options.traffic.note_refused();
+            return Err(Box::new(named(refusal(status), ray)));
+        }
         let timing = Timing::start(site.meter.clone());
         let span = RequestSpan::begin(site.traced.as_ref(), visitor, &ray, &mut parts);
         Ok(Self { visitor, options, ray, site, timing, span, parts, body })
@@ -229,8 +246,9 @@ async fn answer(
 ) -> Response<EdgeBody> {
     let decision = match who {
         Who::Local(local) => {
+            let most = local.max_body().unwrap_or(context.limits.body);
             let body = body.map_or_else(empty, |body| {
-                Guarded::new(body, context.limits, CutOff::default()).boxed_unsync()
+                Guarded::new(body, context.limits, most, CutOff::default()).boxed_unsync()
             });
             return local.handle(&parts, body).await.map(EdgeBody::Own);
         }

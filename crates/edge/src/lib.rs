@@ -30,7 +30,7 @@ pub use body::EdgeBody;
 pub use cell::Door;
 pub use error_page::{ErrorCode, error_page};
 pub use guard::EdgeLimits;
-pub use handler::{LocalHandler, Router, Site};
+pub use handler::{AskedPath, LocalHandler, Router, Site};
 pub use internal::{CallError, CpuCap, call, call_worker};
 pub use meter::{LATENCY_MS, Meter, Outcome, Reading};
 pub use places::{Places, PlacesError};

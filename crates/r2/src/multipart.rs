@@ -25,7 +25,7 @@ use crate::write::ROW;
 const RECORD_MS: i64 = 7 * 24 * 3600 * 1000;
 
 /// States of an upload, as stored.
-const RUNNING: i64 = 0;
+pub(crate) const RUNNING: i64 = 0;
 const COMPLETED: i64 = 1;
 const ABORTED: i64 = 2;
 
@@ -40,8 +40,8 @@ pub struct PublishedPart {
 
 /// What is known of an upload; stored as JSON.
 #[derive(Debug, Serialize, Deserialize)]
-struct UploadMeta {
-    options: ObjectOptions,
+pub(crate) struct UploadMeta {
+    pub options: ObjectOptions,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     ssec: Option<SsecInfo>,
 }

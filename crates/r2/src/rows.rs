@@ -28,6 +28,8 @@ pub(crate) const SCHEMA: Schema = Schema(&[
     "CREATE TABLE rules(kind TEXT PRIMARY KEY, rules TEXT NOT NULL) STRICT, WITHOUT ROWID;",
     // What is old is found without a look at what is not.
     "CREATE INDEX objects_by_age ON objects(uploaded);",
+    // Uploads that have not ended are listed by their keys.
+    "CREATE INDEX uploads_by_key ON uploads(key, id) WHERE state = 0;",
 ]);
 
 /// Where bytes are. Encrypted ones are larger than what they stand for.

@@ -15,6 +15,7 @@ use crate::bucket::Bucket;
 use crate::model::Object;
 use crate::ranges::{self, Asked, Range, Span};
 use crate::read::GetBody;
+use crate::ssec::{self, SsecKey};
 use crate::{Conditional, Etag, GetOptions, R2Error, cors};
 
 /// Times that an object may be replaced between the look at it and its content, before the visitor is told to come again.
@@ -33,21 +34,8 @@ enum Part {
 impl Bucket {
     /// The answer to a visitor's request.
     pub fn visit(&self, head: &Parts) -> Response {
-        let rules = self.rules();
-        let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
-        let (origin, method) = (text(header::ORIGIN), head.method.as_str());
         if head.method == Method::OPTIONS {
-            let asked = text(header::ACCESS_CONTROL_REQUEST_METHOD);
-            let names = text(header::ACCESS_CONTROL_REQUEST_HEADERS).unwrap_or_default();
-            let allowed = origin.zip(asked);
-            let allowed =
-                allowed.and_then(|(origin, method)| cors::preflight(&rules.cors, origin, method, names));
-            let mut response = match allowed {
-                Some(_) => reply(StatusCode::NO_CONTENT, empty()),
-                None => page(StatusCode::FORBIDDEN, "Forbidden", "This CORS request is not allowed."),
-            };
-            response.headers_mut().extend(allowed.unwrap_or_default());
-            return response;
+            return self.preflight(&head.headers);
         }
         let mut response = match head.method {
             Method::GET | Method::HEAD => self.object(head).unwrap_or_else(|error| refusal(&error)),
@@ -58,22 +46,54 @@ impl Bucket {
                 response
             }
         };
-        response.headers_mut().extend(cors::granted(&rules.cors, origin, method));
+        response.headers_mut().extend(self.granted(head));
         if head.method == Method::HEAD {
             *response.body_mut() = empty();
         }
         response
     }
 
+    /// The answer to a browser that asks whether a page of another origin may send a request.
+    pub fn preflight(&self, headers: &HeaderMap) -> Response {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let (origin, asked) = (text(header::ORIGIN), text(header::ACCESS_CONTROL_REQUEST_METHOD));
+        let names = text(header::ACCESS_CONTROL_REQUEST_HEADERS).unwrap_or_default();
+        let rules = self.rules();
+        let allowed = origin.zip(asked);
+        let allowed =
+            allowed.and_then(|(origin, method)| cors::preflight(&rules.cors, origin, method, names));
+        let mut response = match allowed {
+            Some(_) => reply(StatusCode::NO_CONTENT, empty()),
+            None => page(StatusCode::FORBIDDEN, "Forbidden", "This CORS request is not allowed."),
+        };
+        response.headers_mut().extend(allowed.unwrap_or_default());
+        response
+    }
+
+    /// What the answer to a request says to the page that it is from.
+    pub fn granted(&self, head: &Parts) -> HeaderMap {
+        let origin = head.headers.get(header::ORIGIN).and_then(|value| value.to_str().ok());
+        cors::granted(&self.rules().cors, origin, head.method.as_str())
+    }
+
     fn object(&self, head: &Parts) -> Result<Response, R2Error> {
         let path = head.uri.path();
         let path = path.strip_prefix('/').unwrap_or(path);
         let key = percent_decode_str(path).decode_utf8().map_err(|_| R2Error::no_such_key())?;
+        self.serve(&key, head, None).map(|(_, response)| response)
+    }
+
+    /// An object, and the answer to a GET or HEAD of it with its conditions and range: statuses 200, 206, 304, 412 and 416. 10007 if
+    /// there is none.
+    pub fn serve(
+        &self,
+        key: &str,
+        head: &Parts,
+        ssec: Option<&SsecKey>,
+    ) -> Result<(Object, Response), R2Error> {
         for _ in 0..TRIES {
-            let object = self.head(&key)?;
-            if object.ssec_key_md5().is_some() {
-                return Err(R2Error::ssec_key_missing());
-            }
+            let object = self.head(key)?;
+            ssec::check(object.ssec.as_ref(), ssec)?;
             let part = match part(&head.headers, &object) {
                 Part::Some(_) | Part::NoSuchRange if head.method == Method::HEAD => Part::Whole,
                 part => part,
@@ -81,7 +101,10 @@ impl Bucket {
             let wanted = match part {
                 Part::Whole if head.method == Method::GET => None,
                 Part::Some(span) if head.method == Method::GET => Some(span),
-                _ => return Ok(answer(&object, part, empty())),
+                _ => {
+                    let response = answer(&object, part, empty());
+                    return Ok((object, response));
+                }
             };
             let only_if = Conditional {
                 etag_matches: Some(vec![Etag::Strong { value: object.etag.clone() }]),
@@ -91,7 +114,7 @@ impl Bucket {
                 offset: i64::try_from(offset).ok(),
                 length: i64::try_from(length).ok(),
             });
-            match self.get(&key, &GetOptions { range, only_if, ssec: None }) {
+            match self.get(key, &GetOptions { range, only_if, ssec: ssec.cloned() }) {
                 Ok(found) => {
                     let body = match found.body {
                         GetBody::Whole(bytes) => full(bytes),
@@ -102,7 +125,7 @@ impl Bucket {
                     if let Some(stored) = found.stored {
                         response.extensions_mut().insert(SendFile::new(length, stored));
                     }
-                    return Ok(response);
+                    return Ok((found.object, response));
                 }
                 // It was replaced in between.
                 Err(error) if error.status() == StatusCode::PRECONDITION_FAILED => {}

@@ -8,7 +8,8 @@ use super::schema::{
 };
 use super::{About, BYTES, about};
 use crate::call::{DIRECTIONS, MAX_PAGE};
-use crate::r2::{JURISDICTION, LOCATIONS, STORAGE_CLASS};
+use crate::r2::{JURISDICTION, STORAGE_CLASS};
+use crate::r2_buckets::LOCATIONS;
 
 pub(crate) fn class() -> Json {
     one_of(&["Standard", "InfrequentAccess"])

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use skep_api::{Addresses, Candidate, ContainerInstance, Examined, InstanceError, Platform, TailEvents};
@@ -20,6 +20,7 @@ use super::hosts::Hosts;
 use super::names::Names;
 use super::notifications::Notifications;
 use super::runner::{Runner, Surroundings};
+use super::s3::S3;
 use super::tenant::Tenant;
 use super::{hyperdrive, images, quota, sizes};
 use crate::events::ask_instances;
@@ -34,6 +35,7 @@ const TIDY_HISTORY: Duration = Duration::from_secs(10 * 60);
 
 /// All accounts, open.
 pub struct Accounts {
+    this: Weak<Self>,
     data: PathBuf,
     registry: Arc<Registry>,
     addresses: Addresses,
@@ -57,7 +59,8 @@ impl Accounts {
     ) -> Result<Arc<Self>, String> {
         let mut domains = base_domains;
         domains.push("localhost".into());
-        let this = Arc::new(Self {
+        let this = Arc::new_cyclic(|this| Self {
+            this: this.clone(),
             data: data.to_owned(),
             names: Arc::new(Names::new(registry.clone())),
             registry,
@@ -155,7 +158,13 @@ impl Accounts {
         for account in self.registry.accounts().map_err(|e| e.to_string())? {
             all.push((account.subdomain, self.runner(&account.id)?));
         }
-        self.hosts.set(all, self.names.all().map_err(|e| e.to_string())?)
+        let s3 = |runner: &Arc<Runner>| S3 {
+            tenant: runner.tenant.clone(),
+            registry: self.registry.clone(),
+            accounts: self.this.clone(),
+            clock: self.around.clock.clone(),
+        };
+        self.hosts.set(all, self.names.all().map_err(|e| e.to_string())?, s3)
     }
 
     /// Gives up host names that an account does not use any more, and reads where everything answers.

@@ -14,6 +14,7 @@ use skep_wire::{Body, BoxFuture, Response, full, reply};
 
 use super::public_buckets::PublicBuckets;
 use super::runner::{Live, Runner, Share};
+use super::s3::{S3, S3Hosts};
 
 /// The affinity of a visitor to a version, and the version asked for.
 /// <https://developers.cloudflare.com/workers/configuration/versions-and-deployments/gradual-deployments/>
@@ -88,6 +89,7 @@ struct Table {
     /// The more specific ones first.
     patterns: Vec<Pattern>,
     buckets: PublicBuckets,
+    s3: S3Hosts,
     /// The accounts that have a name of a custom domain or of a route.
     claims: HashMap<String, String>,
 }
@@ -106,6 +108,9 @@ impl Table {
     /// The account below whose own address a host is.
     fn beneath(&self, host: &str, domains: &[String]) -> Option<&str> {
         if let Some((account, _)) = self.buckets.managed(host, domains) {
+            return Some(account);
+        }
+        if let Some((account, _)) = self.s3.at(host, domains) {
             return Some(account);
         }
         let (_, subdomain) = labels(host, domains)?.split_once('.')?;
@@ -139,9 +144,11 @@ impl Hosts {
         &self,
         accounts: Vec<(Option<String>, Arc<Runner>)>,
         claims: HashMap<String, String>,
+        s3: impl Fn(&Arc<Runner>) -> S3,
     ) -> Result<(), String> {
         let mut table = Table { claims, ..Table::default() };
         for (subdomain, runner) in accounts {
+            table.s3.add(s3(&runner));
             let catalog = &runner.tenant.stores.catalog;
             let is_own = |name: &str| table.claims.get(name) == Some(&runner.tenant.id);
             for domain in catalog.domains().map_err(|e| e.to_string())? {
@@ -214,16 +221,21 @@ impl Hosts {
             .or_else(|| table.domains.get(&host));
         // Routes go before what is behind them; a pattern that turns scripts off leads to it.
         if target.is_none_or(|target| target.script.is_none())
-            && let Some(bucket) =
-                table.buckets.at(&host).or_else(|| Some(&table.buckets.managed(&host, &self.domains)?.1))
+            && let Some(bucket) = self.bucket(&table, &host)
         {
-            return Some(Site { local: Some(bucket.clone()), ..Site::default() });
+            return Some(Site { local: Some(bucket), ..Site::default() });
         }
         if let Some(target) = target {
             let live = target.runner.live(target.script.as_deref()?)?;
             return Some(target.runner.site(choose(&live, target.script.as_deref()?, head)?));
         }
         self.below_account(&table, &host, head)
+    }
+
+    /// A public bucket, or the S3 API of an account.
+    fn bucket(&self, table: &Table, host: &str) -> Option<Arc<dyn LocalHandler>> {
+        let public = table.buckets.at(host).or_else(|| Some(&table.buckets.managed(host, &self.domains)?.1));
+        public.cloned().or_else(|| Some(table.s3.at(host, &self.domains)?.1))
     }
 
     /// `<script>.<account>.<domain>`, or `<version>-<script>.<account>.<domain>`.
@@ -257,8 +269,9 @@ impl Names for Hosts {
             Some(table.accounts.get(subdomain)?.live(script)?.workers_dev)
         };
         let host = name.as_str();
-        let is_bucket =
-            table.buckets.at(host).is_some() || table.buckets.managed(host, &self.domains).is_some();
+        let is_bucket = table.buckets.at(host).is_some()
+            || table.buckets.managed(host, &self.domains).is_some()
+            || table.s3.is_account(host, &self.domains);
         is_bucket || table.domains.contains_key(host) || by_name() || by_script().unwrap_or(false)
     }
 }

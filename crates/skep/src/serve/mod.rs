@@ -22,6 +22,7 @@ mod public_buckets;
 mod quota;
 mod rotate;
 mod runner;
+mod s3;
 mod sizes;
 mod stored;
 mod stored_secrets;

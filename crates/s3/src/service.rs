@@ -1,0 +1,217 @@
+//! A request: who sends it, what it is about, and what is answered.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+use skep_r2::Bucket;
+use skep_wire::{Body, Response, empty, full, reply};
+
+use crate::account::{Account, Grant};
+use crate::claim::{self, Claim};
+use crate::error::S3Error;
+use crate::operation::{Need, Operation};
+use crate::payload::Payload;
+use crate::query::Query;
+use crate::xml::Xml;
+use crate::{buckets, copy, list, multipart, objects, settings, sign};
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Its path as it was sent, which is signed.
+    pub path: &'a str,
+    /// What of it stands before the bucket: nothing, or `/cdn-cgi/local/r2/s3`.
+    pub before: &'a str,
+    /// The bucket, if the host names it.
+    pub bucket: Option<&'a str>,
+}
+
+/// A request that is allowed, with what it is about.
+pub(crate) struct Call<'a> {
+    pub account: &'a dyn Account,
+    pub grant: Grant,
+    pub head: &'a Parts,
+    pub query: Query,
+    /// The bucket's name.
+    pub name: String,
+    pub key: String,
+    /// Where the bucket is, for answers that say so.
+    pub before: &'a str,
+}
+
+pub(crate) type Answer = Result<Response, S3Error>;
+
+/// The answer to a request at a time, in milliseconds since 1970.
+pub async fn answer(
+    account: &dyn Account,
+    place: Place<'_>,
+    head: &Parts,
+    body: Body,
+    now_ms: i64,
+) -> Response {
+    let mut response = match parts(place) {
+        Err(error) => error.response(),
+        Ok((name, key)) => answered(account, place, (name, key), head, body, now_ms).await,
+    };
+    if head.method == Method::HEAD {
+        *response.body_mut() = empty();
+    }
+    response
+}
+
+/// What a path names: a bucket and a key in it, as far as there are any.
+fn parts(place: Place<'_>) -> Result<(Option<String>, Option<String>), S3Error> {
+    let path = place.path.strip_prefix(place.before).ok_or_else(S3Error::no_route)?;
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let decoded = |text: &str| match percent_decode_str(text).decode_utf8() {
+        Ok(text) => Ok(text.into_owned()),
+        Err(_) => Err(S3Error::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidObjectName",
+            "The specified object name is not valid.",
+        )),
+    };
+    let (name, key) = match place.bucket {
+        Some(name) => (name, path),
+        None => path.split_once('/').unwrap_or((path, "")),
+    };
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    Ok((some(decoded(name)?), some(decoded(key)?)))
+}
+
+async fn answered(
+    account: &dyn Account,
+    place: Place<'_>,
+    (name, key): (Option<String>, Option<String>),
+    head: &Parts,
+    body: Body,
+    now_ms: i64,
+) -> Response {
+    if head.method == Method::OPTIONS {
+        let found = match &name {
+            Some(name) => account.bucket(name).await.ok().flatten(),
+            None => None,
+        };
+        // Who may not ask learns nothing of which buckets there are.
+        return found.map_or_else(|| reply(StatusCode::FORBIDDEN, empty()), |b| b.preflight(&head.headers));
+    }
+    let mut of = None;
+    let answer = done(account, place, (name, key), head, body, now_ms, &mut of).await;
+    let mut response = answer.unwrap_or_else(|error| error.response());
+    if let Some(bucket) = of {
+        response.headers_mut().extend(bucket.granted(head));
+    }
+    response
+}
+
+/// Does what is asked. `of` is the bucket that it is about, as soon as the sender is known.
+async fn done(
+    account: &dyn Account,
+    place: Place<'_>,
+    (name, key): (Option<String>, Option<String>),
+    head: &Parts,
+    body: Body,
+    now_ms: i64,
+    of: &mut Option<Arc<Bucket>>,
+) -> Answer {
+    let query = Query::of(&head.uri);
+    let posts = head.method == Method::POST && name.is_some() && key.is_none();
+    if posts && !query.has("delete") && !claim::is_there(head, &query) {
+        // A form of a browser, whose fields say who sends it. The text is R2's.
+        return Err(S3Error::not_implemented("Presigned post requests are not yet implemented"));
+    }
+    let claim = Claim::read(head, &query, now_ms)?;
+    let grant = account.grant(&claim.key).map_err(failed)?.ok_or_else(S3Error::unauthorized)?;
+    let signing = sign::check(&claim, &grant.secret, head, place.path, &query)?;
+    for name in ["x-amz-security-token", "x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"] {
+        match head.headers.get(name).and_then(|value| value.to_str().ok()) {
+            Some(_) if name == "x-amz-security-token" => {
+                return Err(S3Error::invalid_argument("X-Amz-Security-Token"));
+            }
+            Some(value) => return Err(S3Error::header_not_implemented(name, value)),
+            None => {}
+        }
+    }
+    let operation = match (&name, &key) {
+        (None, _) => Operation::on_account(&head.method)?,
+        (Some(_), None) => Operation::on_bucket(&head.method, &query)?,
+        (Some(_), Some(_)) => Operation::on_object(&head.method, &query, &head.headers)?,
+    };
+    let (name, key) = (name.unwrap_or_default(), key.unwrap_or_default());
+    let allowed = match operation.need() {
+        // Whoever lists all of them sees those that he may read.
+        Need::Read => operation == Operation::ListBuckets || grant.read.has(&name),
+        Need::Write => grant.write.has(&name),
+        Need::Manage => grant.manage,
+    };
+    if !allowed {
+        return Err(S3Error::access_denied());
+    }
+    let payload = Payload::of(head, &claim, &signing, body)?;
+    let call = Call { account, grant, head, query, name, key, before: place.before };
+    match operation {
+        Operation::ListBuckets => return buckets::list(&call),
+        Operation::CreateBucket => return buckets::create(&call, payload).await,
+        Operation::DeleteBucket => return buckets::remove(&call).await,
+        Operation::Nothing => return Ok(reply(StatusCode::OK, empty())),
+        _ => {}
+    }
+    let bucket = match call.bucket(&call.name).await? {
+        Some(bucket) => bucket,
+        None => buckets::made(&call, operation).await?,
+    };
+    let bucket = &**of.insert(bucket);
+    match operation {
+        Operation::HeadBucket => Ok(reply(StatusCode::OK, empty())),
+        Operation::GetBucketLocation => buckets::location(&call),
+        Operation::GetBucketEncryption => Ok(settings::encryption()),
+        Operation::GetBucketVersioning => Ok(settings::versioning()),
+        Operation::GetNothing(code, text) => Err(S3Error::new(StatusCode::NOT_FOUND, code, text)),
+        Operation::GetBucketCors => settings::cors(bucket),
+        Operation::PutBucketCors => settings::put_cors(bucket, payload).await,
+        Operation::DeleteBucketCors => settings::delete_cors(bucket).await,
+        Operation::GetBucketLifecycle => settings::lifecycle(bucket),
+        Operation::PutBucketLifecycle => settings::put_lifecycle(bucket, payload).await,
+        Operation::DeleteBucketLifecycle => settings::delete_lifecycle(bucket).await,
+        Operation::ListObjects => list::objects(&call, bucket, false),
+        Operation::ListObjectsV2 => list::objects(&call, bucket, true),
+        Operation::ListMultipartUploads => list::uploads(&call, bucket),
+        Operation::ListParts => list::parts(&call, bucket),
+        Operation::DeleteObjects => objects::delete_all(bucket, payload).await,
+        Operation::GetObject | Operation::HeadObject => objects::get(&call, bucket),
+        Operation::PutObject => objects::put(&call, bucket, payload).await,
+        Operation::DeleteObject => objects::delete(&call, bucket).await,
+        Operation::CopyObject => copy::object(&call, bucket).await,
+        Operation::CreateMultipartUpload => multipart::create(&call, bucket).await,
+        Operation::UploadPart => multipart::part(&call, bucket, payload).await,
+        Operation::UploadPartCopy => copy::part(&call, bucket).await,
+        Operation::CompleteMultipartUpload => multipart::complete(&call, bucket, payload).await,
+        Operation::AbortMultipartUpload => multipart::abort(&call, bucket).await,
+        Operation::ListBuckets | Operation::CreateBucket | Operation::DeleteBucket | Operation::Nothing => {
+            Err(S3Error::no_route())
+        }
+    }
+}
+
+/// An error of the machine's, told to its log.
+pub(crate) fn failed(error: String) -> S3Error {
+    tracing::error!(error, "a request to the S3 API cannot be answered");
+    S3Error::internal()
+}
+
+impl Call<'_> {
+    /// A bucket of the account.
+    pub async fn bucket(&self, name: &str) -> Result<Option<Arc<Bucket>>, S3Error> {
+        self.account.bucket(name).await.map_err(failed)
+    }
+}
+
+/// An answer with a document.
+pub(crate) fn document(xml: Xml) -> Response {
+    let mut response = reply(StatusCode::OK, full(xml.finish()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    response
+}
