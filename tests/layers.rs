@@ -25,6 +25,7 @@ const LAYERS: &[&str] = &[
     "analytics",
     "registry",
     "vectorize",
+    "s3",
     "logs",
     "cron",
     "containers",

@@ -77,6 +77,7 @@ mod r2_rules;
 mod reach;
 mod resources;
 mod rest;
+mod s3;
 mod scale;
 mod schema;
 mod schemathesis;

@@ -142,7 +142,8 @@ impl R2Access {
         let manage = allows(permissions, Some((Area::R2, true)));
         let reads = allows(permissions, Some((Area::R2, false)));
         let policies: Json = serde_json::from_str(&token.terms.policies).unwrap_or_default();
-        let scope = |all: bool, write: bool| if all { R2Scope::All } else { named(&policies, &token.account, write) };
+        let scope =
+            |all: bool, write: bool| if all { R2Scope::All } else { named(&policies, &token.account, write) };
         Self { read: scope(reads, false), write: scope(manage, true), manage }
     }
 }
@@ -227,7 +228,11 @@ mod tests {
     #[test]
     fn a_resource_is_a_bucket_of_its_account() {
         assert_eq!(bucket_of("com.cloudflare.edge.r2.bucket.a_default_my-bucket", "a"), Some("my-bucket"));
-        for other in ["com.cloudflare.edge.r2.bucket.b_default_x", "com.cloudflare.edge.r2.bucket.a_eu_xyz", "com.cloudflare.api.account.a"] {
+        for other in [
+            "com.cloudflare.edge.r2.bucket.b_default_x",
+            "com.cloudflare.edge.r2.bucket.a_eu_xyz",
+            "com.cloudflare.api.account.a",
+        ] {
             assert_eq!(bucket_of(other, "a"), None);
         }
     }

@@ -66,7 +66,10 @@ pub(crate) async fn forward(
         None => (empty(), None),
         Some(body) => {
             let cut_off = CutOff::default();
-            (Guarded::new(body, context.limits, context.limits.body, cut_off.clone()).boxed_unsync(), Some(cut_off))
+            (
+                Guarded::new(body, context.limits, context.limits.body, cut_off.clone()).boxed_unsync(),
+                Some(cut_off),
+            )
         }
     };
     let (mut response, lease) =

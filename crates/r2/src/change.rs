@@ -12,6 +12,8 @@ use crate::model::Object;
 pub enum Action {
     /// It was stored at once.
     Put,
+    /// It was copied from another one.
+    Copy,
     /// It was made of parts.
     CompleteMultipart,
     /// It was removed.

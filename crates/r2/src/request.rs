@@ -104,6 +104,7 @@ pub(crate) fn parse(json: &[u8]) -> Result<Call, R2Error> {
                 only_if: raw.only_if.take().unwrap_or_default(),
                 object: raw.options()?,
                 length: None,
+                copies: false,
             }),
         }),
         "createMultipartUpload" => {

@@ -71,8 +71,9 @@ impl Bucket {
     /// An upload that has not ended, with all its parts by number; `None` if there is none.
     pub fn upload(&self, key: &str, id: &str) -> Result<Option<(UploadInfo, Vec<PartInfo>)>, R2Error> {
         let found = self.core.db.read(|c| {
-            let mut statement =
-                c.prepare_cached("SELECT started, meta FROM uploads WHERE id = ?1 AND key = ?2 AND state = ?3")?;
+            let mut statement = c.prepare_cached(
+                "SELECT started, meta FROM uploads WHERE id = ?1 AND key = ?2 AND state = ?3",
+            )?;
             let info = statement.query_row(params![id, key, RUNNING], |row| {
                 let meta: UploadMeta = rows::from_json(row, 1)?;
                 Ok(UploadInfo {

@@ -39,6 +39,8 @@ pub struct PutOptions {
     pub ssec: Option<SsecKey>,
     /// The content's length, where the caller declared one; any other is refused.
     pub length: Option<u64>,
+    /// Whether the content is another object's: who hears of changes is told so.
+    pub copies: bool,
 }
 
 /// A content that is on the disk, or small and in memory; in no row yet.
@@ -67,7 +69,7 @@ impl Bucket {
     {
         limits::key(key)?;
         limits::metadata(&options.object.http_fields, &options.object.custom_fields)?;
-        let PutOptions { object, only_if, checksum, ssec, length } = options;
+        let PutOptions { object, only_if, checksum, ssec, length, copies } = options;
         let received = self.core.receive(content, length, checksum, ssec.as_ref()).await?;
         let object = Object {
             name: key.to_owned(),
@@ -96,7 +98,7 @@ impl Bucket {
             let object = Object { uploaded: at, ..object };
             let garbage = rows::remove(t, &object.name)?;
             rows::insert(t, &object, &Content::One(received.place))?;
-            let change = Change::made(Action::Put, &object);
+            let change = Change::made(if copies { Action::Copy } else { Action::Put }, &object);
             Ok(Ok((object, garbage.into_iter().collect(), vec![change])))
         };
         self.core.commit_change(new, write).await

@@ -78,7 +78,11 @@ pub trait Account: Send + Sync {
     /// A bucket.
     fn bucket<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<Bucket>>, String>>;
     /// Makes a bucket.
-    fn create<'a>(&'a self, name: &'a str, location: Option<&'a str>) -> BoxFuture<'a, Result<Changed, String>>;
+    fn create<'a>(
+        &'a self,
+        name: &'a str,
+        location: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Changed, String>>;
     /// Removes an empty bucket.
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Changed, String>>;
 }

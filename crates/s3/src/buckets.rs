@@ -89,7 +89,10 @@ pub(crate) async fn create(call: &Call<'_>, payload: Payload) -> Answer {
         true => None,
         false => {
             let root = Element::read(&body).filter(|root| root.name == "CreateBucketConfiguration");
-            root.ok_or_else(S3Error::malformed_xml)?.value("LocationConstraint").map(str::trim).map(str::to_owned)
+            root.ok_or_else(S3Error::malformed_xml)?
+                .value("LocationConstraint")
+                .map(str::trim)
+                .map(str::to_owned)
         }
     };
     // Where nothing is said of it, and where a client can say nothing else.
@@ -139,7 +142,9 @@ fn changed(what: Changed) -> Result<(), S3Error> {
     let (status, code, text) = match what {
         Changed::Done => return Ok(()),
         Changed::Missing => return Err(S3Error::no_such_bucket()),
-        Changed::Fixed => return Err(S3Error::not_implemented("A change of buckets that a configuration says")),
+        Changed::Fixed => {
+            return Err(S3Error::not_implemented("A change of buckets that a configuration says"));
+        }
         Changed::Exists => (
             StatusCode::CONFLICT,
             "BucketAlreadyOwnedByYou",

@@ -53,7 +53,12 @@ enum State {
     /// In a line that says how long a chunk is.
     Line,
     /// In a chunk of which so much is to come.
-    Data { left: u64, is_last: bool, signature: String, content: Sha256 },
+    Data {
+        left: u64,
+        is_last: bool,
+        signature: String,
+        content: Sha256,
+    },
     /// At the line end after a chunk.
     End,
     /// In the trailers.
@@ -141,7 +146,8 @@ impl Chunks {
             State::End if line.is_empty() => self.state = State::Line,
             State::Line => {
                 let (size, extension) = line.split_once(';').unwrap_or((line, ""));
-                let fits = !size.is_empty() && size.len() <= 12 && size.bytes().all(|b| b.is_ascii_hexdigit());
+                let fits =
+                    !size.is_empty() && size.len() <= 12 && size.bytes().all(|b| b.is_ascii_hexdigit());
                 let left = u64::from_str_radix(size, 16).ok().filter(|_| fits).ok_or_else(malformed)?;
                 let signature = extension.strip_prefix("chunk-signature=").unwrap_or_default().to_owned();
                 self.state = State::Data { left, is_last: left == 0, signature, content: Sha256::new() };
@@ -211,18 +217,25 @@ mod tests {
             presigned: false,
         };
         let key = SigningKey::of("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", &claim);
-        let signatures = Signatures { key, at: claim.at.clone(), scope: claim.scope(), last: claim.signature };
+        let signatures =
+            Signatures { key, at: claim.at.clone(), scope: claim.scope(), last: claim.signature };
         let body = [
             format!("10000;chunk-signature={FIRST}\r\n").into_bytes(),
             vec![b'a'; 65_536],
-            b"\r\n400;chunk-signature=0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497\r\n".to_vec(),
+            b"\r\n400;chunk-signature=0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497\r\n"
+                .to_vec(),
             vec![b'a'; 1024],
-            b"\r\n0;chunk-signature=b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9\r\n\r\n".to_vec(),
+            b"\r\n0;chunk-signature=b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9\r\n\r\n"
+                .to_vec(),
         ];
         (signatures, body.concat())
     }
 
-    fn read(mut chunks: Chunks, body: &[u8], step: usize) -> Result<(Vec<u8>, Vec<(String, String)>), S3Error> {
+    fn read(
+        mut chunks: Chunks,
+        body: &[u8],
+        step: usize,
+    ) -> Result<(Vec<u8>, Vec<(String, String)>), S3Error> {
         let mut content = Vec::new();
         for piece in body.chunks(step) {
             for part in chunks.push(Bytes::copy_from_slice(piece))? {
@@ -257,7 +270,9 @@ mod tests {
         assert_eq!(read(body), Ok((b"hello".to_vec(), trailers.clone())));
         assert_eq!(read(&body[..body.len() - 2]), Ok((b"hello".to_vec(), trailers)));
         assert_eq!(read(b"5\r\nhell"), Err("IncompleteBody"));
-        for wrong in [&b"5\r\nhello0\r\n\r\n"[..], b"x\r\n", b"-1\r\n", b"0\r\n\r\nmore", b"0\r\nno colon\r\n\r\n"] {
+        for wrong in
+            [&b"5\r\nhello0\r\n\r\n"[..], b"x\r\n", b"-1\r\n", b"0\r\n\r\nmore", b"0\r\nno colon\r\n\r\n"]
+        {
             assert_eq!(read(wrong), Err("InvalidRequest"));
         }
     }

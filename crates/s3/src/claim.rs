@@ -63,7 +63,9 @@ impl Claim {
             .find_map(|name| Some((name, text(headers, name)?)))
             .ok_or_else(|| S3Error::invalid_argument("No date provided in x-amz-date nor date header"))?;
         let time = moment(at).ok_or_else(|| {
-            S3Error::invalid_argument(format!("Date provided in '{name}' header ({at}) didn't parse successfully"))
+            S3Error::invalid_argument(format!(
+                "Date provided in '{name}' header ({at}) didn't parse successfully"
+            ))
         })?;
         if (now_ms - time).abs() > SKEW_MS {
             return Err(S3Error::new(
@@ -72,7 +74,8 @@ impl Claim {
                 "The difference between the request time and the server's time is too large.",
             ));
         }
-        let fields = authorization.strip_prefix(ALGORITHM).filter(|rest| rest.starts_with(' ')).unwrap_or_default();
+        let fields =
+            authorization.strip_prefix(ALGORITHM).filter(|rest| rest.starts_with(' ')).unwrap_or_default();
         let field = |wanted: &str| {
             let mut fields = fields.split(',').filter_map(|field| field.split_once('='));
             let found = fields.find(|(name, _)| name.trim() == wanted).map(|(_, value)| value.trim());
@@ -94,7 +97,9 @@ impl Claim {
             }
             several => {
                 let several = several.join(",  ");
-                return Err(S3Error::invalid_argument(format!("Required search parameters {several} missing")));
+                return Err(S3Error::invalid_argument(format!(
+                    "Required search parameters {several} missing"
+                )));
             }
         }
         let given = |name: &str| query.get(name).unwrap_or_default();
@@ -215,7 +220,9 @@ pub(crate) fn moment(text: &str) -> Option<i64> {
     }
     // Days from a March on, so that a leap day is a year's last.
     let (y, m) = if m <= 2 { (y - 1, m + 9) } else { (y, m - 3) };
-    let days = 365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + d - 1 - 719_468;
+    let days = 365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + d
+        - 1
+        - 719_468;
     Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
 }
 
@@ -232,7 +239,14 @@ mod tests {
         assert_eq!(moment("19700101T000000Z"), Some(0));
         assert_eq!(moment("20130524T000000Z"), Some(1_369_353_600_000));
         assert_eq!(moment("20240229T235959Z"), Some(1_709_251_199_000));
-        for wrong in ["20230229T000000Z", "2013-05-24T00:00", "20130524T240000Z", "20131324T000000Z", "+0130524T000000Z", ""] {
+        for wrong in [
+            "20230229T000000Z",
+            "2013-05-24T00:00",
+            "20130524T240000Z",
+            "20131324T000000Z",
+            "+0130524T000000Z",
+            "",
+        ] {
             assert_eq!(moment(wrong), None, "{wrong}");
         }
     }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use futures_util::stream::{self, BoxStream};
-use futures_util::StreamExt;
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use percent_encoding::percent_decode_str;
 use skep_r2::{Bucket, GetBody, GetOptions, GetOutcome, MAX_PUT_BYTES, ObjectOptions, PutOptions, Range};
 use skep_wire::BoxError;
@@ -75,7 +75,8 @@ pub(crate) async fn object(call: &Call<'_>, bucket: &Bucket) -> Answer {
         _ => own,
     };
     let only_if = meta::conditions(headers, "cf-copy-destination-");
-    let options = PutOptions { object, only_if, checksum: None, ssec, length: Some(found.object.size) };
+    let options =
+        PutOptions { object, only_if, checksum: None, ssec, length: Some(found.object.size), copies: true };
     let stored = bucket.put(&call.key, options, &mut content(found.body)).await?;
     let mut response = document(copied("CopyObjectResult", &stored.etag, stored.uploaded));
     if let Some(md5) = stored.ssec_key_md5() {
@@ -105,12 +106,12 @@ pub(crate) async fn part(call: &Call<'_>, bucket: &Bucket) -> Answer {
 
 /// `bytes=0-9`, and nothing else. Pure.
 fn range(text: &str) -> Result<Range, S3Error> {
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
+    let digits =
+        |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
     let ends = text.strip_prefix("bytes=").and_then(|rest| rest.split_once('-'));
     let ends = ends.and_then(|(first, last)| Some((digits(first)?, digits(last)?)));
-    let (first, last) = ends.ok_or_else(|| {
-        S3Error::invalid_argument(format!("Invalid x-amz-copy-source-range: {text}"))
-    })?;
+    let (first, last) =
+        ends.ok_or_else(|| S3Error::invalid_argument(format!("Invalid x-amz-copy-source-range: {text}")))?;
     if last < first {
         return Err(S3Error::invalid_argument("x-amz-copy-source-range must be positive."));
     }

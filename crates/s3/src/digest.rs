@@ -129,7 +129,8 @@ impl Digests {
             let expected = Some(expected.ok_or_else(S3Error::invalid_digest)?);
             checks.push(Check { kind, hasher: Hasher::new(kind), expected });
         }
-        let announced = headers.get("x-amz-trailer").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let announced =
+            headers.get("x-amz-trailer").and_then(|value| value.to_str().ok()).unwrap_or_default();
         for name in announced.split(',').map(str::trim) {
             let kind = CHECKSUMS.into_iter().find(|kind| name.eq_ignore_ascii_case(kind.header()));
             if let Some(kind) = kind

@@ -1,8 +1,8 @@
 //! What is answered to a request that is refused, with R2's codes and texts
 //! (<https://developers.cloudflare.com/r2/api/error-codes/>).
 
-use http::header::{self, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderValue};
 use skep_r2::R2Error;
 use skep_wire::{Response, full, reply};
 
@@ -79,7 +79,8 @@ impl S3Error {
     }
 
     pub fn malformed_xml() -> Self {
-        let text = "The XML you provided was not well formed or did not validate against our published schema.";
+        let text =
+            "The XML you provided was not well formed or did not validate against our published schema.";
         Self::new(StatusCode::BAD_REQUEST, "MalformedXML", text)
     }
 

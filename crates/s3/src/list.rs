@@ -55,7 +55,8 @@ pub(crate) fn objects(call: &Call<'_>, bucket: &Bucket, v2: bool) -> Answer {
     let names = Names::of(call)?;
     let (asked, limit) = most(call, "max-keys")?;
     let given = |name: &str| call.query.get(name);
-    let (prefix, delimiter) = (given("prefix").unwrap_or_default(), given("delimiter").filter(|d| !d.is_empty()));
+    let (prefix, delimiter) =
+        (given("prefix").unwrap_or_default(), given("delimiter").filter(|d| !d.is_empty()));
     let after = given(if v2 { "start-after" } else { "marker" });
     let cursor = given("continuation-token").filter(|_| v2);
     let options = ListOptions {

@@ -161,7 +161,9 @@ pub(crate) fn describe(headers: &mut HeaderMap, object: &Object) {
     }
     let digest = |number: u8| object.checksums.get(&number).and_then(|text| hex::decode(text).ok());
     for (number, name) in [(1, "x-amz-checksum-sha1"), (2, "x-amz-checksum-sha256")] {
-        if let Some(value) = digest(number).and_then(|bytes| HeaderValue::try_from(STANDARD.encode(bytes)).ok()) {
+        if let Some(value) =
+            digest(number).and_then(|bytes| HeaderValue::try_from(STANDARD.encode(bytes)).ok())
+        {
             headers.insert(name, value);
         }
     }
@@ -260,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_copy_keeps_what_it_is_not_told() {
-        let from = options(&headers(&[("content-type", "a/b"), ("x-amz-meta-a", "1"), ("x-amz-meta-b", "2")]));
+        let from =
+            options(&headers(&[("content-type", "a/b"), ("x-amz-meta-a", "1"), ("x-amz-meta-b", "2")]));
         let new = headers(&[("cache-control", "no-store"), ("x-amz-meta-b", "3")]);
         let merged = merge(from.unwrap(), &new).unwrap();
         assert_eq!(merged.http_fields.content_type.as_deref(), Some("a/b"));
@@ -271,7 +274,8 @@ mod tests {
 
     #[test]
     fn how_a_body_came_is_not_kept() {
-        let encoding = |text| options(&headers(&[("content-encoding", text)])).unwrap().http_fields.content_encoding;
+        let encoding =
+            |text| options(&headers(&[("content-encoding", text)])).unwrap().http_fields.content_encoding;
         assert_eq!(encoding("aws-chunked"), None);
         assert_eq!(encoding("aws-chunked, gzip").as_deref(), Some("gzip"));
         assert_eq!(encoding("gzip,aws-chunked").as_deref(), Some("gzip"));

@@ -55,6 +55,7 @@ pub(crate) async fn put(call: &Call<'_>, bucket: &Bucket, mut payload: Payload) 
         checksum: None,
         ssec,
         length: Some(payload.length.ok_or_else(S3Error::missing_length)?),
+        copies: false,
     };
     let end = payload.end();
     let stored = bucket.put(&call.key, options, &mut payload.content).await;

@@ -77,7 +77,8 @@ impl Payload {
             Some(_) => Some(number("x-amz-decoded-content-length").ok_or_else(S3Error::missing_length)?),
         };
         let end = End::default();
-        let source = Source { body: BodyDataStream::new(body), chunks, digests: Some(digests), end: end.clone() };
+        let source =
+            Source { body: BodyDataStream::new(body), chunks, digests: Some(digests), end: end.clone() };
         Ok(Self { content: source.content().boxed(), length, end })
     }
 
@@ -144,7 +145,11 @@ impl Source {
                     .and_then(|trailers| digests.map_or_else(|| Ok(Vec::new()), |d| d.finish(&trailers)));
                 let failed = end.is_err();
                 self.end.set(end);
-                return if failed { Err("the content is another one than was signed".into()) } else { Ok(None) };
+                return if failed {
+                    Err("the content is another one than was signed".into())
+                } else {
+                    Ok(None)
+                };
             }
         };
         match pieces {

@@ -126,7 +126,8 @@ async fn done(
     let claim = Claim::read(head, &query, now_ms)?;
     let grant = account.grant(&claim.key).map_err(failed)?.ok_or_else(S3Error::unauthorized)?;
     let signing = sign::check(&claim, &grant.secret, head, place.path, &query)?;
-    for name in ["x-amz-security-token", "x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"] {
+    for name in ["x-amz-security-token", "x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"]
+    {
         match head.headers.get(name).and_then(|value| value.to_str().ok()) {
             Some(_) if name == "x-amz-security-token" => {
                 return Err(S3Error::invalid_argument("X-Amz-Security-Token"));

@@ -152,7 +152,8 @@ pub(crate) async fn delete_lifecycle(bucket: &Bucket) -> Answer {
 
 fn lifecycle_rules(body: &[u8]) -> Option<Vec<LifecycleRule>> {
     let root = Element::read(body).filter(|root| root.name == "LifecycleConfiguration")?;
-    let rules: Option<Vec<_>> = root.all("Rule").enumerate().map(|(n, rule)| lifecycle_rule(n, rule)).collect();
+    let rules: Option<Vec<_>> =
+        root.all("Rule").enumerate().map(|(n, rule)| lifecycle_rule(n, rule)).collect();
     rules.filter(|rules| !rules.is_empty())
 }
 
@@ -209,7 +210,8 @@ fn lifecycle_rule(n: usize, rule: &Element) -> Option<LifecycleRule> {
         conditions: Conditions { prefix: prefix.map(str::to_owned).filter(|prefix| !prefix.is_empty()) },
         abort_multipart_uploads_transition: whole(aborts)?,
         delete_objects_transition: whole(expires)?,
-        storage_class_transitions: changes.map(|changes| Some(changes).filter(|changes| !changes.is_empty()))?,
+        storage_class_transitions: changes
+            .map(|changes| Some(changes).filter(|changes| !changes.is_empty()))?,
     })
 }
 

@@ -132,7 +132,10 @@ mod tests {
             http::Request::get("/test.txt")
                 .header("host", "examplebucket.s3.amazonaws.com")
                 .header("range", "bytes=0-9")
-                .header("x-amz-content-sha256", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+                .header(
+                    "x-amz-content-sha256",
+                    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                )
                 .header("x-amz-date", "20130524T000000Z")
                 .header(
                     "authorization",
@@ -169,7 +172,8 @@ mod tests {
                  aws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires={expires}&X-Amz-SignedHeaders=host&X-Amz-Signature=\
                  aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
             );
-            checked(http::Request::get(uri).header("host", host).body(()).unwrap()).map_err(|error| error.code)
+            checked(http::Request::get(uri).header("host", host).body(()).unwrap())
+                .map_err(|error| error.code)
         };
         let host = "examplebucket.s3.amazonaws.com";
         assert_eq!(get(host, "86400"), Ok(()));

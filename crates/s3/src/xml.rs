@@ -1,7 +1,7 @@
 //! XML as S3 speaks it: what is written, and the little that is read.
 
-use quick_xml::events::Event;
 use quick_xml::Reader;
+use quick_xml::events::Event;
 
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 /// Elements within each other: no document of S3 has more than six.
@@ -93,7 +93,7 @@ impl Element {
                 Event::Empty(start) => Some(Self::named(start.local_name().as_ref())),
                 Event::End(_) => Some(open.pop()?),
                 Event::Text(text) => {
-                                        match open.last_mut() {
+                    match open.last_mut() {
                         Some(element) => element.text.push_str(&text),
                         None if text.trim().is_empty() => {}
                         None => return None,

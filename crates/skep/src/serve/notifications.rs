@@ -87,6 +87,7 @@ async fn send(queues: &Queues, bucket: &str, Wanted { queue, messages }: Wanted)
 fn name(action: Action) -> &'static str {
     match action {
         Action::Put => "PutObject",
+        Action::Copy => "CopyObject",
         Action::CompleteMultipart => "CompleteMultipartUpload",
         Action::Delete => "DeleteObject",
         Action::Expire => "LifecycleDeletion",
