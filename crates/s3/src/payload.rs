@@ -26,12 +26,15 @@ pub(crate) struct Payload {
     end: End,
 }
 
-/// How a content ended: the digests that the answer repeats, or what was wrong.
+/// The digests that the answer repeats, or what was wrong.
+type Ended = Result<Vec<(HeaderName, HeaderValue)>, S3Error>;
+
+/// How a content ended, once it has.
 #[derive(Clone, Default)]
-pub(crate) struct End(Arc<Mutex<Option<Result<Vec<(HeaderName, HeaderValue)>, S3Error>>>>);
+pub(crate) struct End(Arc<Mutex<Option<Ended>>>);
 
 impl End {
-    fn set(&self, end: Result<Vec<(HeaderName, HeaderValue)>, S3Error>) {
+    fn set(&self, end: Ended) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
     }
 

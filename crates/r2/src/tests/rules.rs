@@ -81,6 +81,7 @@ async fn a_bucket_of_any_earlier_format_is_opened_with_what_is_in_it() {
          INSERT INTO uploads VALUES ('u', 'k', 0, 5, '{\"options\":{}}');",
         "INSERT INTO rules VALUES ('lock', '[{\"id\":\"r\",\"enabled\":true,\"condition\":{\"type\":\"Indefinite\"}}]');",
         "",
+        "",
     ];
     let schema = crate::rows::SCHEMA;
     assert_eq!(rows.len(), schema.0.len() + 1, "a format without sample rows");
