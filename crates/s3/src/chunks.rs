@@ -231,11 +231,10 @@ mod tests {
         (signatures, body.concat())
     }
 
-    fn read(
-        mut chunks: Chunks,
-        body: &[u8],
-        step: usize,
-    ) -> Result<(Vec<u8>, Vec<(String, String)>), S3Error> {
+    /// A content and its trailers.
+    type Read = (Vec<u8>, Vec<(String, String)>);
+
+    fn read(mut chunks: Chunks, body: &[u8], step: usize) -> Result<Read, S3Error> {
         let mut content = Vec::new();
         for piece in body.chunks(step) {
             for part in chunks.push(Bytes::copy_from_slice(piece))? {
