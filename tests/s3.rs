@@ -1,5 +1,6 @@
 //! The S3 API of R2, driven by the AWS SDK and by aws4fetch, which workers sign URLs with.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::harness::accounts::add;
 use crate::harness::serve::{Serve, serve, serve_in};
-use crate::harness::{npm, repository};
+use crate::harness::{command, npm, repository, small_project, start};
 
 const PACKAGES: [&str; 4] = [
     "@aws-sdk/client-s3@3.1175.0",
@@ -15,6 +16,10 @@ const PACKAGES: [&str; 4] = [
     "@aws-sdk/s3-request-presigner@3.1169.0",
     "aws4fetch@1.0.20",
 ];
+const PROJECT: &str = r#"{ "name": "local", "main": "index.js", "compatibility_date": "2026-07-01", "r2_buckets": [
+    { "binding": "B", "bucket_name": "shared", "local_dev": { "experimental_s3_credentials": { "accessKeyId": "one", "secretAccessKey": "s1" } } },
+    { "binding": "C", "bucket_name": "second", "local_dev": { "experimental_s3_credentials": { "accessKeyId": "two", "secretAccessKey": "s2" } } },
+    { "binding": "D", "bucket_name": "without" }] }"#;
 const READ: &str = "6a018a9f2fc74eb6b293b0c548f38b39";
 const WRITE: &str = "2efd5506f9c8494dacb1fa10a3e7d5b6";
 
@@ -39,10 +44,14 @@ fn endpoint(serve: &Serve) -> String {
 
 /// Runs a driver, which ends with an error if anything is not as it should be.
 fn drive(serve: &Serve, name: &str, variables: &[(&str, &str)]) {
+    drive_in(serve.dir.path(), name, variables);
+}
+
+fn drive_in(dir: &Path, name: &str, variables: &[(&str, &str)]) {
     let folder = npm::installed("aws-sdk-3.1175.0", &PACKAGES);
-    let script = serve.dir.path().join(name);
+    let script = dir.join(name);
     std::fs::copy(repository().join("tests/s3").join(name), &script).unwrap();
-    let modules = serve.dir.path().join("node_modules");
+    let modules = dir.join("node_modules");
     if !modules.exists() {
         std::os::unix::fs::symlink(folder.join("node_modules"), modules).unwrap();
     }
@@ -134,4 +143,15 @@ fn a_worker_and_the_s3_api_have_the_same_objects() {
     drive(&serve, "shared.mjs", &[("S3_KEYS", &keys)]);
     let seen = serve.get("both.main.localhost", "/get").json();
     assert_eq!(seen, json!(["s", { "name": "ü" }, { "contentType": "text/x-own" }]));
+}
+
+#[test]
+fn under_skep_dev_a_bucket_has_the_key_that_its_configuration_says() {
+    let project = small_project(PROJECT, &[("index.js", WORKER)]);
+    let (state, scripts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let skep = start(command(project.path(), state.path())).unwrap();
+    assert_eq!(skep.get("/put").text(), "put");
+    let keys = json!({ "endpoint": format!("{}/cdn-cgi/local/r2/s3", skep.url) }).to_string();
+    drive_in(scripts.path(), "local.mjs", &[("S3_KEYS", &keys)]);
+    assert_eq!(skep.get("/get").json(), json!(["s", { "name": "ü" }, { "contentType": "text/x-own" }]));
 }

@@ -112,6 +112,24 @@ pub struct R2Bucket {
     pub binding: String,
     /// The bucket; the binding's name where none is given.
     pub bucket_name: String,
+    /// The key of its S3 API under `skep dev`; without one it has none.
+    pub s3_credentials: Option<S3Credentials>,
+}
+
+/// `r2_buckets[].local_dev.experimental_s3_credentials`
+#[derive(Clone, PartialEq, Eq)]
+pub struct S3Credentials {
+    /// The access key id.
+    pub access_key_id: String,
+    /// The secret access key.
+    pub secret_access_key: String,
+}
+
+/// Without the secret.
+impl std::fmt::Debug for S3Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3Credentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
 }
 
 /// `d1_databases[]`

@@ -99,7 +99,15 @@ fn kv(table: &Table<'_>) -> KvNamespace {
 
 fn r2(table: &Table<'_>) -> R2Bucket {
     let binding = table.required("binding");
-    R2Bucket { bucket_name: table.string("bucket_name").unwrap_or_else(|| binding.clone()), binding }
+    let credentials = table.table("local_dev").and_then(|dev| dev.table("experimental_s3_credentials"));
+    R2Bucket {
+        bucket_name: table.string("bucket_name").unwrap_or_else(|| binding.clone()),
+        binding,
+        s3_credentials: credentials.map(|credentials| S3Credentials {
+            access_key_id: credentials.required("accessKeyId"),
+            secret_access_key: credentials.required("secretAccessKey"),
+        }),
+    }
 }
 
 fn durable_object(table: &Table<'_>) -> DurableObject {

@@ -112,7 +112,8 @@ impl<'a> Begun<'a> {
             let response = context.error(ErrorCode::NotFound, &parts.headers, None);
             return Err(Box::new(named(response, ray)));
         };
-        let most = site.local.as_ref().and_then(|local| local.max_body()).unwrap_or(options.limits.body);
+        let local = site.local.as_ref().filter(|local| local.handles(parts.uri.path()));
+        let most = local.and_then(|local| local.max_body()).unwrap_or(options.limits.body);
         if let Some(status) = EdgeLimits::refuse_body(&parts, most) {
             options.traffic.note_refused();
             return Err(Box::new(named(refusal(status), ray)));

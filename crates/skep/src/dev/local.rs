@@ -9,9 +9,11 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use skep_edge::LocalHandler;
 use skep_fleet::Worker;
+use skep_r2::MAX_PUT_BYTES;
 use skep_wire::{Body, BoxFuture, ReadError, Response, full, read_all, reply};
 
 use super::origin;
+use super::s3::{self, S3};
 use crate::events::run_scheduled;
 use crate::mail::{Inbox, MAX_MESSAGE, Wrong};
 
@@ -22,8 +24,16 @@ const EMAIL: [&str; 2] = ["/cdn-cgi/handler/email", "/cdn-cgi/local/email"];
 /// The path that wrangler has with `--test-scheduled`.
 const TEST_SCHEDULED: &str = "/__scheduled";
 
-/// The handler of those paths for one worker.
+/// All of them.
 pub struct Local {
+    /// Events of the worker, if there is one.
+    pub events: Option<Events>,
+    /// The S3 API of buckets, if any has one.
+    pub s3: Option<S3>,
+}
+
+/// The handler of the paths for events of one worker.
+pub struct Events {
     /// The worker whose handlers are run.
     pub worker: Arc<Worker>,
     /// Its name.
@@ -36,19 +46,37 @@ pub struct Local {
 
 impl LocalHandler for Local {
     fn handles(&self, path: &str) -> bool {
-        SCHEDULED.contains(&path) || EMAIL.contains(&path) || (self.test_scheduled && path == TEST_SCHEDULED)
+        let events = self.events.as_ref().is_some_and(|events| events.handles(path));
+        events || self.s3.is_some() && s3::is_below(path)
+    }
+
+    fn max_body(&self) -> Option<u64> {
+        // What comes with an event has a bound of its own.
+        self.s3.is_some().then_some(MAX_PUT_BYTES)
     }
 
     fn handle<'a>(&'a self, head: &'a Parts, body: Body) -> BoxFuture<'a, Response> {
-        Box::pin(async move {
-            let path = head.uri.path();
-            match origin::check(head) {
-                // Wrangler leaves the older path out, too.
-                Err(text) if path != TEST_SCHEDULED => plain_text(StatusCode::FORBIDDEN, text.to_owned()),
-                _ if EMAIL.contains(&path) => self.email(head, body).await,
-                _ => self.scheduled(head).await,
-            }
-        })
+        match (&self.s3, &self.events) {
+            (Some(s3), _) if s3::is_below(head.uri.path()) => s3.answer(head, body),
+            (_, Some(events)) => Box::pin(events.answer(head, body)),
+            _ => Box::pin(async { plain_text(StatusCode::NOT_FOUND, String::new()) }),
+        }
+    }
+}
+
+impl Events {
+    fn handles(&self, path: &str) -> bool {
+        SCHEDULED.contains(&path) || EMAIL.contains(&path) || (self.test_scheduled && path == TEST_SCHEDULED)
+    }
+
+    async fn answer(&self, head: &Parts, body: Body) -> Response {
+        let path = head.uri.path();
+        match origin::check(head) {
+            // Wrangler leaves the older path out, too.
+            Err(text) if path != TEST_SCHEDULED => plain_text(StatusCode::FORBIDDEN, text.to_owned()),
+            _ if EMAIL.contains(&path) => self.email(head, body).await,
+            _ => self.scheduled(head).await,
+        }
     }
 }
 
@@ -58,7 +86,7 @@ fn parameter(head: &Parts, name: &str) -> Option<String> {
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-impl Local {
+impl Events {
     /// The texts are wrangler's.
     async fn email(&self, head: &Parts, body: Body) -> Response {
         let given = |name: &str| parameter(head, name).filter(|value| !value.is_empty());

@@ -8,6 +8,7 @@ mod local;
 mod origin;
 mod output;
 mod project;
+mod s3;
 mod session;
 
 use std::path::{Path, PathBuf};
@@ -32,9 +33,10 @@ use crate::watch::Watcher;
 use crate::{inspector, terminal};
 use boxes::Boxes;
 use dispatch::Namespaces;
-use local::Local;
+use local::{Events, Local};
 use output::Output;
 use project::Project;
+use s3::S3;
 use session::Session;
 
 pub use listen::timezone;
@@ -207,10 +209,13 @@ impl Session {
     fn site(&self, test_scheduled: bool) -> Site {
         let project = &self.projects[0];
         let worker = project.config.main.is_some().then(|| self.fleet.worker(&project.config.name));
-        let local = worker.clone().map(|worker| {
+        let events = worker.clone().map(|worker| {
             let (script, inbox) = (project.config.name.clone(), self.inbox.clone());
-            Arc::new(Local { worker, script, inbox, test_scheduled }) as _
+            Events { worker, script, inbox, test_scheduled }
         });
+        let configs = self.projects.iter().map(|project| &project.config);
+        let s3 = S3::of(configs, &self.stores, &self.clock);
+        let local = Some(Arc::new(Local { events, s3 }) as _);
         Site { worker, assets: project.assets.clone(), local, meter: None, traced: None }
     }
 }

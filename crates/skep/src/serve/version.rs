@@ -77,7 +77,8 @@ fn add(config: &mut WorkerConfig, name: String, binding: &Json) -> Result<(), St
             config.kv_namespaces.push(KvNamespace { binding: name.clone(), id: need("namespace_id")? });
         }
         "r2_bucket" => {
-            config.r2_buckets.push(R2Bucket { binding: name.clone(), bucket_name: need("bucket_name")? });
+            let (binding, bucket_name) = (name.clone(), need("bucket_name")?);
+            config.r2_buckets.push(R2Bucket { binding, bucket_name, s3_credentials: None });
         }
         "d1" => config.d1_databases.push(D1Database {
             binding: name.clone(),
