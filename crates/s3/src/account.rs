@@ -5,6 +5,8 @@ use std::sync::Arc;
 use skep_r2::Bucket;
 use skep_wire::BoxFuture;
 
+use crate::room::Room;
+
 /// What an access key is good for.
 #[derive(Clone)]
 pub struct Grant {
@@ -71,6 +73,8 @@ pub enum Changed {
 pub trait Account: Send + Sync {
     /// Its id, 32 hexadecimal digits.
     fn id(&self) -> &str;
+    /// The room for its documents.
+    fn room(&self) -> &Room;
     /// What a key of its is good for, now; `None` if there is none of that id.
     fn grant(&self, key: &str) -> Result<Option<Grant>, String>;
     /// All buckets, by name.

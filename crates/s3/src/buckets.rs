@@ -12,7 +12,7 @@ use crate::meta::{text, time};
 use crate::operation::Operation;
 use crate::payload::Payload;
 use crate::service::{Answer, Call, document, failed};
-use crate::xml::{Element, Xml};
+use crate::xml::Xml;
 
 /// The longest document that says where a bucket is to be.
 const MOST: usize = 16 * 1024;
@@ -84,16 +84,12 @@ pub(crate) fn owner(xml: &mut Xml, element: &str, account: &str) {
 }
 
 pub(crate) async fn create(call: &Call<'_>, payload: Payload) -> Answer {
-    let body = payload.whole(MOST).await?;
-    let asked = match body.is_empty() {
-        true => None,
-        false => {
-            let root = Element::read(&body).filter(|root| root.name == "CreateBucketConfiguration");
-            root.ok_or_else(S3Error::malformed_xml)?
-                .value("LocationConstraint")
-                .map(str::trim)
-                .map(str::to_owned)
+    let asked = match payload.document(call.account.room(), MOST).await? {
+        None => None,
+        Some(root) if root.name == "CreateBucketConfiguration" => {
+            root.value("LocationConstraint").map(str::trim).map(str::to_owned)
         }
+        Some(_) => return Err(S3Error::malformed_xml()),
     };
     // Where nothing is said of it, and where a client can say nothing else.
     let location = asked.filter(|name| !["", "auto", "us-east-1"].contains(&name.as_str()));

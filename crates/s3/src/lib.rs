@@ -18,11 +18,16 @@ mod objects;
 mod operation;
 mod payload;
 mod query;
+mod room;
 mod service;
 mod settings;
 mod sign;
 mod words;
 mod xml;
 
+#[cfg(test)]
+mod tests;
+
 pub use account::{Account, BucketInfo, Changed, Grant, Scope};
+pub use room::Room;
 pub use service::{Place, answer};

@@ -15,7 +15,12 @@ use crate::chunks::{Chunks, Signatures};
 use crate::claim::{CONTENT_HASH, Claim, UNSIGNED};
 use crate::digest::Digests;
 use crate::error::S3Error;
+use crate::room::Room;
 use crate::sign::SigningKey;
+use crate::xml::Element;
+
+/// A document of no more bytes is read where it is.
+const SMALL: usize = 64 * 1024;
 
 /// A content that comes, and what came of it.
 pub(crate) struct Payload {
@@ -89,17 +94,36 @@ impl Payload {
         self.end.clone()
     }
 
-    /// All of it, if it is no more than `most` bytes.
-    pub async fn whole(mut self, most: usize) -> Result<Vec<u8>, S3Error> {
+    /// The document that it is, if it is one of no more than `most` bytes; `None` if there is nothing.
+    pub async fn document(mut self, room: &Room, most: usize) -> Result<Option<Element>, S3Error> {
+        let length = self.length.and_then(|length| usize::try_from(length).ok()).unwrap_or(most);
+        if length > most {
+            return Err(S3Error::malformed_xml());
+        }
+        let _taken = room.take(length).await;
         let mut whole = Vec::new();
         while let Some(piece) = self.content.next().await {
             let piece = piece.map_err(|_| self.end.error(S3Error::incomplete_body()))?;
-            if whole.len() + piece.len() > most {
+            if whole.len() + piece.len() > length {
                 return Err(S3Error::malformed_xml());
             }
             whole.extend_from_slice(&piece);
         }
-        Ok(whole)
+        if whole.is_empty() {
+            return Ok(None);
+        }
+        // Whoever else is to be answered does not wait for a large one.
+        let read = match whole.len() > SMALL {
+            false => Element::read(&whole),
+            true => tokio::task::spawn_blocking(move || Element::read(&whole)).await.unwrap_or_default(),
+        };
+        read.map(Some).ok_or_else(S3Error::malformed_xml)
+    }
+
+    /// As [`Payload::document`], with a root of this name.
+    pub async fn root(self, room: &Room, most: usize, name: &str) -> Result<Element, S3Error> {
+        let root = self.document(room, most).await?.filter(|root| root.name == name);
+        root.ok_or_else(S3Error::malformed_xml)
     }
 }
 

@@ -59,7 +59,10 @@ pub async fn answer(
     if head.method == Method::HEAD {
         *response.body_mut() = empty();
     }
-    response
+    match response.extensions_mut().remove::<DocumentLength>() {
+        None => response,
+        Some(DocumentLength(length)) => account.room().hold(response, length).await,
+    }
 }
 
 /// What a path names: a bucket and a key in it, as far as there are any.
@@ -172,16 +175,16 @@ async fn done(
         Operation::GetBucketVersioning => Ok(settings::versioning()),
         Operation::GetNothing(code, text) => Err(S3Error::new(StatusCode::NOT_FOUND, code, text)),
         Operation::GetBucketCors => settings::cors(bucket),
-        Operation::PutBucketCors => settings::put_cors(bucket, payload).await,
+        Operation::PutBucketCors => settings::put_cors(&call, bucket, payload).await,
         Operation::DeleteBucketCors => settings::delete_cors(bucket).await,
         Operation::GetBucketLifecycle => settings::lifecycle(bucket),
-        Operation::PutBucketLifecycle => settings::put_lifecycle(bucket, payload).await,
+        Operation::PutBucketLifecycle => settings::put_lifecycle(&call, bucket, payload).await,
         Operation::DeleteBucketLifecycle => settings::delete_lifecycle(bucket).await,
         Operation::ListObjects => list::objects(&call, bucket, false),
         Operation::ListObjectsV2 => list::objects(&call, bucket, true),
         Operation::ListMultipartUploads => list::uploads(&call, bucket),
         Operation::ListParts => list::parts(&call, bucket),
-        Operation::DeleteObjects => objects::delete_all(bucket, payload).await,
+        Operation::DeleteObjects => objects::delete_all(&call, bucket, payload).await,
         Operation::GetObject | Operation::HeadObject => objects::get(&call, bucket),
         Operation::PutObject => objects::put(&call, bucket, payload).await,
         Operation::DeleteObject => objects::delete(&call, bucket).await,
@@ -210,9 +213,16 @@ impl Call<'_> {
     }
 }
 
+/// How long a document is, which is in memory until it is sent. An extension of its answer.
+#[derive(Clone, Copy)]
+struct DocumentLength(usize);
+
 /// An answer with a document.
 pub(crate) fn document(xml: Xml) -> Response {
-    let mut response = reply(StatusCode::OK, full(xml.finish()));
+    let text = xml.finish();
+    let length = DocumentLength(text.len());
+    let mut response = reply(StatusCode::OK, full(text));
+    response.extensions_mut().insert(length);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     response
 }

@@ -9,7 +9,7 @@ use skep_wire::{Response, empty, reply};
 
 use crate::error::S3Error;
 use crate::payload::Payload;
-use crate::service::{Answer, document};
+use crate::service::{Answer, Call, document};
 use crate::xml::{Element, Xml};
 
 /// The longest document: a thousand rules.
@@ -65,8 +65,9 @@ pub(crate) fn cors(bucket: &Bucket) -> Answer {
     Ok(document(xml))
 }
 
-pub(crate) async fn put_cors(bucket: &Bucket, payload: Payload) -> Answer {
-    let rules = cors_rules(&payload.whole(MOST).await?).ok_or_else(S3Error::malformed_xml)?;
+pub(crate) async fn put_cors(call: &Call<'_>, bucket: &Bucket, payload: Payload) -> Answer {
+    let root = payload.root(call.account.room(), MOST, "CORSConfiguration").await?;
+    let rules = cors_rules(&root).ok_or_else(S3Error::malformed_xml)?;
     bucket.set_cors(rules).await.map_err(refused)?;
     Ok(reply(StatusCode::OK, empty()))
 }
@@ -76,8 +77,7 @@ pub(crate) async fn delete_cors(bucket: &Bucket) -> Answer {
     Ok(reply(StatusCode::NO_CONTENT, empty()))
 }
 
-fn cors_rules(body: &[u8]) -> Option<Vec<CorsRule>> {
-    let root = Element::read(body).filter(|root| root.name == "CORSConfiguration")?;
+fn cors_rules(root: &Element) -> Option<Vec<CorsRule>> {
     let rules = root.all("CORSRule").map(|rule| {
         let texts = |name| rule.all(name).map(|one| one.text.trim().to_owned()).collect::<Vec<_>>();
         let some = |texts: Vec<String>| Some(texts).filter(|texts| !texts.is_empty());
@@ -139,8 +139,9 @@ fn when(xml: &mut Xml, when: &When) {
     }
 }
 
-pub(crate) async fn put_lifecycle(bucket: &Bucket, payload: Payload) -> Answer {
-    let rules = lifecycle_rules(&payload.whole(MOST).await?).ok_or_else(S3Error::malformed_xml)?;
+pub(crate) async fn put_lifecycle(call: &Call<'_>, bucket: &Bucket, payload: Payload) -> Answer {
+    let root = payload.root(call.account.room(), MOST, "LifecycleConfiguration").await?;
+    let rules = lifecycle_rules(&root).ok_or_else(S3Error::malformed_xml)?;
     bucket.set_lifecycle(rules).await.map_err(refused)?;
     Ok(reply(StatusCode::OK, empty()))
 }
@@ -150,8 +151,7 @@ pub(crate) async fn delete_lifecycle(bucket: &Bucket) -> Answer {
     Ok(reply(StatusCode::NO_CONTENT, empty()))
 }
 
-fn lifecycle_rules(body: &[u8]) -> Option<Vec<LifecycleRule>> {
-    let root = Element::read(body).filter(|root| root.name == "LifecycleConfiguration")?;
+fn lifecycle_rules(root: &Element) -> Option<Vec<LifecycleRule>> {
     let rules: Option<Vec<_>> =
         root.all("Rule").enumerate().map(|(n, rule)| lifecycle_rule(n, rule)).collect();
     rules.filter(|rules| !rules.is_empty())
@@ -225,12 +225,12 @@ mod tests {
             <Expiration><Days>90</Days></Expiration><Transition><Days>30</Days><StorageClass>STANDARD_IA</StorageClass></Transition>\
             <AbortIncompleteMultipartUpload><DaysAfterInitiation>7</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>\
             <Rule><Status>Disabled</Status><Expiration><Date>2030-01-01T00:00:00Z</Date></Expiration></Rule></LifecycleConfiguration>";
-        let rules = lifecycle_rules(text).unwrap();
+        let rules = lifecycle_rules(&Element::read(text).unwrap()).unwrap();
         assert_eq!((rules.len(), rules[0].id.as_str(), rules[1].id.as_str()), (2, "a", "rule-2"));
         let mut xml = Xml::of("LifecycleConfiguration");
         rules.iter().for_each(|rule| write(&mut xml, rule));
         xml.close("LifecycleConfiguration");
-        assert_eq!(lifecycle_rules(xml.finish().as_bytes()), Some(rules));
+        assert_eq!(lifecycle_rules(&Element::read(xml.finish().as_bytes()).unwrap()), Some(rules));
         for wrong in [
             "<Status>On</Status>",
             "<Status>Enabled</Status><Filter><Tag><Key>a</Key></Tag></Filter>",
@@ -238,7 +238,7 @@ mod tests {
             "<Status>Enabled</Status><Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>",
         ] {
             let text = format!("<LifecycleConfiguration><Rule>{wrong}</Rule></LifecycleConfiguration>");
-            assert_eq!(lifecycle_rules(text.as_bytes()), None, "{wrong}");
+            assert_eq!(lifecycle_rules(&Element::read(text.as_bytes()).unwrap()), None, "{wrong}");
         }
     }
 
@@ -246,9 +246,12 @@ mod tests {
     fn cors_rules_are_read() {
         let text = b"<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>PUT</AllowedMethod>\
             <AllowedMethod>GET</AllowedMethod><MaxAgeSeconds>60</MaxAgeSeconds></CORSRule></CORSConfiguration>";
-        let rules = cors_rules(text).unwrap();
+        let rules = cors_rules(&Element::read(text).unwrap()).unwrap();
         assert_eq!(rules[0].allowed.methods, ["PUT", "GET"]);
         assert_eq!((rules[0].max_age_seconds, &rules[0].allowed.headers), (Some(60), &None));
-        assert_eq!(cors_rules(b"<CORSConfiguration><CORSRule/></CORSConfiguration>"), None);
+        assert_eq!(
+            cors_rules(&Element::read(b"<CORSConfiguration><CORSRule/></CORSConfiguration>").unwrap()),
+            None
+        );
     }
 }

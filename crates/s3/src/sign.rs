@@ -27,6 +27,12 @@ impl SigningKey {
         Self(texts.into_iter().fold(first, next))
     }
 
+    /// The signature of a text, in hexadecimal digits.
+    #[cfg(test)]
+    pub fn sign(&self, text: &str) -> String {
+        hex::encode(hmac::sign(&self.0, text.as_bytes()))
+    }
+
     /// Whether `signature`, in hexadecimal digits, is that of `text`. Takes as long for a wrong one.
     pub fn signed(&self, text: &str, signature: &str) -> bool {
         hex::decode(signature).is_ok_and(|bytes| hmac::verify(&self.0, text.as_bytes(), &bytes).is_ok())
@@ -59,7 +65,7 @@ pub(crate) fn hash(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-fn canonical(claim: &Claim, head: &Parts, path: &str, query: &Query) -> String {
+pub(crate) fn canonical(claim: &Claim, head: &Parts, path: &str, query: &Query) -> String {
     let mut headers = String::new();
     for name in &claim.headers {
         headers.push_str(name);

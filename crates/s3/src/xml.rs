@@ -6,6 +6,8 @@ use quick_xml::events::Event;
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 /// Elements within each other: no document of S3 has more than six.
 const DEEPEST: usize = 16;
+/// Elements of a document that is read: ten thousand parts with all that is said of each have 90,001.
+const MOST: usize = 100_000;
 
 /// A document that is written.
 pub(crate) struct Xml(String);
@@ -81,6 +83,7 @@ impl Element {
         reader.config_mut().check_end_names = true;
         let mut open: Vec<Self> = Vec::new();
         let mut root = None;
+        let mut left = MOST;
         loop {
             let done = match reader.read_event().ok()? {
                 Event::Start(start) => {
@@ -125,6 +128,7 @@ impl Element {
                 Event::Eof => return root.filter(|_| open.is_empty()),
             };
             let Some(done) = done else { continue };
+            left = left.checked_sub(1)?;
             match open.last_mut() {
                 Some(parent) => parent.children.push(done),
                 None if root.is_none() => root = Some(done),
@@ -172,6 +176,9 @@ mod tests {
 
     #[test]
     fn what_is_not_well_formed_is_none() {
+        let many = format!("<a>{}</a>", "<b/>".repeat(MOST));
+        assert_eq!(Element::read(many.as_bytes()), None, "too many");
+        assert!(Element::read(many.replacen("<b/>", "", 1).as_bytes()).is_some());
         let deep = format!("{}{}", "<a>".repeat(20), "</a>".repeat(20));
         for text in [
             "",

@@ -11,7 +11,7 @@ use skep_config::{S3Credentials, WorkerConfig};
 use skep_edge::AskedPath;
 use skep_r2::Bucket;
 use skep_runtime::Clock;
-use skep_s3::{Account, BucketInfo, Changed, Grant, Place, Scope};
+use skep_s3::{Account, BucketInfo, Changed, Grant, Place, Room, Scope};
 use skep_wire::{Body, BoxFuture, Response, empty, reply};
 
 use crate::stores::Stores;
@@ -27,6 +27,7 @@ pub fn is_below(path: &str) -> bool {
 pub struct S3 {
     buckets: BTreeMap<String, (S3Credentials, Arc<Bucket>)>,
     clock: Clock,
+    room: Room,
 }
 
 impl S3 {
@@ -48,7 +49,7 @@ impl S3 {
                 }
             }
         }
-        (!buckets.is_empty()).then(|| Self { buckets, clock: clock.clone() })
+        (!buckets.is_empty()).then(|| Self { buckets, clock: clock.clone(), room: Room::default() })
     }
 
     /// The answer to a request below [`PATH`]. Pages of all origins may send one, as under wrangler.
@@ -84,6 +85,10 @@ fn preflight(head: &Parts) -> Response {
 impl Account for S3 {
     fn id(&self) -> &str {
         "local"
+    }
+
+    fn room(&self) -> &Room {
+        &self.room
     }
 
     fn grant(&self, key: &str) -> Result<Option<Grant>, String> {

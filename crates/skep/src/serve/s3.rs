@@ -10,7 +10,7 @@ use skep_catalog::{Kind, Registry, Resource};
 use skep_edge::{AskedPath, LocalHandler};
 use skep_r2::{Bucket, MAX_PUT_BYTES};
 use skep_runtime::Clock;
-use skep_s3::{Account, BucketInfo, Changed, Grant, Place, Scope};
+use skep_s3::{Account, BucketInfo, Changed, Grant, Place, Room, Scope};
 use skep_wire::{Body, BoxFuture, Response};
 
 use super::accounts::Accounts;
@@ -94,6 +94,10 @@ impl S3 {
 impl Account for S3 {
     fn id(&self) -> &str {
         &self.tenant.id
+    }
+
+    fn room(&self) -> &Room {
+        &self.tenant.s3_room
     }
 
     fn grant(&self, key: &str) -> Result<Option<Grant>, String> {

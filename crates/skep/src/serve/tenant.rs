@@ -43,6 +43,8 @@ pub struct Tenant {
     pub sizes: Sizes,
     /// Small assets of all its scripts.
     pub asset_cache: Arc<ContentCache>,
+    /// For documents of its S3 API.
+    pub s3_room: skep_s3::Room,
 }
 
 /// How long and how much of what is over is kept.
@@ -83,7 +85,17 @@ impl Tenant {
             .map_err(|e| format!("cannot open the image registry in {}: {e}", dir.display()))?;
         let images = Arc::new(images);
         let sizes = Sizes::new(quota.clone());
-        Ok(Self { id: id.to_owned(), stores, logs, blobs, images, quota, sizes, asset_cache: cache })
+        Ok(Self {
+            id: id.to_owned(),
+            stores,
+            logs,
+            blobs,
+            images,
+            quota,
+            sizes,
+            asset_cache: cache,
+            s3_room: skep_s3::Room::default(),
+        })
     }
 
     /// Removes content that no version has used for a day.
