@@ -106,21 +106,33 @@ pub async fn bare_workerd(tools: &Tools, path: &str) -> Result<Peer, String> {
     Peer::start(command, port, path).await
 }
 
-/// Two engines alone: one that answers, and one that asks it over a unix socket. Returns the asking one first.
-pub async fn engine_calls_engine(tools: &Tools, scratch: &Path, path: &str) -> Result<(Peer, Peer), String> {
+/// Engines alone, as [`engine_calls_engine`] starts them.
+pub struct Engines {
+    /// Asks the other one over a unix socket.
+    pub calling: Peer,
+    /// Answers.
+    pub called: Peer,
+    /// Where a worker in the process of `called` asks the one that answers.
+    pub beside: SocketAddr,
+}
+
+/// Two engines alone: one that answers, and one that asks it.
+pub async fn engine_calls_engine(tools: &Tools, scratch: &Path, path: &str) -> Result<Engines, String> {
     let socket = scratch.join("called.sock");
-    let start = async |config: &str, option: String| {
+    let beside = port()?;
+    let start = async |config: &str, options: &[String]| {
         let port = port()?;
         let mut command = Command::new(&tools.workerd);
-        command.arg("serve").arg(format!("--socket-addr=http=127.0.0.1:{port}")).arg(option);
+        command.arg("serve").arg(format!("--socket-addr=http=127.0.0.1:{port}")).args(options);
         command.arg(tools.file(config));
         Peer::start(command, port, path).await
     };
-    let called =
-        start("workers/called.capnp", format!("--socket-addr=inner=unix:{}", socket.display())).await?;
-    let calling =
-        start("workers/calling.capnp", format!("--external-addr=other=unix:{}", socket.display())).await?;
-    Ok((calling, called))
+    let inner = format!("--socket-addr=inner=unix:{}", socket.display());
+    let outer = format!("--socket-addr=beside=127.0.0.1:{beside}");
+    let called = start("workers/called.capnp", &[inner, outer]).await?;
+    let other = format!("--external-addr=other=unix:{}", socket.display());
+    let calling = start("workers/calling.capnp", &[other]).await?;
+    Ok(Engines { calling, called, beside: SocketAddr::from(([127, 0, 0, 1], beside)) })
 }
 
 /// Miniflare with the same worker as [`Project::operations`], or with the assets in `assets`.

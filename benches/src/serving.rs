@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::load;
 use crate::node::Node;
-use crate::peers::engine_calls_engine;
+use crate::peers::{Engines, engine_calls_engine};
 use crate::process::{Peer, cpu_us, memory_mib};
 use crate::report::Report;
 use crate::stats::Spread;
@@ -170,16 +170,17 @@ pub async fn dispatch(tools: &Tools, report: &mut Report) -> Result<(), String> 
     node.deploy(None, "dispatcher", &binding, DISPATCHER).await?;
     visit(&node, "dispatcher").await?;
     visit(&node, "direct").await?;
-    let (calling, called) = engine_calls_engine(tools, dir.path(), "/").await?;
+    let Engines { calling, called, beside } = engine_calls_engine(tools, dir.path(), "/").await?;
     let at = |peer: &Peer| (peer.address, peer.address.to_string());
     let all = [
         (node.peer.address, Node::host("direct")),
         (node.peer.address, Node::host("dispatcher")),
         at(&called),
         at(&calling),
+        (beside, beside.to_string()),
     ];
     for (connections, figure) in [(1, "p50"), (64, "time per request")] {
-        let mut times = [const { Vec::new() }; 4];
+        let mut times = [const { Vec::new() }; 5];
         for round in 0..8 {
             for turn in 0..all.len() {
                 let which = (round + turn) % all.len();
@@ -192,7 +193,7 @@ pub async fn dispatch(tools: &Tools, report: &mut Report) -> Result<(), String> 
                 });
             }
         }
-        let [direct, dispatched, called, calling] = times;
+        let [direct, dispatched, called, calling, beside] = times;
         let over = |above: &[f64], below: &[f64]| Spread::of(above.iter().zip(below).map(|(a, b)| a / b));
         let many = if connections == 1 { String::new() } else { format!(", {connections} connections") };
         let ratio = over(&dispatched, &direct);
@@ -212,6 +213,9 @@ pub async fn dispatch(tools: &Tools, report: &mut Report) -> Result<(), String> 
             over(&calling, &direct),
             "",
         );
+        // What no dispatcher can be below: nothing leaves the process, and nothing of ours is there.
+        let own = "bare workerd that asks a worker in its own process";
+        report.note(&format!("{own}{many}: {figure} / that one asked directly"), over(&beside, &called), "");
         report.note(&format!("a direct request{many}: {figure}, warm"), Spread::of(direct), "µs");
         report.note(&format!("a dispatched request{many}: {figure}, warm"), Spread::of(dispatched), "µs");
     }

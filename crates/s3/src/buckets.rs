@@ -84,7 +84,7 @@ pub(crate) fn owner(xml: &mut Xml, element: &str, account: &str) {
 }
 
 pub(crate) async fn create(call: &Call<'_>, payload: Payload) -> Answer {
-    let asked = match payload.document(call.account.room(), MOST).await? {
+    let asked = match payload.document(call.account, MOST).await? {
         None => None,
         Some(root) if root.name == "CreateBucketConfiguration" => {
             root.value("LocationConstraint").map(str::trim).map(str::to_owned)

@@ -6,10 +6,21 @@ use skep_r2::{Bucket, ListOptions, MAX_LIST};
 use crate::buckets::owner;
 use crate::error::S3Error;
 use crate::meta::{class_name, time};
-use crate::multipart::id;
-use crate::query::encoded;
-use crate::service::{Answer, Call, document};
+use crate::query::{Query, encoded};
+use crate::service::{Answer, document};
 use crate::xml::Xml;
+
+/// What a list is asked for by; its own, as another thread makes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub query: Query,
+    /// The account's id.
+    pub account: String,
+    /// The bucket's name.
+    pub name: String,
+    /// The key, where the list is one of parts.
+    pub key: String,
+}
 
 /// How keys are written.
 struct Names {
@@ -17,8 +28,8 @@ struct Names {
 }
 
 impl Names {
-    fn of(call: &Call<'_>) -> Result<Self, S3Error> {
-        match call.query.get("encoding-type") {
+    fn of(asked: &Asked) -> Result<Self, S3Error> {
+        match asked.query.get("encoding-type") {
             None => Ok(Self { url: false }),
             Some("url") => Ok(Self { url: true }),
             Some(other) => Err(S3Error::not_implemented(&format!("Unrecognized encoding-type \"{other}\""))),
@@ -39,22 +50,22 @@ impl Names {
 }
 
 /// How many entries a page is to have: as asked, which is repeated, and as it is.
-fn most(call: &Call<'_>, name: &str) -> Result<(u64, usize), S3Error> {
-    let Some(text) = call.query.get(name) else { return Ok((MAX_LIST.into(), MAX_LIST as usize)) };
-    let asked = text.trim().parse::<f64>().ok().filter(|asked| asked.is_finite() && *asked >= 0.0);
-    let asked = asked.ok_or_else(|| {
+fn most(asked: &Asked, name: &str) -> Result<(u64, usize), S3Error> {
+    let Some(text) = asked.query.get(name) else { return Ok((MAX_LIST.into(), MAX_LIST as usize)) };
+    let wanted = text.trim().parse::<f64>().ok().filter(|wanted| wanted.is_finite() && *wanted >= 0.0);
+    let wanted = wanted.ok_or_else(|| {
         let text = "MaxKeys params must be positive integer <= 1000.";
         S3Error::new(StatusCode::BAD_REQUEST, "InvalidMaxKeys", text)
     })?;
     // Of a fraction the whole part counts.
-    let asked = asked as u64;
-    Ok((asked, asked.min(MAX_LIST.into()) as usize))
+    let wanted = wanted as u64;
+    Ok((wanted, wanted.min(MAX_LIST.into()) as usize))
 }
 
-pub(crate) fn objects(call: &Call<'_>, bucket: &Bucket, v2: bool) -> Answer {
-    let names = Names::of(call)?;
-    let (asked, limit) = most(call, "max-keys")?;
-    let given = |name: &str| call.query.get(name);
+pub(crate) fn objects(asked: &Asked, bucket: &Bucket, v2: bool) -> Answer {
+    let names = Names::of(asked)?;
+    let (wanted, limit) = most(asked, "max-keys")?;
+    let given = |name: &str| asked.query.get(name);
     let (prefix, delimiter) =
         (given("prefix").unwrap_or_default(), given("delimiter").filter(|d| !d.is_empty()));
     let after = given(if v2 { "start-after" } else { "marker" });
@@ -76,7 +87,7 @@ pub(crate) fn objects(call: &Call<'_>, bucket: &Bucket, v2: bool) -> Answer {
         page.delimited_prefixes.clear();
     }
     let mut xml = Xml::of("ListBucketResult");
-    xml.text("Name", &call.name);
+    xml.text("Name", &asked.name);
     for object in &page.objects {
         xml.open("Contents");
         xml.text("Key", &names.write(&object.name));
@@ -85,7 +96,7 @@ pub(crate) fn objects(call: &Call<'_>, bucket: &Bucket, v2: bool) -> Answer {
         xml.text("ETag", &format!("\"{}\"", object.etag));
         xml.text("StorageClass", class_name(object.storage_class));
         if !v2 || given("fetch-owner") == Some("true") {
-            owner(&mut xml, "Owner", call.account.id());
+            owner(&mut xml, "Owner", &asked.account);
         }
         xml.close("Contents");
     }
@@ -106,7 +117,7 @@ pub(crate) fn objects(call: &Call<'_>, bucket: &Bucket, v2: bool) -> Answer {
         xml.text("Marker", &names.write(after.unwrap_or_default()));
         xml.maybe("NextMarker", last.filter(|_| page.truncated).map(|last| names.write(last)).as_deref());
     }
-    xml.text("MaxKeys", &asked.to_string());
+    xml.text("MaxKeys", &wanted.to_string());
     if v2 {
         xml.text("KeyCount", &(page.objects.len() + page.delimited_prefixes.len()).to_string());
     }
@@ -129,10 +140,10 @@ fn past(after: &str, prefix: &str, delimiter: Option<&str>) -> String {
     }
 }
 
-pub(crate) fn uploads(call: &Call<'_>, bucket: &Bucket) -> Answer {
-    let names = Names::of(call)?;
-    let (asked, limit) = most(call, "max-uploads")?;
-    let given = |name: &str| call.query.get(name);
+pub(crate) fn uploads(asked: &Asked, bucket: &Bucket) -> Answer {
+    let names = Names::of(asked)?;
+    let (wanted, limit) = most(asked, "max-uploads")?;
+    let given = |name: &str| asked.query.get(name);
     if given("delimiter").is_some_and(|delimiter| !delimiter.is_empty()) {
         return Err(S3Error::not_implemented("ListMultipartUploads search parameter delimiter"));
     }
@@ -144,7 +155,7 @@ pub(crate) fn uploads(call: &Call<'_>, bucket: &Bucket) -> Answer {
     let more = found.len() > limit;
     found.truncate(limit);
     let mut xml = Xml::of("ListMultipartUploadsResult");
-    xml.text("Bucket", &call.name);
+    xml.text("Bucket", &asked.name);
     xml.text("KeyMarker", &names.write(key));
     xml.text("UploadIdMarker", id.unwrap_or_default());
     if let Some(last) = found.last().filter(|_| more) {
@@ -152,14 +163,14 @@ pub(crate) fn uploads(call: &Call<'_>, bucket: &Bucket) -> Answer {
         xml.text("NextUploadIdMarker", &last.id);
     }
     xml.text("Prefix", &names.write(prefix));
-    xml.text("MaxUploads", &asked.to_string());
+    xml.text("MaxUploads", &wanted.to_string());
     xml.text("IsTruncated", if more { "true" } else { "false" });
     for upload in &found {
         xml.open("Upload");
         xml.text("Key", &names.write(&upload.key));
         xml.text("UploadId", &upload.id);
-        owner(&mut xml, "Initiator", call.account.id());
-        owner(&mut xml, "Owner", call.account.id());
+        owner(&mut xml, "Initiator", &asked.account);
+        owner(&mut xml, "Owner", &asked.account);
         xml.text("StorageClass", class_name(upload.storage_class));
         xml.text("Initiated", &time(upload.started));
         xml.close("Upload");
@@ -169,30 +180,30 @@ pub(crate) fn uploads(call: &Call<'_>, bucket: &Bucket) -> Answer {
     Ok(document(xml))
 }
 
-pub(crate) fn parts(call: &Call<'_>, bucket: &Bucket) -> Answer {
-    let names = Names::of(call)?;
-    let (asked, limit) = most(call, "max-parts")?;
-    let marker = call.query.get("part-number-marker").map(|text| text.trim().parse::<u32>());
+pub(crate) fn parts(asked: &Asked, bucket: &Bucket) -> Answer {
+    let names = Names::of(asked)?;
+    let (wanted, limit) = most(asked, "max-parts")?;
+    let marker = asked.query.get("part-number-marker").map(|text| text.trim().parse::<u32>());
     let marker = marker.transpose().map_err(|_| {
         S3Error::invalid_argument("part-number-marker must be an integer between 0 and 10000, inclusive.")
     })?;
-    let found = bucket.upload(&call.key, id(call))?;
+    let found = bucket.upload(&asked.key, asked.query.get("uploadId").unwrap_or_default())?;
     let (upload, mut parts) = found.ok_or_else(S3Error::no_such_upload)?;
     parts.retain(|part| part.number > marker.unwrap_or(0));
     let more = parts.len() > limit;
     parts.truncate(limit);
     let mut xml = Xml::of("ListPartsResult");
-    xml.text("Bucket", &call.name);
-    xml.text("Key", &names.write(&call.key));
+    xml.text("Bucket", &asked.name);
+    xml.text("Key", &names.write(&asked.key));
     xml.text("UploadId", &upload.id);
-    owner(&mut xml, "Initiator", call.account.id());
-    owner(&mut xml, "Owner", call.account.id());
+    owner(&mut xml, "Initiator", &asked.account);
+    owner(&mut xml, "Owner", &asked.account);
     xml.text("StorageClass", class_name(upload.storage_class));
     xml.text("PartNumberMarker", &marker.unwrap_or(0).to_string());
     if let Some(last) = parts.last().filter(|_| more) {
         xml.text("NextPartNumberMarker", &last.number.to_string());
     }
-    xml.text("MaxParts", &asked.to_string());
+    xml.text("MaxParts", &wanted.to_string());
     xml.text("IsTruncated", if more { "true" } else { "false" });
     for part in &parts {
         xml.open("Part");

@@ -81,7 +81,7 @@ pub(crate) async fn delete(call: &Call<'_>, bucket: &Bucket) -> Answer {
 
 /// Removes many. R2 says what it has removed also where that was not asked for (`Quiet`).
 pub(crate) async fn delete_all(call: &Call<'_>, bucket: &Bucket, payload: Payload) -> Answer {
-    let root = payload.root(call.account.room(), MOST, "Delete").await?;
+    let root = payload.root(call.account, MOST, "Delete").await?;
     let keys = keys(&root).ok_or_else(S3Error::malformed_xml)?;
     let mut failed: Vec<(String, S3Error)> = Vec::new();
     let mut gone = keys.clone();

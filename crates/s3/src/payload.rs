@@ -11,11 +11,12 @@ use http::{HeaderName, HeaderValue};
 use http_body_util::BodyDataStream;
 use skep_wire::{Body, BoxError};
 
+use crate::account::Account;
 use crate::chunks::{Chunks, Signatures};
 use crate::claim::{CONTENT_HASH, Claim, UNSIGNED};
 use crate::digest::Digests;
 use crate::error::S3Error;
-use crate::room::Room;
+use crate::service::aside;
 use crate::sign::SigningKey;
 use crate::xml::Element;
 
@@ -95,12 +96,12 @@ impl Payload {
     }
 
     /// The document that it is, if it is one of no more than `most` bytes; `None` if there is nothing.
-    pub async fn document(mut self, room: &Room, most: usize) -> Result<Option<Element>, S3Error> {
+    pub async fn document(mut self, account: &dyn Account, most: usize) -> Result<Option<Element>, S3Error> {
         let length = self.length.and_then(|length| usize::try_from(length).ok()).unwrap_or(most);
         if length > most {
             return Err(S3Error::malformed_xml());
         }
-        let _taken = room.take(length).await;
+        let _taken = account.room().take(length).await;
         let mut whole = Vec::new();
         while let Some(piece) = self.content.next().await {
             let piece = piece.map_err(|_| self.end.error(S3Error::incomplete_body()))?;
@@ -115,14 +116,14 @@ impl Payload {
         // Whoever else is to be answered does not wait for a large one.
         let read = match whole.len() > SMALL {
             false => Element::read(&whole),
-            true => tokio::task::spawn_blocking(move || Element::read(&whole)).await.unwrap_or_default(),
+            true => aside(account, move || Element::read(&whole)).await?,
         };
         read.map(Some).ok_or_else(S3Error::malformed_xml)
     }
 
     /// As [`Payload::document`], with a root of this name.
-    pub async fn root(self, room: &Room, most: usize, name: &str) -> Result<Element, S3Error> {
-        let root = self.document(room, most).await?.filter(|root| root.name == name);
+    pub async fn root(self, account: &dyn Account, most: usize, name: &str) -> Result<Element, S3Error> {
+        let root = self.document(account, most).await?.filter(|root| root.name == name);
         root.ok_or_else(S3Error::malformed_xml)
     }
 }

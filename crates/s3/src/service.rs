@@ -1,5 +1,6 @@
 //! A request: who sends it, what it is about, and what is answered.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
@@ -7,11 +8,13 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use skep_r2::Bucket;
+use skep_runtime::Turns;
 use skep_wire::{Body, Response, empty, full, reply};
 
 use crate::account::{Account, Grant};
 use crate::claim::{self, Claim};
 use crate::error::S3Error;
+use crate::list::Asked;
 use crate::operation::{Need, Operation};
 use crate::payload::Payload;
 use crate::query::Query;
@@ -167,6 +170,7 @@ async fn done(
         Some(bucket) => bucket,
         None => buckets::made(&call, operation).await?,
     };
+    let opened = bucket.clone();
     let bucket = &**of.insert(bucket);
     match operation {
         Operation::HeadBucket => Ok(reply(StatusCode::OK, empty())),
@@ -180,10 +184,14 @@ async fn done(
         Operation::GetBucketLifecycle => settings::lifecycle(bucket),
         Operation::PutBucketLifecycle => settings::put_lifecycle(&call, bucket, payload).await,
         Operation::DeleteBucketLifecycle => settings::delete_lifecycle(bucket).await,
-        Operation::ListObjects => list::objects(&call, bucket, false),
-        Operation::ListObjectsV2 => list::objects(&call, bucket, true),
-        Operation::ListMultipartUploads => list::uploads(&call, bucket),
-        Operation::ListParts => list::parts(&call, bucket),
+        Operation::ListObjects => {
+            call.listed(opened, |asked, bucket| list::objects(asked, bucket, false)).await
+        }
+        Operation::ListObjectsV2 => {
+            call.listed(opened, |asked, bucket| list::objects(asked, bucket, true)).await
+        }
+        Operation::ListMultipartUploads => call.listed(opened, list::uploads).await,
+        Operation::ListParts => call.listed(opened, list::parts).await,
         Operation::DeleteObjects => objects::delete_all(&call, bucket, payload).await,
         Operation::GetObject | Operation::HeadObject => objects::get(&call, bucket),
         Operation::PutObject => objects::put(&call, bucket, payload).await,
@@ -200,6 +208,17 @@ async fn done(
     }
 }
 
+/// Does `work` in a thread of its own when it is the account's turn.
+pub(crate) async fn aside<T: Send + 'static>(
+    account: &dyn Account,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, S3Error> {
+    static TURNS: Turns = Turns::new();
+    let mut whose = DefaultHasher::new();
+    account.id().hash(&mut whose);
+    TURNS.aside(whose.finish(), work).await.map_err(|error| failed(error.to_string()))
+}
+
 /// An error of the machine's, told to its log.
 pub(crate) fn failed(error: String) -> S3Error {
     tracing::error!(error, "a request to the S3 API cannot be answered");
@@ -207,6 +226,17 @@ pub(crate) fn failed(error: String) -> S3Error {
 }
 
 impl Call<'_> {
+    /// A list, made where nobody else waits for it: accounts take turns.
+    async fn listed(&self, bucket: Arc<Bucket>, list: fn(&Asked, &Bucket) -> Answer) -> Answer {
+        let asked = Asked {
+            query: self.query.clone(),
+            account: self.account.id().to_owned(),
+            name: self.name.clone(),
+            key: self.key.clone(),
+        };
+        aside(self.account, move || list(&asked, &bucket)).await?
+    }
+
     /// A bucket of the account.
     pub async fn bucket(&self, name: &str) -> Result<Option<Arc<Bucket>>, S3Error> {
         self.account.bucket(name).await.map_err(failed)

@@ -66,7 +66,7 @@ pub(crate) fn cors(bucket: &Bucket) -> Answer {
 }
 
 pub(crate) async fn put_cors(call: &Call<'_>, bucket: &Bucket, payload: Payload) -> Answer {
-    let root = payload.root(call.account.room(), MOST, "CORSConfiguration").await?;
+    let root = payload.root(call.account, MOST, "CORSConfiguration").await?;
     let rules = cors_rules(&root).ok_or_else(S3Error::malformed_xml)?;
     bucket.set_cors(rules).await.map_err(refused)?;
     Ok(reply(StatusCode::OK, empty()))
@@ -140,7 +140,7 @@ fn when(xml: &mut Xml, when: &When) {
 }
 
 pub(crate) async fn put_lifecycle(call: &Call<'_>, bucket: &Bucket, payload: Payload) -> Answer {
-    let root = payload.root(call.account.room(), MOST, "LifecycleConfiguration").await?;
+    let root = payload.root(call.account, MOST, "LifecycleConfiguration").await?;
     let rules = lifecycle_rules(&root).ok_or_else(S3Error::malformed_xml)?;
     bucket.set_lifecycle(rules).await.map_err(refused)?;
     Ok(reply(StatusCode::OK, empty()))
