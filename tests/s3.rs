@@ -21,6 +21,7 @@ const PROJECT: &str = r#"{ "name": "local", "main": "index.js", "compatibility_d
     { "binding": "C", "bucket_name": "second", "local_dev": { "experimental_s3_credentials": { "accessKeyId": "two", "secretAccessKey": "s2" } } },
     { "binding": "D", "bucket_name": "without" }] }"#;
 const READ: &str = "6a018a9f2fc74eb6b293b0c548f38b39";
+const READ_KV: &str = "8b47d2786a534c08a1f94ee8f9f599ef";
 const WRITE: &str = "2efd5506f9c8494dacb1fa10a3e7d5b6";
 
 /// The secret access key of a token.
@@ -105,12 +106,12 @@ fn a_key_reaches_what_its_token_reaches() {
         json!({ "name": "disabled", "status": "disabled", "policies": policy(WRITE, &account) }).to_string();
     let off = serve.token_call("PUT", &format!("/user/tokens/{}", disabled[0]), &[], Some(off.as_bytes()));
     assert_eq!(off.status, 200, "{}", off.text());
+    let none = token(&serve, "none", &policy(READ_KV, &account));
     // Of another account: its id is right, and its secret.
     let verified =
         serve.raw_call("GET", "/user/tokens/verify", &[("authorization", &format!("Bearer {other}"))], None);
     let other = [verified.json()["result"]["id"].as_str().unwrap().to_owned(), secret(&other)];
-    let keys =
-        json!({ "endpoint": endpoint(&serve), "keys": [key(&serve), reader, one, rolled, disabled, other] });
+    let keys = json!({ "endpoint": endpoint(&serve), "keys": [key(&serve), reader, one, rolled, disabled, other, none] });
     drive(&serve, "reach.mjs", &[("S3_KEYS", &keys.to_string())]);
     // The host name is of the account, and of no script.
     let answer = serve.get(&host(&serve), "/");

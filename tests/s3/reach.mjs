@@ -13,7 +13,7 @@ dns.lookup = (name, options, callback) => {
 const { endpoint, keys } = JSON.parse(process.env.S3_KEYS);
 const client = ([accessKeyId, secretAccessKey]) =>
   new AwsClient({ accessKeyId, secretAccessKey, service: "s3", region: "auto", retries: 0 });
-const [full, reader, one, rolled, disabled, other] = keys.map(client);
+const [full, reader, one, rolled, disabled, other, none] = keys.map(client);
 /** Status and code of a request. */
 const ask = async (by, method, path, body) => {
   const answer = await by.fetch(`${endpoint}${path}`, { method, body });
@@ -40,6 +40,9 @@ const copy = await one.fetch(`${endpoint}/logs/b`, { method: "PUT", headers: { "
 assert.equal(copy.status, 403);
 const buckets = await (await one.fetch(`${endpoint}/`)).text();
 assert.deepEqual([...buckets.matchAll(/<Name>(.*?)<\/Name>/g)].map(([, name]) => name), ["logs"]);
+
+// One for something else.
+for (const path of ["/", "/site", "/site/page"]) assert.deepEqual(await ask(none, "GET", path), [403, "AccessDenied"], path);
 
 // Those that are worth nothing, or are of another account.
 for (const by of [disabled, other]) assert.deepEqual(await ask(by, "GET", "/site/page"), [401, "Unauthorized"]);

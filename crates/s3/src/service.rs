@@ -11,13 +11,14 @@ use skep_r2::Bucket;
 use skep_runtime::Turns;
 use skep_wire::{Body, Response, empty, full, reply};
 
-use crate::account::{Account, Grant};
+use crate::account::{Account, Grant, Scope};
 use crate::claim::{self, Claim};
 use crate::error::S3Error;
 use crate::list::Asked;
 use crate::operation::{Need, Operation};
 use crate::payload::Payload;
 use crate::query::Query;
+use crate::sign::SigningKey;
 use crate::xml::Xml;
 use crate::{buckets, copy, list, multipart, objects, settings, sign};
 
@@ -47,6 +48,19 @@ pub(crate) struct Call<'a> {
 
 pub(crate) type Answer = Result<Response, S3Error>;
 
+/// A request that has not been looked at.
+struct Incoming<'a> {
+    account: &'a dyn Account,
+    place: Place<'a>,
+    head: &'a Parts,
+    /// The time, in milliseconds since 1970.
+    now_ms: i64,
+    /// The bucket that its path, or its host, names.
+    name: Option<String>,
+    /// The key that its path names.
+    key: Option<String>,
+}
+
 /// The answer to a request at a time, in milliseconds since 1970.
 pub async fn answer(
     account: &dyn Account,
@@ -57,7 +71,13 @@ pub async fn answer(
 ) -> Response {
     let mut response = match parts(place) {
         Err(error) => error.response(),
-        Ok((name, key)) => answered(account, place, (name, key), head, body, now_ms).await,
+        Ok((name, key)) => {
+            let incoming = Incoming { account, place, head, now_ms, name, key };
+            match head.method {
+                Method::OPTIONS => incoming.preflight().await,
+                _ => incoming.answered(body).await,
+            }
+        }
     };
     if head.method == Method::HEAD {
         *response.body_mut() = empty();
@@ -88,123 +108,90 @@ fn parts(place: Place<'_>) -> Result<(Option<String>, Option<String>), S3Error> 
     Ok((some(decoded(name)?), some(decoded(key)?)))
 }
 
-async fn answered(
-    account: &dyn Account,
-    place: Place<'_>,
-    (name, key): (Option<String>, Option<String>),
-    head: &Parts,
-    body: Body,
-    now_ms: i64,
-) -> Response {
-    if head.method == Method::OPTIONS {
-        let found = match &name {
-            Some(name) => account.bucket(name).await.ok().flatten(),
+impl<'a> Incoming<'a> {
+    /// What a browser is told that asks whether a page may send a request.
+    async fn preflight(&self) -> Response {
+        let found = match &self.name {
+            Some(name) => self.account.bucket(name).await.ok().flatten(),
             None => None,
         };
         // Who may not ask learns nothing of which buckets there are.
-        return found.map_or_else(|| reply(StatusCode::FORBIDDEN, empty()), |b| b.preflight(&head.headers));
+        found.map_or_else(|| reply(StatusCode::FORBIDDEN, empty()), |b| b.preflight(&self.head.headers))
     }
-    let mut of = None;
-    let answer = done(account, place, (name, key), head, body, now_ms, &mut of).await;
-    let mut response = answer.unwrap_or_else(|error| error.response());
-    if let Some(bucket) = of {
-        response.headers_mut().extend(bucket.granted(head));
+
+    async fn answered(self, body: Body) -> Response {
+        let (head, mut of) = (self.head, None);
+        let answer = self.done(body, &mut of).await;
+        let mut response = answer.unwrap_or_else(|error| error.response());
+        if let Some(bucket) = of {
+            response.headers_mut().extend(bucket.granted(head));
+        }
+        response
     }
-    response
+
+    /// Does what is asked. `of` is the bucket that it is about, as soon as the sender is known.
+    async fn done(self, body: Body, of: &mut Option<Arc<Bucket>>) -> Answer {
+        let (head, query) = (self.head, Query::of(&self.head.uri));
+        let (claim, grant, signing) = self.sender(&query)?;
+        refuse_unkept(head)?;
+        let operation = match (&self.name, &self.key) {
+            (None, _) => Operation::on_account(&head.method)?,
+            (Some(_), None) => Operation::on_bucket(&head.method, &query)?,
+            (Some(_), Some(_)) => Operation::on_object(&head.method, &query, &head.headers)?,
+        };
+        let (name, key) = (self.name.unwrap_or_default(), self.key.unwrap_or_default());
+        if !allows(&grant, operation, &name) {
+            return Err(S3Error::access_denied());
+        }
+        let payload = Payload::of(head, &claim, &signing, body)?;
+        let call = Call { account: self.account, grant, head, query, name, key, before: self.place.before };
+        match operation {
+            Operation::ListBuckets => return buckets::list(&call),
+            Operation::CreateBucket => return buckets::create(&call, payload).await,
+            Operation::DeleteBucket => return buckets::remove(&call).await,
+            Operation::Nothing => return Ok(reply(StatusCode::OK, empty())),
+            _ => {}
+        }
+        let bucket = match call.bucket(&call.name).await? {
+            Some(bucket) => bucket,
+            None => buckets::made(&call, operation).await?,
+        };
+        call.run(operation, of.insert(bucket), payload).await
+    }
+
+    /// Who sends it, by which key, and what that is good for.
+    fn sender(&self, query: &Query) -> Result<(Claim, Grant, SigningKey), S3Error> {
+        let posts = self.head.method == Method::POST && self.name.is_some() && self.key.is_none();
+        if posts && !query.has("delete") && !claim::is_there(self.head, query) {
+            // A form of a browser, whose fields say who sends it. The text is R2's.
+            return Err(S3Error::not_implemented("Presigned post requests are not yet implemented"));
+        }
+        let claim = Claim::read(self.head, query, self.now_ms)?;
+        let grant = self.account.grant(&claim.key).map_err(failed)?.ok_or_else(S3Error::unauthorized)?;
+        let signing = sign::check(&claim, &grant.secret, self.head, self.place.path, query)?;
+        Ok((claim, grant, signing))
+    }
 }
 
-/// Does what is asked. `of` is the bucket that it is about, as soon as the sender is known.
-async fn done(
-    account: &dyn Account,
-    place: Place<'_>,
-    (name, key): (Option<String>, Option<String>),
-    head: &Parts,
-    body: Body,
-    now_ms: i64,
-    of: &mut Option<Arc<Bucket>>,
-) -> Answer {
-    let query = Query::of(&head.uri);
-    let posts = head.method == Method::POST && name.is_some() && key.is_none();
-    if posts && !query.has("delete") && !claim::is_there(head, &query) {
-        // A form of a browser, whose fields say who sends it. The text is R2's.
-        return Err(S3Error::not_implemented("Presigned post requests are not yet implemented"));
+/// Refuses what would mean something that it does not mean here, for any operation.
+fn refuse_unkept(head: &Parts) -> Result<(), S3Error> {
+    let said = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    if said("x-amz-security-token").is_some() {
+        return Err(S3Error::invalid_argument("X-Amz-Security-Token"));
     }
-    let claim = Claim::read(head, &query, now_ms)?;
-    let grant = account.grant(&claim.key).map_err(failed)?.ok_or_else(S3Error::unauthorized)?;
-    let signing = sign::check(&claim, &grant.secret, head, place.path, &query)?;
-    for name in ["x-amz-security-token", "x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"]
-    {
-        match head.headers.get(name).and_then(|value| value.to_str().ok()) {
-            Some(_) if name == "x-amz-security-token" => {
-                return Err(S3Error::invalid_argument("X-Amz-Security-Token"));
-            }
-            Some(value) => return Err(S3Error::header_not_implemented(name, value)),
-            None => {}
-        }
-    }
-    let operation = match (&name, &key) {
-        (None, _) => Operation::on_account(&head.method)?,
-        (Some(_), None) => Operation::on_bucket(&head.method, &query)?,
-        (Some(_), Some(_)) => Operation::on_object(&head.method, &query, &head.headers)?,
-    };
-    let (name, key) = (name.unwrap_or_default(), key.unwrap_or_default());
-    let allowed = match operation.need() {
+    let owners = ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"];
+    let found = owners.into_iter().find_map(|name| Some((name, said(name)?)));
+    found.map_or(Ok(()), |(name, value)| Err(S3Error::header_not_implemented(name, value)))
+}
+
+/// Whether a key is good for an operation on a bucket.
+fn allows(grant: &Grant, operation: Operation, name: &str) -> bool {
+    match operation.need() {
         // Whoever lists all of them sees those that he may read.
-        Need::Read => operation == Operation::ListBuckets || grant.read.has(&name),
-        Need::Write => grant.write.has(&name),
+        Need::Read if operation == Operation::ListBuckets => grant.read != Scope::Named(Vec::new()),
+        Need::Read => grant.read.has(name),
+        Need::Write => grant.write.has(name),
         Need::Manage => grant.manage,
-    };
-    if !allowed {
-        return Err(S3Error::access_denied());
-    }
-    let payload = Payload::of(head, &claim, &signing, body)?;
-    let call = Call { account, grant, head, query, name, key, before: place.before };
-    match operation {
-        Operation::ListBuckets => return buckets::list(&call),
-        Operation::CreateBucket => return buckets::create(&call, payload).await,
-        Operation::DeleteBucket => return buckets::remove(&call).await,
-        Operation::Nothing => return Ok(reply(StatusCode::OK, empty())),
-        _ => {}
-    }
-    let bucket = match call.bucket(&call.name).await? {
-        Some(bucket) => bucket,
-        None => buckets::made(&call, operation).await?,
-    };
-    let opened = bucket.clone();
-    let bucket = &**of.insert(bucket);
-    match operation {
-        Operation::HeadBucket => Ok(reply(StatusCode::OK, empty())),
-        Operation::GetBucketLocation => buckets::location(&call),
-        Operation::GetBucketEncryption => Ok(settings::encryption()),
-        Operation::GetBucketVersioning => Ok(settings::versioning()),
-        Operation::GetNothing(code, text) => Err(S3Error::new(StatusCode::NOT_FOUND, code, text)),
-        Operation::GetBucketCors => settings::cors(bucket),
-        Operation::PutBucketCors => settings::put_cors(&call, bucket, payload).await,
-        Operation::DeleteBucketCors => settings::delete_cors(bucket).await,
-        Operation::GetBucketLifecycle => settings::lifecycle(bucket),
-        Operation::PutBucketLifecycle => settings::put_lifecycle(&call, bucket, payload).await,
-        Operation::DeleteBucketLifecycle => settings::delete_lifecycle(bucket).await,
-        Operation::ListObjects => {
-            call.listed(opened, |asked, bucket| list::objects(asked, bucket, false)).await
-        }
-        Operation::ListObjectsV2 => {
-            call.listed(opened, |asked, bucket| list::objects(asked, bucket, true)).await
-        }
-        Operation::ListMultipartUploads => call.listed(opened, list::uploads).await,
-        Operation::ListParts => call.listed(opened, list::parts).await,
-        Operation::DeleteObjects => objects::delete_all(&call, bucket, payload).await,
-        Operation::GetObject | Operation::HeadObject => objects::get(&call, bucket),
-        Operation::PutObject => objects::put(&call, bucket, payload).await,
-        Operation::DeleteObject => objects::delete(&call, bucket).await,
-        Operation::CopyObject => copy::object(&call, bucket).await,
-        Operation::CreateMultipartUpload => multipart::create(&call, bucket).await,
-        Operation::UploadPart => multipart::part(&call, bucket, payload).await,
-        Operation::UploadPartCopy => copy::part(&call, bucket).await,
-        Operation::CompleteMultipartUpload => multipart::complete(&call, bucket, payload).await,
-        Operation::AbortMultipartUpload => multipart::abort(&call, bucket).await,
-        Operation::ListBuckets | Operation::CreateBucket | Operation::DeleteBucket | Operation::Nothing => {
-            Err(S3Error::no_route())
-        }
     }
 }
 
@@ -226,14 +213,55 @@ pub(crate) fn failed(error: String) -> S3Error {
 }
 
 impl Call<'_> {
+    /// Does what is asked of a bucket.
+    async fn run(&self, operation: Operation, opened: &Arc<Bucket>, payload: Payload) -> Answer {
+        let bucket = &**opened;
+        match operation {
+            Operation::HeadBucket => Ok(reply(StatusCode::OK, empty())),
+            Operation::GetBucketLocation => buckets::location(self),
+            Operation::GetBucketEncryption => Ok(settings::encryption()),
+            Operation::GetBucketVersioning => Ok(settings::versioning()),
+            Operation::GetNothing(code, text) => Err(S3Error::new(StatusCode::NOT_FOUND, code, text)),
+            Operation::GetBucketCors => settings::cors(bucket),
+            Operation::PutBucketCors => settings::put_cors(self, bucket, payload).await,
+            Operation::DeleteBucketCors => settings::delete_cors(bucket).await,
+            Operation::GetBucketLifecycle => settings::lifecycle(bucket),
+            Operation::PutBucketLifecycle => settings::put_lifecycle(self, opened, payload).await,
+            Operation::DeleteBucketLifecycle => settings::delete_lifecycle(bucket).await,
+            Operation::ListObjects => {
+                self.listed(opened, |asked, bucket| list::objects(asked, bucket, false)).await
+            }
+            Operation::ListObjectsV2 => {
+                self.listed(opened, |asked, bucket| list::objects(asked, bucket, true)).await
+            }
+            Operation::ListMultipartUploads => self.listed(opened, list::uploads).await,
+            Operation::ListParts => self.listed(opened, list::parts).await,
+            Operation::DeleteObjects => objects::delete_all(self, bucket, payload).await,
+            Operation::GetObject | Operation::HeadObject => objects::get(self, bucket),
+            Operation::PutObject => objects::put(self, bucket, payload).await,
+            Operation::DeleteObject => objects::delete(self, bucket).await,
+            Operation::CopyObject => copy::object(self, bucket).await,
+            Operation::CreateMultipartUpload => multipart::create(self, bucket).await,
+            Operation::UploadPart => multipart::part(self, bucket, payload).await,
+            Operation::UploadPartCopy => copy::part(self, bucket).await,
+            Operation::CompleteMultipartUpload => multipart::complete(self, bucket, payload).await,
+            Operation::AbortMultipartUpload => multipart::abort(self, bucket).await,
+            Operation::ListBuckets
+            | Operation::CreateBucket
+            | Operation::DeleteBucket
+            | Operation::Nothing => Err(S3Error::no_route()),
+        }
+    }
+
     /// A list, made where nobody else waits for it: accounts take turns.
-    async fn listed(&self, bucket: Arc<Bucket>, list: fn(&Asked, &Bucket) -> Answer) -> Answer {
+    async fn listed(&self, bucket: &Arc<Bucket>, list: fn(&Asked, &Bucket) -> Answer) -> Answer {
         let asked = Asked {
             query: self.query.clone(),
             account: self.account.id().to_owned(),
             name: self.name.clone(),
             key: self.key.clone(),
         };
+        let bucket = bucket.clone();
         aside(self.account, move || list(&asked, &bucket)).await?
     }
 

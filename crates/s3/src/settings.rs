@@ -1,5 +1,7 @@
 //! What is set for a bucket: CORS rules and lifecycle rules, as S3's documents have them.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use skep_r2::{
     Allowed, Bucket, ClassTransition, Conditions, CorsRule, LifecycleRule, Moment, RulesError, StorageClass,
@@ -139,10 +141,17 @@ fn when(xml: &mut Xml, when: &When) {
     }
 }
 
-pub(crate) async fn put_lifecycle(call: &Call<'_>, bucket: &Bucket, payload: Payload) -> Answer {
+/// Whoever sets rules does not wait for what they do.
+pub(crate) async fn put_lifecycle(call: &Call<'_>, bucket: &Arc<Bucket>, payload: Payload) -> Answer {
     let root = payload.root(call.account, MOST, "LifecycleConfiguration").await?;
     let rules = lifecycle_rules(&root).ok_or_else(S3Error::malformed_xml)?;
     bucket.set_lifecycle(rules).await.map_err(refused)?;
+    let bucket = bucket.clone();
+    tokio::spawn(async move {
+        if let Err(error) = bucket.sweep().await {
+            tracing::warn!(%error, "the lifecycle rules of a bucket could not be followed");
+        }
+    });
     Ok(reply(StatusCode::OK, empty()))
 }
 

@@ -1,12 +1,12 @@
 //! Whole requests, signed as a client signs them, against a bucket in a folder.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use http::request::Parts;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use proptest::prelude::*;
-use skep_r2::{Bucket, R2Store};
+use skep_r2::{Action, Bucket, Change, Listen, R2Store};
 use skep_runtime::{Clock, Jobs, Shutdown};
 use skep_wire::{Body, BoxFuture, Response, full};
 
@@ -21,7 +21,19 @@ const NOW: i64 = 1_369_353_600_000;
 struct One {
     bucket: Arc<Bucket>,
     room: Room,
+    heard: Arc<Heard>,
     _dir: tempfile::TempDir,
+}
+
+/// What happened to objects.
+#[derive(Debug, Default)]
+struct Heard(Mutex<Vec<(Action, String)>>);
+
+impl Listen for Heard {
+    fn changed<'a>(&'a self, _: &'a str, changes: Vec<Change>) -> BoxFuture<'a, ()> {
+        self.0.lock().unwrap().extend(changes.into_iter().map(|change| (change.action, change.key)));
+        Box::pin(async {})
+    }
 }
 
 impl One {
@@ -30,7 +42,9 @@ impl One {
         let (clock, (_, shutdown)) = (Clock::system(), Shutdown::new());
         let jobs = Jobs::new(clock.clone(), shutdown);
         let store = R2Store::open(dir.path(), clock, &jobs).unwrap();
-        Self { bucket: store.bucket("own").unwrap(), room: Room::default(), _dir: dir }
+        let heard = Arc::<Heard>::default();
+        store.listen(heard.clone());
+        Self { bucket: store.bucket("own").unwrap(), room: Room::default(), heard, _dir: dir }
     }
 
     async fn ask(&self, head: Parts, body: Body) -> Response {
@@ -144,6 +158,22 @@ fn method() -> impl Strategy<Value = Method> {
         Method::OPTIONS,
     ];
     proptest::sample::select(all.to_vec())
+}
+
+#[tokio::test]
+async fn who_hears_of_changes_is_told_what_they_are() {
+    let one = One::new();
+    let put = signed(Method::PUT, "/own/a", &[], b"content").unwrap();
+    assert_eq!(one.ask(put, full("content")).await.status(), 200);
+    let source = ("x-amz-copy-source".to_owned(), "/own/a".to_owned());
+    let copy = signed(Method::PUT, "/own/b", &[source], b"").unwrap();
+    assert_eq!(one.ask(copy, full("")).await.status(), 200);
+    let delete = signed(Method::DELETE, "/own/a", &[], b"").unwrap();
+    assert_eq!(one.ask(delete, full("")).await.status(), 204);
+    let expected = [(Action::Put, "a"), (Action::Copy, "b"), (Action::Delete, "a")];
+    let heard = one.heard.0.lock().unwrap();
+    let heard: Vec<_> = heard.iter().map(|(action, key)| (*action, key.as_str())).collect();
+    assert_eq!(heard, expected);
 }
 
 proptest! {
