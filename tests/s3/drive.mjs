@@ -115,6 +115,14 @@ const done = await complete([{ PartNumber: 1, ETag: one.ETag }, { PartNumber: 2,
 assert.match(done.ETag, /-2"$/);
 assert.equal((await send("HeadObject", { Key: "parts" })).ContentLength, (5 << 20) + 10);
 assert.deepEqual(await failure(complete([{ PartNumber: 1, ETag: one.ETag }])), ["NoSuchUpload", 404]);
+const second = await send("GetObject", { Key: "parts", PartNumber: 2 });
+const said = [second.ContentRange, second.PartsCount, (await second.Body.transformToByteArray()).length];
+assert.deepEqual(said, [`bytes ${5 << 20}-${(5 << 20) + 9}/${(5 << 20) + 10}`, 2, 10]);
+const headed = await send("HeadObject", { Key: "parts", PartNumber: 1 });
+assert.deepEqual([headed.ContentLength, headed.PartsCount], [5 << 20, 2]);
+assert.deepEqual(await failure(send("GetObject", { Key: "parts", PartNumber: 3 })), ["InvalidPartNumber", 416]);
+const whole = await send("GetObject", { Key: "stream", PartNumber: 1 });
+assert.deepEqual([whole.ContentLength, whole.PartsCount], [3_000_000, undefined]);
 const other = await send("CreateMultipartUpload", { Key: "given up" });
 await send("AbortMultipartUpload", { Key: "given up", UploadId: other.UploadId });
 const gone = send("UploadPart", { Key: "given up", UploadId: other.UploadId, PartNumber: 1, Body: "x" });

@@ -58,6 +58,6 @@ pub use read::{GetBody, GetOptions, GetOutcome, Stored};
 pub use rules::{MAX_RULES, Rules, RulesError, Unfit};
 pub use ssec::SsecKey;
 pub use store::R2Store;
-pub use uploads::{PartInfo, UploadInfo};
+pub use uploads::{PartInfo, PartOf, UploadInfo};
 pub use usage::Usage;
 pub use write::PutOptions;

@@ -7,7 +7,8 @@ use crate::bucket::Bucket;
 use crate::cursor;
 use crate::model::StorageClass;
 use crate::multipart::{RUNNING, UploadMeta};
-use crate::rows;
+use crate::ranges::Span;
+use crate::rows::{self, Content};
 
 /// An upload that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +34,35 @@ pub struct PartInfo {
     pub etag: String,
 }
 
+/// Where a part of an object lies in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartOf {
+    /// Its bytes.
+    pub span: Span,
+    /// How many there are; `None` for an object that was stored at once, which is its only one.
+    pub count: Option<usize>,
+    /// Bytes of the whole object.
+    pub size: u64,
+}
+
 impl Bucket {
+    /// The part of that number, counted from 1, of an object; `None` if it has fewer. 10007 if there is no object.
+    pub fn part_of(&self, key: &str, number: usize) -> Result<Option<PartOf>, R2Error> {
+        let found = self.core.db.read(|c| {
+            let Some((object, content)) = rows::find(c, key)? else { return Ok(None) };
+            let sizes = match content {
+                Content::One(_) => vec![object.size],
+                Content::Parts(upload) => rows::listed(c, &upload)?.iter().map(|part| part.size).collect(),
+            };
+            Ok::<_, skep_store::StoreError>(Some((object, sizes)))
+        });
+        let (object, sizes) = found?.ok_or_else(R2Error::no_such_key)?;
+        let Some(at) = number.checked_sub(1).filter(|at| *at < sizes.len()) else { return Ok(None) };
+        let span = Span { offset: sizes[..at].iter().sum(), length: sizes[at] };
+        let count = object.etag.contains('-').then_some(sizes.len());
+        Ok(Some(PartOf { span, count, size: object.size }))
+    }
+
     /// Uploads whose keys start with `prefix`, by key and id, after `after`; `limit` at most.
     pub fn uploads(
         &self,

@@ -1,12 +1,14 @@
 //! Objects: read, written, removed.
 
 use http::header::{self, HeaderValue};
+use http::request::Parts;
 use http::{Response as HttpResponse, StatusCode};
-use skep_r2::{Bucket, MAX_DELETE_KEYS, OBJECT_LOCKED, PutOptions};
+use skep_r2::{Bucket, MAX_DELETE_KEYS, OBJECT_LOCKED, PartOf, PutOptions, Span};
 use skep_wire::{empty, reply};
 
 use crate::error::S3Error;
 use crate::meta;
+use crate::multipart;
 use crate::payload::Payload;
 use crate::service::{Answer, Call, document};
 use crate::xml::{Element, Xml};
@@ -17,15 +19,69 @@ const MOST: usize = 8 << 20;
 pub(crate) fn get(call: &Call<'_>, bucket: &Bucket) -> Answer {
     let headers = &call.head.headers;
     let ssec = meta::ssec(headers, "x-amz-")?;
-    let (object, mut response) = bucket.serve(&call.key, call.head, ssec.as_ref())?;
+    let part = part(call, bucket)?;
+    let (object, mut response) = match &part {
+        Some(part) => bucket.serve(&call.key, &ranged(call.head, part), ssec.as_ref())?,
+        None => bucket.serve(&call.key, call.head, ssec.as_ref())?,
+    };
     match response.status() {
         StatusCode::PRECONDITION_FAILED => return Err(S3Error::precondition_failed()),
         StatusCode::RANGE_NOT_SATISFIABLE => return Err(S3Error::invalid_range()),
         _ => {}
     }
+    if let Some(part) = &part {
+        describe_part(&mut response, part);
+    }
     meta::describe(response.headers_mut(), &object);
     overridden(call, &mut response);
     Ok(response)
+}
+
+/// The part that is asked for by its number.
+fn part(call: &Call<'_>, bucket: &Bucket) -> Result<Option<PartOf>, S3Error> {
+    if call.query.get("partNumber").is_none() {
+        return Ok(None);
+    }
+    let number = multipart::number(call)?;
+    if call.head.headers.contains_key(header::RANGE) {
+        let text = "Cannot specify both Range header and partNumber query parameter";
+        return Err(S3Error::invalid_request(text));
+    }
+    let found = bucket.part_of(&call.key, number as usize)?;
+    found.map(Some).ok_or_else(|| {
+        let text = "The requested partnumber is not satisfiable";
+        S3Error::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidPartNumber", text)
+    })
+}
+
+/// The request for the bytes of a part. There is no range of none.
+fn ranged(head: &Parts, part: &PartOf) -> Parts {
+    let mut head = head.clone();
+    let Span { offset, length } = part.span;
+    let range = format!("bytes={offset}-{}", (offset + length).saturating_sub(1));
+    if length > 0
+        && let Ok(range) = HeaderValue::try_from(range)
+    {
+        head.headers.insert(header::RANGE, range);
+    }
+    head
+}
+
+/// Says which part an answer is, also where it has no content.
+fn describe_part<B>(response: &mut HttpResponse<B>, part: &PartOf) {
+    if let Some(count) = part.count {
+        response.headers_mut().insert("x-amz-mp-parts-count", count.into());
+    }
+    let Span { offset, length } = part.span;
+    let range = format!("bytes {offset}-{}/{}", (offset + length).saturating_sub(1), part.size);
+    if response.status() == StatusCode::OK
+        && length > 0
+        && let Ok(range) = HeaderValue::try_from(range)
+    {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        response.headers_mut().insert(header::CONTENT_RANGE, range);
+    }
 }
 
 /// Headers that the query asks for in the place of the object's own.

@@ -138,7 +138,6 @@ impl Operation {
             found.map_or(Ok(()), |(_, operation)| Err(S3Error::not_implemented(operation)))
         };
         match *method {
-            Method::GET | Method::HEAD if number.is_some() => Err(S3Error::not_implemented("partNumber")),
             Method::HEAD => Ok(Self::HeadObject),
             Method::GET => absent(GET_OBJECT_ABSENT).map(|()| Self::GetObject),
             Method::PUT => {
