@@ -77,6 +77,11 @@ impl R2Store {
         self.open.bucket(name)
     }
 
+    /// The bucket of this name, if it has been asked for; `None` also where that cannot be said without waiting.
+    pub fn ready(&self, name: &str) -> Option<Arc<Bucket>> {
+        self.open.buckets.ready(name)
+    }
+
     /// Lets `listener` hear of objects that are made and removed from now on, in all buckets. The first one stays.
     pub fn listen(&self, listener: Arc<dyn Listen>) {
         if self.open.listener.set(listener).is_err() {

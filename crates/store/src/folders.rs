@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::{StoreError, folder_id, folder_name};
 
@@ -40,6 +40,15 @@ impl<T> Folders<T> {
         let one = Arc::new(make(&self.dir.join(folder_name(id)))?);
         open.insert(id.to_owned(), one.clone());
         Ok(one)
+    }
+
+    /// The one with this id, if it has been asked for and that can be said at once: nobody is waited for who opens another.
+    pub fn ready(&self, id: &str) -> Option<Arc<T>> {
+        match self.open.try_lock() {
+            Ok(open) => open.get(id).cloned(),
+            Err(TryLockError::Poisoned(open)) => open.into_inner().get(id).cloned(),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Removes one with all that is in its folder; one that is not there is no error. Blocking. Who still holds it writes
@@ -127,6 +136,13 @@ mod tests {
         std::fs::create_dir(dir.path().join("all/other")).unwrap();
         assert_eq!(folders.ids().unwrap().into_iter().collect::<Vec<_>>(), ["../x", "other"]);
         assert!(folders.is_open("../x") && !folders.is_open("other"));
+        assert!(folders.ready("../x").is_some_and(|ready| Arc::ptr_eq(&ready, &one)));
+        // Not while another one is opened, however long that takes.
+        let slow = |_: &Path| {
+            assert!(folders.ready("../x").is_none());
+            Err(StoreError::QuotaReached)
+        };
+        assert!(folders.get("slow", slow).is_err() && folders.ready("slow").is_none());
         assert_eq!(folders.folder("../x"), *one);
         folders.remove("../x").unwrap();
         folders.remove("../x").unwrap();

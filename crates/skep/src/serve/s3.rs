@@ -117,6 +117,9 @@ impl Account for S3 {
         Box::pin(async move {
             let row = self.tenant.stores.catalog.resource(Kind::R2, name).map_err(|e| e.to_string())?;
             let Some(row) = row else { return Ok(None) };
+            if let Some(bucket) = self.tenant.stores.r2.ready(&row.name) {
+                return Ok(Some(bucket));
+            }
             let tenant = self.tenant.clone();
             // The first time it is opened.
             let opened = tokio::task::spawn_blocking(move || tenant.stores.r2.bucket(&row.name)).await;
