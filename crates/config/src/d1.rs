@@ -1,7 +1,7 @@
 //! `d1_databases[]`: where a database's migrations are.
 
-use crate::model::D1Database;
 use crate::read::Table;
+use crate::storage::D1Database;
 
 const FOLDER: &str = "migrations";
 const FILES: &str = "*.sql";

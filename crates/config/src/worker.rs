@@ -2,6 +2,7 @@
 
 use crate::model::*;
 use crate::read::{Reader, Table};
+use crate::storage::{KvNamespace, R2Bucket, S3Credentials};
 use crate::{containers, d1, exports, hyperdrive, site, stored, workflow};
 
 /// The longest delay that queues know: 24 hours.
