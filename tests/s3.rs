@@ -21,6 +21,7 @@ const PROJECT: &str = r#"{ "name": "local", "main": "index.js", "compatibility_d
     { "binding": "C", "bucket_name": "second", "local_dev": { "experimental_s3_credentials": { "accessKeyId": "two", "secretAccessKey": "s2" } } },
     { "binding": "D", "bucket_name": "without" }] }"#;
 const READ: &str = "6a018a9f2fc74eb6b293b0c548f38b39";
+const MAKES_TOKENS: &str = "5bc3f8b21c554832afc660159ab75fa4";
 const READ_KV: &str = "8b47d2786a534c08a1f94ee8f9f599ef";
 const WRITE: &str = "2efd5506f9c8494dacb1fa10a3e7d5b6";
 
@@ -106,6 +107,30 @@ fn a_key_reaches_what_its_token_reaches() {
         json!({ "name": "disabled", "status": "disabled", "policies": policy(WRITE, &account) }).to_string();
     let off = serve.token_call("PUT", &format!("/user/tokens/{}", disabled[0]), &[], Some(off.as_bytes()));
     assert_eq!(off.status, 200, "{}", off.text());
+    // On a bucket there are no scripts, and what would reach all of the account is not given for one bucket.
+    for group in ["e086da7e2179491d91ee5f35b3ca210a", "bf7481a1826f439697cb59a20b22293e"] {
+        let body = json!({ "name": "more", "policies": policy(group, &bucket) }).to_string();
+        let refused = serve.token_call("POST", "/user/tokens", &[], Some(body.as_bytes()));
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        assert!(refused.text().contains("is given on an account, not on a bucket"), "{}", refused.text());
+    }
+    // Nor does one that makes tokens make one for more buckets than it has itself.
+    let groups = json!([{ "id": MAKES_TOKENS }]);
+    let mut policies = policy(WRITE, &bucket);
+    let makes = json!({ "effect": "allow", "resources": { &account: "*" }, "permission_groups": groups });
+    policies.as_array_mut().unwrap().push(makes);
+    let body = json!({ "name": "maker", "policies": policies }).to_string();
+    let maker = serve.token_call("POST", "/user/tokens", &[], Some(body.as_bytes())).json();
+    let bearer = format!("Bearer {}", maker["result"]["value"].as_str().unwrap_or_else(|| panic!("{maker}")));
+    for (resource, status) in [(&bucket, 200), (&account, 403)] {
+        let body = json!({ "name": "made", "policies": policy(WRITE, resource) }).to_string();
+        let made =
+            serve.raw_call("POST", "/user/tokens", &[("authorization", &bearer)], Some(body.as_bytes()));
+        assert_eq!(made.status, status, "{}", made.text());
+    }
+    let roll = format!("/user/tokens/{}/value", reader[0]);
+    let rolled_by = serve.raw_call("PUT", &roll, &[("authorization", &bearer)], Some(b"{}"));
+    assert_eq!(rolled_by.status, 403, "{}", rolled_by.text());
     let none = token(&serve, "none", &policy(READ_KV, &account));
     // Of another account: its id is right, and its secret.
     let verified =

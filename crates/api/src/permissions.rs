@@ -41,7 +41,7 @@ pub(crate) struct Group {
 }
 
 const ACCOUNT: &str = "com.cloudflare.api.account";
-const BUCKET: &str = "com.cloudflare.edge.r2.bucket";
+pub(crate) const BUCKET: &str = "com.cloudflare.edge.r2.bucket";
 const ZONE: &str = "com.cloudflare.api.account.zone";
 /// What the first token of an account has: everything.
 pub(crate) const ALL: &str = "*";

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use serde_json::{Value as Json, json};
-use skep_catalog::{Catalog, CatalogError, Kind, Resource, Token};
+use skep_catalog::{Catalog, CatalogError, Kind, Resource, Terms, Token};
 use skep_r2::ListOptions;
 
 use crate::permissions::{Area, allows};
@@ -135,15 +135,38 @@ pub struct R2Access {
     pub manage: bool,
 }
 
+impl R2Scope {
+    /// Whether all of these buckets are among others.
+    fn is_within(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::All) => true,
+            (Self::All, Self::Named(_)) => false,
+            (Self::Named(own), Self::Named(others)) => own.iter().all(|name| others.contains(name)),
+        }
+    }
+}
+
 impl R2Access {
+    /// Whether one may do nothing that another may not.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        self.read.is_within(&other.read)
+            && self.write.is_within(&other.write)
+            && (!self.manage || other.manage)
+    }
+
     /// That of a token.
     pub fn of(token: &Token) -> Self {
-        let permissions = &token.terms.permissions;
+        Self::by(&token.terms, &token.account)
+    }
+
+    /// That of a token of an account by its terms.
+    pub(crate) fn by(terms: &Terms, account: &str) -> Self {
+        let permissions = &terms.permissions;
         let manage = allows(permissions, Some((Area::R2, true)));
         let reads = allows(permissions, Some((Area::R2, false)));
-        let policies: Json = serde_json::from_str(&token.terms.policies).unwrap_or_default();
+        let policies: Json = serde_json::from_str(&terms.policies).unwrap_or_default();
         let scope =
-            |all: bool, write: bool| if all { R2Scope::All } else { named(&policies, &token.account, write) };
+            |all: bool, write: bool| if all { R2Scope::All } else { named(&policies, account, write) };
         Self { read: scope(reads, false), write: scope(manage, true), manage }
     }
 }
@@ -183,8 +206,6 @@ pub(crate) fn bucket_of<'a>(resource: &'a str, account: &str) -> Option<&'a str>
 
 #[cfg(test)]
 mod tests {
-    use skep_catalog::Terms;
-
     use super::*;
 
     const READ: &str = "6a018a9f2fc74eb6b293b0c548f38b39";
@@ -221,7 +242,11 @@ mod tests {
         let all = access(&[READ], json!([policy(READ, "com.cloudflare.api.account.a")]));
         assert_eq!(all, R2Access { read: R2Scope::All, write: only(&[]), manage: false });
         assert_eq!(access(&[], json!([])), R2Access { read: only(&[]), write: only(&[]), manage: false });
+        assert!(
+            own.is_within(&both) && !both.is_within(&own) && !all.is_within(&both) && both.is_within(&both)
+        );
         let every = access(&["*"], json!([]));
+        assert!(all.is_within(&every) && !every.is_within(&all));
         assert_eq!(every, R2Access { read: R2Scope::All, write: R2Scope::All, manage: true });
     }
 

@@ -10,8 +10,8 @@ use serde_json::{Value as Json, json};
 use skep_catalog::{Terms, Token};
 
 use crate::call::Call;
-use crate::permissions::{ALL, GROUPS, missing};
-use crate::r2_buckets::{bucket_of, is_account};
+use crate::permissions::{ALL, BUCKET, GROUPS, missing};
+use crate::r2_buckets::{R2Access, bucket_of, is_account};
 use crate::reply::{Answer, ApiError, ok, page, time};
 
 /// The longest name of a token.
@@ -80,14 +80,20 @@ impl Asked {
             }),
         };
         let policies = Json::Array(policies).to_string();
-        Ok(Terms {
+        let terms = Terms {
             name: self.name,
             permissions,
             policies,
             not_before_ms: moment("not_before", self.not_before)?,
             expires_ms: moment("expires_on", self.expires_on)?,
             disabled,
-        })
+        };
+        // The same permission is not the same for one bucket and for all.
+        if !R2Access::by(&terms, &by.account).is_within(&R2Access::of(by)) {
+            let text = "A token cannot give a permission on buckets that it does not have.";
+            return Err(ApiError::new(StatusCode::FORBIDDEN, 10000, text));
+        }
+        Ok(terms)
     }
 }
 
@@ -113,6 +119,8 @@ impl Policy {
         if self.resources.is_empty() {
             return Err(bad("A policy needs a resource."));
         }
+        // What is not about buckets would be given on all of the account, which is not what was said.
+        let on_bucket = self.resources.keys().find(|resource| bucket_of(resource, account).is_some());
         let mut groups = Vec::new();
         for Named { id } in self.permission_groups {
             let group = GROUPS.iter().find(|group| group.id == id);
@@ -121,6 +129,12 @@ impl Policy {
                     "There is no permission group \"{id}\": see the list at tokens/permission_groups."
                 ))
             })?;
+            if let Some(resource) = on_bucket.filter(|_| group.scope != BUCKET) {
+                return Err(bad(format!(
+                    "\"{}\" is given on an account, not on a bucket: take \"{resource}\" out of its policy.",
+                    group.name
+                )));
+            }
             groups.push(json!({ "id": group.id, "name": group.name }));
             permissions.push(id);
         }
@@ -225,7 +239,8 @@ pub(crate) async fn delete(call: Call) -> Answer {
 /// Another secret for the same token.
 pub(crate) async fn roll(call: Call) -> Answer {
     let token = found(&call)?;
-    if missing(&call.token.terms.permissions, &token.terms.permissions).is_some() {
+    let more = missing(&call.token.terms.permissions, &token.terms.permissions).is_some();
+    if more || !R2Access::of(&token).is_within(&R2Access::of(&call.token)) {
         let text = "A token cannot take the place of one with more permissions.";
         return Err(ApiError::new(StatusCode::FORBIDDEN, 10000, text));
     }
