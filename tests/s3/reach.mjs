@@ -60,6 +60,10 @@ assert.equal((await fetch(stale)).status, 403);
 
 // A body that breaks off, or is another one than was signed, is no object.
 const url = async (key) => (await full.sign(new Request(`${endpoint}/site/${key}?X-Amz-Expires=60`, { method: "PUT" }), { aws: { signQuery: true } })).url;
+// Nor does a URL do more than it was signed for.
+const turned = await fetch(await url("turned"), { method: "PUT", headers: { "x-amz-copy-source": "/logs/a" } });
+assert.deepEqual([turned.status, /<Code>(.*?)<\/Code>/.exec(await turned.text())[1]], [403, "AccessDenied"]);
+assert.deepEqual(await ask(full, "GET", "/site/turned"), [404, "NoSuchKey"]);
 const broken = new URL(await url("broken"));
 await new Promise((resolve) => {
   const headers = { host: broken.host, "content-length": 1000 };

@@ -178,6 +178,21 @@ impl Claim {
         })
     }
 
+    /// One for tests.
+    #[cfg(test)]
+    pub fn for_test() -> Self {
+        Self {
+            key: "key".into(),
+            date: "20130524".into(),
+            region: "auto".into(),
+            at: "20130524T000000Z".into(),
+            headers: Vec::new(),
+            signature: String::new(),
+            payload: String::new(),
+            presigned: false,
+        }
+    }
+
     /// What the key that is made of the secret is good for.
     pub fn scope(&self) -> String {
         format!("{}/{}/s3/aws4_request", self.date, self.region)

@@ -51,6 +51,7 @@ pub(crate) fn check(
     if !claim.headers.iter().any(|name| name == "host") {
         return Err(S3Error::unauthorized());
     }
+    refuse_unsigned(claim, head)?;
     let key = SigningKey::of(secret, claim);
     let request = canonical(claim, head, path, query);
     let text = format!("AWS4-HMAC-SHA256\n{}\n{}\n{}", claim.at, claim.scope(), hash(request.as_bytes()));
@@ -58,6 +59,24 @@ pub(crate) fn check(
         true => Ok(key),
         false => Err(mismatch(claim, text, request)),
     }
+}
+
+/// What changes the meaning of a request has to be signed with it: who was given a URL to put an object by could copy another one there.
+/// As in S3.
+fn refuse_unsigned(claim: &Claim, head: &Parts) -> Result<(), S3Error> {
+    let names = head.headers.keys().map(http::HeaderName::as_str);
+    let meaning = |name: &&str| {
+        name.starts_with("x-amz-") || name.starts_with("cf-copy-") || name.starts_with("cf-create-")
+    };
+    let unsigned: Vec<&str> =
+        names.filter(meaning).filter(|name| !claim.headers.iter().any(|signed| signed == name)).collect();
+    if unsigned.is_empty() {
+        return Ok(());
+    }
+    let text = "There were headers present in the request which were not signed";
+    let mut error = S3Error::new(StatusCode::FORBIDDEN, "AccessDenied", text);
+    error.more = vec![("HeadersNotSigned", unsigned.join(", "))];
+    Err(error)
 }
 
 /// The hexadecimal SHA-256.
@@ -187,5 +206,13 @@ mod tests {
         assert_eq!(get(host, "86401"), Err("SignatureDoesNotMatch"));
         assert_eq!(get(host, "0"), Err("ExpiredRequest"));
         assert_eq!(get(host, "604801"), Err("InvalidArgument"));
+        let more =
+            http::Request::get("/").header("x-amz-copy-source", "/a/b").header("x-other", "a").body(());
+        let head = more.unwrap().into_parts().0;
+        let mut claim = Claim { headers: vec!["host".into()], ..Claim::for_test() };
+        let refused = refuse_unsigned(&claim, &head).unwrap_err();
+        assert_eq!(refused.more, [("HeadersNotSigned", "x-amz-copy-source".to_owned())]);
+        claim.headers.push("x-amz-copy-source".into());
+        assert_eq!(refuse_unsigned(&claim, &head), Ok(()));
     }
 }

@@ -94,16 +94,13 @@ fn signed(method: Method, uri: &str, headers: &[(String, String)], body: &[u8]) 
     request = request.header("x-amz-date", "20130524T000000Z").header(CONTENT_HASH, &payload);
     request = request.header("content-length", body.len());
     let mut head = request.body(()).ok()?.into_parts().0;
-    let claim = Claim {
-        key: "key".into(),
-        date: "20130524".into(),
-        region: "auto".into(),
-        at: "20130524T000000Z".into(),
-        headers: vec!["host".into(), CONTENT_HASH.into(), "x-amz-date".into()],
-        signature: String::new(),
-        payload,
-        presigned: false,
-    };
+    let mut names = vec!["host".to_owned(), CONTENT_HASH.to_owned(), "x-amz-date".to_owned()];
+    names.extend(head.headers.keys().map(|name| name.as_str().to_owned()).filter(|name| {
+        name != CONTENT_HASH
+            && name != "x-amz-date"
+            && (name.starts_with("x-amz-") || name.starts_with("cf-"))
+    }));
+    let claim = Claim { headers: names, payload, ..Claim::for_test() };
     let request = canonical(&claim, &head, head.uri.path(), &Query::of(&head.uri));
     let text = format!("AWS4-HMAC-SHA256\n{}\n{}\n{}", claim.at, claim.scope(), hash(request.as_bytes()));
     let signature = SigningKey::of(SECRET, &claim).sign(&text);
