@@ -52,7 +52,9 @@ fn drive(serve: &Serve, name: &str, variables: &[(&str, &str)]) {
 fn drive_in(dir: &Path, name: &str, variables: &[(&str, &str)]) {
     let folder = npm::installed("aws-sdk-3.1175.0", &PACKAGES);
     let script = dir.join(name);
-    std::fs::copy(repository().join("tests/s3").join(name), &script).unwrap();
+    for file in [name, "names.mjs"] {
+        std::fs::copy(repository().join("tests/s3").join(file), dir.join(file)).unwrap();
+    }
     let modules = dir.join("node_modules");
     if !modules.exists() {
         std::os::unix::fs::symlink(folder.join("node_modules"), modules).unwrap();

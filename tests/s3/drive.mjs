@@ -1,18 +1,11 @@
 // The AWS SDK and aws4fetch against the S3 API; ends with an error if anything is not as R2 has it.
 import assert from "node:assert/strict";
-import dns from "node:dns";
+import "./names.mjs";
 import { createReadStream, writeFileSync } from "node:fs";
 import * as S from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
 import { getSignedUrl } from "@aws-sdk/s3-request-presigner";
 import { AwsClient } from "aws4fetch";
-
-// Not every machine finds names below `localhost`.
-const lookup = dns.lookup;
-dns.lookup = (name, options, callback) => {
-  if (!name.endsWith("localhost")) return lookup(name, options, callback);
-  return options.all ? callback(null, [{ address: "127.0.0.1", family: 4 }]) : callback(null, "127.0.0.1", 4);
-};
 
 const { S3_ENDPOINT: endpoint, S3_KEY: accessKeyId, S3_SECRET: secretAccessKey, S3_FOLDER: folder } = process.env;
 const credentials = { accessKeyId, secretAccessKey };

@@ -46,11 +46,7 @@ pub(crate) async fn put_lifecycle(mut call: Call) -> Answer {
     let rules: Vec<LifecycleRule> = rules_of(&mut call).await?;
     let bucket = bucket(&call)?;
     bucket.set_lifecycle(rules).await.map_err(refused)?;
-    tokio::spawn(async move {
-        if let Err(error) = bucket.sweep().await {
-            tracing::warn!(%error, "the lifecycle rules of a bucket could not be followed");
-        }
-    });
+    bucket.sweep_soon();
     ok(json!({}))
 }
 

@@ -39,7 +39,14 @@ pub struct Site {
 
 /// A path as it was sent, where a URL's is another: what was signed is that. An extension of the head.
 #[derive(Clone, Debug)]
-pub struct AskedPath(pub String);
+pub struct AskedPath(String);
+
+impl AskedPath {
+    /// The path of a request as it was sent.
+    pub fn of(head: &Parts) -> &str {
+        head.extensions.get::<Self>().map_or(head.uri.path(), |asked| &asked.0)
+    }
+}
 
 /// Says which site a request is for. Called for every request: it must not block.
 pub trait Router: Send + Sync + 'static {
@@ -98,9 +105,8 @@ impl<'a> Begun<'a> {
             options.traffic.note_refused();
             return Err(Box::new(named(refusal(status), ray)));
         }
-        let asked = parts.uri.clone();
-        parts.uri = normal(parts.uri);
-        if parts.uri.path() != asked.path() {
+        if let Some(uri) = normal(&parts.uri) {
+            let asked = std::mem::replace(&mut parts.uri, uri);
             parts.extensions.insert(AskedPath(asked.path().to_owned()));
         }
         if visitor.scheme == "https" {
@@ -270,16 +276,16 @@ async fn answer(
     }
 }
 
-/// The URL that a worker's `new URL(request.url)` makes of it, so that rules, assets and the worker see one path.
-fn normal(uri: Uri) -> Uri {
+/// The URL that a worker's `new URL(request.url)` makes of it, so that rules, assets and the worker see one path; `None` if it is the same.
+fn normal(uri: &Uri) -> Option<Uri> {
     let path = match pathname(uri.path()) {
         Cow::Owned(path) if uri.path().starts_with('/') && path != uri.path() => path,
-        _ => return uri,
+        _ => return None,
     };
     let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = format!("{path}{query}").try_into().ok();
-    Uri::from_parts(parts).unwrap_or(uri)
+    Uri::from_parts(parts).ok()
 }
 
 /// Cloudflare's answer to an image optimiser that would fetch something else than an image.
@@ -303,7 +309,8 @@ mod tests {
             ("//a//b", "//a//b"),
             ("*", "*"),
         ] {
-            assert_eq!(normal(raw.parse().unwrap()).to_string(), expected, "{raw}");
+            let uri: Uri = raw.parse().unwrap();
+            assert_eq!(normal(&uri).unwrap_or(uri).to_string(), expected, "{raw}");
         }
     }
 }

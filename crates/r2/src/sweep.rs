@@ -44,6 +44,16 @@ struct Step {
 }
 
 impl Bucket {
+    /// Follows its lifecycle rules in a while: whoever has set them does not wait for what they do. Inside a tokio runtime only.
+    pub fn sweep_soon(self: &Arc<Self>) {
+        let bucket = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = bucket.sweep().await {
+                tracing::warn!(%error, "the lifecycle rules of a bucket could not be followed");
+            }
+        });
+    }
+
     /// Does what is due by the lifecycle rules; returns how many objects and uploads were changed or removed. One
     /// run at a time.
     pub async fn sweep(&self) -> Result<usize, R2Error> {

@@ -32,10 +32,7 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
     };
     let [prefix, start, token, most] = known.map(given);
     let most = most.map_or(Ok(PAGE), |text| text.parse()).ok().filter(|most| (1..=PAGE).contains(most));
-    let most = most.ok_or_else(|| {
-        let text = "MaxKeys params must be positive integer <= 1000.";
-        S3Error::new(StatusCode::BAD_REQUEST, "InvalidMaxKeys", text)
-    })?;
+    let most = most.ok_or_else(S3Error::invalid_max_keys)?;
     let after = token.as_deref().or(start.as_deref()).unwrap_or_default();
     let mut all = call.account.buckets().map_err(failed)?;
     all.retain(|bucket| {

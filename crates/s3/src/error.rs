@@ -78,6 +78,11 @@ impl S3Error {
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", "The requested range is not satisfiable")
     }
 
+    pub fn invalid_max_keys() -> Self {
+        let text = "MaxKeys params must be positive integer <= 1000.";
+        Self::new(StatusCode::BAD_REQUEST, "InvalidMaxKeys", text)
+    }
+
     pub fn malformed_xml() -> Self {
         let text =
             "The XML you provided was not well formed or did not validate against our published schema.";

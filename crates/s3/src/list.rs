@@ -1,6 +1,5 @@
 //! Lists: of keys, of uploads that have not ended, of their parts.
 
-use http::StatusCode;
 use skep_r2::{Bucket, ListOptions, MAX_LIST};
 
 use crate::buckets::owner;
@@ -53,12 +52,8 @@ impl Names {
 fn most(asked: &Asked, name: &str) -> Result<(u64, usize), S3Error> {
     let Some(text) = asked.query.get(name) else { return Ok((MAX_LIST.into(), MAX_LIST as usize)) };
     let wanted = text.trim().parse::<f64>().ok().filter(|wanted| wanted.is_finite() && *wanted >= 0.0);
-    let wanted = wanted.ok_or_else(|| {
-        let text = "MaxKeys params must be positive integer <= 1000.";
-        S3Error::new(StatusCode::BAD_REQUEST, "InvalidMaxKeys", text)
-    })?;
     // Of a fraction the whole part counts.
-    let wanted = wanted as u64;
+    let wanted = wanted.ok_or_else(S3Error::invalid_max_keys)? as u64;
     Ok((wanted, wanted.min(MAX_LIST.into()) as usize))
 }
 

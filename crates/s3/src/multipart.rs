@@ -10,7 +10,6 @@ use crate::error::S3Error;
 use crate::meta;
 use crate::objects::etag;
 use crate::payload::Payload;
-use crate::query::encoded;
 use crate::service::{Answer, Call, document};
 use crate::xml::{Element, Xml};
 
@@ -72,11 +71,7 @@ pub(crate) async fn complete(call: &Call<'_>, bucket: &Bucket, payload: Payload)
     let object = bucket.complete_multipart_upload(&call.key, id(call), parts).await?;
     let host = meta::text(&call.head.headers, "host").unwrap_or_default();
     let scheme = if call.head.extensions.get() == Some(&http::uri::Scheme::HTTPS) { "https" } else { "http" };
-    let path = call.head.uri.path();
-    let location = match path.is_empty() {
-        true => format!("{scheme}://{host}{}/{}/{}", call.before, call.name, encoded(&call.key)),
-        false => format!("{scheme}://{host}{path}"),
-    };
+    let location = format!("{scheme}://{host}{}", call.head.uri.path());
     let mut xml = Xml::of("CompleteMultipartUploadResult");
     xml.text("Location", &location);
     xml.text("Bucket", &call.name);

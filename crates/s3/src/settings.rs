@@ -146,12 +146,7 @@ pub(crate) async fn put_lifecycle(call: &Call<'_>, bucket: &Arc<Bucket>, payload
     let root = payload.root(call.account, MOST, "LifecycleConfiguration").await?;
     let rules = lifecycle_rules(&root).ok_or_else(S3Error::malformed_xml)?;
     bucket.set_lifecycle(rules).await.map_err(refused)?;
-    let bucket = bucket.clone();
-    tokio::spawn(async move {
-        if let Err(error) = bucket.sweep().await {
-            tracing::warn!(%error, "the lifecycle rules of a bucket could not be followed");
-        }
-    });
+    bucket.sweep_soon();
     Ok(reply(StatusCode::OK, empty()))
 }
 

@@ -59,8 +59,7 @@ impl S3 {
             let mut response = match head.method {
                 Method::OPTIONS => preflight(head),
                 _ => {
-                    let path = head.extensions.get::<AskedPath>().map_or(head.uri.path(), |asked| &asked.0);
-                    let place = Place { path, before: PATH, bucket: None };
+                    let place = Place { path: AskedPath::of(head), before: PATH, bucket: None };
                     let now = i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX);
                     skep_s3::answer(self, place, head, body, now).await
                 }

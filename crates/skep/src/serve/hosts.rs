@@ -110,7 +110,7 @@ impl Table {
         if let Some((account, _)) = self.buckets.managed(host, domains) {
             return Some(account);
         }
-        if let Some((account, _)) = self.s3.at(host, domains) {
+        if let Some(account) = self.s3.account(host, domains) {
             return Some(account);
         }
         let (_, subdomain) = labels(host, domains)?.split_once('.')?;
@@ -235,7 +235,7 @@ impl Hosts {
     /// A public bucket, or the S3 API of an account.
     fn bucket(&self, table: &Table, host: &str) -> Option<Arc<dyn LocalHandler>> {
         let public = table.buckets.at(host).or_else(|| Some(&table.buckets.managed(host, &self.domains)?.1));
-        public.cloned().or_else(|| Some(table.s3.at(host, &self.domains)?.1))
+        public.cloned().or_else(|| table.s3.at(host, &self.domains))
     }
 
     /// `<script>.<account>.<domain>`, or `<version>-<script>.<account>.<domain>`.

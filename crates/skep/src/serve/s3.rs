@@ -29,12 +29,15 @@ impl S3Hosts {
         self.0.insert(account.tenant.id.clone(), Arc::new(account));
     }
 
-    /// What answers at a host name, and the account's id; the name of a bucket may stand before that.
-    pub fn at(&self, host: &str, domains: &[String]) -> Option<(&str, Arc<dyn LocalHandler>)> {
+    /// What answers at a host name; the name of a bucket may stand before the account's.
+    pub fn at(&self, host: &str, domains: &[String]) -> Option<Arc<dyn LocalHandler>> {
         let (label, account) = self.find(host, domains)?;
-        let (bucket, account) = (label.map(str::to_owned), account.clone());
-        let id = self.0.get_key_value(&account.tenant.id)?.0;
-        Some((id, Arc::new(Host { account, bucket })))
+        Some(Arc::new(Host { account: account.clone(), bucket: label.map(str::to_owned) }))
+    }
+
+    /// The account that a host name is of.
+    pub fn account(&self, host: &str, domains: &[String]) -> Option<&str> {
+        Some(&self.find(host, domains)?.1.tenant.id)
     }
 
     /// The account whose name below the base domain this is, with nothing before it.
@@ -165,8 +168,7 @@ impl LocalHandler for Host {
 
     fn handle<'a>(&'a self, head: &'a Parts, body: Body) -> BoxFuture<'a, Response> {
         Box::pin(async move {
-            let path = head.extensions.get::<AskedPath>().map_or(head.uri.path(), |asked| &asked.0);
-            let place = Place { path, before: "", bucket: self.bucket.as_deref() };
+            let place = Place { path: AskedPath::of(head), before: "", bucket: self.bucket.as_deref() };
             skep_s3::answer(self.account.as_ref(), place, head, body, self.account.now_ms()).await
         })
     }
