@@ -204,11 +204,14 @@ fn who_stores_until_he_may_store_no_more_reads_and_deletes_on_and_a_neighbour_st
             assert_eq!(size("object"), before[3], "after {store}");
         }
         let config = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
-        let code = format!(
-            "export default {{ fetch() {{ return new Response('{store}') }} }}; // {}",
-            "x".repeat(1 << 20)
-        );
+        let mut tries = 0;
         eventually(&format!("the refusal of an upload after {store}"), || {
+            // Other code each time: what was uploaded is kept for a while when its worker has gone, and that costs nothing.
+            tries += 1;
+            let code = format!(
+                "export default {{ fetch() {{ return new Response('{store}{tries}') }} }}; // {}",
+                "x".repeat(1 << 20)
+            );
             let refused = scene.serve.upload("more", &config, &code);
             if refused.status == 200 {
                 // What databases were has been cut meanwhile, which made room: that is filled, too.

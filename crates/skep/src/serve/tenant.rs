@@ -22,8 +22,10 @@ use super::sizes::Sizes;
 use super::stored;
 use crate::stores::{Keeping, Stores};
 
-/// Content that no version uses is kept this long: an upload may be about to use it.
+/// Content that no version uses is kept this long: an upload may be about to use it. The second is for an account that
+/// is nearly full, and longer than the token of an upload of assets is valid.
 const UNUSED_MS: i64 = 24 * 60 * 60 * 1000;
+const UNUSED_NEARLY_FULL_MS: i64 = 2 * 60 * 60 * 1000;
 
 /// An account's storage.
 pub struct Tenant {
@@ -98,10 +100,10 @@ impl Tenant {
         })
     }
 
-    /// Removes content that no version has used for a day.
+    /// Removes content that no version has used for a day, or for two hours if there is little room.
     pub async fn forget_unused(&self, now_ms: i64) -> Result<String, String> {
-        let unused =
-            self.stores.catalog.forget_unused(now_ms - UNUSED_MS).await.map_err(|e| e.to_string())?;
+        let kept_ms = if self.quota.is_nearly_full() { UNUSED_NEARLY_FULL_MS } else { UNUSED_MS };
+        let unused = self.stores.catalog.forget_unused(now_ms - kept_ms).await.map_err(|e| e.to_string())?;
         let blobs = self.blobs.clone();
         let count = unused.len();
         let removed = tokio::task::spawn_blocking(move || {
