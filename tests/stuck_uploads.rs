@@ -71,7 +71,8 @@ fn end(visitors: Vec<(TcpStream, usize)>, size: usize) {
         let mut answer = String::new();
         let mut piece = [0; 1024];
         while !answer.contains("bytes") {
-            let read = stream.read(&mut piece).unwrap();
+            let read =
+                stream.read(&mut piece).unwrap_or_else(|error| panic!("of visitor {n}: {error}: {answer}"));
             assert!(read > 0, "of visitor {n}: {answer}");
             answer += &String::from_utf8_lossy(&piece[..read]);
         }

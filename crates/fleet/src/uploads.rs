@@ -7,14 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::{HeaderName, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use skep_wire::{Held, Request, Through};
+use skep_wire::{Habit, Held, Request, Through};
 
 /// What a request is called, on its way through all scripts that pass it on.
 pub const RAY: HeaderName = HeaderName::from_static("cf-ray");
 
 /// Bodies that one process was given.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Uploads(Arc<Mutex<HashMap<HeaderValue, Through>>>);
+pub(crate) struct Uploads {
+    open: Arc<Mutex<HashMap<HeaderValue, Through>>>,
+    habit: Arc<Habit>,
+}
 
 /// One of them, for as long as there is more of it.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ impl Uploads {
             return request;
         }
         let Some(ray) = request.headers().get(RAY).cloned() else { return request };
-        let through = Through::default();
+        let through = Through::of(&self.habit);
         self.lock().insert(ray.clone(), through.clone());
         let upload = Upload { all: self.clone(), ray };
         request.map(|body| Held::new(through.enter(body), upload).boxed_unsync())
@@ -49,7 +52,7 @@ impl Uploads {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<HeaderValue, Through>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

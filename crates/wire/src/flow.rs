@@ -54,6 +54,11 @@ pub(crate) fn window() -> usize {
     (PASSED / WRITING.load(Ordering::Relaxed).max(1)).clamp(*PIECE.start(), *PIECE.end())
 }
 
+/// Whether bodies are so many that what a process gets of each is less than of one alone.
+pub(crate) fn are_many() -> bool {
+    window() < *PIECE.end()
+}
+
 /// The sockets of one cell.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {

@@ -54,7 +54,7 @@ pub use server::{ServeError, bind_unix, serve_tcp, serve_unix};
 pub use service::{BINDING_HEADER, BindingTable, BoxFuture, Service};
 pub use serving::{Asked, Next, Parts, Serving};
 pub use socket::{Socket, together};
-pub use through::Through;
+pub use through::{Habit, Through};
 pub use unread::held;
 pub use whole::Whole;
 pub use wrap::{NextFrame, Wrap, wrapped};
