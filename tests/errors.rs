@@ -91,8 +91,8 @@ fn a_wrong_configuration_is_shown_where_it_is_wrong() {
         ),
         (
             "wrangler.jsonc",
-            "{ \"name\": \"e\", \"main\": \"index.ts\",\n  \"browser\": { \"binding\": \"B\" } }",
-            vec!["\"browser\" does not work on Skep", "wrangler.jsonc:2:3"],
+            "{ \"name\": \"e\", \"main\": \"index.ts\",\n  \"media\": { \"binding\": \"B\" } }",
+            vec!["\"media\" does not work on Skep", "wrangler.jsonc:2:3"],
         ),
         ("wrangler.toml", "name = \"e\"\nmain = [\n", vec!["wrangler.toml:"]),
     ] {

@@ -16,6 +16,7 @@ mod awake;
 mod backup;
 mod batches;
 mod bombs;
+mod browser;
 mod cache_room;
 mod conformance;
 mod containers;

@@ -37,7 +37,6 @@ const TREES: &[(&str, KeyClass)] = &[
     ("ai_search", Refused(KIND)),
     ("ai_search_namespaces", Refused(KIND)),
     ("artifacts", Refused(KIND)),
-    ("browser", Refused(KIND)),
     ("cache", NoMeaning("the Cache API always works; there is no other cache")),
     ("cloudchamber", Refused(LATER)),
     ("connect", Refused(KIND)),
@@ -85,6 +84,9 @@ const KEYS: &[(&str, KeyClass)] = &[
     ("assets.not_found_handling", Works),
     ("assets.run_worker_first", Works),
     ("base_dir", Works),
+    ("browser", Works),
+    ("browser.binding", Works),
+    ("browser.remote", NoMeaning(REMOTE)),
     ("build", Works),
     ("build.command", Works),
     ("build.cwd", Works),
@@ -404,7 +406,7 @@ mod tests {
     #[test]
     fn keys_are_found_by_pattern_tree_or_openness() {
         assert_eq!(classify("kv_namespaces[].id"), Some(Works));
-        assert!(matches!(classify("browser.binding"), Some(Refused(_))));
+        assert!(matches!(classify("media.binding"), Some(Refused(_))));
         assert_eq!(classify("exports.Foo.type"), Some(Works));
         assert_eq!(classify("vars.ANY"), Some(Works));
         assert_eq!(classify("kv_namespaces[].idd"), None);

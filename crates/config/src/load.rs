@@ -248,14 +248,14 @@ mod tests {
 
     #[test]
     fn errors_come_all_at_once_and_each_at_its_place() {
-        let text = "{\n  \"name\": \"Bad Name\",\n  \"main\": 5,\n  \"kv_namespace\": [],\n  \"browser\": { \"binding\": \"B\" }\n}";
+        let text = "{\n  \"name\": \"Bad Name\",\n  \"main\": 5,\n  \"kv_namespace\": [],\n  \"media\": { \"binding\": \"B\" }\n}";
         let error = load_text("wrangler.jsonc", text, None).unwrap_err();
         let text = error.to_string();
         for expected in [
             "wrangler.jsonc:2:11",
             "wrangler.jsonc:3:11",
             "did you mean \"kv_namespaces\"?",
-            "\"browser\" does not work on Skep",
+            "\"media\" does not work on Skep",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
@@ -304,10 +304,10 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_alone_and_a_pages_project_by_its_name() {
-        let text = r#"{ "observability": { "enabled": true }, "nam": "a", "main": "x.js", "browser": { "binding": "B" } }"#;
+        let text = r#"{ "observability": { "enabled": true }, "nam": "a", "main": "x.js", "media": { "binding": "B" } }"#;
         let Diagnostics(told) = load_text("wrangler.jsonc", text, None).unwrap_err();
         let told: Vec<&str> = told.iter().map(|problem| problem.message.as_str()).collect();
-        assert_eq!(told, ["\"browser\" does not work on Skep", "unknown key \"nam\": it has no effect"]);
+        assert_eq!(told, ["\"media\" does not work on Skep", "unknown key \"nam\": it has no effect"]);
         let text = r#"{ "name": "a", "pages_build_output_dir": "dist" }"#;
         let error = load_text("wrangler.jsonc", text, None).unwrap_err().to_string();
         assert!(error.contains("Pages projects do not run on Skep") && !error.contains("neither"), "{error}");
@@ -343,14 +343,14 @@ mod tests {
     #[test]
     fn what_is_deployed_may_have_what_only_cloudflare_has() {
         let dir = tempfile::tempdir().unwrap();
-        let text = r#"{ "name": "a", "main": "x.js", "browser": { "binding": "B" }, "placement": { "mode": "smart" },
+        let text = r#"{ "name": "a", "main": "x.js", "media": { "binding": "B" }, "placement": { "mode": "smart" },
             "unsafe": { "bindings": [{ "type": "other", "name": "X" }] }, "vars": { "B": 1, "A": 2 }, "env": { "x": {} } }"#;
         std::fs::write(dir.path().join("wrangler.json"), text).unwrap();
         std::fs::write(dir.path().join(".dev.vars"), "SECRET=1").unwrap();
         let options = LoadOptions { deploying: true, ..LoadOptions::default() };
         let loaded = load(&dir.path().join("wrangler.json"), &options).unwrap();
         assert!(loaded.notes.is_empty() && loaded.config.secrets.is_empty());
-        assert_eq!(loaded.raw["browser"]["binding"], "B");
+        assert_eq!(loaded.raw["media"]["binding"], "B");
         assert_eq!(loaded.raw["vars"].to_string(), r#"{"B":1,"A":2}"#);
         std::fs::write(dir.path().join("wrangler.json"), r#"{ "main": "x.js", "nam": 1 }"#).unwrap();
         let loaded = load(&dir.path().join("wrangler.json"), &options).unwrap();

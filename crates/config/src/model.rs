@@ -73,6 +73,8 @@ pub struct WorkerConfig {
     pub send_email: Vec<SendEmail>,
     /// Bindings to models, by their names on `env`.
     pub ai: Vec<String>,
+    /// Bindings to browsers, by their names on `env`.
+    pub browsers: Vec<String>,
     /// Secrets of the Secrets Store.
     pub stored_secrets: Vec<StoredSecret>,
     /// Bindings that load code while the worker runs, by their names on `env`.

@@ -46,6 +46,7 @@ pub(crate) fn read(reader: &Reader<'_>, root: &Table<'_>) -> WorkerConfig {
         ratelimits: ratelimits(root),
         send_email: root.tables("send_email").iter().map(send_email).collect(),
         ai: root.table("ai").map(|t| t.required("binding")).into_iter().collect(),
+        browsers: root.table("browser").map(|t| t.required("binding")).into_iter().collect(),
         stored_secrets: root.tables("secrets_store_secrets").iter().map(stored::read).collect(),
         worker_loaders: root.tables("worker_loaders").iter().map(|t| t.required("binding")).collect(),
         images: root.table("images").map(|t| t.required("binding")),

@@ -85,6 +85,10 @@ pub struct DevArgs {
     /// What `ai` bindings lead to
     #[command(flatten)]
     pub ai: crate::ai::AiArgs,
+    /// The browser that `browser` bindings lead to, of the Chrome family [default: one that is fetched when it is first needed, on
+    /// Linux on x86-64; elsewhere the one that is installed]
+    #[arg(long, value_name = "FILE", env = "SKEP_BROWSER")]
+    pub browser: Option<PathBuf>,
     /// Whether to run the containers of Durable Objects, which needs Docker [default: `dev.enable_containers`, or true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub enable_containers: Option<bool>,

@@ -6,6 +6,7 @@ mod acme;
 mod ai;
 mod args;
 mod assets;
+mod browser;
 mod bundling;
 mod dates;
 mod deploy;

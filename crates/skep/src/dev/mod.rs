@@ -63,6 +63,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
         Stores::open(&state, "--persist-to", &clock, &jobs, &shutdown, Keeping::default(), &Arc::default())?;
     let images = crate::images::open()?;
     let tools = Toolchain::locate(args.workerd.clone()).map_err(|e| e.to_string())?;
+    let browsers = crate::browser::open(args.browser.clone(), &tools);
     let engine = {
         let tools = tools.clone();
         tokio::task::spawn_blocking(move || tools.engine())
@@ -100,6 +101,7 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
         stores,
         images,
         ai,
+        browsers,
         tools,
         fleet,
         output,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use skep_browser::Browsers;
 use skep_config::ObjectExport;
 use skep_d1::Migrations;
 use skep_fleet::{CellSpec, Code, Fleet, expose};
@@ -36,6 +37,7 @@ pub struct Session {
     pub images: Images,
     /// What runs models.
     pub ai: Arc<skep_ai::Ai>,
+    pub browsers: Arc<Browsers>,
     pub tools: Toolchain,
     pub fleet: Fleet,
     pub output: Arc<Output>,
@@ -234,6 +236,7 @@ impl Session {
                     let rows =
                         crate::ai::add(&self.ai, &project.config.name, &project.config, &mut wired.spec);
                     wired.table.extend(rows);
+                    wired.table.extend(crate::browser::add(&self.browsers, &project.config, &mut wired.spec));
                     self.namespaces.add(project, &mut wired);
                     consumers::add(project, &running, &self.fleet, &mut wired);
                     match self.stores.catalog.namespaces(&project.config.name) {
@@ -313,6 +316,7 @@ impl Session {
             project.crons.clear();
         }
         self.fleet.stop().await;
+        self.browsers.close_all().await;
         self.boxes.stop().await;
     }
 }

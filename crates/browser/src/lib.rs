@@ -1,0 +1,24 @@
+//! The server behind `browser` bindings: sessions of a browser that runs on this machine, and the way to its DevTools.
+//!
+//! It speaks what `@cloudflare/puppeteer` and `@cloudflare/playwright` ask the binding for: sessions are acquired, joined, listed
+//! and closed over HTTP, and DevTools' protocol goes through WebSockets, as it is or in the chunks of earlier versions.
+//! Whoever joins a session may do with the machine's network what the browser may. Knows nothing of configurations and of cells.
+//!
+//! Entry points: [`Browsers`], [`Program`].
+
+mod chunks;
+mod devtools;
+mod error;
+mod found;
+mod legacy;
+mod pinned;
+mod process;
+mod service;
+mod sessions;
+
+pub use error::BrowserError;
+pub use found::installed;
+pub use pinned::unpack;
+pub use process::Program;
+pub use service::BrowserBinding;
+pub use sessions::{Browsers, Provide};
