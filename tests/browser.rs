@@ -104,6 +104,7 @@ fn sessions_are_counted_told_and_ended() {
             "400 Skep has no browser \"kitesurf\", only Chrome: leave `browser` out",
             "400 keep_alive is a number of milliseconds, up to 600000, not \"soon\"",
             "400 Expected a WebSocket: send the header Upgrade: websocket",
+            "400 Expected a WebSocket: send the header Upgrade: websocket",
             "400 \"..%2F..%2Fjson\" is no page's id",
             "400 \"a%3Fb\" is no page's id",
             "404 Session not found: none",

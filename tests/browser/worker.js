@@ -111,6 +111,7 @@ const cases = {
       await ask("devtools/browser?browser=kitesurf", { method: "POST" }),
       await ask("acquire?keep_alive=soon"),
       await ask(`devtools/browser/${sessionId}`),
+      await ask("devtools/browser"),
       await ask(`devtools/browser/${sessionId}/page/..%2F..%2Fjson`, { headers: { Upgrade: "websocket" } }),
       await ask(`devtools/browser/${sessionId}/json/close/a%3Fb`),
       await ask("connectDevtools?browser_session=none", { headers: { Upgrade: "websocket" } }),

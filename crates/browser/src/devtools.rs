@@ -52,14 +52,23 @@ pub(crate) async fn ask(at: SocketAddr, method: Method, path: &str) -> Result<Re
     Ok(response)
 }
 
+/// Whether a request asks for a WebSocket, as it has to.
+pub(crate) fn wants_socket(request: &Request) -> Result<(), BrowserError> {
+    let asked = request.headers().get(header::UPGRADE);
+    match asked.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        true => Ok(()),
+        false => Err(no_socket()),
+    }
+}
+
 /// Takes the worker's side of a WebSocket out of its request.
 pub(crate) fn upgrade(request: &mut Request) -> Result<OnUpgrade, BrowserError> {
-    let asked = request.headers().get(header::UPGRADE);
-    let asked = asked.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let taken = request.extensions_mut().remove::<OnUpgrade>().filter(|_| asked);
-    taken.ok_or_else(|| {
-        BrowserError::Refused("Expected a WebSocket: send the header Upgrade: websocket".to_owned())
-    })
+    wants_socket(request)?;
+    request.extensions_mut().remove::<OnUpgrade>().ok_or_else(no_socket)
+}
+
+fn no_socket() -> BrowserError {
+    BrowserError::Refused("Expected a WebSocket: send the header Upgrade: websocket".to_owned())
 }
 
 /// Joins the worker with DevTools at `path`.

@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
@@ -24,6 +25,8 @@ pub struct Program {
 
 /// Until its DevTools listen.
 const STARTS: Duration = Duration::from_secs(60);
+/// How long its helpers may take to be gone.
+const LINGERS: Duration = Duration::from_secs(1);
 /// Lines of what it wrote that are told when it does not start.
 const LINES: usize = 5;
 const LISTENING: &str = "DevTools listening on ws://";
@@ -64,6 +67,7 @@ const SWITCHES: [&str; 23] = [
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    group: Pid,
     /// The browser ends when this is closed, which waiting for the child would do.
     _orders: Option<ChildStdin>,
     /// Where its DevTools listen.
@@ -109,7 +113,9 @@ impl Process {
             }
         });
         let orders = child.stdin.take();
-        Ok(Self { child, _orders: orders, address, path, _profile: profile })
+        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let group = group.ok_or_else(|| not_ready(&program.path, "it has ended".to_owned()))?;
+        Ok(Self { child, group, _orders: orders, address, path, _profile: profile })
     }
 
     /// Waits until it has ended by itself.
@@ -117,9 +123,15 @@ impl Process {
         let _ = self.child.wait().await;
     }
 
-    /// Ends it, with its helpers: they end when it is gone.
+    /// Ends it and its helpers, which are of its group, and removes its profile when nobody writes there any more.
     pub async fn end(mut self) {
-        let _ = self.child.kill().await;
+        let _ = kill_process_group(self.group, Signal::KILL);
+        let _ = self.child.wait().await;
+        // Helpers are not our children: whoever they are left to has to take note of their end first.
+        let until = Instant::now() + LINGERS;
+        while test_kill_process_group(self.group).is_ok() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 

@@ -51,6 +51,7 @@ impl BrowserBinding {
                 Ok(ok(&json!({ "sessionId": session.id })))
             }
             ("GET", ["v1", "devtools", "browser"]) => {
+                devtools::wants_socket(&request)?;
                 if request.headers().contains_key(GUARDRAILS) {
                     return Err(no_guardrails());
                 }

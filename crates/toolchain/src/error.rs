@@ -51,7 +51,7 @@ pub enum ToolchainError {
     /// npm is not there.
     #[error(
         "npm was not found, and {package} is fetched with it: install Node.js (it brings npm), \
-         or name the binary by SKEP_WORKERD or SKEP_ESBUILD"
+         or name the binary by SKEP_WORKERD, SKEP_ESBUILD or SKEP_BROWSER"
     )]
     NoNpm {
         /// The package.
