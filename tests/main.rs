@@ -6,6 +6,7 @@ mod harness;
 
 mod acme;
 mod ai;
+mod ai_node;
 mod alone;
 mod api_fuzz;
 mod api_page;
