@@ -28,6 +28,8 @@ const COMES: Duration = Duration::from_millis(20);
 const COMES_LATE: Duration = Duration::from_millis(160);
 /// Among many, one is believed to be read so often, until one was: hundreds that come at once take a process seconds.
 const BELIEVES: Duration = Duration::from_millis(250);
+/// More than a process's buffers hold: who has taken so much of a body that has not come out reads it.
+const READ: usize = 1 << 20;
 
 /// What a process does with bodies.
 #[derive(Debug, Default)]
@@ -158,9 +160,9 @@ impl State {
 
     /// He gave some, and that was all or not.
     fn give(&mut self, bytes: usize, all: bool) {
-        if self.reader != Reader::Any {
-            self.given += bytes;
-        } else if all && !self.left {
+        self.given = self.given.saturating_add(bytes);
+        let is_believed = self.reader == Reader::Any && !self.left;
+        if is_believed && (all || self.given >= READ) {
             self.habit.reads.store(true, Ordering::Relaxed);
         }
     }

@@ -139,6 +139,17 @@ async fn of_many_that_do_not_come_out_soon_one_at_a_time_is_believed_to_be_read(
     assert_eq!(full(), 1);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!((2..=5).contains(&full()), "{}", full());
+    // Until one takes more than fits into buffers.
+    let (body, _) = upload();
+    let mut reader = Through::of(&habit).enter(body);
+    let taken = tokio::time::timeout(Duration::from_secs(60), async {
+        for _ in 0..2 * READ / PIECE {
+            reader.frame().await.unwrap().unwrap();
+        }
+    });
+    taken.await.unwrap();
+    tokio::time::sleep(DECIDES_AMONG_MANY).await;
+    assert_eq!(full(), all.len());
     drop(many);
 }
 
