@@ -283,13 +283,14 @@ fn what_cannot_be_deployed_is_refused_and_changes_nothing() {
         (&with("compatibility_flags", json!(["no_such_flag"])), "a.js", code, 400, 10021, "no_such_flag"),
         (&with("compatibility_flags", json!(["unsafe_module"])), "a.js", code, 400, 10021, "is experimental"),
         (
-            &binding(json!({ "type": "browser", "name": "A" })),
+            &binding(json!({ "type": "media", "name": "A" })),
             "a.js",
             code,
             400,
             10021,
             "not supported by Skep",
         ),
+        (&binding(json!({ "type": "browser", "name": "A" })), "a.js", code, 400, 10021, "not on a node yet"),
         (
             &binding(json!({ "type": "kv_namespace", "name": "A", "namespace_id": "0" })),
             "a.js",

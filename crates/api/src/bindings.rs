@@ -199,6 +199,11 @@ impl Resolver<'_> {
                      server with OpenAI's API, or with `--ai cloudflare`"
                 )));
             }
+            "browser" => {
+                return Err(invalid(format!(
+                    "binding {name} of type browser works in `skep dev`, and not on a node yet; remove it from the configuration"
+                )));
+            }
             "send_email" => self.send_email(binding, name)?,
             "secrets_store_secret" => {
                 let (store, secret) = (need(binding, "store_id")?, need(binding, "secret_name")?);
