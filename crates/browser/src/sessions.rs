@@ -17,6 +17,8 @@ use crate::process::{Process, Program};
 /// <https://developers.cloudflare.com/browser-run/limits/>
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(600);
+/// How long one that has just begun may take to end with all others.
+const CLOSES: Duration = Duration::from_secs(5);
 /// Sessions that have ended and are remembered.
 const REMEMBERED: usize = 100;
 
@@ -162,7 +164,7 @@ impl Browsers {
         let _ = session.gone.subscribe().wait_for(|gone| *gone).await;
     }
 
-    /// Ends all of them, and waits until they have gone; none begins after this.
+    /// Ends all of them, and waits until they have gone, but not long: those end with this process, too. None begins after this.
     pub async fn close_all(&self) {
         let all: Vec<Arc<Session>> = {
             let mut state = self.state();
@@ -170,7 +172,8 @@ impl Browsers {
             state.sessions.values().cloned().collect()
         };
         all.iter().for_each(|session| session.close.notify_one());
-        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+        let mut count = self.count.subscribe();
+        let _ = tokio::time::timeout(CLOSES, count.wait_for(|count| *count == 0)).await;
     }
 
     fn take_place(self: &Arc<Self>) -> Result<Place, BrowserError> {
