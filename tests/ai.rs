@@ -107,6 +107,14 @@ pub fn usual() -> ModelServer {
                 { "index": 0, "embedding": [0.5, -1.25] }, { "index": 1, "embedding": [1, 2] },
             ] }),
             ),
+            ("/v1/responses", _) => {
+                let content = json!([{ "type": "output_text", "text": "Hello", "annotations": [] }]);
+                let message = json!({ "type": "message", "id": "m", "role": "assistant", "status": "completed", "content": content });
+                Says::Json(
+                    200,
+                    json!({ "id": "r", "object": "response", "model": body["model"], "output": [message] }),
+                )
+            }
             ("/v1/images/generations", _) => Says::Json(200, json!({ "data": [{ "b64_json": "iVBORw==" }] })),
             ("/v1/audio/transcriptions", _) => Says::Json(200, json!({ "text": "the bees hum" })),
             ("/v1/models", _) => Says::Json(200, json!({ "data": [{ "id": "qwen3:8b" }] })),

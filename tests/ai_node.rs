@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::ai::{CODE, CONFIG, LLAMA, failed, usual};
-use crate::harness::eventually;
 use crate::harness::serve::{Serve, serve_in};
+use crate::harness::{eventually, npm, repository};
 
 fn post(serve: &Serve, host: &str, args: &[Value]) -> Value {
     let body = json!(args).to_string();
@@ -75,6 +75,27 @@ fn models_are_run_over_the_rest_api_too() {
     let serve = serve_in(serve.stop("TERM"), &[]);
     let nowhere = serve.call("POST", &format!("/ai/run/{LLAMA}"), Some(&json!({ "prompt": "hi" })));
     assert_eq!((nowhere.status, &nowhere.json()["errors"][0]["code"]), (403, &json!(3023)));
+}
+
+#[test]
+fn openais_sdk_asks_a_node_in_its_own_words() {
+    let server = usual();
+    let serve = serve_in(tempfile::tempdir().unwrap(), &["--ai", &server.url]);
+    let script = serve.dir.path().join("openai.mjs");
+    std::fs::copy(repository().join("tests/ai/openai.mjs"), &script).unwrap();
+    let packages = npm::installed("openai-7.59.0", &["openai@7.59.0"]).join("node_modules");
+    std::os::unix::fs::symlink(packages, serve.dir.path().join("node_modules")).unwrap();
+    let base = format!("{}/accounts/{}/ai/v1", serve.api, serve.account);
+    let drive = |token: &str| {
+        let mut command = std::process::Command::new("node");
+        command.arg(&script).env("AI_BASE", &base).env("AI_TOKEN", token);
+        let output = command.output().unwrap();
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned())
+    };
+    let [said, why] = drive(&serve.token);
+    assert_eq!(said, "all is as it should be\n", "{why}");
+    let [_, why] = drive("nobody's");
+    assert!(why.contains("status: 403") || why.contains("status: 401"), "{why}");
 }
 
 #[test]

@@ -25,5 +25,6 @@ mod upstream;
 pub use error::AiError;
 pub use models::{Entry, Models};
 pub use names::{Shape, Task};
+pub use openai::Endpoint;
 pub use server::{Ai, AiBinding};
 pub use upstream::{Http, Upstream};

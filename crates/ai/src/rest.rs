@@ -2,14 +2,18 @@
 //! <https://developers.cloudflare.com/api/resources/ai/methods/run/>
 
 use bytes::Bytes;
+use http::Method;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use skep_wire::{Request, Response, full, read_all};
 
 use crate::error::AiError;
+use crate::fields::Fields;
 use crate::names;
-use crate::server::{AiBinding, Given, MOST_ANSWER, name};
+use crate::openai::Endpoint;
+use crate::server::{AiBinding, Given, MOST_ANSWER, Planned, name};
+use crate::upstream::Upstream;
 
 const JSON: &str = "application/json";
 /// What a client says that was told nothing of the body: curl, also where Cloudflare's examples give it JSON.
@@ -27,6 +31,48 @@ impl AiBinding {
         };
         name(&mut response);
         response
+    }
+
+    /// Answers a call in OpenAI's words, in these, or with an error in the envelope.
+    pub async fn rest_openai(&self, endpoint: Endpoint, request: Request) -> Response {
+        let mut response = match self.openai_answer(endpoint, request).await {
+            Ok(response) => response,
+            Err(error) => error.of_rest(),
+        };
+        name(&mut response);
+        response
+    }
+
+    async fn openai_answer(&self, endpoint: Endpoint, request: Request) -> Result<Response, AiError> {
+        let (upstream, _) = self.ai.upstream()?;
+        let entered = self.room.enter()?;
+        let (body, held) = self.body(request).await?;
+        let inputs: &RawValue = serde_json::from_slice(&body).map_err(AiError::bad_input)?;
+        let planned = match upstream {
+            Upstream::Cloudflare { .. } => {
+                let path = format!("/ai/v1{}", endpoint.path());
+                Planned::Passed(upstream.request(Method::POST, &path, JSON, body.clone())?)
+            }
+            Upstream::OpenAi { models, .. } => {
+                let fields = Fields::read(inputs)?;
+                let Some(Json::String(model)) = fields.json("model")? else {
+                    return Err(AiError::bad_input("required properties at '/' are 'model'"));
+                };
+                let target = models.find(&model)?;
+                let call = endpoint.plan(&target, &fields)?;
+                let request = upstream.request(Method::POST, call.path, &call.content_type, call.body)?;
+                Planned::Translated { request, target, answer: call.answer }
+            }
+        };
+        drop(body);
+        let answer = self.carry_out(planned, (entered, held)).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        // Cloudflare's error, as the engine's code would read it.
+        let (head, body) = answer.into_parts();
+        let body = read_all(body, MOST_ANSWER).await.map_err(|_| AiError::failed("the answer broke off"))?;
+        Err(AiError::of_answer(head.status, &body))
     }
 
     /// The models that there are, in the envelope; `query` has `search`, `task`, `author`, `page` and `per_page`.

@@ -59,7 +59,7 @@ impl Ai {
         AiBinding { room: self.rooms.of(owner, self.at_once), ai: self.clone() }
     }
 
-    fn upstream(&self) -> Result<(&Upstream, &dyn Http), AiError> {
+    pub(crate) fn upstream(&self) -> Result<(&Upstream, &dyn Http), AiError> {
         let (upstream, http) = self.upstream.as_ref().ok_or_else(AiError::no_upstream)?;
         Ok((upstream, &**http))
     }

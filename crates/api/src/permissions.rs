@@ -140,9 +140,12 @@ pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
 }
 
 /// Questions that are no GETs.
-const QUESTIONS: [&str; 11] = [
+const QUESTIONS: [&str; 14] = [
     // A model is asked.
     "/ai/run/*model",
+    "/ai/v1/chat/completions",
+    "/ai/v1/embeddings",
+    "/ai/v1/responses",
     "/image-preparations",
     "/indexes/:index/query",
     "/get_by_ids",

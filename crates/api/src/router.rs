@@ -294,6 +294,9 @@ pub const OPERATIONS: &[Operation] = operations! {
 
     POST "/accounts/:account/ai/run/*model" => ai::run;
     GET "/accounts/:account/ai/models/search" => ai::search;
+    POST "/accounts/:account/ai/v1/chat/completions" => ai::chat_completions;
+    POST "/accounts/:account/ai/v1/embeddings" => ai::embeddings;
+    POST "/accounts/:account/ai/v1/responses" => ai::responses;
 
     GET "/accounts/:account/vectorize/v2/indexes" => vectorize::list;
     POST "/accounts/:account/vectorize/v2/indexes" => vectorize::create;

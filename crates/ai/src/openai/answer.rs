@@ -29,6 +29,7 @@ impl Answer {
             }
             Self::Text { shape: Shape::OpenAi, .. } if message.is_object() => renamed(given, target),
             Self::Responses if given["output"].is_array() => renamed(given, target),
+            Self::Vectors if given["data"].is_array() => renamed(given, target),
             Self::Completion => {
                 let text = given["choices"][0]["text"].as_str().ok_or_else(strange)?;
                 json!({ "response": text, "usage": usage(&given["usage"]) })
@@ -53,7 +54,11 @@ impl Answer {
                 let text = given["text"].as_str().ok_or_else(strange)?;
                 json!({ "text": text, "word_count": text.split_whitespace().count() })
             }
-            Self::Text { .. } | Self::Responses | Self::TextStream { .. } | Self::ResponsesStream => {
+            Self::Text { .. }
+            | Self::Responses
+            | Self::Vectors
+            | Self::TextStream { .. }
+            | Self::ResponsesStream => {
                 return Err(strange());
             }
         }))
@@ -184,6 +189,8 @@ mod tests {
         );
         let said = reply(&Answer::Responses, json!({ "model": "x", "output": [] }));
         assert_eq!(said, json!({ "model": "@cf/m", "output": [] }));
+        let said = reply(&Answer::Vectors, json!({ "model": "x", "data": [{ "embedding": "AAAA" }] }));
+        assert_eq!(said, json!({ "model": "@cf/m", "data": [{ "embedding": "AAAA" }] }));
     }
 
     #[test]
@@ -219,7 +226,14 @@ mod tests {
 
     #[test]
     fn what_is_not_openais_is_an_error() {
-        for answer in [NATIVE, Answer::Completion, Answer::Speech, Answer::Description, Answer::Responses] {
+        for answer in [
+            NATIVE,
+            Answer::Completion,
+            Answer::Speech,
+            Answer::Description,
+            Answer::Responses,
+            Answer::Vectors,
+        ] {
             for wrong in [json!({}), json!([]), json!(null), json!({ "choices": [] })] {
                 assert_eq!(whole(&answer, &wrong).unwrap_err().code, 3043, "{answer:?} {wrong}");
             }

@@ -3,6 +3,7 @@
 
 mod answer;
 mod chat;
+mod compatible;
 mod embeddings;
 mod failure;
 mod messages;
@@ -20,6 +21,7 @@ use crate::models::Target;
 use crate::names::{Known, Shape, Task};
 
 pub(crate) use answer::Reply;
+pub use compatible::Endpoint;
 pub(crate) use failure::failure;
 pub(crate) use stream::Translator;
 
@@ -52,6 +54,8 @@ pub(crate) enum Answer {
     Embeddings {
         texts: usize,
     },
+    /// As they are, with the model's name of Cloudflare.
+    Vectors,
     Picture {
         in_json: bool,
         jpeg: bool,

@@ -19,3 +19,15 @@ pub fn search() -> About {
         .paged()
         .gives(list(model))
 }
+
+pub fn chat_completions() -> About {
+    about("Ask a model for the next message, in OpenAI's words").takes(JSON, fields()).gives_raw(JSON)
+}
+
+pub fn embeddings() -> About {
+    about("Turn texts into vectors, in OpenAI's words").takes(JSON, fields()).gives_raw(JSON)
+}
+
+pub fn responses() -> About {
+    about("Ask a model by OpenAI's Responses API").takes(JSON, fields()).gives_raw(JSON)
+}
