@@ -10,8 +10,6 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use crate::error::D1Error;
-
 /// Tokens that a statement may become; a token takes some 50 bytes, and a fraction of a microsecond.
 const MOST: u64 = 400_000;
 /// Tokens of what is compiled on the caller's thread.
@@ -40,7 +38,7 @@ pub(crate) enum Size {
 
 impl Names {
     /// The views of a database, and its tables that have triggers.
-    pub fn of(connection: &Connection) -> Result<Self, D1Error> {
+    pub fn of(connection: &Connection) -> rusqlite::Result<Self> {
         let mut names = Self::default();
         let mut query = connection.prepare(
             "SELECT iif(type = 'view', name, tbl_name), sql FROM sqlite_master WHERE type IN ('view', 'trigger')",

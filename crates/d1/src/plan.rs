@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::StatementStatus;
 
-use crate::error::D1Error;
 use crate::expansion::Names;
 use crate::guard::{Seen, Target};
 use crate::session::Session;
@@ -187,7 +186,10 @@ impl Plans {
     }
 
     /// What the database's names stand for, which `read` says if nobody knows.
-    pub(crate) fn names(&self, read: impl FnOnce() -> Result<Names, D1Error>) -> Result<Arc<Names>, D1Error> {
+    pub(crate) fn names(
+        &self,
+        read: impl FnOnce() -> rusqlite::Result<Names>,
+    ) -> rusqlite::Result<Arc<Names>> {
         if let Some(names) = &self.lock().names {
             return Ok(names.clone());
         }

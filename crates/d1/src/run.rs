@@ -202,7 +202,8 @@ impl<'a> Runner<'a> {
         }
         self.start_timer();
         if known.is_none() {
-            let names = self.plans.names(|| self.session.trusted(Names::of))?;
+            let names = self.plans.names(|| self.session.trusted(Names::of));
+            let names = names.map_err(|error| self.own_failed(error))?;
             match names.size(sql) {
                 Size::Small => {}
                 Size::Large if self.patience != Patience::Inline => {}
@@ -246,7 +247,8 @@ impl<'a> Runner<'a> {
                 if prepared.expanded_sql().is_none() {
                     return Err(D1Error::new("SQL code did not contain a statement.").into());
                 }
-                let plan = Arc::new(Plan::new(session, &prepared, &text, &guard.seen())?);
+                let plan = Plan::new(session, &prepared, &text, &guard.seen());
+                let plan = Arc::new(plan.map_err(|error| self.own_failed(error))?);
                 self.plans.put(sql, plan.clone());
                 plan
             }
@@ -307,7 +309,8 @@ impl<'a> Runner<'a> {
         }
         self.effects.schema = true;
         self.plans.clear();
-        if plan.alters && self.session.trusted(reserved_name_exists)? {
+        let reserved = || self.session.trusted(reserved_name_exists).map_err(|error| self.own_failed(error));
+        if plan.alters && reserved()? {
             // The engine's SQLite tells its authorizer the new name of a table; the stock one does not.
             return Err(D1Error::new("not authorized: SQLITE_AUTH").into());
         }
@@ -333,6 +336,11 @@ impl<'a> Runner<'a> {
             plan.slow.store(self.alone && !self.session.was_late(), Ordering::Relaxed);
         }
         stop.unwrap_or_else(|| D1Error::from_sqlite(error, 0).into())
+    }
+
+    /// A statement of ours failed that was for one of the application's: that one's clock runs meanwhile.
+    fn own_failed(&self, error: rusqlite::Error) -> Stop {
+        self.interrupted(&error).unwrap_or_else(|| error.into())
     }
 
     /// Why a statement was stopped, if it was, while it was compiled or when it ran.

@@ -75,6 +75,20 @@ async fn opening_and_reading_writes_nothing() {
     assert!(log.metadata().is_ok_and(|log| log.len() == 0));
 }
 
+/// What is asked for a statement's sake, as which names are views, takes longer than a statement may on the caller's thread.
+#[tokio::test]
+async fn a_statement_of_a_large_schema_moves_to_where_it_has_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = rusqlite::Connection::open(dir.path().join("db.sqlite")).unwrap();
+    let views: String = (0..6000).map(|n| format!("CREATE VIEW v{n} AS SELECT {n} AS a;")).collect();
+    file.execute_batch(&format!("BEGIN; CREATE TABLE t (a); INSERT INTO t VALUES (7); {views} COMMIT"))
+        .unwrap();
+    drop(file);
+    let database = D1Store::open(dir.path()).unwrap().database("db").unwrap();
+    assert_eq!(rows(&sql(&database, "SELECT a FROM t").await), &json!([[7]]));
+    assert_eq!(rows(&sql(&database, "SELECT a FROM v5").await), &json!([[5]]));
+}
+
 #[tokio::test]
 async fn bookmarks_grow_with_writes_and_across_restarts_and_only_sessions_get_them() {
     let (dir, mut database) = fresh();
