@@ -98,8 +98,9 @@ fn grown(what: &str) -> u64 {
 fn answers_that_a_looping_script_does_not_read_take_little() {
     let _alone = alone();
     let grown = ["bulk", "json", "list", "objects", "results", "written"].map(|what| (what, grown(what)));
-    // It was up to 500 MB; of what is written and not read 50 to 75 now.
-    assert!(grown.iter().all(|(_, kb)| *kb < 130_000), "{grown:?} kB");
+    // It was up to 500 MB. Of what is written and not read it is 50 to 75 on most days, and has its end at 128 MiB of a database.
+    let most = |what: &str| if what == "written" { 165_000 } else { 80_000 };
+    assert!(grown.iter().all(|(what, kb)| *kb < most(what)), "{grown:?} kB");
 }
 
 #[test]
