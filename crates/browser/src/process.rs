@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
@@ -25,7 +25,7 @@ pub struct Program {
 
 /// Until its DevTools listen.
 const STARTS: Duration = Duration::from_secs(60);
-/// How long its helpers may take to be gone.
+/// How long its helpers may keep its profile from being removed.
 const LINGERS: Duration = Duration::from_secs(1);
 /// Lines of what it wrote that are told when it does not start.
 const LINES: usize = 5;
@@ -74,7 +74,7 @@ pub(crate) struct Process {
     pub address: SocketAddr,
     /// The path of the browser's own DevTools.
     pub path: String,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Process {
@@ -115,7 +115,7 @@ impl Process {
         let orders = child.stdin.take();
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let group = group.ok_or_else(|| not_ready(&program.path, "it has ended".to_owned()))?;
-        Ok(Self { child, group, _orders: orders, address, path, _profile: profile })
+        Ok(Self { child, group, _orders: orders, address, path, profile })
     }
 
     /// Waits until it has ended by itself.
@@ -123,14 +123,16 @@ impl Process {
         let _ = self.child.wait().await;
     }
 
-    /// Ends it and its helpers, which are of its group, and removes its profile when nobody writes there any more.
+    /// Ends it and its helpers, which are of its group, and removes its profile.
     pub async fn end(mut self) {
         let _ = kill_process_group(self.group, Signal::KILL);
         let _ = self.child.wait().await;
-        // Helpers are not our children: whoever they are left to has to take note of their end first.
+        // A helper may still have been writing there. They are not our children, so nobody tells us of their end.
         let until = Instant::now() + LINGERS;
-        while test_kill_process_group(self.group).is_ok() && Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        while self.profile.path().exists() && Instant::now() < until {
+            if tokio::fs::remove_dir_all(self.profile.path()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
     }
 }
