@@ -30,30 +30,29 @@ fn ask(skep: &Skep, case: &str) -> Value {
     answer.json()
 }
 
-/// The processes of the group whose first one has this in its command line.
-fn group(part: &str) -> Vec<String> {
+/// Processes that have not ended: group and command line.
+fn processes() -> Vec<(String, String)> {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
-    let all: Vec<(String, String)> = all
-        .filter_map(|process| {
-            let line = std::fs::read(process.path().join("cmdline")).ok()?;
-            let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
-            // After the name: state, parent, group. <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
-            let group = stat.rsplit_once(") ")?.1.split(' ').nth(2)?.to_owned();
-            Some((group, String::from_utf8_lossy(&line).into_owned()))
-        })
-        .collect();
-    let first = all.iter().find(|(_, line)| line.contains(part) && line.contains("--user-data-dir"));
-    let Some((group, _)) = first else { return Vec::new() };
-    all.iter().filter(|(own, _)| own == group).map(|(own, _)| own.clone()).collect()
+    all.filter_map(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).ok()?;
+        let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+        // After the name: state, parent, group. <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        (fields[0] != "Z").then(|| (fields[2].to_owned(), String::from_utf8_lossy(&line).into_owned()))
+    })
+    .collect()
 }
 
-fn is_there(group: &str) -> bool {
-    std::process::Command::new("kill")
-        .args(["-0", "--", &format!("-{group}")])
-        .output()
-        .unwrap()
-        .status
-        .success()
+/// The group of the browser with this in its command line.
+fn group(part: &str) -> String {
+    let all = processes().into_iter();
+    let mut first = all.filter(|(_, line)| line.contains(part) && line.contains("--user-data-dir"));
+    first.next().unwrap().0
+}
+
+/// How many processes a group has.
+fn members(group: &str) -> usize {
+    processes().iter().filter(|(own, _)| own == group).count()
 }
 
 #[test]
@@ -124,10 +123,10 @@ fn no_browser_outlives_skep() {
         ask(&skep, "left");
         let own = temporary.path().to_str().unwrap();
         let group = group(own);
-        assert!(group.len() > 2 && is_there(&group[0]), "a browser has processes of its own: {group:?}");
+        assert!(members(&group) > 2, "a browser has processes of its own");
         skep.signal(signal);
         skep.wait();
-        eventually("end of the browser", || (!is_there(&group[0])).then_some(()));
+        eventually("end of the browser", || (members(&group) == 0).then_some(()));
         if signal == "INT" {
             let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().collect();
             assert!(left.is_empty(), "{left:?}");
