@@ -108,13 +108,8 @@ impl BrowserBinding {
 
     /// <https://developers.cloudflare.com/browser-run/puppeteer/#get-the-limits>
     fn limits(&self) -> Json {
-        let running = json!(self.0.running());
-        let active: Vec<Json> = running
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|session| json!({ "id": session["sessionId"] }))
-            .collect();
+        let running = self.0.running();
+        let active: Vec<Json> = running.iter().map(|session| json!({ "id": session.session_id })).collect();
         let most = self.0.most();
         json!({
             "activeSessions": active,

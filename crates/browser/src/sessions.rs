@@ -48,7 +48,7 @@ struct State {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Told {
-    session_id: String,
+    pub session_id: String,
     /// Milliseconds since the epoch, as all times here.
     start_time: u64,
     #[serde(skip_serializing_if = "Option::is_none")]

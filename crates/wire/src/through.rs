@@ -90,7 +90,7 @@ enum Reader {
 impl Through {
     /// Of a process with this habit.
     pub fn of(habit: &Arc<Habit>) -> Self {
-        Self(Arc::new(Mutex::new(State::of(habit))))
+        Self(Arc::new(Mutex::new(State { habit: habit.clone(), ..State::default() })))
     }
 
     /// `body` as the process is to get it.
@@ -114,10 +114,6 @@ impl Through {
 }
 
 impl State {
-    fn of(habit: &Arc<Habit>) -> Self {
-        Self { given: 0, more: 0, habit: habit.clone(), ..Self::default() }
-    }
-
     /// What the reader does now.
     fn tell(&mut self, reader: Reader) {
         let before = std::mem::replace(&mut self.reader, reader);
