@@ -10,7 +10,7 @@ use crate::harness::Ended;
 use crate::harness::serve::{serve, serve_in};
 
 /// Writes the same number to one store after the other: at no moment do two of them differ by more than one.
-const WORKER: &str = r#"
+pub const WORKER: &str = r#"
 import { DurableObject } from "cloudflare:workers";
 export class Last extends DurableObject {
   set(n) { this.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS t(n)"); this.ctx.storage.sql.exec("INSERT INTO t VALUES (?)", n); return this.ctx.storage.sync(); }
@@ -39,7 +39,7 @@ export default {
 };
 "#;
 
-const CONFIG: &str = r#"{
+pub const CONFIG: &str = r#"{
   "name": "numbers", "main": "index.js", "compatibility_date": "2026-07-01",
   "kv_namespaces": [{ "binding": "KV" }],
   "d1_databases": [{ "binding": "DB", "database_name": "numbers" }],
@@ -48,7 +48,7 @@ const CONFIG: &str = r#"{
   "migrations": [{ "tag": "v1", "new_sqlite_classes": ["Last"] }]
 }"#;
 
-const HOST: &str = "numbers.main.localhost";
+pub const HOST: &str = "numbers.main.localhost";
 
 fn skep(args: &[&str], data: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_skep")).args(args).arg("--data").arg(data).output().unwrap()

@@ -15,6 +15,7 @@ mod asleep;
 mod assets_api;
 mod awake;
 mod backup;
+mod backup_place;
 mod batches;
 mod bombs;
 mod browser;

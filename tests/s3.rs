@@ -31,7 +31,7 @@ fn secret(token: &str) -> String {
 }
 
 /// The access key of the account's first token, and its secret.
-fn key(serve: &Serve) -> [String; 2] {
+pub fn key(serve: &Serve) -> [String; 2] {
     let verified = serve.token_call("GET", "/user/tokens/verify", &[], None).json();
     [verified["result"]["id"].as_str().unwrap().to_owned(), secret(&serve.token)]
 }
@@ -40,7 +40,7 @@ fn host(serve: &Serve) -> String {
     format!("{}.r2.localhost", serve.account)
 }
 
-fn endpoint(serve: &Serve) -> String {
+pub fn endpoint(serve: &Serve) -> String {
     format!("http://{}:{}", host(serve), serve.connect().peer_addr().unwrap().port())
 }
 

@@ -81,15 +81,17 @@ impl Snapshot {
         let head = Head { format: FORMAT, made_by: made_by.to_owned(), made_at };
         json_entry(&mut tar, HEAD, made_at, &head).map_err(cannot)?;
         let mut tally = Tally::default();
-        for file in self.files() {
-            let (path, at) = file?;
+        self.each(&mut |entry| {
+            let path = entry.path.clone();
+            let at = entry.content()?;
             let content = std::fs::File::open(&at).map_err(BackupError::io("cannot read", &at))?;
             let len = content.metadata().map_err(BackupError::io("cannot read", &at))?.len();
             let mut content = Measured::new(content);
             let mut header = header(len, made_at);
             tar.append_data(&mut header, Path::new(FILES).join(&path), &mut content).map_err(cannot)?;
             tally.add(path.as_os_str().as_encoded_bytes(), content.len, &content.digest.finalize());
-        }
+            Ok(())
+        })?;
         let end = tally.end();
         json_entry(&mut tar, END, made_at, &end).map_err(cannot)?;
         tar.into_inner().and_then(|mut out| out.flush()).map_err(cannot)?;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::PlaceError;
+
 /// Why there is no archive, or nothing was restored from it.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -21,6 +23,34 @@ pub enum BackupError {
         /// SQLite's answer.
         source: rusqlite::Error,
     },
+    /// A place does not do what it should.
+    #[error("{place}: {source}")]
+    Place {
+        /// The place.
+        place: String,
+        /// What it says.
+        source: PlaceError,
+    },
+    /// The backups in a place are not of this owner.
+    #[error("{0} has the backups of another node: name a folder or prefix of its own for those of this one")]
+    Others(String),
+    /// A key is needed to read what is in a place.
+    #[error("the backups in {0} are encrypted: name the file with their key with --backup-key")]
+    Sealed(String),
+    /// No key is needed there.
+    #[error(
+        "the backups in {0} are not encrypted: go without --backup-key, or name a place of its own for those that are"
+    )]
+    NotSealed(String),
+    /// Another key is needed there.
+    #[error("the backups in {0} are encrypted with another key than the one that --backup-key names")]
+    OtherKey(String),
+    /// A place has no backup of that name.
+    #[error("{1} has no backup {0}: `skep backups` lists those that there are")]
+    Unknown(String, String),
+    /// A file's name cannot be written down.
+    #[error("the name of {} is no UTF-8", .0.display())]
+    Name(PathBuf),
     /// It is not an archive of Skep.
     #[error("this is not a backup of Skep: {0}")]
     NotABackup(String),

@@ -5,15 +5,21 @@
 //! shows all of them at one moment: every SQLite file is locked against writers for as long as it takes to begin a read
 //! of each, no longer; what is read is then copied at leisure.
 //!
-//! Knows nothing of what the files mean. Entry points: [`Snapshot::take`], [`Snapshot::write`], [`restore`].
+//! A snapshot becomes an archive, or one of many backups in a [`Place`], which stores only what is new ([`Repository`]).
+//!
+//! Knows nothing of what the files mean, and no network. Entry points: [`Snapshot::take`], [`Snapshot::write`], [`restore`],
+//! [`Repository`].
 
 mod archive;
 mod error;
+mod repository;
 mod restore;
 mod snapshot;
+mod stamp;
 mod walk;
 
 pub use error::BackupError;
+pub use repository::{Backup, Begun, Folder, Key, Listed, Place, PlaceError, Pruned, Repository, Saved};
 pub use restore::{Restored, restore};
 pub use snapshot::Snapshot;
 pub use walk::{Kind, Layout};

@@ -27,6 +27,14 @@ pub struct Restored {
 /// Restores an archive into `target`, which must be empty or not be there. It is there only if all of the archive was
 /// read and is what was written. Blocking.
 pub fn restore(archive: impl Read, target: &Path) -> Result<Restored, BackupError> {
+    into_new(target, |folder| unpack(archive, folder))
+}
+
+/// Makes `target`, which must be empty or not be there, of what `fill` puts into a folder, if it succeeds.
+pub(crate) fn into_new<T>(
+    target: &Path,
+    fill: impl FnOnce(&Path) -> Result<T, BackupError>,
+) -> Result<T, BackupError> {
     match std::fs::read_dir(target) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         entries => {
@@ -40,14 +48,14 @@ pub fn restore(archive: impl Read, target: &Path) -> Result<Restored, BackupErro
     name.push(format!(".restoring-{}", std::process::id()));
     let partial = Partial(target.with_file_name(name));
     make_folder(&partial.0)?;
-    let restored = unpack(archive, &partial.0)?;
+    let filled = fill(&partial.0)?;
     let cannot = BackupError::io("cannot flush", &partial.0);
     File::open(&partial.0).and_then(|folder| Ok(rustix::fs::syncfs(folder)?)).map_err(cannot)?;
     if target.exists() {
         std::fs::remove_dir(target).map_err(BackupError::io("cannot replace", target))?;
     }
     std::fs::rename(&partial.0, target).map_err(BackupError::io("cannot make", target))?;
-    Ok(restored)
+    Ok(filled)
 }
 
 /// Removed unless it became the target.
@@ -97,8 +105,13 @@ fn unpack(archive: impl Read, folder: &Path) -> Result<Restored, BackupError> {
 /// The path below the folder of the files; `None` if it leads elsewhere.
 fn below(name: &Path) -> Option<&Path> {
     let path = name.strip_prefix(FILES).ok()?;
+    is_below(path).then_some(path)
+}
+
+/// Whether a path leads to a file below where it begins.
+pub(crate) fn is_below(path: &Path) -> bool {
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-    (plain && path.file_name().is_some()).then_some(path)
+    plain && path.file_name().is_some()
 }
 
 fn description<T: DeserializeOwned>(entry: &mut impl Read) -> Result<T, BackupError> {
@@ -125,7 +138,7 @@ fn write(content: &mut impl Read, to: &Path) -> Result<(), BackupError> {
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), BackupError> {
+pub(crate) fn make_folder(path: &Path) -> Result<(), BackupError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(BackupError::io("cannot create", path))
 }

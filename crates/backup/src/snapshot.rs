@@ -2,23 +2,20 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::BackupError;
+use crate::stamp::{Stamp, is_settled};
 use crate::walk::{Kind, Layout, walk};
 
 /// How often a writer's lock is tried, and how many times. SQLite's own waits grow to 100 ms and never meet the moment
 /// between two transactions of a busy writer.
 const TRY_EVERY: Duration = Duration::from_micros(50);
 const TRIES: i32 = 100_000;
-/// A change within this time after a file's last one may not show in its time of change.
-const CLOCK_TICK: Duration = Duration::from_secs(1);
 /// Rounds of copying guarded files before they must hold still, at most.
 const ROUNDS: usize = 3;
 
@@ -28,6 +25,37 @@ pub struct Snapshot {
     root: PathBuf,
     stage: Stage,
     databases: BTreeMap<PathBuf, Pinned>,
+    /// What there was at the moment.
+    found: BTreeMap<PathBuf, Kind>,
+}
+
+/// A file of a snapshot.
+pub(crate) struct Entry<'a> {
+    /// Below the root.
+    pub path: PathBuf,
+    pub kind: Kind,
+    /// How it looked, if a later change is sure to show in that.
+    pub stamp: Option<Stamp>,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    Pinned { database: Box<Pinned>, file: PathBuf, copy: PathBuf },
+    Kept(&'a Path),
+}
+
+impl Entry<'_> {
+    /// Where its content can be read until the next entry's is. Copies a SQLite file.
+    pub fn content(self) -> Result<PathBuf, BackupError> {
+        match self.content {
+            Content::Kept(at) => Ok(at.to_owned()),
+            Content::Pinned { database, file, copy } => {
+                let _ = std::fs::remove_file(&copy);
+                database.copy(&copy).map_err(BackupError::database(&file))?;
+                Ok(copy)
+            }
+        }
+    }
 }
 
 /// A SQLite file, read as it was at the moment.
@@ -37,14 +65,8 @@ struct Pinned {
     gate: Connection,
     /// Sees the file as it is while the gate is closed.
     reader: Connection,
-}
-
-/// How a guarded file looked when it was copied.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    len: u64,
-    changed: (i64, i64),
+    /// How the file and its log looked then, if a later change is sure to show.
+    stamp: Option<Stamp>,
 }
 
 /// A folder for copies and links, removed when it is dropped.
@@ -70,7 +92,8 @@ impl Snapshot {
         let _ = std::fs::remove_dir_all(stage);
         let stage = Stage { path: stage.to_owned(), copied: BTreeMap::new() };
         std::fs::create_dir_all(stage.kept()).map_err(BackupError::io("cannot create", &stage.path))?;
-        let mut this = Self { root: root.to_owned(), stage, databases: BTreeMap::new() };
+        let mut this =
+            Self { root: root.to_owned(), stage, databases: BTreeMap::new(), found: BTreeMap::new() };
         // What can be done before the moment: most files do not change meanwhile.
         for round in 1.. {
             let found = walk(root, layout)?;
@@ -84,14 +107,17 @@ impl Snapshot {
         let held = hold_still();
         this.keep(&still)?;
         this.stage.forget_gone(&still)?;
-        for (path, pinned) in &this.databases {
-            pinned.pin().map_err(BackupError::database(&root.join(path)))?;
+        for (path, pinned) in &mut this.databases {
+            let file = root.join(path);
+            pinned.pin().map_err(BackupError::database(&file))?;
+            pinned.stamp = Stamp::of_database(&file);
         }
         for pinned in this.databases.values() {
             // It fails only where the lock is gone already.
             let _ = pinned.gate.execute_batch("ROLLBACK");
         }
         drop((held, settled));
+        this.found = still;
         Ok(this)
     }
 
@@ -145,21 +171,28 @@ impl Snapshot {
         Ok(copied)
     }
 
-    /// Every file: its path below the root, and where its content can be read. Copies SQLite files as it gets to them.
-    pub(crate) fn files(&self) -> impl Iterator<Item = Result<(PathBuf, PathBuf), BackupError>> {
-        let databases = self.databases.iter().map(|(path, pinned)| {
-            let copy = self.stage.path.join("copy.sqlite");
-            let _ = std::fs::remove_file(&copy);
-            pinned.copy(&copy).map_err(BackupError::database(&self.root.join(path)))?;
-            Ok((path.clone(), copy))
-        });
-        let kept: Vec<_> = match walk(&self.stage.kept(), &|_| Kind::Immutable) {
-            Ok(kept) => {
-                kept.into_keys().map(|path| Ok((path.clone(), self.stage.kept().join(path)))).collect()
-            }
-            Err(error) => vec![Err(error)],
-        };
-        databases.chain(kept)
+    /// Shows every file, SQLite files first: they let go of what they keep for it as soon as they were shown.
+    pub(crate) fn each(
+        self,
+        show: &mut dyn FnMut(Entry<'_>) -> Result<(), BackupError>,
+    ) -> Result<(), BackupError> {
+        let Self { root, stage, databases, found } = self;
+        let copy = stage.path.join("copy.sqlite");
+        for (path, mut database) in databases {
+            let (file, stamp) = (root.join(&path), database.stamp.take());
+            let content = Content::Pinned { database: Box::new(database), file, copy: copy.clone() };
+            show(Entry { path, kind: Kind::Database, stamp, content })?;
+        }
+        for path in walk(&stage.kept(), &|_| Kind::Immutable)?.into_keys() {
+            let at = stage.kept().join(&path);
+            let kind = found.get(&path).copied().unwrap_or(Kind::Immutable);
+            let stamp = match kind {
+                Kind::Guarded => stage.copied.get(&path).cloned(),
+                _ => std::fs::metadata(&at).ok().map(|meta| Stamp::of(&meta)),
+            };
+            show(Entry { path, kind, stamp, content: Content::Kept(&at) })?;
+        }
+        Ok(())
     }
 }
 
@@ -176,7 +209,7 @@ impl Pinned {
         for connection in [&gate, &reader] {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         }
-        Ok(Self { gate, reader })
+        Ok(Self { gate, reader, stamp: None })
     }
 
     /// From here on the reader sees the file as it is now.
@@ -254,16 +287,4 @@ impl Drop for Stage {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.path);
     }
-}
-
-impl Stamp {
-    fn of(meta: &Metadata) -> Self {
-        Self { inode: meta.ino(), len: meta.len(), changed: (meta.mtime(), meta.mtime_nsec()) }
-    }
-}
-
-/// Whether a later change is sure to show.
-fn is_settled(meta: &Metadata) -> bool {
-    let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-    age.is_some_and(|age| age > CLOCK_TICK)
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::{BackupError, Kind, Snapshot, restore};
 
-fn layout(path: &Path) -> Kind {
+pub(crate) fn layout(path: &Path) -> Kind {
     let name = path.file_name().unwrap().to_str().unwrap();
     match path.extension().and_then(|e| e.to_str()) {
         _ if name == "left-out" || name == "stage" || name.ends_with("-wal") || name.ends_with("-shm") => {
@@ -19,11 +19,11 @@ fn layout(path: &Path) -> Kind {
     }
 }
 
-fn nothing() -> Box<dyn Any> {
+pub(crate) fn nothing() -> Box<dyn Any> {
     Box::new(())
 }
 
-fn take(root: &Path) -> Snapshot {
+pub(crate) fn take(root: &Path) -> Snapshot {
     Snapshot::take(root, &root.join("stage"), &layout, &mut nothing, &mut nothing).unwrap()
 }
 
@@ -33,18 +33,18 @@ fn archive(root: &Path) -> Vec<u8> {
     bytes
 }
 
-fn database(path: &Path) -> Connection {
+pub(crate) fn database(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();
     connection.pragma_update(None, "journal_mode", "WAL").unwrap();
     connection.execute_batch("CREATE TABLE IF NOT EXISTS t(n INTEGER PRIMARY KEY)").unwrap();
     connection
 }
 
-fn top(connection: &Connection) -> i64 {
+pub(crate) fn top(connection: &Connection) -> i64 {
     connection.query_row("SELECT coalesce(max(n), 0) FROM t", [], |row| row.get(0)).unwrap()
 }
 
-fn write(path: &Path, content: &str) {
+pub(crate) fn write(path: &Path, content: &str) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, content).unwrap();
 }

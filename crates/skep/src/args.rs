@@ -22,9 +22,11 @@ pub enum Command {
     Dev(DevArgs),
     /// Run a node that keeps and serves what wrangler deploys to it
     Serve(Box<ServeArgs>),
-    /// Write everything that a node keeps into one archive, also while it serves
+    /// Write everything that a node keeps into one archive, or what is new into a bucket, also while it serves
     Backup(BackupArgs),
-    /// Make a node's data folder from an archive
+    /// List the backups in a bucket or a folder
+    Backups(BackupsArgs),
+    /// Make a node's data folder from an archive, or a backup in a bucket
     Restore(RestoreArgs),
     /// What a node's secrets are encrypted with
     #[command(subcommand)]
@@ -217,6 +219,19 @@ pub struct ServeArgs {
     /// The file with the key that secrets are encrypted with [default: secrets.key in the data folder]
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// Backups of everything by the clock, each of which stores only what is new: s3://BUCKET/PREFIX, with keys, region and server as for
+    /// the AWS tools, or file:///FOLDER
+    #[arg(long, value_name = "PLACE", env = "SKEP_BACKUP_TO")]
+    pub backup_to: Option<String>,
+    /// The time between two backups
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_period)]
+    pub backup_every: Duration,
+    /// The file with the key that backups are encrypted with: 64 hexadecimal digits [default: they are not]
+    #[arg(long, value_name = "FILE", env = "SKEP_BACKUP_KEY")]
+    pub backup_key: Option<PathBuf>,
+    /// How long backups are kept; of each day before the last 24 hours only the last one is
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
+    pub backup_keep: Duration,
     /// The engine's binary, instead of the pinned one
     #[arg(long, value_name = "FILE", env = "SKEP_WORKERD")]
     pub workerd: Option<PathBuf>,
@@ -225,14 +240,25 @@ pub struct ServeArgs {
 /// `skep backup`
 #[derive(Clone, Debug, Args)]
 pub struct BackupArgs {
-    /// The archive to write, a tar file; - for the standard output
+    /// The archive to write, a tar file; - for the standard output; or where backups are that store only what is new: s3://BUCKET/PREFIX,
+    /// with keys, region and server as for the AWS tools, or file:///FOLDER
     pub file: PathBuf,
     /// The node's data folder
     #[arg(long, value_name = "DIR", default_value = "skep-data")]
     pub data: PathBuf,
+    /// The file with the key that backups in a place are encrypted with: 64 hexadecimal digits [default: they are not]
+    #[arg(long, value_name = "FILE", env = "SKEP_BACKUP_KEY")]
+    pub backup_key: Option<PathBuf>,
     /// The node's key file, which is left out, where it is not secrets.key in the data folder
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+}
+
+/// `skep backups`
+#[derive(Clone, Debug, Args)]
+pub struct BackupsArgs {
+    /// Where they are: s3://BUCKET/PREFIX or file:///FOLDER
+    pub place: String,
 }
 
 /// `skep secrets`
@@ -256,8 +282,17 @@ pub struct RotateArgs {
 /// `skep restore`
 #[derive(Clone, Debug, Args)]
 pub struct RestoreArgs {
-    /// The archive to read; - for the standard input
+    /// The archive to read; - for the standard input; or where backups are: s3://BUCKET/PREFIX or file:///FOLDER
     pub file: PathBuf,
+    /// The backup there to restore, by its name in `skep backups` [default: the last one]
+    #[arg(long, value_name = "NAME")]
+    pub at: Option<String>,
+    /// Let the new node go on with the backups there, in place of the one that made them, which must be gone
+    #[arg(long)]
+    pub take_over: bool,
+    /// The file with the key that the backups there are encrypted with
+    #[arg(long, value_name = "FILE", env = "SKEP_BACKUP_KEY")]
+    pub backup_key: Option<PathBuf>,
     /// The data folder to make; it must be empty or not be there
     #[arg(long, value_name = "DIR", default_value = "skep-data")]
     pub data: PathBuf,
@@ -288,6 +323,15 @@ fn parse_http_url(text: &str) -> Result<url::Url, String> {
     matches!(url.scheme(), "http" | "https")
         .then_some(url)
         .ok_or_else(|| "expected an http:// or https:// URL".into())
+}
+
+/// A time that is not too short for a background job.
+fn parse_period(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    match time >= Duration::from_secs(1) {
+        true => Ok(time),
+        false => Err("a second is the least".into()),
+    }
 }
 
 pub fn parse_var(text: &str) -> Result<(String, String), String> {

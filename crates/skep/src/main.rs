@@ -6,6 +6,7 @@ mod acme;
 mod ai;
 mod args;
 mod assets;
+mod backups;
 mod browser;
 mod bundling;
 mod dates;
@@ -94,7 +95,14 @@ fn main() -> ExitCode {
             start_log();
             run(serve::rotate(args))
         }
-        Command::Restore(args) => run(async move { serve::restore(&args) }),
+        Command::Backups(args) => {
+            start_log();
+            run(backups::list(args))
+        }
+        Command::Restore(args) => {
+            start_log();
+            run(serve::restore(args))
+        }
     }
 }
 

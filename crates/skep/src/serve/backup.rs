@@ -8,14 +8,19 @@ use std::path::{Path, PathBuf};
 
 use http::StatusCode;
 use http_body_util::BodyExt;
-use skep_backup::{Kind, Snapshot, restore};
+use skep_backup::{Kind, Saved, Snapshot, restore};
 use skep_d1::{D1Store, Paused, Retention};
-use skep_runtime::Clock;
-use skep_wire::{SendError, UnixClient, empty};
+use skep_runtime::{Clock, Shutdown};
+use skep_wire::{SendError, UnixClient, empty, full};
 
+use super::backups::{self, OWNER};
 use super::control;
 use crate::args::{BackupArgs, RestoreArgs};
+use crate::backups::{Destination, is_place, parse};
 use crate::terminal::{Style, paint, say};
+
+const KEY_APART: &str =
+    "  It holds neither secrets.key nor certificates: keep the key apart, secrets cannot be read without it.";
 
 /// Where copies are put while an archive is made; in the data folder, so that files can be linked.
 const STAGE: &str = ".backup";
@@ -45,6 +50,7 @@ fn layout(path: &Path) -> Kind {
             | "acme"
             | "credentials.json"
             | "credentials.json.new"
+            | OWNER
             | "secrets.key"
             | "secrets.key.new"
             | "control.sock",
@@ -64,6 +70,13 @@ pub async fn backup(args: BackupArgs) -> Result<(), String> {
     if !data.join("registry.sqlite").exists() {
         return Err(format!("{} is not the data folder of a node: name it with --data", data.display()));
     }
+    if let Some(place) = args.file.to_str().filter(|name| is_place(name)) {
+        let to = parse(place, args.backup_key.as_deref())?;
+        let saved = save(&data, &args, &to).await?;
+        say(&format!("{} {} in {}", paint(Style::Green, "✔"), backups::summary(&saved), to.shown()));
+        say(KEY_APART);
+        return Ok(());
+    }
     if args.file.as_os_str() == "-" {
         archive(&data, &args, std::io::stdout().lock()).await?;
         return Ok(());
@@ -79,10 +92,44 @@ pub async fn backup(args: BackupArgs) -> Result<(), String> {
     std::fs::rename(&partial.0, &args.file).map_err(cannot)?;
     let size = file.metadata().map_err(cannot)?.len();
     say(&format!("{} {} ({:.1} MB)", paint(Style::Green, "✔"), args.file.display(), size as f64 / 1e6));
-    say(
-        "  It holds neither secrets.key nor certificates: keep the key apart, secrets cannot be read without it.",
-    );
+    say(KEY_APART);
     Ok(())
+}
+
+/// Makes a backup in a place: asks the node that runs, or makes it here if none does.
+async fn save(data: &Path, args: &BackupArgs, to: &Destination) -> Result<Saved, String> {
+    let client = UnixClient::new(control::socket(data));
+    let text = serde_json::to_vec(to).map_err(|e| e.to_string())?;
+    let request = http::Request::post("http://skep/backup-to").body(full(text)).map_err(|e| e.to_string())?;
+    match client.send(request).await {
+        Ok(response) => {
+            let (head, body) = response.into_parts();
+            let text = body.collect().await.map_err(|e| format!("the node ended: {e}"))?.to_bytes();
+            match head.status {
+                StatusCode::OK => serde_json::from_slice(&text).map_err(|e| e.to_string()),
+                _ => Err(String::from_utf8_lossy(&text).into_owned()),
+            }
+        }
+        Err(SendError::Connect { .. }) => {
+            let (_end, shutdown) = Shutdown::new();
+            let (repository, data, key) = (to.open(&shutdown)?, data.to_owned(), args.key_file.clone());
+            let saved = tokio::task::spawn_blocking(move || {
+                let _locks = locks(&data)?;
+                let owner = backups::owner(&data)?;
+                backups::save(&repository, &owner, &mut || take_stopped(&data, key.clone()))
+            });
+            saved.await.map_err(|e| e.to_string())?
+        }
+        Err(error) => Err(format!("the node does not answer: {error}")),
+    }
+}
+
+/// A snapshot of a node that does not run.
+fn take_stopped(data: &Path, key_file: Option<PathBuf>) -> Result<Snapshot, String> {
+    let key = key_file.unwrap_or_else(|| data.join("secrets.key"));
+    let stores = stores_of_d1(data)?;
+    let mut settle = || Box::new(pause(&stores)) as Box<dyn Any>;
+    take(data, &key, &mut settle, &mut || Box::new(()))
 }
 
 /// Removed unless it was renamed.
@@ -123,10 +170,7 @@ async fn archive(data: &Path, args: &BackupArgs, out: impl Write) -> Result<(), 
         }
         Err(SendError::Connect { .. }) => {
             let _locks = locks(data)?;
-            let key = args.key_file.clone().unwrap_or_else(|| data.join("secrets.key"));
-            let stores = stores_of_d1(data)?;
-            let mut settle = || Box::new(pause(&stores)) as Box<dyn Any>;
-            let snapshot = take(data, &key, &mut settle, &mut || Box::new(()))?;
+            let snapshot = take_stopped(data, args.key_file.clone())?;
             let written = snapshot.write(out, env!("CARGO_PKG_VERSION"));
             written.map(drop).map_err(|e| e.to_string())
         }
@@ -157,15 +201,26 @@ pub fn locks(data: &Path) -> Result<Vec<File>, String> {
 }
 
 /// `skep restore`
-pub fn restore_archive(args: &RestoreArgs) -> Result<(), String> {
+pub async fn restore_archive(args: RestoreArgs) -> Result<(), String> {
     let data = std::path::absolute(&args.data).unwrap_or_else(|_| args.data.clone());
-    let restored = if args.file.as_os_str() == "-" {
-        restore(std::io::stdin().lock(), &data)
-    } else {
-        let cannot = |e: std::io::Error| format!("cannot read {}: {e}", args.file.display());
-        restore(BufReader::with_capacity(1 << 20, File::open(&args.file).map_err(cannot)?), &data)
+    let place = args.file.to_str().filter(|name| is_place(name));
+    let restored = match place {
+        Some(place) => crate::backups::restore(&args, &data, place).await?,
+        None if args.at.is_some() || args.take_over => {
+            return Err(format!(
+                "--at and --take-over are for backups in a place: {} is an archive",
+                args.file.display()
+            ));
+        }
+        None if args.file.as_os_str() == "-" => {
+            restore(std::io::stdin().lock(), &data).map_err(|e| e.to_string())?
+        }
+        None => {
+            let cannot = |e: std::io::Error| format!("cannot read {}: {e}", args.file.display());
+            let archive = BufReader::with_capacity(1 << 20, File::open(&args.file).map_err(cannot)?);
+            restore(archive, &data).map_err(|e| e.to_string())?
+        }
     };
-    let restored = restored.map_err(|e| e.to_string())?;
     say(&format!("{} {} files in {}", paint(Style::Green, "✔"), restored.files, data.display()));
     say("  Put secrets.key there before the node starts, or name it with --key-file.");
     Ok(())
@@ -182,6 +237,7 @@ mod tests {
             "secrets.key",
             "secrets.key.new",
             "credentials.json",
+            "backup-owner",
             "tls",
             "acme",
             "accounts/a/cache",

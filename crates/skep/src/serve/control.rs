@@ -1,9 +1,8 @@
 //! The socket by which other commands of Skep reach a running node: `control.sock` in its data folder.
 //!
-//! Only the owner of the folder can connect. The protocol is HTTP/1.1; `POST /backup` answers with an archive,
-//! `POST /rotate-key` with what became of the secrets.
+//! Only the owner of the folder can connect. The protocol is HTTP/1.1; `POST /backup` answers with an archive, `POST /backup-to` with
+//! what a backup in a place, which its body names, came to, `POST /rotate-key` with what became of the secrets.
 
-use std::any::Any;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +15,14 @@ use skep_wire::{BoxFuture, Request, Response, Service, full, reply, stream};
 use tokio::sync::mpsc;
 
 use super::accounts::Accounts;
-use super::{backup, rotate};
+use super::backups::Keeper;
+use super::rotate;
+use crate::backups::Destination;
 
 /// Pieces of an archive on their way.
 const PIECES: usize = 16;
+/// The longest name of a place, with its keys, in bytes.
+const PLACE: usize = 64 << 10;
 
 /// The socket's path.
 pub fn socket(data: &Path) -> PathBuf {
@@ -28,10 +31,8 @@ pub fn socket(data: &Path) -> PathBuf {
 
 /// What other commands may ask of a node.
 pub struct Control {
-    /// The node's data.
-    pub data: PathBuf,
-    /// The file with the key that secrets are encrypted with.
-    pub key_file: PathBuf,
+    /// Makes its backups.
+    pub keeper: Arc<Keeper>,
     /// The node's accounts.
     pub accounts: Arc<Accounts>,
     /// Its API.
@@ -45,6 +46,7 @@ impl Service for Control {
         Box::pin(async move {
             match (request.method(), request.uri().path()) {
                 (&Method::POST, "/backup") => self.backup().await,
+                (&Method::POST, "/backup-to") => self.backup_to(request).await,
                 (&Method::POST, "/rotate-key") => self.rotate().await,
                 _ => reply(StatusCode::NOT_FOUND, full("no such command")),
             }
@@ -60,18 +62,29 @@ impl Control {
         }
     }
 
+    async fn backup_to(&self, request: Request) -> Response {
+        let to = match skep_wire::read_all(request.into_body(), PLACE).await {
+            Ok(text) => serde_json::from_slice::<Destination>(&text).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let saved = match to {
+            Ok(to) => self.keeper.save(&to, None).await,
+            Err(error) => return reply(StatusCode::BAD_REQUEST, full(error)),
+        };
+        match saved {
+            Ok(saved) => skep_wire::json(StatusCode::OK, &saved),
+            Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, full(error)),
+        }
+    }
+
     async fn backup(&self) -> Response {
-        let (data, key_file, accounts) = (self.data.clone(), self.key_file.clone(), self.accounts.clone());
-        let taken = tokio::task::spawn_blocking(move || {
-            let mut settle = || Box::new(accounts.pause_d1()) as Box<dyn Any>;
-            backup::take(&data, &key_file, &mut settle, &mut || Box::new(accounts.hold_still()))
-        });
-        let snapshot = match taken.await.map_err(|e| e.to_string()).and_then(|taken| taken) {
-            Ok(snapshot) => snapshot,
+        let (snapshot, turn) = match self.keeper.snapshot().await {
+            Ok(taken) => taken,
             Err(error) => return reply(StatusCode::INTERNAL_SERVER_ERROR, full(error)),
         };
         let (pieces, mut archive) = mpsc::channel(PIECES);
         tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let failed = snapshot.write(Pieces(pieces.clone()), env!("CARGO_PKG_VERSION")).err();
             if let Some(error) = failed {
                 tracing::error!(%error, "a backup failed");

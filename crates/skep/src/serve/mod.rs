@@ -5,6 +5,7 @@ mod acme;
 mod alarms;
 mod authority;
 mod backup;
+mod backups;
 mod boxes;
 mod control;
 mod credentials;
@@ -50,6 +51,7 @@ use crate::signals::Signals;
 use crate::terminal::{Style, paint, say};
 use accounts::Accounts;
 pub use backup::{backup, restore_archive as restore};
+pub use backups::OWNER;
 pub use credentials::Credentials;
 pub use hyperdrive::{Place, parse_place};
 pub use rotate::rotate;
@@ -75,6 +77,14 @@ const LAST_EXPORT: std::time::Duration = std::time::Duration::from_secs(3);
 /// Runs until a signal ends it.
 pub async fn run(args: ServeArgs) -> Result<(), String> {
     open_files();
+    let schedule = match &args.backup_to {
+        None => None,
+        Some(to) => Some(backups::Schedule {
+            to: crate::backups::parse(to, args.backup_key.as_deref())?,
+            every: args.backup_every,
+            keep: args.backup_keep,
+        }),
+    };
     let (trigger, shutdown) = Shutdown::new();
     let mut signals = Signals::listen()?;
     let clock = Clock::system();
@@ -204,13 +214,12 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     .await?;
     let api =
         Api::new(accounts.clone(), registry, sealer.clone(), clock, args.scripts.limits(), relay.is_some());
-    let control = control::Control {
-        data: data.clone(),
-        key_file,
-        accounts: accounts.clone(),
-        api: api.clone(),
-        sealer,
-    };
+    let keeper = backups::Keeper::new(data.clone(), key_file, accounts.clone(), shutdown.clone());
+    if let Some(schedule) = schedule {
+        say(&format!("{} Backups go to {}", paint(Style::Green, "⬢"), schedule.to.shown()));
+        backups::schedule(keeper.clone(), schedule, &jobs);
+    }
+    let control = control::Control { keeper, accounts: accounts.clone(), api: api.clone(), sealer };
     let listener = skep_wire::bind_unix(&control::socket(&data)).map_err(|e| e.to_string())?;
     tokio::spawn(skep_wire::serve_unix(listener, Arc::new(control), shutdown.clone()));
     if let Some(listener) = images_listener {

@@ -1,0 +1,160 @@
+//! Backups of a node that runs: archives, and those in a place, by hand and by the clock. One at a time.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use skep_backup::{Repository, Saved, Snapshot};
+use skep_runtime::{Clock, Jobs, Shutdown};
+use tokio::sync::OwnedMutexGuard;
+
+use super::accounts::Accounts;
+use super::backup;
+use crate::backups::Destination;
+
+/// The file in a data folder that says whose its backups are.
+pub const OWNER: &str = "backup-owner";
+/// How often it is looked whether a backup is due, at most.
+const LOOK: Duration = Duration::from_secs(60);
+/// Until the next attempt after one that failed.
+const AGAIN: Duration = Duration::from_secs(300);
+
+/// Makes backups of a node.
+pub struct Keeper {
+    data: PathBuf,
+    key_file: PathBuf,
+    accounts: Arc<Accounts>,
+    shutdown: Shutdown,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Backups by the clock.
+pub struct Schedule {
+    /// Where they go.
+    pub to: Destination,
+    /// The time between two.
+    pub every: Duration,
+    /// How long they are kept.
+    pub keep: Duration,
+}
+
+impl Keeper {
+    /// Of the node with that data folder.
+    pub fn new(data: PathBuf, key_file: PathBuf, accounts: Arc<Accounts>, shutdown: Shutdown) -> Arc<Self> {
+        Arc::new(Self { data, key_file, accounts, shutdown, turn: Arc::default() })
+    }
+
+    /// The node at one moment. While the guard lives there is no other backup.
+    pub async fn snapshot(self: &Arc<Self>) -> Result<(Snapshot, OwnedMutexGuard<()>), String> {
+        let turn = self.turn.clone().lock_owned().await;
+        let this = self.clone();
+        let taken = tokio::task::spawn_blocking(move || this.take()).await.map_err(|e| e.to_string())?;
+        Ok((taken?, turn))
+    }
+
+    fn take(&self) -> Result<Snapshot, String> {
+        let mut settle = || Box::new(self.accounts.pause_d1()) as Box<dyn Any>;
+        let mut hold_still = || Box::new(self.accounts.hold_still()) as Box<dyn Any>;
+        backup::take(&self.data, &self.key_file, &mut settle, &mut hold_still)
+    }
+
+    /// Makes a backup in a place, and removes those there that are older than `keep`, if that is said.
+    pub async fn save(self: &Arc<Self>, to: &Destination, keep: Option<Duration>) -> Result<Saved, String> {
+        let _turn = self.turn.lock().await;
+        let (this, repository) = (self.clone(), to.open(&self.shutdown)?);
+        let saved = tokio::task::spawn_blocking(move || {
+            let owner = owner(&this.data)?;
+            let saved = save(&repository, &owner, &mut || this.take())?;
+            if let Some(keep) = keep {
+                let pruned = repository.prune(&owner, keep, now()).map_err(|e| e.to_string())?;
+                tracing::info!(backups = pruned.backups, bytes = pruned.freed, "old backups are removed");
+            }
+            Ok(saved)
+        });
+        saved.await.map_err(|e| e.to_string())?
+    }
+}
+
+/// Makes a backup in a place, of what `take` takes when the place is ready for it. Blocking.
+pub fn save(
+    repository: &Repository,
+    owner: &str,
+    take: &mut dyn FnMut() -> Result<Snapshot, String>,
+) -> Result<Saved, String> {
+    let begun = repository.begin(owner, env!("CARGO_PKG_VERSION"), now()).map_err(|e| e.to_string())?;
+    begun.save(take()?).map_err(|e| e.to_string())
+}
+
+fn now() -> u64 {
+    Clock::system().now_ms() / 1000
+}
+
+/// Whose backups those of a data folder are; it is said in the folder from the first one on.
+pub fn owner(data: &Path) -> Result<String, String> {
+    let file = data.join(OWNER);
+    match std::fs::read_to_string(&file) {
+        Ok(owner) => Ok(owner.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let owner = uuid::Uuid::new_v4().to_string();
+            let cannot = |e: std::io::Error| format!("cannot write {}: {e}", file.display());
+            std::fs::write(&file, &owner).map_err(cannot)?;
+            Ok(owner)
+        }
+        Err(error) => Err(format!("cannot read {}: {error}", file.display())),
+    }
+}
+
+/// Makes backups by the clock: the first one when the last one that is there is old enough.
+pub fn schedule(keeper: Arc<Keeper>, schedule: Schedule, jobs: &Jobs) {
+    let Schedule { to, every, keep } = schedule;
+    let (to, due) = (Arc::new(to), Arc::new(Mutex::new(Due::default())));
+    jobs.every("backup", every.min(LOOK), move || {
+        let (keeper, to, due) = (keeper.clone(), to.clone(), due.clone());
+        async move {
+            let locked = || due.lock().unwrap_or_else(PoisonError::into_inner);
+            let (mut next, last) = {
+                let due = locked();
+                (due.next, due.last.clone())
+            };
+            if next == 0 {
+                let repository = to.open(&keeper.shutdown)?;
+                let last = tokio::task::spawn_blocking(move || repository.backups()).await;
+                let last = last.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?.pop();
+                next = last.map_or(1, |last| last.made_at + every.as_secs());
+                locked().next = next;
+            }
+            if now() < next {
+                return last;
+            }
+            let saved = keeper.save(&to, Some(keep)).await.map(|saved| summary(&saved));
+            let pause = if saved.is_ok() { every } else { every.min(AGAIN) };
+            *locked() = Due { next: now() + pause.as_secs(), last: saved.clone() };
+            saved
+        }
+    });
+}
+
+/// When the next backup is due, in seconds since 1970, or 0 where that is not known; and what the last one came to.
+struct Due {
+    next: u64,
+    last: Result<String, String>,
+}
+
+impl Default for Due {
+    fn default() -> Self {
+        Self { next: 0, last: Ok(String::new()) }
+    }
+}
+
+/// A backup in a few words.
+pub fn summary(saved: &Saved) -> String {
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    format!(
+        "{}: {} files, {:.1} MB, of which {:.1} MB were stored",
+        saved.id,
+        saved.files,
+        mb(saved.size),
+        mb(saved.stored)
+    )
+}
