@@ -26,6 +26,7 @@ fn area(path: &str) -> &str {
         (Some("accounts"), Some("workers")) if path.contains("/observability/") => "Workers observability",
         (Some("accounts"), Some("workers")) => "Workers",
         (Some("accounts"), Some("ai")) => "Workers AI",
+        (Some("accounts"), Some("analytics_engine")) => "Analytics Engine",
         (Some("accounts"), Some("storage")) => "KV",
         (Some("accounts"), Some("r2" | "event_notifications")) => "R2",
         (Some("accounts"), Some("d1")) => "D1",

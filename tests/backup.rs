@@ -72,16 +72,24 @@ fn a_backup_of_a_busy_node_shows_one_moment_and_comes_back() {
     let start = serve.call("GET", &format!("{travel}/bookmark"), None).json()["result"]["bookmark"].clone();
 
     let data = serve.dir.path().join("data");
-    let archives: Vec<_> = (0..4).map(|n| serve.dir.path().join(format!("{n}.tar"))).collect();
+    let archives: Vec<_> = (0..5).map(|n| serve.dir.path().join(format!("{n}.tar"))).collect();
     let stop = AtomicBool::new(false);
     let outputs: Vec<_> = std::thread::scope(|scope| {
         let _ended = Ended(&stop);
         scope.spawn(|| (1..).take_while(|_| !stop.load(Ordering::SeqCst)).for_each(set));
-        let outputs = archives.iter().map(|archive| {
+        let outputs = archives[..3].iter().map(|archive| {
             std::thread::sleep(std::time::Duration::from_millis(150));
             skep(&["backup", archive.to_str().unwrap()], &data)
         });
-        outputs.collect()
+        let mut outputs: Vec<_> = outputs.collect();
+        // Two at the same time take turns.
+        let data = &data;
+        let both = archives[3..]
+            .iter()
+            .map(|archive| scope.spawn(move || skep(&["backup", archive.to_str().unwrap()], data)));
+        let both: Vec<_> = both.collect();
+        outputs.extend(both.into_iter().map(|one| one.join().unwrap()));
+        outputs
     });
     for output in outputs {
         assert!(output.status.success(), "{}", error(&output));
@@ -112,7 +120,7 @@ fn a_backup_of_a_busy_node_shows_one_moment_and_comes_back() {
         assert_eq!(serve.get(HOST, "/").json()["numbers"][1], 0);
         seen.push(numbers[0]);
     }
-    assert!(seen.is_sorted() && seen[3] > seen[0], "{seen:?}");
+    assert!(seen[..4].is_sorted() && seen[3].min(seen[4]) > seen[0], "{seen:?}");
 
     // Of a node that does not run: what was there at its end.
     let (data, archive) = (old.path().join("data"), old.path().join("end.tar"));

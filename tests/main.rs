@@ -8,6 +8,7 @@ mod acme;
 mod ai;
 mod ai_node;
 mod alone;
+mod analytics;
 mod api_fuzz;
 mod api_page;
 mod appetites;

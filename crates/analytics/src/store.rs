@@ -1,6 +1,6 @@
 //! All datasets of one machine, and one of them as a binding.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
@@ -10,6 +10,7 @@ use skep_wire::{BoxFuture, ReadError, Request, Response, Service, read_all, reas
 use crate::parse::parse;
 use crate::point::Point;
 use crate::rows;
+use crate::sql::{self, Answered, QueryError};
 
 /// Bytes of a request at most. A point at its limits has some 16,100 bytes of data, each written as up to four, and
 /// twenty doubles.
@@ -18,6 +19,7 @@ const MAX_REQUEST: usize = 256 * 1024;
 /// The datasets in one folder.
 #[derive(Clone, Debug)]
 pub struct AnalyticsStore {
+    file: PathBuf,
     db: Arc<Database>,
     quota: Arc<Quota>,
 }
@@ -33,8 +35,9 @@ pub struct Dataset {
 impl AnalyticsStore {
     /// Opens or creates the folder.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let db = Arc::new(Database::open(&dir.join("analytics.sqlite"), rows::SCHEMA)?);
-        Ok(Self { db, quota: Arc::default() })
+        let file = dir.join("analytics.sqlite");
+        let db = Arc::new(Database::open(&file, rows::SCHEMA)?);
+        Ok(Self { file, db, quota: Arc::default() })
     }
 
     /// What is written to datasets that are asked for from now on counts towards `quota`.
@@ -46,6 +49,11 @@ impl AnalyticsStore {
     /// The dataset of this name; it exists from its first point on.
     pub fn dataset(&self, name: &str) -> Arc<Dataset> {
         Arc::new(Dataset { name: name.to_owned(), db: self.db.clone(), quota: self.quota.clone() })
+    }
+
+    /// Answers a query of Cloudflare's SQL API, asked at `now` in seconds since 1970. Blocking, for ten seconds at most.
+    pub fn query(&self, query: &str, now: i64) -> Result<Answered, QueryError> {
+        sql::answer(&self.file, query, now)
     }
 
     /// The newest points of a dataset, newest first; none if it does not exist.

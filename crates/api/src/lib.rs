@@ -13,6 +13,7 @@ mod router;
 
 mod account;
 mod ai;
+mod analytics;
 mod aside;
 mod assets;
 mod bindings;

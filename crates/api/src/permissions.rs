@@ -22,6 +22,8 @@ pub(crate) enum Area {
     SecretsStore,
     Vectorize,
     Ai,
+    /// What was written to Analytics Engine.
+    Analytics,
     Containers,
     Tokens,
     Account,
@@ -101,6 +103,7 @@ pub(crate) const GROUPS: &[Group] = &[
     group("1799edaae5db489294430e20d9b519e0", "Vectorize Read", Area::Vectorize, false, ACCOUNT),
     group("bacc64e0f6c34fc0883a1223f938a104", "Workers AI Write", Area::Ai, true, ACCOUNT),
     group("a92d2450e05d4e7bb7d0a64968f83d11", "Workers AI Read", Area::Ai, false, ACCOUNT),
+    group("b89a480218d04ceb98b4fe57ca29dc1f", "Account Analytics Read", Area::Analytics, false, ACCOUNT),
     group("bdbcd690c763475a985e8641dddc09f7", "Workers Containers Write", Area::Containers, true, ACCOUNT),
     group("5bc3f8b21c554832afc660159ab75fa4", "Account API Tokens Write", Area::Tokens, true, ACCOUNT),
     group("eb56a6953c034b9d97dd838155666f06", "Account API Tokens Read", Area::Tokens, false, ACCOUNT),
@@ -129,6 +132,7 @@ pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
         "secrets_store" => Area::SecretsStore,
         "vectorize" => Area::Vectorize,
         "ai" => Area::Ai,
+        "analytics_engine" => Area::Analytics,
         "containers" => Area::Containers,
         "audit_logs" => Area::Account,
         "workers" if path.starts_with("workers/observability/") => Area::Observability,
@@ -140,7 +144,8 @@ pub(crate) fn need(operation: &Operation) -> Option<(Area, bool)> {
 }
 
 /// Questions that are no GETs.
-const QUESTIONS: [&str; 14] = [
+const QUESTIONS: [&str; 15] = [
+    "/analytics_engine/sql",
     // A model is asked.
     "/ai/run/*model",
     "/ai/v1/chat/completions",

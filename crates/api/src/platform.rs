@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skep_ai::Ai;
+use skep_analytics::AnalyticsStore;
 use skep_catalog::{Catalog, CatalogError, Content, NamedHandlers, Namespace};
 use skep_d1::D1Store;
 use skep_hyperdrive::Origin;
@@ -29,6 +30,8 @@ pub trait Tenant: Send + Sync {
     fn r2(&self) -> &R2Store;
     /// D1.
     fn d1(&self) -> &D1Store;
+    /// Analytics Engine.
+    fn analytics(&self) -> &AnalyticsStore;
     /// Vectorize.
     fn vectorize(&self) -> &VectorizeStore;
     /// Images of containers.

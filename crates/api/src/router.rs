@@ -8,11 +8,11 @@ use crate::call::Call;
 use crate::description::About;
 use crate::reply::{Answer, ApiError};
 use crate::{
-    account, ai, assets, consumers, container_images, container_instances, container_rollouts, containers,
-    d1, d1_time_travel, deployments, description, dispatch, hyperdrive, identity, instances, kv, messages,
-    notifications, objects, observability, openapi, queues, r2, r2_absent, r2_bulk, r2_domains, r2_rules,
-    routes, scripts, secrets, secrets_store, services, settings, subdomain, tails, tokens, vectorize,
-    versions, worker_objects, worker_versions, workers, workflows,
+    account, ai, analytics, assets, consumers, container_images, container_instances, container_rollouts,
+    containers, d1, d1_time_travel, deployments, description, dispatch, hyperdrive, identity, instances, kv,
+    messages, notifications, objects, observability, openapi, queues, r2, r2_absent, r2_bulk, r2_domains,
+    r2_rules, routes, scripts, secrets, secrets_store, services, settings, subdomain, tails, tokens,
+    vectorize, versions, worker_objects, worker_versions, workers, workflows,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -291,6 +291,9 @@ pub const OPERATIONS: &[Operation] = operations! {
     PUT "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::update;
     PATCH "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::patch;
     DELETE "/accounts/:account/hyperdrive/configs/:hyperdrive" => hyperdrive::delete;
+
+    POST "/accounts/:account/analytics_engine/sql" => analytics::sql;
+    GET "/accounts/:account/analytics_engine/sql" => analytics::sql_in_url;
 
     POST "/accounts/:account/ai/run/*model" => ai::run;
     GET "/accounts/:account/ai/models/search" => ai::search;

@@ -8,6 +8,7 @@ pub(crate) mod shapes;
 
 pub(crate) mod account;
 pub(crate) mod ai;
+pub(crate) mod analytics;
 pub(crate) mod assets;
 pub(crate) mod consumers;
 pub(crate) mod container_images;

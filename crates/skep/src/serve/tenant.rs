@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use skep_analytics::AnalyticsStore;
 use skep_api::StoredObject;
 use skep_assets::ContentCache;
 use skep_catalog::{Catalog, Kind};
@@ -133,6 +134,10 @@ impl skep_api::Tenant for Tenant {
 
     fn d1(&self) -> &D1Store {
         &self.stores.d1
+    }
+
+    fn analytics(&self) -> &AnalyticsStore {
+        &self.stores.analytics
     }
 
     fn vectorize(&self) -> &VectorizeStore {
