@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::backup::{CONFIG, HOST, WORKER};
-use crate::harness::Ended;
 use crate::harness::serve::{Serve, serve, serve_by};
+use crate::harness::{Ended, request};
 use crate::s3::{endpoint, key};
 
 /// The variables by which a bucket of `serve` is reached.
@@ -83,7 +83,7 @@ fn backups_in_a_bucket_store_what_is_new_and_each_comes_back() {
     // A busy node makes some by the clock, and some because it is told to.
     let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
     command.envs(keys.iter().map(|(name, value)| (*name, value)));
-    let args = ["--backup-to", clock, "--backup-every", "2s"];
+    let args = ["--backup-to", clock, "--backup-every", "2s", "--metrics", "127.0.0.1:0"];
     let node = serve_by(command, tempfile::tempdir().unwrap(), &args);
     let dir = node.project("numbers", &[("index.js", WORKER), ("wrangler.jsonc", CONFIG)]);
     node.wrangler(&dir, &["deploy"]);
@@ -92,6 +92,8 @@ fn backups_in_a_bucket_store_what_is_new_and_each_comes_back() {
     let data = node.dir.path().join("data");
     // What a node keeps and does not change, for its size.
     grow(&data, "large");
+    // One more may have begun before that.
+    let enough = backups(&keys, clock).len() + 2;
     let by_hand = || skep(&keys, &["backup", place, "--data", data.to_str().unwrap()]);
     let stop = AtomicBool::new(false);
     let outputs: Vec<Output> = std::thread::scope(|scope| {
@@ -99,7 +101,7 @@ fn backups_in_a_bucket_store_what_is_new_and_each_comes_back() {
         scope.spawn(|| (1..).take_while(|_| !stop.load(Ordering::SeqCst)).for_each(set));
         let outputs = (0..3).map(|_| by_hand()).collect();
         let begun = Instant::now();
-        while backups(&keys, clock).len() < 2 {
+        while backups(&keys, clock).len() < enough {
             assert!(begun.elapsed() < Duration::from_secs(60), "no backups by the clock: {}", node.output());
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -115,6 +117,13 @@ fn backups_in_a_bucket_store_what_is_new_and_each_comes_back() {
     let by_hand = backups(&keys, place);
     assert_eq!(by_hand.len(), 3, "{by_hand:?}");
     let last: Value = node.get(HOST, "/").json();
+    let output = node.output();
+    let metrics = output.split("Metrics at ").nth(1).unwrap().split_whitespace().next().unwrap();
+    let metrics = request(metrics, "GET", &[], None).unwrap().text();
+    let at =
+        metrics.lines().find_map(|line| line.strip_prefix("skep_backup_last_timestamp_seconds ")).unwrap();
+    let age = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() - at.parse::<u64>().unwrap();
+    assert!(age < 600 && metrics.contains("skep_job_failed{job=\"backup\"} 0"), "{metrics}");
     let node = node.stop("TERM");
 
     // Of a node that does not run, too; and all of them show one moment.

@@ -387,12 +387,12 @@ impl Context<'_> {
         Ok(Some(Typed::of(sql, kind, &parts)))
     }
 
+    /// All others. `floor`, `ceil`, `substring`, `position` and `extract` have a syntax of their own, and are expressions.
     fn plain(&mut self, name: &str, call: &Call<'_>) -> Result<Typed, QueryError> {
         let arity = match name {
             "if" => (3, 3),
             "intdiv" | "pow" | "startswith" | "endswith" => (2, 2),
-            "round" | "floor" | "ceil" => (1, 2),
-            "substring" => (2, 3),
+            "round" => (1, 2),
             "format" => (1, 64),
             "log" | "ln" | "length" | "empty" | "lower" | "lowerutf8" | "tolower" | "upper" | "upperutf8"
             | "toupper" | "bin" | "hex" | "touint8" | "touint32" => (1, 1),
@@ -402,16 +402,14 @@ impl Context<'_> {
         let mut args = Vec::new();
         for (n, arg) in call.args.iter().enumerate() {
             args.push(match (name, n) {
-                ("intdiv" | "pow" | "round" | "floor" | "ceil" | "log" | "ln", _) | ("substring", 1..) => {
-                    self.number(arg)?
-                }
+                ("intdiv" | "pow" | "round" | "log" | "ln", _) => self.number(arg)?,
                 (
                     "startswith" | "endswith" | "length" | "empty" | "lower" | "lowerutf8" | "tolower"
                     | "upper",
                     _,
                 )
                 | ("upperutf8" | "toupper", _)
-                | ("substring" | "format", 0) => self.text(arg)?,
+                | ("format", 0) => self.text(arg)?,
                 ("if", 0) => self.condition(arg, "if")?,
                 _ => self.translate(arg)?,
             });
@@ -442,9 +440,9 @@ impl Context<'_> {
             }
             "pow" => (all("ae_pow"), Type::Float),
             "log" | "ln" => (all("ae_ln"), Type::Float),
-            "round" | "floor" | "ceil" => {
+            "round" => {
                 let digits = args.get(1).map_or("0", |digits| digits.sql.as_str());
-                (format!("ae_{name}({}, {digits})", first.sql), first.kind.clone())
+                (format!("ae_round({}, {digits})", first.sql), first.kind.clone())
             }
             "startswith" => (all("ae_starts"), Type::BOOL),
             "endswith" => (all("ae_ends"), Type::BOOL),
@@ -453,11 +451,6 @@ impl Context<'_> {
             "lower" | "upper" => (all(name), Type::String),
             "lowerutf8" | "tolower" => (all("ae_lower"), Type::String),
             "upperutf8" | "toupper" => (all("ae_upper"), Type::String),
-            "substring" => {
-                let rest = args.get(2).map(|length| format!(", max({}, 0)", length.sql)).unwrap_or_default();
-                let from = &args[1].sql;
-                (format!("iif({from} = 0, '', substr({}, {from}{rest}))", first.sql), Type::String)
-            }
             "format" => {
                 let list: Vec<String> = args.iter().map(shown).collect();
                 (format!("ae_template({})", list.join(", ")), Type::String)

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Keeper {
     key_file: PathBuf,
     accounts: Arc<Accounts>,
     shutdown: Shutdown,
+    /// When the last backup by the clock began, in seconds since 1970; 0 if there is none.
+    last: AtomicU64,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -42,7 +45,12 @@ pub struct Schedule {
 impl Keeper {
     /// Of the node with that data folder.
     pub fn new(data: PathBuf, key_file: PathBuf, accounts: Arc<Accounts>, shutdown: Shutdown) -> Arc<Self> {
-        Arc::new(Self { data, key_file, accounts, shutdown, turn: Arc::default() })
+        Arc::new(Self { data, key_file, accounts, shutdown, last: AtomicU64::new(0), turn: Arc::default() })
+    }
+
+    /// When the last backup by the clock began, in seconds since 1970; 0 if there is none.
+    pub fn last(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
     }
 
     /// The node at one moment. While the guard lives there is no other backup.
@@ -121,13 +129,19 @@ pub fn schedule(keeper: Arc<Keeper>, schedule: Schedule, jobs: &Jobs) {
                 let repository = to.open(&keeper.shutdown)?;
                 let last = tokio::task::spawn_blocking(move || repository.backups()).await;
                 let last = last.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?.pop();
-                next = last.map_or(1, |last| last.made_at + every.as_secs());
+                let last = last.map_or(0, |last| last.made_at);
+                keeper.last.store(last, Ordering::Relaxed);
+                next = last + every.as_secs();
                 locked().next = next;
             }
             if now() < next {
                 return last;
             }
+            let begun = now();
             let saved = keeper.save(&to, Some(keep)).await.map(|saved| summary(&saved));
+            if saved.is_ok() {
+                keeper.last.store(begun, Ordering::Relaxed);
+            }
             let pause = if saved.is_ok() { every } else { every.min(AGAIN) };
             *locked() = Due { next: now() + pause.as_secs(), last: saved.clone() };
             saved

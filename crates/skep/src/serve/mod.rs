@@ -215,11 +215,13 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let api =
         Api::new(accounts.clone(), registry, sealer.clone(), clock, args.scripts.limits(), relay.is_some());
     let keeper = backups::Keeper::new(data.clone(), key_file, accounts.clone(), shutdown.clone());
+    let by_clock = schedule.is_some();
     if let Some(schedule) = schedule {
         say(&format!("{} Backups go to {}", paint(Style::Green, "⬢"), schedule.to.shown()));
         backups::schedule(keeper.clone(), schedule, &jobs);
     }
-    let control = control::Control { keeper, accounts: accounts.clone(), api: api.clone(), sealer };
+    let control =
+        control::Control { keeper: keeper.clone(), accounts: accounts.clone(), api: api.clone(), sealer };
     let listener = skep_wire::bind_unix(&control::socket(&data)).map_err(|e| e.to_string())?;
     tokio::spawn(skep_wire::serve_unix(listener, Arc::new(control), shutdown.clone()));
     if let Some(listener) = images_listener {
@@ -236,6 +238,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
         acme.clone(),
         exporter.clone(),
         jobs.clone(),
+        by_clock.then_some(keeper),
     );
     if let Some(exporter) = &exporter {
         exporter.measure(Arc::new(metrics.clone()));

@@ -15,6 +15,7 @@ use skep_runtime::Jobs;
 use skep_wire::{BoxFuture, Request, Response, Service, full, reply};
 
 use super::accounts::Accounts;
+use super::backups::Keeper;
 pub use meters::{EventKind, Meters, ScriptMeter};
 use page::{Kind, Page};
 
@@ -35,6 +36,8 @@ struct Sources {
     acme: Option<Arc<Acme>>,
     exporter: Option<Exporter>,
     jobs: Jobs,
+    /// Where there are backups by the clock.
+    backups: Option<Arc<Keeper>>,
 }
 
 impl Metrics {
@@ -46,8 +49,9 @@ impl Metrics {
         acme: Option<Arc<Acme>>,
         exporter: Option<Exporter>,
         jobs: Jobs,
+        backups: Option<Arc<Keeper>>,
     ) -> Self {
-        Self(Arc::new(Sources { accounts, meters, traffic, acme, exporter, jobs }))
+        Self(Arc::new(Sources { accounts, meters, traffic, acme, exporter, jobs, backups }))
     }
 }
 
@@ -112,6 +116,11 @@ impl Sources {
         self.logs(&mut page);
         if let Some(exporter) = &self.exporter {
             exported(&mut page, exporter);
+        }
+        if let Some(backups) = &self.backups {
+            let help = "When the last backup by the clock began, in seconds since 1970; 0 if there is none.";
+            let mut family = page.family("skep_backup_last_timestamp_seconds", Kind::Gauge, help);
+            family.sample(&[], backups.last());
         }
         self.jobs(&mut page);
         page.family("skep_build_info", Kind::Gauge, "Which Skep this is.")
