@@ -28,6 +28,8 @@ use types::Type;
 
 /// A query runs so long at most.
 const TIME: Duration = Duration::from_secs(10);
+/// How willingly it leaves the processor to others, setpriority(2).
+const NICE: i32 = 10;
 /// What a query's expressions may take, in bytes: they are as deep as it is long.
 const STACK: usize = 32 << 20;
 /// Steps of SQLite between two looks at the clock.
@@ -73,7 +75,11 @@ struct Column {
 pub(crate) fn answer(file: &Path, query: &str, now: i64) -> Result<Answered, QueryError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("analytics-query".into()).stack_size(STACK);
-        let answered = thread.spawn_scoped(scope, || answer_here(file, query, now));
+        let answered = thread.spawn_scoped(scope, || {
+            // Of this thread alone; where it cannot be had, the query competes with everybody.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            answer_here(file, query, now)
+        });
         let no_thread = |e: std::io::Error| QueryError::Limit(format!("there is no thread for it: {e}"));
         let answered = answered.map_err(no_thread)?.join();
         answered.unwrap_or_else(|_| Err(QueryError::Limit("it could not be answered".into())))

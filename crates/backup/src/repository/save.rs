@@ -51,7 +51,14 @@ impl Repository {
         if let Some(last) = last {
             let there = self.place.list(PACKS).map_err(|e| self.failed(e))?;
             let there: HashMap<String, u64> = there.into_iter().map(|pack| (pack.key, pack.size)).collect();
-            begun.offer = Offer::of(self.manifest(&last.id)?, &there);
+            match self.manifest(&last.id) {
+                Ok(manifest) => begun.offer = Offer::of(manifest, &there),
+                // Then everything is stored once more; what cannot be read must not keep backups from being made.
+                Err(error @ (BackupError::Damaged(_) | BackupError::Unknown(..))) => {
+                    tracing::warn!(backup = last.id, %error, "the last backup cannot be gone on from");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(begun)
     }

@@ -232,6 +232,24 @@ fn what_was_lost_is_stored_again_and_what_was_changed_is_noticed() {
 }
 
 #[test]
+fn a_last_backup_that_is_damaged_keeps_none_from_being_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    write(&root.join("file"), "content");
+    let place = Arc::new(Memory::default());
+    let repository = Repository::new(place.clone(), None);
+    save(&repository, &root, NOW);
+    place.put(&format!("{BACKUPS}{}", name(NOW)), b"damaged".to_vec()).unwrap();
+    place.put(&format!("{BACKUPS}{}{NEEDS}", name(NOW)), b"damaged".to_vec()).unwrap();
+    // What it needs is not known, so nothing goes.
+    assert!(matches!(repository.prune("me", Duration::ZERO, NOW), Err(BackupError::Damaged(_))));
+    save(&repository, &root, NOW + 1);
+    repository.restore(None, &dir.path().join("target")).unwrap();
+    repository.prune("me", Duration::ZERO, NOW + 10).unwrap();
+    assert_eq!(repository.backups().unwrap().len(), 1);
+}
+
+#[test]
 fn a_place_cannot_read_what_is_sealed_nor_change_it() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");

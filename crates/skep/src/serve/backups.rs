@@ -67,20 +67,26 @@ impl Keeper {
         backup::take(&self.data, &self.key_file, &mut settle, &mut hold_still)
     }
 
-    /// Makes a backup in a place, and removes those there that are older than `keep`, if that is said.
-    pub async fn save(self: &Arc<Self>, to: &Destination, keep: Option<Duration>) -> Result<Saved, String> {
+    /// Makes a backup in a place.
+    pub async fn save(self: &Arc<Self>, to: &Destination) -> Result<Saved, String> {
         let _turn = self.turn.lock().await;
         let (this, repository) = (self.clone(), to.open(&self.shutdown)?);
         let saved = tokio::task::spawn_blocking(move || {
             let owner = owner(&this.data)?;
-            let saved = save(&repository, &owner, &mut || this.take())?;
-            if let Some(keep) = keep {
-                let pruned = repository.prune(&owner, keep, now()).map_err(|e| e.to_string())?;
-                tracing::info!(backups = pruned.backups, bytes = pruned.freed, "old backups are removed");
-            }
-            Ok(saved)
+            save(&repository, &owner, &mut || this.take())
         });
         saved.await.map_err(|e| e.to_string())?
+    }
+
+    /// Removes backups in a place that are older than `keep`, and what nobody needs there.
+    async fn prune(&self, to: &Destination, keep: Duration) -> Result<(), String> {
+        let _turn = self.turn.lock().await;
+        let (owner, repository) = (owner(&self.data)?, to.open(&self.shutdown)?);
+        let pruned = tokio::task::spawn_blocking(move || repository.prune(&owner, keep, now())).await;
+        let pruned = pruned.map_err(|e| e.to_string())?;
+        let pruned = pruned.map_err(|e| format!("old backups could not be removed: {e}"))?;
+        tracing::info!(backups = pruned.backups, bytes = pruned.freed, "old backups are removed");
+        Ok(())
     }
 }
 
@@ -138,13 +144,15 @@ pub fn schedule(keeper: Arc<Keeper>, schedule: Schedule, jobs: &Jobs) {
                 return last;
             }
             let begun = now();
-            let saved = keeper.save(&to, Some(keep)).await.map(|saved| summary(&saved));
-            if saved.is_ok() {
+            let mut done = keeper.save(&to).await.map(|saved| summary(&saved));
+            let mut pause = every.min(AGAIN);
+            if done.is_ok() {
                 keeper.last.store(begun, Ordering::Relaxed);
+                pause = every;
+                done = keeper.prune(&to, keep).await.and(done);
             }
-            let pause = if saved.is_ok() { every } else { every.min(AGAIN) };
-            *locked() = Due { next: now() + pause.as_secs(), last: saved.clone() };
-            saved
+            *locked() = Due { next: now() + pause.as_secs(), last: done.clone() };
+            done
         }
     });
 }

@@ -68,7 +68,7 @@ impl Control {
             Err(error) => Err(error.to_string()),
         };
         let saved = match to {
-            Ok(to) => self.keeper.save(&to, None).await,
+            Ok(to) => self.keeper.save(&to).await,
             Err(error) => return reply(StatusCode::BAD_REQUEST, full(error)),
         };
         match saved {
