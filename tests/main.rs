@@ -59,6 +59,7 @@ mod import_workers;
 mod jail;
 mod layers;
 mod limits;
+mod lists;
 mod loaders;
 mod logs;
 mod lookups;

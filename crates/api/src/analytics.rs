@@ -5,7 +5,9 @@ use http::{HeaderValue, StatusCode, header};
 use skep_analytics::{Format, QueryError};
 use skep_wire::{Response, full, reply};
 
+use crate::aside::whose;
 use crate::call::Call;
+use crate::observability::QUESTIONS;
 use crate::reply::{Answer, ApiError};
 
 /// A query is not longer than this.
@@ -22,8 +24,7 @@ pub(crate) async fn sql(mut call: Call) -> Answer {
         Err(_) => return Ok(refused("Input was invalid: the query is no UTF-8")),
     };
     let (tenant, now) = (call.tenant()?, call.now_ms() / 1000);
-    let _turn = call.api.questions.acquire().await.map_err(ApiError::internal)?;
-    let answered = tokio::task::spawn_blocking(move || tenant.analytics().query(&query, now)).await;
+    let answered = QUESTIONS.aside(whose(), move || tenant.analytics().query(&query, now)).await;
     match answered.map_err(ApiError::internal)? {
         Ok(answered) => {
             let kind = match answered.format {

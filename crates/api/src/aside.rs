@@ -26,6 +26,11 @@ pub(crate) async fn of_account<F: Future>(account: &str, call: F) -> F::Output {
     WHOSE.scope(whose.finish(), call).await
 }
 
+/// Whose call it is, by which [`Turns`] know it.
+pub(crate) fn whose() -> u64 {
+    WHOSE.try_with(|whose| *whose).unwrap_or_default()
+}
+
 /// Does `work` on `size` bytes: at once if they are few, else in a thread of its own when it is its account's turn.
 pub(crate) async fn aside<T: Send + 'static>(
     size: usize,
@@ -34,7 +39,7 @@ pub(crate) async fn aside<T: Send + 'static>(
     if size <= SMALL {
         return Ok(work());
     }
-    TURNS.aside(WHOSE.try_with(|whose| *whose).unwrap_or_default(), work).await.map_err(ApiError::internal)
+    TURNS.aside(whose(), work).await.map_err(ApiError::internal)
 }
 
 #[cfg(test)]

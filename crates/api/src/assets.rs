@@ -22,7 +22,7 @@ use crate::uploaded;
 /// Files of a version at most. <https://developers.cloudflare.com/workers/platform/limits/#static-assets>
 const MAX_FILES: usize = 100_000;
 /// Bytes of a manifest at most.
-const MAX_MANIFEST: usize = 64 << 20;
+const MAX_MANIFEST: usize = 32 << 20;
 /// Bytes of a file at most.
 pub(crate) const MAX_FILE: u64 = 25 << 20;
 /// Bytes that are uploaded with one request, about: a few requests at once are in memory as a whole.
@@ -105,12 +105,17 @@ struct Session {
 
 pub(crate) async fn session(mut call: Call) -> Answer {
     let Session { manifest } = call.json_within(MAX_MANIFEST, 100_306).await?;
-    check(&manifest)?;
     let name = call.param(0).to_owned();
     uploaded::check_name(skep_catalog::split_name(&name).1)?;
     let tenant = call.tenant()?;
-    let text = serde_json::to_vec(&manifest).map_err(ApiError::internal)?;
-    let key = modules::key_of(&text);
+    // About what it takes as text.
+    let manifest_size = manifest.len() * 128;
+    let checked = move || {
+        check(&manifest)?;
+        let text = serde_json::to_vec(&manifest).map_err(ApiError::internal)?;
+        Ok::<_, ApiError>((modules::key_of(&text), text, manifest))
+    };
+    let (key, text, manifest) = aside(manifest_size, checked).await??;
     modules::keep(&tenant, &key, text.into(), None, call.now_ms()).await?;
     let (_, missing) = stored(&call, &tenant, &name, &manifest).await?;
     let claims = Claims {
@@ -187,7 +192,9 @@ fn bearer(call: &Call) -> Result<String, ApiError> {
 }
 
 async fn manifest_of(tenant: &Arc<dyn Tenant>, key: &str) -> Result<Manifest, ApiError> {
-    serde_json::from_slice(&modules::load(tenant, key).await?).map_err(ApiError::internal)
+    let text = modules::load(tenant, key).await?;
+    let manifest = aside(text.len(), move || serde_json::from_slice(&text)).await?;
+    manifest.map_err(ApiError::internal)
 }
 
 pub(crate) async fn upload(mut call: Call) -> Answer {

@@ -120,8 +120,6 @@ pub struct Api {
     /// Whether there is a mail relay, which bindings that send mail need.
     pub(crate) has_relay: bool,
     pub(crate) tails: tails::Sessions,
-    /// Turns of those who read logs.
-    pub(crate) questions: tokio::sync::Semaphore,
     guard: guard::Guard,
     /// Room for bodies that are read whole.
     bodies: bodies::Bodies,
@@ -147,7 +145,6 @@ impl Api {
             limits,
             has_relay,
             tails: tails::Sessions::default(),
-            questions: tokio::sync::Semaphore::new(observability::AT_ONCE),
             guard: guard::Guard::default(),
             bodies: bodies::Bodies::default(),
             changing: RwLock::default(),

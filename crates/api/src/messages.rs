@@ -13,6 +13,9 @@ use crate::consumers::puller;
 use crate::queues::{metrics_json, row};
 use crate::reply::{Answer, ApiError, ok};
 
+/// Messages of a batch. <https://developers.cloudflare.com/queues/platform/limits/>
+const MAX_BATCH: usize = 100;
+
 #[derive(Deserialize)]
 struct Sent {
     body: Json,
@@ -33,6 +36,11 @@ pub(crate) async fn send(mut call: Call) -> Answer {
 
 pub(crate) async fn send_batch(mut call: Call) -> Answer {
     let Batch { messages, delay_seconds } = call.json().await?;
+    if messages.len() > MAX_BATCH {
+        // What the queue itself says, before any of them is looked at.
+        let text = format!("batch message count of {} exceeds limit of {MAX_BATCH}", messages.len());
+        return Err(ApiError::new(http::StatusCode::PAYLOAD_TOO_LARGE, 10026, text));
+    }
     store(&call, messages, delay_seconds).await
 }
 

@@ -1,20 +1,25 @@
 //! Questions about what scripts logged.
 //! <https://developers.cloudflare.com/api/resources/workers/subresources/observability/subresources/telemetry/>
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::StatusCode;
 use serde_json::{Value as Json, json};
 use skep_logs::{BadQuery, KeysQuery, Query, Scanned, ValuesQuery};
+use skep_runtime::Turns;
+use skep_store::StoreError;
 
+use crate::aside::whose;
 use crate::call::Call;
 use crate::platform::Tenant;
 use crate::reply::{Answer, ApiError, ok, time};
 
 /// A question is not longer than this.
 const MAX_QUESTION: usize = 1 << 20;
-/// Questions that are answered at a time; each may read all that is kept.
-pub(crate) const AT_ONCE: usize = 2;
+/// Turns at answering questions, of logs and of points; each may read all that an account keeps.
+pub(crate) static QUESTIONS: Turns = Turns::new();
 
 /// `observability` of an upload or of settings: what nothing does is refused.
 pub(crate) fn check(asked: Option<&Json>) -> Result<(), ApiError> {
@@ -30,14 +35,18 @@ impl From<BadQuery> for ApiError {
 
 /// Runs `read` where it may block, once what was logged before is there.
 async fn read<T: Send + 'static>(
-    call: &Call,
     tenant: Arc<dyn Tenant>,
-    read: impl FnOnce(&dyn Tenant) -> Result<T, skep_store::StoreError> + Send + 'static,
+    read: impl FnOnce(&dyn Tenant) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let _turn = call.api.questions.acquire().await.map_err(ApiError::internal)?;
     tenant.logs().flush().await;
-    let answered = tokio::task::spawn_blocking(move || read(&*tenant)).await.map_err(ApiError::internal)?;
-    answered.map_err(ApiError::internal)
+    let answered = QUESTIONS.aside(whose(), move || read(&*tenant)).await.map_err(ApiError::internal)?;
+    answered.map_err(|error| match error {
+        StoreError::Io { source, context } if source.kind() == ErrorKind::TimedOut => {
+            let text = format!("{context}: ask for less time, or with fewer filters");
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, 10026, text)
+        }
+        error => ApiError::internal(error),
+    })
 }
 
 pub(crate) async fn query(mut call: Call) -> Answer {
@@ -45,7 +54,7 @@ pub(crate) async fn query(mut call: Call) -> Answer {
     let query = Query::read(&body)?;
     let (frame, granularity, tenant) = (query.timeframe(), query.granularity(), call.tenant()?);
     let start = Instant::now();
-    let found = read(&call, tenant, move |tenant| tenant.logs().ask(&query)).await?;
+    let found = read(tenant, move |tenant| tenant.logs().ask(&query)).await?;
     let statistics = statistics(found.scanned, start);
     let now = time(call.now_ms());
     let user = &call.token.id;
@@ -76,7 +85,7 @@ pub(crate) async fn keys(mut call: Call) -> Answer {
     let body = call.any_json().await?;
     let query = KeysQuery::read(&body)?;
     let tenant = call.tenant()?;
-    let (keys, _) = read(&call, tenant, move |tenant| tenant.logs().keys(&query)).await?;
+    let (keys, _) = read(tenant, move |tenant| tenant.logs().keys(&query)).await?;
     ok(keys.into())
 }
 
@@ -84,7 +93,7 @@ pub(crate) async fn values(mut call: Call) -> Answer {
     let body = call.document(MAX_QUESTION, 10026).await?;
     let query = ValuesQuery::read(&body)?;
     let tenant = call.tenant()?;
-    let (values, _) = read(&call, tenant, move |tenant| tenant.logs().values(&query)).await?;
+    let (values, _) = read(tenant, move |tenant| tenant.logs().values(&query)).await?;
     ok(values.into())
 }
 

@@ -9,6 +9,9 @@ use crate::call::{Call, R2_MALFORMED, malformed};
 use crate::r2::{bucket, r2_error};
 use crate::reply::{Answer, ApiError, ok};
 
+/// Bytes of the rules of a bucket: a thousand of them (<https://developers.cloudflare.com/r2/buckets/object-lifecycles/>), with their words.
+const MAX_RULES: usize = 1 << 20;
+
 #[derive(Deserialize)]
 struct Put<T> {
     rules: Vec<T>,
@@ -16,7 +19,7 @@ struct Put<T> {
 
 /// The body's rules. A body that has none, and no empty list either, does not undo those that are there.
 async fn rules_of<T: DeserializeOwned + Send + 'static>(call: &mut Call) -> Result<Vec<T>, ApiError> {
-    let Put { rules } = call.json().await?;
+    let Put { rules } = call.json_within(MAX_RULES, R2_MALFORMED).await?;
     Ok(rules)
 }
 

@@ -1,6 +1,7 @@
 //! Where scripts answer, and when they run: routes, custom domains, schedules.
 //! <https://developers.cloudflare.com/workers/configuration/routing/>
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -103,9 +104,39 @@ struct NewRoute {
     zone_id: Option<String>,
 }
 
+/// Routes, and custom domains, that an account may have: ten zones full of routes at Cloudflare
+/// (<https://developers.cloudflare.com/workers/platform/limits/#routes-and-domains>), where a name has no zone of its own.
+const MAX_ADDRESSES: usize = 10_000;
+
+/// An error where an account that has `others` routes or domains and `before` that go would have too many with `asked` more.
+fn room(what: &str, others: usize, before: usize, asked: usize) -> Result<(), ApiError> {
+    match asked <= before || others + asked <= MAX_ADDRESSES {
+        true => Ok(()),
+        false => Err(ApiError::bad(
+            10021,
+            format!("This account has reached the limit of {MAX_ADDRESSES} {what} per account."),
+        )),
+    }
+}
+
+/// Whether there is room for `asked` routes in the place of those that `go`.
+fn room_for_routes(call: &Call, asked: usize, go: impl Fn(&Route) -> bool) -> Result<(), ApiError> {
+    let all = call.tenant()?.catalog().routes()?;
+    let before = all.iter().filter(|route| go(route)).count();
+    room("routes", all.len() - before, before, asked)
+}
+
+/// Whether there is room for `asked` custom domains in the place of those that `go`.
+fn room_for_domains(call: &Call, asked: usize, go: impl Fn(&Domain) -> bool) -> Result<(), ApiError> {
+    let all = call.tenant()?.catalog().domains()?;
+    let before = all.iter().filter(|domain| go(domain)).count();
+    room("custom domains", all.len() - before, before, asked)
+}
+
 pub(crate) async fn set_routes(mut call: Call) -> Answer {
     let asked: Vec<NewRoute> = call.json().await?;
     let name = call.param(0).to_owned();
+    room_for_routes(&call, asked.len(), |route| route.script.as_deref() == Some(&*name))?;
     let mut routes = Vec::new();
     for route in asked {
         routes.push(Route {
@@ -160,6 +191,7 @@ async fn put_route(call: &mut Call, id: String) -> Answer {
     let ZoneRoute { pattern, script } = call.json().await?;
     let zone = call.param(0).to_owned();
     let route = Route { id, pattern: check_pattern(&pattern)?, script, zone: Some(zone) };
+    room_for_routes(call, 1, |other| other.id == route.id)?;
     let row = route.clone();
     let change = |tenant: Arc<dyn Tenant>| async move { tenant.catalog().put_route(row).await };
     call.claim(vec![route.host().to_owned()], change).await?.map_err(exists)?;
@@ -242,12 +274,14 @@ pub(crate) async fn changeset(mut call: Call) -> Answer {
     let tenant = call.tenant()?;
     let name = call.param(0).to_owned();
     script_of(tenant.catalog(), &name)?;
+    room_for_domains(&call, asked.len(), |domain| domain.script == name)?;
     let known = tenant.catalog().domains()?;
+    let by_name: HashMap<&str, &Domain> = known.iter().map(|domain| (&*domain.hostname, domain)).collect();
     let (mut added, mut updated, mut conflicting) = (Vec::new(), Vec::new(), Vec::new());
-    let mut wanted = Vec::new();
+    let mut wanted = HashSet::new();
     for origin in asked {
         let domain = new_domain(&name, origin)?;
-        match known.iter().find(|other| other.hostname == domain.hostname) {
+        match by_name.get(&*domain.hostname) {
             None => added.push(shown_domain(&domain)),
             Some(other) if other.script == name => {
                 let mut shown = shown_domain(other);
@@ -260,7 +294,7 @@ pub(crate) async fn changeset(mut call: Call) -> Answer {
                 "id": other.id, "service": other.script,
             })),
         }
-        wanted.push(domain.hostname);
+        wanted.insert(domain.hostname);
     }
     let removed: Vec<Json> = known
         .iter()
@@ -291,6 +325,7 @@ fn taken(error: CatalogError) -> ApiError {
 pub(crate) async fn set_domains(mut call: Call) -> Answer {
     let Records { origins, override_existing_origin } = call.json().await?;
     let name = call.param(0).to_owned();
+    room_for_domains(&call, origins.len(), |domain| domain.script == name)?;
     let domains: Vec<Domain> =
         origins.into_iter().map(|origin| new_domain(&name, origin)).collect::<Result<_, _>>()?;
     let shown = domains.iter().map(shown_domain).collect();
@@ -335,6 +370,7 @@ struct PutDomain {
 pub(crate) async fn put_domain(mut call: Call) -> Answer {
     let PutDomain { service, origin } = call.json().await?;
     let domain = new_domain(&service, origin)?;
+    room_for_domains(&call, 1, |other| other.hostname == domain.hostname)?;
     let row = domain.clone();
     let change = |tenant: Arc<dyn Tenant>| async move { tenant.catalog().put_domain(row, false).await };
     call.claim(vec![domain.hostname.clone()], change).await?.map_err(taken)?;

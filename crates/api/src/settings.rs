@@ -87,6 +87,7 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
         }
     }
     crate::observability::check(asked.get("observability"))?;
+    check_lists(&asked)?;
     for (key, field) in [("limits", &mut content.limits), ("placement", &mut content.placement)] {
         if let Some(value) = asked.get(key) {
             *field = Some(value.clone()).filter(|v| !v.is_null());
@@ -155,6 +156,23 @@ fn patched_bindings(
     resolver.resolve(&uploaded, None)
 }
 
+/// Tags that a script may have.
+/// <https://developers.cloudflare.com/cloudflare-for-platforms/workers-for-platforms/reference/limits/#tags>
+const MAX_TAGS: usize = 8;
+/// Scripts that may be told of a script's events.
+const MAX_TAIL_CONSUMERS: usize = 100;
+
+/// Refuses lists that are too long, in settings or in the metadata of an upload.
+pub(crate) fn check_lists(asked: &Json) -> Result<(), ApiError> {
+    for (key, most) in [("tags", MAX_TAGS), ("tail_consumers", MAX_TAIL_CONSUMERS)] {
+        let found = asked[key].as_array().map_or(0, Vec::len);
+        if found > most {
+            return Err(ApiError::bad(10021, format!("There are {found} {key}; a script may have {most}.")));
+        }
+    }
+    Ok(())
+}
+
 /// The settings with what `asked` names.
 fn merged(mut settings: Settings, asked: &Json) -> Settings {
     if let Some(logpush) = asked["logpush"].as_bool() {
@@ -187,6 +205,7 @@ pub(crate) async fn patch_script(mut call: Call) -> Answer {
         return Err(ApiError::bad(10026, "Could not parse the request body: expected an object"));
     }
     crate::observability::check(asked.get("observability"))?;
+    check_lists(&asked)?;
     let tenant = call.tenant()?;
     let before = script_of(tenant.catalog(), call.param(0))?.settings;
     let now = call.now_ms();

@@ -1,9 +1,16 @@
 //! Which events a tail wants. <https://developers.cloudflare.com/workers/observability/logs/real-time-logs/>
 
+use std::cell::LazyCell;
+
 use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::reply::ApiError;
+
+/// Conditions of a tail, at most: the dashboard and wrangler have seven kinds.
+const MOST: usize = 20;
+/// Bytes of all conditions of a tail together: they are looked through for each event.
+const LONGEST: usize = 16 << 10;
 
 /// One condition; all of a tail's must hold.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,11 +39,17 @@ pub(crate) struct Filter {
 
 impl Filter {
     pub fn read(filters: &Json, own_ip: String) -> Result<Self, ApiError> {
-        let conditions = match filters {
+        let invalid =
+            |why: String| ApiError::bad(10026, format!("The filters of the tail are not valid: {why}"));
+        let conditions: Vec<Condition> = match filters {
             Json::Null => Vec::new(),
-            filters => serde_json::from_value(filters.clone()).map_err(|error| {
-                ApiError::bad(10026, format!("The filters of the tail are not valid: {error}"))
-            })?,
+            filters if filters.as_array().is_some_and(|all| all.len() > MOST) => {
+                return Err(invalid(format!("there are more than {MOST}")));
+            }
+            filters if filters.to_string().len() > LONGEST => {
+                return Err(invalid(format!("they are longer than {LONGEST} bytes")));
+            }
+            filters => serde_json::from_value(filters.clone()).map_err(|error| invalid(error.to_string()))?,
         };
         Ok(Self { conditions, own_ip })
     }
@@ -49,10 +62,21 @@ impl Filter {
 
     /// The same of the event itself.
     pub fn passes(&self, event: &Json, chance: f64) -> bool {
-        self.conditions.iter().all(|condition| self.holds(condition, event, chance))
+        let said = LazyCell::new(|| {
+            let logs = event["logs"].as_array().into_iter().flatten();
+            logs.map(|log| log["message"].to_string()).collect::<Vec<String>>()
+        });
+        self.conditions.iter().all(|condition| self.holds(condition, event, &said, chance))
     }
 
-    fn holds(&self, condition: &Condition, event: &Json, chance: f64) -> bool {
+    /// `said` are the messages that were logged, as JSON: made once, where anything asks for them.
+    fn holds<F: FnOnce() -> Vec<String>>(
+        &self,
+        condition: &Condition,
+        event: &Json,
+        said: &LazyCell<Vec<String>, F>,
+        chance: f64,
+    ) -> bool {
         let request = &event["event"]["request"];
         let text =
             |value: &Json, among: &[String]| value.as_str().is_some_and(|v| among.iter().any(|a| a == v));
@@ -71,12 +95,7 @@ impl Filter {
                     ips.iter().any(|wanted| wanted == ip || (wanted == "self" && ip == self.own_ip))
                 })
             }
-            Condition::Query(wanted) => {
-                let logs = event["logs"].as_array().into_iter().flatten();
-                let said =
-                    logs.map(|log| &log["message"]).filter(|message| message.to_string().contains(wanted));
-                said.count() > 0
-            }
+            Condition::Query(wanted) => said.iter().any(|message| message.contains(wanted)),
         }
     }
 }
@@ -126,5 +145,20 @@ mod tests {
             assert!(!passes(json!([filter]), 0.0), "{filter}");
         }
         assert!(Filter::read(&json!([{ "colour": 1 }]), String::new()).is_err());
+    }
+
+    #[test]
+    fn conditions_have_bounds() {
+        let read = |filters: &Json| {
+            Filter::read(filters, String::new()).map(drop).map_err(|e| e.errors[0].1.clone())
+        };
+        assert_eq!(read(&vec![json!({ "query": "" }); MOST].into()), Ok(()));
+        assert!(
+            read(&vec![json!({ "query": "" }); MOST + 1].into())
+                .unwrap_err()
+                .ends_with("there are more than 20")
+        );
+        let long = json!([{ "client_ip": vec!["10.0.0.1"; 2000] }]);
+        assert!(read(&long).unwrap_err().ends_with("they are longer than 16384 bytes"));
     }
 }

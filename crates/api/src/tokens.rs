@@ -16,6 +16,8 @@ use crate::reply::{Answer, ApiError, ok, page, time};
 
 /// The longest name of a token.
 pub(crate) const MAX_NAME: usize = 120;
+/// Bytes of what a token is to be: it is read again whenever tokens are listed.
+const MAX_TOKEN: usize = 256 << 10;
 
 #[derive(Deserialize)]
 struct Asked {
@@ -211,7 +213,7 @@ pub(crate) async fn get(call: Call) -> Answer {
 }
 
 pub(crate) async fn create(mut call: Call) -> Answer {
-    let asked: Asked = call.json().await?;
+    let asked: Asked = call.json_within(MAX_TOKEN, 10026).await?;
     let terms = asked.terms(&call.token)?;
     let now = call.now_ms();
     let (token, secret) = call.api.registry.add_token(&call.token.account, terms, now).await?;
@@ -222,7 +224,7 @@ pub(crate) async fn create(mut call: Call) -> Answer {
 
 pub(crate) async fn update(mut call: Call) -> Answer {
     let mut token = found(&call)?;
-    let asked: Asked = call.json().await?;
+    let asked: Asked = call.json_within(MAX_TOKEN, 10026).await?;
     let now = call.now_ms();
     token.terms = asked.terms(&call.token)?;
     token.modified_ms = now;

@@ -244,6 +244,7 @@ async fn read_content(
     crate::flags::check(&flags)?;
     crate::limits::check(&metadata["limits"])?;
     crate::observability::check(metadata.get("observability"))?;
+    crate::settings::check_lists(metadata)?;
     let keep = upload.strings("keep_bindings")?;
     script_limits::check_bindings(uploaded)?;
     let (ordered, service_worker) = upload.ordered()?;

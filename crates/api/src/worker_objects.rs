@@ -47,6 +47,7 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     let name = asked["name"].as_str().unwrap_or_default().to_owned();
     uploaded::check_name(&name)?;
     crate::observability::check(asked.get("observability"))?;
+    crate::settings::check_lists(&asked)?;
     let tenant = call.tenant()?;
     let made = tenant.catalog().create_script(&name, call.now_ms(), {
         let asked = asked.clone();
@@ -61,6 +62,7 @@ async fn update(mut call: Call, whole: bool) -> Answer {
     let script = find(&call)?;
     check_same_name(&asked, &script.name)?;
     crate::observability::check(asked.get("observability"))?;
+    crate::settings::check_lists(&asked)?;
     let now = call.now_ms();
     let tenant = call.tenant()?;
     let changed = tenant.catalog().update(&script.name, move |script| {

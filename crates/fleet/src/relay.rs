@@ -7,15 +7,15 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, LazyLock};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use skep_runtime::Shutdown;
+use skep_runtime::{Backlog, Bounds, Shutdown, Waiting};
 use skep_wire::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
 
 use crate::fleet::Shared;
 use crate::generation::Generation;
@@ -24,16 +24,38 @@ use crate::render::Link;
 /// How long a call may still finish on a callee that has been replaced.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
-/// Calls of a cell to others at once. Two scripts that call each other again and again come to an end here, if their memory does not
-/// end before.
-pub(crate) const MAX_CALLS: usize = 4096;
+/// Calls of all cells to others.
+static ALL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+/// Calls that a cell may have at once; each takes two of the files that this process may have open. Two scripts that call each other
+/// again and again come to an end here, if their memory does not end before; many scripts that do leave half of the files to others.
+static OPEN: LazyLock<Bounds> = LazyLock::new(|| {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let part = |of: u64| files.map_or(usize::MAX, |files| usize::try_from(files / of).unwrap_or(usize::MAX));
+    Bounds { own: part(16).min(4096), all: part(8), little: part(512) }
+});
 
-/// Passes connections on `listener` on to the script that `link` names, until `stop`; more than there is `room` for are closed.
+/// The calls of one cell.
+pub(crate) struct Calls(Arc<Backlog>);
+
+impl Calls {
+    /// None yet.
+    pub fn of_a_cell() -> Arc<Self> {
+        Arc::new(Self(Backlog::new(ALL.clone())))
+    }
+
+    /// Counts one more for as long as the result lives; `None` if there are as many as may be.
+    fn begin(&self) -> Option<Waiting> {
+        let one = self.0.hold(1);
+        (!one.is_over(*OPEN)).then_some(one)
+    }
+}
+
+/// Passes connections on `listener` on to the script that `link` names, until `stop`; more than `calls` may be are closed.
 pub(crate) async fn relay(
     listener: UnixListener,
     link: Link,
     shared: Arc<Shared>,
-    room: Arc<Semaphore>,
+    calls: Arc<Calls>,
     stop: Shutdown,
 ) {
     loop {
@@ -43,10 +65,7 @@ pub(crate) async fn relay(
         };
         match accepted {
             Ok((caller, _)) => {
-                let (Ok(caller), Ok(place)) = (Socket::try_from(caller), room.clone().try_acquire_owned())
-                else {
-                    continue;
-                };
+                let (Ok(caller), Some(place)) = (Socket::try_from(caller), calls.begin()) else { continue };
                 let (link, shared, stop) = (link.clone(), shared.clone(), stop.clone());
                 tokio::spawn(async move {
                     let _place = place;

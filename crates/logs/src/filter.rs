@@ -10,6 +10,8 @@ use crate::query::BadQuery;
 pub const MAX_DEPTH: usize = 4;
 /// Filters of a question, those in groups included.
 const MAX_FILTERS: usize = 100;
+/// Values that a field may be among.
+const MAX_VALUES: usize = 1000;
 /// What a compiled regular expression may take.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
@@ -272,10 +274,14 @@ impl FieldTest {
         }
         let values = match (operation, value) {
             (Operation::In | Operation::NotIn, Json::String(list)) => {
-                list.split(',').map(|item| of_kind(&Json::from(item.trim()), kind)).collect()
+                let list = list.split(',').take(MAX_VALUES + 1);
+                list.map(|item| of_kind(&Json::from(item.trim()), kind)).collect::<Vec<_>>()
             }
             _ => vec![of_kind(value, kind)],
         };
+        if values.len() > MAX_VALUES {
+            return Err(BadQuery(format!("the filter {key:?} has more than {MAX_VALUES} values")));
+        }
         let regex = match (operation, value) {
             (Operation::Regex, Json::String(text)) => Some(
                 compile(text, true)

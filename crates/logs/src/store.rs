@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Transaction, params};
 use skep_runtime::{Clock, Jobs, Shutdown};
@@ -31,6 +31,8 @@ const GATHER: Duration = Duration::from_millis(100);
 /// How often old events are looked for, and how many are removed in one write.
 const TIDY: Duration = Duration::from_secs(60);
 const REMOVED_AT_ONCE: i64 = 2000;
+/// A question reads for so long at most.
+const LONGEST: Duration = Duration::from_secs(20);
 /// A key is a moment in milliseconds and a number of so many bits.
 const NUMBER_BITS: u32 = 20;
 
@@ -253,7 +255,12 @@ impl LogStore {
             let mut statement = connection.prepare_cached(&sql)?;
             let bounds = [frame.from, frame.to].map(|at| (at.min((1 << 43) - 1) << NUMBER_BITS) as i64);
             let mut rows = statement.query(params![bounds[0], bounds[1], name])?;
+            let begun = Instant::now();
             while let Some(row) = rows.next()? {
+                if begun.elapsed() > LONGEST {
+                    let late = std::io::ErrorKind::TimedOut.into();
+                    return Err(StoreError::io(format!("logs were read for {} s", LONGEST.as_secs()), late));
+                }
                 let key: i64 = row.get(0)?;
                 let body = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
                 read.rows += 1;

@@ -7,13 +7,17 @@ use http::StatusCode;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 use skep_fleet::Worker;
-use skep_runtime::{Room, Taken};
+use skep_runtime::{Room, Taken, Turns};
 use skep_wire::{BoxFuture, Request, Response, Service, empty, read_all, reply};
 
 /// The engine cuts the trace of an event at 256 KiB; `shims/tail.js` makes reports of a few megabytes.
 const MAX_REPORT: usize = 16 << 20;
 /// Bytes of events that are made values at once: these may take forty times as much.
 const AT_ONCE: usize = 1 << 20;
+/// A report up to this many bytes is read at once.
+const SMALL: usize = 64 << 10;
+/// Turns at reading large ones.
+static READING: Turns = Turns::new();
 /// Bytes of events that wait for a consumer.
 const BACKLOG: usize = 8 << 20;
 
@@ -30,21 +34,38 @@ pub trait TakeReports: Send + Sync {
 }
 
 /// The server that cells report to.
-pub struct Sink<T>(pub T);
+pub struct Sink<T>(Arc<T>);
 
-impl<T: TakeReports> Sink<T> {
-    fn take(&self, report: &[u8]) -> serde_json::Result<()> {
-        let (mut events, mut bytes) = (Vec::new(), 0);
-        for text in serde_json::from_slice::<Vec<&RawValue>>(report)? {
-            events.push(serde_json::from_str(text.get())?);
-            bytes += text.get().len();
-            if bytes >= AT_ONCE {
-                self.0.take(std::mem::take(&mut events));
-                bytes = 0;
-            }
+/// The events of a report, given to `take` in pieces of about [`AT_ONCE`], each before the next one is read.
+fn read(report: &[u8], take: &dyn Fn(Vec<Json>)) -> serde_json::Result<()> {
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    for text in serde_json::from_slice::<Vec<&RawValue>>(report)? {
+        events.push(serde_json::from_str(text.get())?);
+        bytes += text.get().len();
+        if bytes >= AT_ONCE {
+            take(std::mem::take(&mut events));
+            bytes = 0;
         }
-        self.0.take(events);
-        Ok(())
+    }
+    take(events);
+    Ok(())
+}
+
+impl<T: TakeReports + 'static> Sink<T> {
+    /// Gives what is reported to `takes`.
+    pub fn new(takes: T) -> Self {
+        Self(Arc::new(takes))
+    }
+
+    /// A large report is read by a thread aside, in turns: what it says can be a hundred thousand values, and nobody but the cell that
+    /// sent it waits for them. `None` if it is none.
+    async fn take(&self, report: Bytes) -> Option<()> {
+        let (takes, small) = (self.0.clone(), report.len() <= SMALL);
+        let read = move || read(&report, &|events| takes.take(events)).ok();
+        match small {
+            true => read(),
+            false => READING.aside(skep_runtime::who(&self.0), read).await.ok()?,
+        }
     }
 }
 
@@ -54,9 +75,9 @@ impl<T: TakeReports + 'static> Service for Sink<T> {
             let Ok(body) = read_all(request.into_body(), MAX_REPORT).await else {
                 return reply(StatusCode::PAYLOAD_TOO_LARGE, empty());
             };
-            match self.take(&body) {
-                Ok(()) => reply(StatusCode::NO_CONTENT, empty()),
-                Err(_) => reply(StatusCode::BAD_REQUEST, empty()),
+            match self.take(body).await {
+                Some(()) => reply(StatusCode::NO_CONTENT, empty()),
+                None => reply(StatusCode::BAD_REQUEST, empty()),
             }
         })
     }

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle};
 
@@ -13,19 +14,24 @@ const TASKS: u32 = 8;
 /// How much the kernel prefers other threads (nice(2)).
 const NICE: i32 = 10;
 
+/// After so long it is tried again whether there is a thread to be had.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Such a loop. Whoever is served by it holds one of these.
 #[derive(Debug)]
 pub(crate) struct Lane(Handle);
 
 static LANES: LazyLock<Mutex<Lanes>> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Mutex::new(Lanes { open: Vec::new(), most: cores.clamp(2, 16) })
+    Mutex::new(Lanes { open: Vec::new(), most: cores.clamp(2, 16), failed: None })
 });
 
 struct Lanes {
     /// They are never closed: what is begun on one ends on it.
     open: Vec<Arc<Lane>>,
     most: usize,
+    /// When there was no thread to be had.
+    failed: Option<Instant>,
 }
 
 thread_local! {
@@ -44,7 +50,8 @@ impl Lane {
         // One is held by the list.
         let least = lanes.open.iter().min_by_key(|lane| Arc::strong_count(lane)).cloned();
         let is_empty = least.as_ref().is_some_and(|lane| Arc::strong_count(lane) <= 2);
-        if is_empty || lanes.open.len() >= lanes.most {
+        let in_vain = lanes.failed.is_some_and(|at| at.elapsed() < AGAIN);
+        if is_empty || in_vain || lanes.open.len() >= lanes.most {
             return least;
         }
         match Self::open() {
@@ -53,6 +60,7 @@ impl Lane {
                 Some(lane)
             }
             Err(error) => {
+                lanes.failed = Some(Instant::now());
                 tracing::warn!(%error, "a noisy script slows others down: it cannot have a thread of its own");
                 least
             }

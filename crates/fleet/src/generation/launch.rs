@@ -8,7 +8,6 @@ use skep_sandbox::GroupLimits;
 use skep_wire::{
     AtHome, BindingTable, BoxFuture, Service, bind_unix, serve_cell, serve_connections, serve_unix,
 };
-use tokio::sync::Semaphore;
 
 use super::StartError;
 use crate::capnp::document;
@@ -18,7 +17,7 @@ use crate::limits::Limits;
 use crate::message::message;
 use crate::offering::{Dispatching, Offering};
 use crate::offers::Offers;
-use crate::relay::{MAX_CALLS, relay};
+use crate::relay::{Calls, relay};
 use crate::render::{
     BINDINGS_SOCKET, Link, PULSE_FOLDER, Storage, connections_socket, object_folder, object_keys, render,
     takes_events,
@@ -129,10 +128,10 @@ fn surround(
         let listener = bind_unix(&folder.join(connections_socket(id)))?;
         tokio::spawn(serve_connections(listener, service.clone(), around.stop.clone()));
     }
-    let room = Arc::new(Semaphore::new(MAX_CALLS));
+    let calls = Calls::of_a_cell();
     for link in links {
         let listener = bind_unix(&folder.join(&link.socket))?;
-        tokio::spawn(relay(listener, link, shared.clone(), room.clone(), around.stop.clone()));
+        tokio::spawn(relay(listener, link, shared.clone(), calls.clone(), around.stop.clone()));
     }
     Ok(())
 }

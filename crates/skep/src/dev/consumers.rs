@@ -46,6 +46,6 @@ pub fn add(project: &Project, running: &Running, fleet: &Fleet, wired: &mut Wire
         return;
     }
     let reports = Reports { script: own.clone(), consumers };
-    wired.spec.services.insert("tail".to_owned(), Arc::new(Sink(reports)));
+    wired.spec.services.insert("tail".to_owned(), Arc::new(Sink::new(reports)));
     wired.spec.tail = Some(Tail { service: "tail".to_owned(), rate: 1.0 });
 }

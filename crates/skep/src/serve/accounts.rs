@@ -45,6 +45,8 @@ pub struct Accounts {
     jobs: Jobs,
     assets: Arc<ContentCache>,
     open: Mutex<BTreeMap<String, Arc<Runner>>>,
+    /// One reads where everything answers at a time.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl Accounts {
@@ -70,6 +72,7 @@ impl Accounts {
             jobs,
             assets: Arc::new(ContentCache::new(DEFAULT_CAPACITY)),
             open: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
         });
         let mut tenants = Vec::new();
         for account in this.registry.accounts().map_err(|e| e.to_string())? {
@@ -170,7 +173,10 @@ impl Accounts {
     /// Gives up host names that an account does not use any more, and reads where everything answers.
     async fn settle(&self, account: &str) -> Result<(), String> {
         self.names.settle(&self.runner(account)?.tenant).await.map_err(|e| e.to_string())?;
-        self.read_hosts()
+        // Aside: it takes as long as all accounts have routes. One after the other: the last one has seen everything.
+        let _one = self.reading.lock().await;
+        let this = self.this.upgrade().ok_or("the node ends")?;
+        tokio::task::spawn_blocking(move || this.read_hosts()).await.map_err(|e| e.to_string())?
     }
 
     /// All that are open.

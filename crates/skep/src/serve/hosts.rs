@@ -12,6 +12,7 @@ use skep_acme::{Challenges, HostName, Names, WELL_KNOWN};
 use skep_edge::{LocalHandler, Router, Site};
 use skep_wire::{Body, BoxFuture, Response, full, reply};
 
+use super::patterns::{Pattern, Patterns, Target};
 use super::public_buckets::PublicBuckets;
 use super::runner::{Live, Runner, Share};
 use super::s3::{S3, S3Hosts};
@@ -21,73 +22,12 @@ use super::s3::{S3, S3Hosts};
 const VERSION_KEY: &str = "cloudflare-workers-version-key";
 const VERSION_OVERRIDES: &str = "cloudflare-workers-version-overrides";
 
-/// Where an address leads.
-#[derive(Clone)]
-struct Target {
-    runner: Arc<Runner>,
-    /// `None`: a route that turns scripts off.
-    script: Option<String>,
-}
-
-/// A route pattern, taken apart.
-struct Pattern {
-    /// Only for this scheme.
-    scheme: Option<String>,
-    /// The host, or what it ends in after a `*`.
-    host: String,
-    any_host: bool,
-    /// The path, or what it starts with before a `*`.
-    path: String,
-    any_path: bool,
-    target: Target,
-}
-
-impl Pattern {
-    fn new(pattern: &str, target: Target) -> Self {
-        let (scheme, bare) = match pattern.split_once("://") {
-            Some((scheme, rest)) => (Some(scheme.to_owned()), rest),
-            None => (None, pattern),
-        };
-        let (host, path) = bare.find('/').map_or((bare, "/"), |slash| bare.split_at(slash));
-        let (any_host, host) = host.strip_prefix('*').map_or((false, host), |rest| (true, rest));
-        let (any_path, path) = path.strip_suffix('*').map_or((false, path), |rest| (true, rest));
-        Self { scheme, host: host.to_owned(), any_host, path: path.to_owned(), any_path, target }
-    }
-
-    fn takes(&self, host: &str) -> bool {
-        match self.any_host {
-            true => host.ends_with(&self.host),
-            false => host == self.host,
-        }
-    }
-
-    fn matches(&self, scheme: &str, host: &str, path: &str) -> bool {
-        let path_fits = match self.any_path {
-            true => path.starts_with(&self.path),
-            false => path == self.path,
-        };
-        self.takes(host) && path_fits && self.scheme.as_deref().is_none_or(|wanted| wanted == scheme)
-    }
-
-    /// The host that it names, if visitors of that host alone can get something over TLS by it.
-    fn named(&self) -> Option<HostName> {
-        let over_tls = self.scheme.as_deref().is_none_or(|scheme| scheme == "https");
-        HostName::parse(&self.host).filter(|_| !self.any_host && over_tls && self.target.script.is_some())
-    }
-
-    /// The more specific one goes first: a longer host, then a longer path.
-    fn weight(&self) -> (bool, usize, usize, bool) {
-        (!self.any_host, self.host.len(), self.path.len(), !self.any_path)
-    }
-}
-
 #[derive(Default)]
 struct Table {
     /// By subdomain.
     accounts: HashMap<String, Arc<Runner>>,
     domains: HashMap<String, Target>,
-    /// The more specific ones first.
-    patterns: Vec<Pattern>,
+    patterns: Patterns,
     buckets: PublicBuckets,
     s3: S3Hosts,
     /// The accounts that have a name of a custom domain or of a route.
@@ -100,7 +40,7 @@ impl Table {
     fn holder(&self, host: &str, domains: &[String]) -> Option<&str> {
         let own = self.claims.get(host).map(String::as_str);
         own.or_else(|| self.beneath(host, domains)).or_else(|| {
-            let pattern = self.patterns.iter().find(|pattern| pattern.takes(host))?;
+            let pattern = self.patterns.of(host).next()?;
             Some(&pattern.target.runner.tenant.id)
         })
     }
@@ -147,6 +87,7 @@ impl Hosts {
         s3: impl Fn(&Arc<Runner>) -> S3,
     ) -> Result<(), String> {
         let mut table = Table { claims, ..Table::default() };
+        let mut patterns = Vec::new();
         for (subdomain, runner) in accounts {
             table.s3.add(s3(&runner));
             let catalog = &runner.tenant.stores.catalog;
@@ -160,13 +101,13 @@ impl Hosts {
             for route in catalog.routes().map_err(|e| e.to_string())? {
                 if is_own(route.host()) {
                     let target = Target { runner: runner.clone(), script: route.script };
-                    table.patterns.push(Pattern::new(&route.pattern, target));
+                    patterns.push(Pattern::new(&route.pattern, target));
                 }
             }
             table.buckets.add(&runner.tenant, is_own)?;
             table.accounts.extend(subdomain.map(|subdomain| (subdomain, runner)));
         }
-        table.patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.weight()));
+        table.patterns = Patterns::new(patterns);
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
         self.version.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -213,10 +154,8 @@ impl Hosts {
         let holder = (!table.patterns.is_empty()).then(|| table.holder(&host, &self.domains)).flatten();
         let target = table
             .patterns
-            .iter()
-            .find(|pattern| {
-                holder == Some(&pattern.target.runner.tenant.id) && pattern.matches(scheme, &host, path)
-            })
+            .of(&host)
+            .find(|pattern| holder == Some(&pattern.target.runner.tenant.id) && pattern.matches(scheme, path))
             .map(|pattern| &pattern.target)
             .or_else(|| table.domains.get(&host));
         // Routes go before what is behind them; a pattern that turns scripts off leads to it.
@@ -262,8 +201,9 @@ impl Router for Hosts {
 impl Names for Hosts {
     fn serves(&self, name: &HostName) -> bool {
         let table = self.table();
-        let by_name =
-            || table.patterns.iter().any(|pattern| pattern.named().is_some_and(|host| host == *name));
+        let by_name = || {
+            table.patterns.of(name.as_str()).any(|pattern| pattern.named().is_some_and(|host| host == *name))
+        };
         let by_script = || {
             let (script, subdomain) = labels(name.as_str(), &self.domains)?.split_once('.')?;
             Some(table.accounts.get(subdomain)?.live(script)?.workers_dev)

@@ -19,6 +19,7 @@ mod mail;
 mod metrics;
 mod names;
 mod notifications;
+mod patterns;
 mod public_buckets;
 mod quota;
 mod rotate;

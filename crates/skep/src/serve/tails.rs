@@ -151,7 +151,7 @@ impl Tails {
     pub fn sink(self: &Arc<Self>, script: &str, version: &str, rate: f64) -> Arc<dyn Service> {
         let reports =
             Reports { tails: self.clone(), script: script.to_owned(), version: version.to_owned(), rate };
-        Arc::new(Sink(reports))
+        Arc::new(Sink::new(reports))
     }
 
     /// Says for a cell that it was ended; `name` is the fleet's, of a script or one of its versions, `main` the version of the

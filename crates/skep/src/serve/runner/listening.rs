@@ -1,5 +1,6 @@
 //! Who hears of what a script's cells do, and which cells have to say so.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use skep_api::TailEvents;
@@ -24,11 +25,13 @@ impl Runner {
         };
         let consumers =
             row.settings.tail_consumers.iter().filter_map(|consumer| consumer["service"].as_str());
-        let consumers = consumers.filter(|consumer| *consumer != script);
+        // Each is told once.
+        let consumers: BTreeSet<&str> = consumers.filter(|consumer| *consumer != script).collect();
         self.tails.wish(
             script,
             Wishes {
                 consumers: consumers
+                    .into_iter()
                     .map(|consumer| self.tails.consumer(self.fleet.worker(consumer)))
                     .collect(),
                 observability: Observability::of(row.settings.observability.as_ref()),
@@ -62,7 +65,8 @@ impl Runner {
         let Some(traced) = export::traced(exporter, &self.tenant.id, script, version, observability) else {
             return;
         };
-        spec.services.insert("trace".into(), Arc::new(Sink(Traces { traced, calls: self.calls.clone() })));
+        spec.services
+            .insert("trace".into(), Arc::new(Sink::new(Traces { traced, calls: self.calls.clone() })));
         spec.trace = Some(Tail { service: "trace".into(), rate });
     }
 
