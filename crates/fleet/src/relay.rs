@@ -31,7 +31,8 @@ static ALL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 static OPEN: LazyLock<Bounds> = LazyLock::new(|| {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let part = |of: u64| files.map_or(usize::MAX, |files| usize::try_from(files / of).unwrap_or(usize::MAX));
-    Bounds { own: part(16).min(4096), all: part(8), little: part(512) }
+    // Where there are few files, a script that calls another one for each of its visitors goes before what others might need.
+    Bounds { own: part(16).clamp(128, 4096), all: part(8).max(128), little: part(512).max(4) }
 });
 
 /// The calls of one cell.

@@ -14,6 +14,7 @@ mod deploy;
 mod dev;
 mod dispatch;
 mod events;
+mod files;
 mod gates;
 mod images;
 mod inspector;

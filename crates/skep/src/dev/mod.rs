@@ -53,6 +53,8 @@ pub async fn run(args: DevArgs) -> Result<(), String> {
         install_dependencies(&project.config, args.yes, &say).await?;
     }
 
+    // Before anything asks how many these may be.
+    crate::files::open_many();
     let ai = args.ai.open(|name| std::env::var(name).ok())?;
     let clock = Clock::system();
     let jobs = Jobs::new(clock.clone(), shutdown.clone());

@@ -61,23 +61,12 @@ use runner::Surroundings;
 /// Connections to the API, and to the metrics: whoever can reach these can open some without a token.
 const CLIENTS: skep_wire::CrowdLimits = skep_wire::CrowdLimits { all: 2048, per_address: 256 };
 
-/// Lets this process have as many files and connections open as the system allows. What service managers begin with, 1,024, is for
-/// programs that use `select`; processes of scripts have a limit of their own.
-fn open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
-    {
-        tracing::warn!(%error, "the limit of open files stays what it is");
-    }
-}
-
 /// How long a collector has to take what is said last.
 const LAST_EXPORT: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Runs until a signal ends it.
 pub async fn run(args: ServeArgs) -> Result<(), String> {
-    open_files();
+    crate::files::open_many();
     let schedule = match &args.backup_to {
         None => None,
         Some(to) => Some(backups::Schedule {
