@@ -21,6 +21,8 @@ use crate::uploaded;
 
 /// Files of a version at most. <https://developers.cloudflare.com/workers/platform/limits/#static-assets>
 const MAX_FILES: usize = 100_000;
+/// What a file of a manifest takes as text, about, in bytes.
+const LINE: usize = 128;
 /// Bytes of a manifest at most.
 const MAX_MANIFEST: usize = 32 << 20;
 /// Bytes of a file at most.
@@ -78,20 +80,28 @@ async fn stored(
     script: &str,
     manifest: &Manifest,
 ) -> Result<(Vec<String>, Vec<String>), ApiError> {
-    let mut hashes: Vec<&str> = manifest.values().map(|file| file.hash.as_str()).collect();
-    hashes.sort_unstable();
-    hashes.dedup();
-    let both = hashes.iter().flat_map(|hash| [claimed(script, hash), verified(hash)]).collect();
+    let mut hashes: Vec<String> = manifest.values().map(|file| file.hash.clone()).collect();
+    let (size, script) = (hashes.len() * LINE, script.to_owned());
+    let asked = move || {
+        hashes.sort_unstable();
+        hashes.dedup();
+        let both = hashes.iter().flat_map(|hash| [claimed(&script, hash), verified(hash)]).collect();
+        (hashes, both, script)
+    };
+    let (hashes, both, script) = aside(size, asked).await?;
     let missing = tenant.catalog().missing_content(both, call.now_ms()).await?;
-    let missing: HashSet<String> = missing.into_iter().collect();
-    let (mut keys, mut lacking) = (Vec::new(), Vec::new());
-    for hash in hashes {
-        match [claimed(script, hash), verified(hash)].into_iter().find(|key| !missing.contains(key)) {
-            Some(key) => keys.push(key),
-            None => lacking.push(hash.to_owned()),
+    aside(size, move || {
+        let missing: HashSet<String> = missing.into_iter().collect();
+        let (mut keys, mut lacking) = (Vec::new(), Vec::new());
+        for hash in hashes {
+            match [claimed(&script, &hash), verified(&hash)].into_iter().find(|key| !missing.contains(key)) {
+                Some(key) => keys.push(key),
+                None => lacking.push(hash),
+            }
         }
-    }
-    Ok((keys, lacking))
+        (keys, lacking)
+    })
+    .await
 }
 
 fn bad(text: impl Into<String>) -> ApiError {
@@ -108,14 +118,13 @@ pub(crate) async fn session(mut call: Call) -> Answer {
     let name = call.param(0).to_owned();
     uploaded::check_name(skep_catalog::split_name(&name).1)?;
     let tenant = call.tenant()?;
-    // About what it takes as text.
-    let manifest_size = manifest.len() * 128;
+    let size = manifest.len() * LINE;
     let checked = move || {
         check(&manifest)?;
         let text = serde_json::to_vec(&manifest).map_err(ApiError::internal)?;
         Ok::<_, ApiError>((modules::key_of(&text), text, manifest))
     };
-    let (key, text, manifest) = aside(manifest_size, checked).await??;
+    let (key, text, manifest) = aside(size, checked).await??;
     modules::keep(&tenant, &key, text.into(), None, call.now_ms()).await?;
     let (_, missing) = stored(&call, &tenant, &name, &manifest).await?;
     let claims = Claims {

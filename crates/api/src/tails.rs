@@ -28,6 +28,8 @@ use crate::tail_filter::Filter;
 const LIFETIME_MS: i64 = 6 * 60 * 60 * 1000;
 /// Tails of a script at once. <https://developers.cloudflare.com/workers/observability/logs/real-time-logs/#limits>
 const MAX_TAILS: usize = 10;
+/// Tails of an account at once: each is kept for hours, whether anybody reads it or not.
+const MAX_ALL: usize = 1000;
 /// A tail that takes nothing for so long ends.
 const SLOW: Duration = Duration::from_secs(60);
 const PROTOCOL: &str = "trace-v1";
@@ -86,9 +88,16 @@ pub(crate) async fn create(mut call: Call) -> Answer {
         "expires_at": time(session.expires_ms),
     });
     let mut all = call.api.tails.good(call.now_ms());
-    let own = all.values().filter(|other| other.account == session.account && other.script == script);
-    if own.count() >= MAX_TAILS {
+    let (mut of_script, mut of_account) = (0, 0);
+    for other in all.values().filter(|other| other.account == session.account) {
+        of_account += 1;
+        of_script += usize::from(other.script == script);
+    }
+    if of_script >= MAX_TAILS {
         return Err(ApiError::bad(10057, format!("A Worker can have at most {MAX_TAILS} tails.")));
+    }
+    if of_account >= MAX_ALL {
+        return Err(ApiError::bad(10057, format!("An account can have at most {MAX_ALL} tails.")));
     }
     all.insert(secret, session);
     ok(shown)
