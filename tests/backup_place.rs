@@ -194,6 +194,13 @@ fn what_a_place_says_no_to_is_said() {
     assert_eq!(backups(&[], &place).len(), 1);
     assert!(skep(&[], &["restore", &place, "--data", target_arg]).status.success());
     assert!(target.join("registry.sqlite").exists() && !target.join("backup-owner").exists());
+    let inside = format!("file://{}", data.join("backups").display());
+    fails(&[], &["backup", &inside, "--data", data.to_str().unwrap()], "name a folder elsewhere");
+    fails(
+        &[],
+        &["serve", "--data", target_arg, "--backup-to", &format!("file://{target_arg}/x")],
+        "name a folder elsewhere",
+    );
     let (key, sealed) = (dir.path().join("key"), format!("file://{}", dir.path().join("sealed").display()));
     let (key, again) = (key.to_str().unwrap(), dir.path().join("again"));
     let backup = ["backup", &sealed, "--data", data.to_str().unwrap(), "--backup-key", key];

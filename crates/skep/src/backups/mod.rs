@@ -64,6 +64,19 @@ impl Destination {
         Ok(Self { at, key })
     }
 
+    /// An error if the place is in the folder that is backed up: it would be in its own backups.
+    pub fn is_outside(&self, data: &Path) -> Result<(), String> {
+        let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        match &self.at {
+            At::Folder(path) if real(path).starts_with(real(data)) || path.starts_with(data) => Err(format!(
+                "{} is in {}, which is backed up: name a folder elsewhere",
+                path.display(),
+                data.display()
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The backups there, until `shutdown`: then whatever is under way is given up. Must be called inside a tokio runtime, which does what
     /// the place is asked for.
     pub fn open(&self, shutdown: &Shutdown) -> Result<Repository, String> {

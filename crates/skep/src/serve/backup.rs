@@ -72,6 +72,7 @@ pub async fn backup(args: BackupArgs) -> Result<(), String> {
     }
     if let Some(place) = args.file.to_str().filter(|name| is_place(name)) {
         let to = parse(place, args.backup_key.as_deref())?;
+        to.is_outside(&data)?;
         let saved = save(&data, &args, &to).await?;
         say(&format!("{} {} in {}", paint(Style::Green, "✔"), backups::summary(&saved), to.shown()));
         say(KEY_APART);
