@@ -213,3 +213,37 @@ fn what_a_place_says_no_to_is_said() {
     assert!(skep(&[], &restore).status.success());
     assert!(again.join("registry.sqlite").exists());
 }
+
+#[test]
+fn who_does_not_wait_for_a_backup_does_not_spoil_the_next_one() {
+    let node = serve();
+    let data = node.dir.path().join("data");
+    (0..12).for_each(|n| grow(&data, &"large".repeat(n + 1)));
+    let dir = tempfile::tempdir().unwrap();
+    let (place, data) = (format!("file://{}", dir.path().join("disk").display()), data.to_str().unwrap());
+    let mut given_up = Command::new(env!("CARGO_BIN_EXE_skep"));
+    let mut given_up = given_up.args(["backup", &place, "--data", data]).spawn().unwrap();
+    // Somewhere in the middle: the node has begun.
+    let stage = Path::new(data).join(".backup");
+    let begun = Instant::now();
+    while !stage.exists()
+        && given_up.try_wait().unwrap().is_none()
+        && begun.elapsed() < Duration::from_secs(30)
+    {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let _ = given_up.kill();
+    given_up.wait().unwrap();
+    let archive = dir.path().join("node.tar");
+    let output = skep(&[], &["backup", archive.to_str().unwrap(), "--data", data]);
+    assert!(output.status.success(), "{}", said(&output));
+    // The node has ended what it began, and both are whole.
+    for from in [archive.to_str().unwrap(), &place] {
+        let restored = restore(&[], from, &[]);
+        for n in 0..12 {
+            let name = "large".repeat(n + 1);
+            let content = std::fs::read(restored.path().join("data").join(&name)).unwrap();
+            assert_eq!(content, std::fs::read(Path::new(data).join(&name)).unwrap(), "{name} from {from}");
+        }
+    }
+}

@@ -55,10 +55,15 @@ impl Keeper {
 
     /// The node at one moment. While the guard lives there is no other backup.
     pub async fn snapshot(self: &Arc<Self>) -> Result<(Snapshot, OwnedMutexGuard<()>), String> {
-        let turn = self.turn.clone().lock_owned().await;
+        let turn = self.turn().await;
         let this = self.clone();
-        let taken = tokio::task::spawn_blocking(move || this.take()).await.map_err(|e| e.to_string())?;
-        Ok((taken?, turn))
+        let taken = tokio::task::spawn_blocking(move || Ok((this.take()?, turn))).await;
+        taken.map_err(|e| e.to_string())?
+    }
+
+    /// Waits until there is no other backup. The guard goes with the work, which goes on when nobody waits for it any more.
+    async fn turn(&self) -> OwnedMutexGuard<()> {
+        self.turn.clone().lock_owned().await
     }
 
     fn take(&self) -> Result<Snapshot, String> {
@@ -69,9 +74,10 @@ impl Keeper {
 
     /// Makes a backup in a place.
     pub async fn save(self: &Arc<Self>, to: &Destination) -> Result<Saved, String> {
-        let _turn = self.turn.lock().await;
+        let turn = self.turn().await;
         let (this, repository) = (self.clone(), to.open(&self.shutdown)?);
         let saved = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let owner = owner(&this.data)?;
             save(&repository, &owner, &mut || this.take())
         });
@@ -80,9 +86,13 @@ impl Keeper {
 
     /// Removes backups in a place that are older than `keep`, and what nobody needs there.
     async fn prune(&self, to: &Destination, keep: Duration) -> Result<(), String> {
-        let _turn = self.turn.lock().await;
+        let turn = self.turn().await;
         let (owner, repository) = (owner(&self.data)?, to.open(&self.shutdown)?);
-        let pruned = tokio::task::spawn_blocking(move || repository.prune(&owner, keep, now())).await;
+        let pruned = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            repository.prune(&owner, keep, now())
+        });
+        let pruned = pruned.await;
         let pruned = pruned.map_err(|e| e.to_string())?;
         let pruned = pruned.map_err(|e| format!("old backups could not be removed: {e}"))?;
         tracing::info!(backups = pruned.backups, bytes = pruned.freed, "old backups are removed");
