@@ -107,8 +107,8 @@ const PATIENT: &str = r#"export default { fetch() {
 
 /// `skep serve` that may have so many files open.
 fn with_files(files: usize) -> Serve {
-    let mut command = Command::new("prlimit");
-    command.arg(format!("--nofile={files}:{files}")).arg(env!("CARGO_BIN_EXE_skep"));
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -n {files}; exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_skep"));
     serve_by(command, tempfile::tempdir().unwrap(), &[])
 }
 
