@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::backup::{CONFIG, HOST, WORKER};
+use crate::harness::random::Random;
 use crate::harness::serve::{Serve, serve, serve_by};
 use crate::harness::{Ended, request};
 use crate::s3::{endpoint, key};
@@ -65,12 +66,9 @@ fn stored(output: &Output) -> f64 {
 
 /// Stores 3 MB which do not compress.
 fn grow(data: &Path, name: &str) {
-    let mut state = name.len() as u64;
-    let noise = (0..3_000_000).map(|_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    });
-    std::fs::write(data.join(name), noise.collect::<Vec<u8>>()).unwrap();
+    let mut random = Random::new(name.len() as u64);
+    let noise: Vec<u8> = (0..375_000).flat_map(|_| random.next().to_le_bytes()).collect();
+    std::fs::write(data.join(name), noise).unwrap();
 }
 
 #[test]

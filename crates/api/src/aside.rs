@@ -3,9 +3,7 @@
 //! The API is served by the thread that serves visitors. To read a script of sixty megabytes, or a document with a million entries,
 //! takes it seconds.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use skep_runtime::Turns;
+use skep_runtime::{Turns, who_is};
 
 use crate::reply::ApiError;
 
@@ -21,9 +19,7 @@ tokio::task_local! {
 
 /// A call of `account`, whose large work waits for no more than one of each other account's.
 pub(crate) async fn of_account<F: Future>(account: &str, call: F) -> F::Output {
-    let mut whose = DefaultHasher::new();
-    account.hash(&mut whose);
-    WHOSE.scope(whose.finish(), call).await
+    WHOSE.scope(who_is(account), call).await
 }
 
 /// Whose call it is, by which [`Turns`] know it.

@@ -274,15 +274,14 @@ async fn change_tags(
 
 async fn set_tags(mut call: Call) -> Answer {
     let tags: Vec<String> = call.json().await?;
-    crate::settings::check_lists(&json!({ "tags": tags }))?;
+    crate::settings::check_tags(tags.len())?;
     ok(json!(change_tags(&call, move |all| *all = tags).await?))
 }
 
 async fn add_tag(call: Call) -> Answer {
     let tag = call.param(1).to_owned();
     let tags = script_of(call.tenant()?.catalog(), call.param(0))?.settings.tags;
-    let others = tags.into_iter().filter(|other| *other != tag);
-    crate::settings::check_lists(&json!({ "tags": others.chain([tag.clone()]).collect::<Vec<_>>() }))?;
+    crate::settings::check_tags(tags.iter().filter(|other| **other != tag).count() + 1)?;
     change_tags(&call, move |all| {
         if !all.contains(&tag) {
             all.push(tag);

@@ -5,16 +5,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
-use skep_queues::{Format, Lease, MAX_DELAY_SECS, MAX_PULL, MAX_VISIBILITY_MS, Message, Metrics, Pull, Ref};
+use skep_queues::{
+    Format, Lease, MAX_BATCH_COUNT, MAX_DELAY_SECS, MAX_PULL, MAX_VISIBILITY_MS, Message, Metrics, Pull,
+    QueueError, Ref,
+};
 use skep_wire::read_all;
 
 use crate::call::Call;
 use crate::consumers::puller;
 use crate::queues::{metrics_json, row};
 use crate::reply::{Answer, ApiError, ok};
-
-/// Messages of a batch. <https://developers.cloudflare.com/queues/platform/limits/>
-const MAX_BATCH: usize = 100;
 
 #[derive(Deserialize)]
 struct Sent {
@@ -36,9 +36,9 @@ pub(crate) async fn send(mut call: Call) -> Answer {
 
 pub(crate) async fn send_batch(mut call: Call) -> Answer {
     let Batch { messages, delay_seconds } = call.json().await?;
-    if messages.len() > MAX_BATCH {
-        // What the queue itself says, before any of them is looked at.
-        let text = format!("batch message count of {} exceeds limit of {MAX_BATCH}", messages.len());
+    if messages.len() > MAX_BATCH_COUNT {
+        // The queue would say so itself, after all of them were made anew for it.
+        let text = QueueError::BatchCount(messages.len()).to_string();
         return Err(ApiError::new(http::StatusCode::PAYLOAD_TOO_LARGE, 10026, text));
     }
     store(&call, messages, delay_seconds).await

@@ -164,13 +164,21 @@ const MAX_TAIL_CONSUMERS: usize = 100;
 
 /// Refuses lists that are too long, in settings or in the metadata of an upload.
 pub(crate) fn check_lists(asked: &Json) -> Result<(), ApiError> {
-    for (key, most) in [("tags", MAX_TAGS), ("tail_consumers", MAX_TAIL_CONSUMERS)] {
-        let found = asked[key].as_array().map_or(0, Vec::len);
-        if found > most {
-            return Err(ApiError::bad(10021, format!("There are {found} {key}; a script may have {most}.")));
-        }
+    let found = |key: &str| asked[key].as_array().map_or(0, Vec::len);
+    check_tags(found("tags"))?;
+    check_number("tail_consumers", found("tail_consumers"), MAX_TAIL_CONSUMERS)
+}
+
+/// Refuses more tags than a script may have.
+pub(crate) fn check_tags(found: usize) -> Result<(), ApiError> {
+    check_number("tags", found, MAX_TAGS)
+}
+
+fn check_number(what: &str, found: usize, most: usize) -> Result<(), ApiError> {
+    match found <= most {
+        true => Ok(()),
+        false => Err(ApiError::bad(10021, format!("There are {found} {what}; a script may have {most}."))),
     }
-    Ok(())
 }
 
 /// The settings with what `asked` names.

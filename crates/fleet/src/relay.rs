@@ -13,7 +13,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use skep_runtime::{Backlog, Bounds, Shutdown, Waiting};
-use skep_wire::Socket;
+use skep_wire::{Socket, part_of_files};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixListener;
 
@@ -29,10 +29,12 @@ static ALL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 /// Calls that a cell may have at once; each takes two of the files that this process may have open. Two scripts that call each other
 /// again and again come to an end here, if their memory does not end before; many scripts that do leave half of the files to others.
 static OPEN: LazyLock<Bounds> = LazyLock::new(|| {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let part = |of: u64| files.map_or(usize::MAX, |files| usize::try_from(files / of).unwrap_or(usize::MAX));
     // Where there are few files, a script that calls another one for each of its visitors goes before what others might need.
-    Bounds { own: part(16).clamp(128, 4096), all: part(8).max(128), little: part(512).max(4) }
+    Bounds {
+        own: part_of_files(16).clamp(128, 4096),
+        all: part_of_files(8).max(128),
+        little: part_of_files(512).max(4),
+    }
 });
 
 /// The calls of one cell.

@@ -1,13 +1,11 @@
 //! The beginning of a connection with a database: start-up and authentication.
 //! <https://www.postgresql.org/docs/current/protocol-flow.html>
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use md5::{Digest, Md5};
 use ring::rand::{SecureRandom, SystemRandom};
-use skep_runtime::Turns;
+use skep_runtime::{Turns, who_is};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::messages::{Asked, MAX_MESSAGE, asked, message, refusal, startup};
@@ -91,8 +89,7 @@ pub(crate) async fn login(
                 let own = scram.take().ok_or_else(|| strange("SASL without a beginning"))?;
                 let said = String::from_utf8(said).map_err(|_| strange("SASL that is no text"))?;
                 // It takes as long as the server says: in turns, and who has many servers of that kind waits behind himself.
-                let whose = BuildHasherDefault::<DefaultHasher>::default().hash_one(&origin.host);
-                let proved = PROVING.aside(whose, move || (own.prove(&said), own)).await;
+                let proved = PROVING.aside(who_is(&origin.host), move || (own.prove(&said), own)).await;
                 let (made, own) = proved.map_err(|e| Failure::Other(e.to_string()))?;
                 let made = made.ok_or_else(|| strange("SASL"))?;
                 send(stream, &message(b'p', made.answer.as_bytes())).await?;

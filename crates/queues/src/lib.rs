@@ -35,6 +35,6 @@ pub use peek::Ref;
 pub use pull::{Lease, MAX_PULL, MAX_VISIBILITY_MS, Pull};
 pub use queues::Queues;
 pub use settings::{
-    ConsumerSettings, DEFAULT_RETENTION_SECS, MAX_BATCH_SIZE, MAX_BATCH_TIMEOUT, MAX_CONCURRENCY,
-    MAX_DELAY_SECS, MAX_RETRIES, QueueSettings, RETENTION_SECS,
+    ConsumerSettings, DEFAULT_RETENTION_SECS, MAX_BATCH_COUNT, MAX_BATCH_SIZE, MAX_BATCH_TIMEOUT,
+    MAX_CONCURRENCY, MAX_DELAY_SECS, MAX_RETRIES, QueueSettings, RETENTION_SECS,
 };

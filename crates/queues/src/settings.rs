@@ -10,7 +10,7 @@ pub const MAX_DELAY_SECS: u32 = 86_400;
 /// The largest message, in bytes.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 128_000;
 /// Messages in one `sendBatch` at most.
-pub(crate) const MAX_BATCH_COUNT: usize = 100;
+pub const MAX_BATCH_COUNT: usize = 100;
 /// Bytes of all bodies of one `sendBatch` at most.
 pub(crate) const MAX_BATCH_BYTES: usize = 256_000;
 /// Bytes of all bodies that one queue may hold.

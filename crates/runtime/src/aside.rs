@@ -1,5 +1,6 @@
 //! Work that would hold up the event loop.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,13 @@ impl Slices {
 /// By which [`Turns`] and [`Fair`] know whoever shares `it`, as long as anybody has it.
 pub fn who<T>(it: &Arc<T>) -> u64 {
     Arc::as_ptr(it).addr() as u64
+}
+
+/// The same of whoever has this name.
+pub fn who_is(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Default for Turns {

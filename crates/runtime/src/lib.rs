@@ -13,7 +13,7 @@ pub mod loops;
 mod room;
 mod shutdown;
 
-pub use aside::{Slices, Turns, half_of_the_cores, who};
+pub use aside::{Slices, Turns, half_of_the_cores, who, who_is};
 pub use backlog::{Backlog, Bounds, Waiting};
 pub use clock::{Clock, ManualClock};
 pub use fair::{Fair, Turn};

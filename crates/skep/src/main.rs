@@ -61,49 +61,24 @@ fn main() -> ExitCode {
     // Where the kernel gives them to everybody. What this starts has none either; the launcher gives them back to the engine. A kernel
     // without the call gives none.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    match Cli::parse().command {
-        Command::Dev(args) => {
-            start_log();
-            run(dev::run(args))
-        }
-        Command::Deploy(args) => {
-            start_log();
-            run(deploy::run(args))
-        }
+    let command = Cli::parse().command;
+    // These only say what they find.
+    if !matches!(command, Command::Check(_) | Command::Types(_)) {
+        start_log();
+    }
+    match command {
+        Command::Dev(args) => run(dev::run(args)),
+        Command::Deploy(args) => run(deploy::run(args)),
         Command::Check(args) => run(deploy::check(args)),
-        Command::Export(args) => {
-            start_log();
-            run(deploy::export(args))
-        }
-        Command::Import(args) => {
-            start_log();
-            run(deploy::import(args))
-        }
-        Command::Rollback(args) => {
-            start_log();
-            run(deploy::rollback(args))
-        }
+        Command::Export(args) => run(deploy::export(args)),
+        Command::Import(args) => run(deploy::import(args)),
+        Command::Rollback(args) => run(deploy::rollback(args)),
         Command::Types(args) => run(types::run(args)),
-        Command::Serve(args) => {
-            start_log();
-            run(serve::run(*args))
-        }
-        Command::Backup(args) => {
-            start_log();
-            run(serve::backup(args))
-        }
-        Command::Secrets(args::SecretsCommand::Rotate(args)) => {
-            start_log();
-            run(serve::rotate(args))
-        }
-        Command::Backups(args) => {
-            start_log();
-            run(backups::list(args))
-        }
-        Command::Restore(args) => {
-            start_log();
-            run(serve::restore(args))
-        }
+        Command::Serve(args) => run(serve::run(*args)),
+        Command::Backup(args) => run(serve::backup(args)),
+        Command::Secrets(args::SecretsCommand::Rotate(args)) => run(serve::rotate(args)),
+        Command::Backups(args) => run(backups::list(args)),
+        Command::Restore(args) => run(serve::restore(args)),
     }
 }
 

@@ -27,11 +27,17 @@ const SMALL: usize = 64 << 10;
 static CONNECTIONS: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 /// Connections that a cell may have: it needs one for each answer that it has not read, and each takes one or two of the files that
 /// this process may have open.
-static OPEN: LazyLock<Bounds> = LazyLock::new(|| {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let part = |of: u64| files.map_or(usize::MAX, |files| usize::try_from(files / of).unwrap_or(usize::MAX));
-    Bounds { own: part(8).min(4096), all: part(4), little: part(128) }
+static OPEN: LazyLock<Bounds> = LazyLock::new(|| Bounds {
+    own: part_of_files(8).min(4096),
+    all: part_of_files(4),
+    little: part_of_files(128),
 });
+
+/// One in `of` of the files that this process may have open.
+pub fn part_of_files(of: u64) -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files.map_or(usize::MAX, |files| usize::try_from(files / of).unwrap_or(usize::MAX))
+}
 
 /// Serves `service` to one cell on `listener` until `shutdown`. A cell that uses much of the event loop is served by a thread
 /// of its own, from its next calls on, until it is quiet again.

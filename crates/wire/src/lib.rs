@@ -38,7 +38,7 @@ pub use body::{
     Body, BoxError, ReadError, Request, Response, empty, full, header_bytes, json, read_all, reason, reply,
     stream,
 };
-pub use cell::{AtHome, serve_cell};
+pub use cell::{AtHome, part_of_files, serve_cell};
 pub use client::{ClientBody, RelayError, SendError, UnixClient};
 pub use connections::{Connections, serve_connections};
 pub use crowd::{Crowd, CrowdLimits, Entered};

@@ -58,6 +58,7 @@ struct Marker {
 pub struct Repository {
     place: Arc<dyn Place>,
     key: Option<Key>,
+    is_over: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// A backup in a place.
@@ -74,7 +75,13 @@ pub struct Backup {
 impl Repository {
     /// The backups in `place`, sealed with `key` if there is one. Asks nothing of it yet.
     pub fn new(place: Arc<dyn Place>, key: Option<Key>) -> Self {
-        Self { place, key }
+        Self { place, key, is_over: Box::new(|| false) }
+    }
+
+    /// The same, but a backup under way is given up as soon as `is_over`.
+    #[must_use]
+    pub fn until(self, is_over: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { is_over: Box::new(is_over), ..self }
     }
 
     /// The backups that are whole, the oldest first. Blocking, as everything here.

@@ -3,7 +3,9 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
-use super::place::{Place, PlaceError};
+use super::Repository;
+use super::place::PlaceError;
+use crate::BackupError;
 
 /// A pack of so many bytes is full.
 pub(super) const FULL: usize = 4 << 20;
@@ -12,7 +14,7 @@ const UPLOADS: usize = 4;
 
 /// Where full packs go.
 pub(super) struct Outbox<'a> {
-    place: &'a dyn Place,
+    repository: &'a Repository,
     waiting: Mutex<Receiver<(String, Vec<u8>)>>,
     failed: Mutex<Option<PlaceError>>,
 }
@@ -24,23 +26,20 @@ pub(super) struct Sender<'a> {
 }
 
 impl<'a> Outbox<'a> {
-    /// Calls `work` with a sender while packs are put to `place`; its result counts when all of them are there.
-    pub fn run<T, E: From<PlaceError>>(
-        place: &'a dyn Place,
-        work: impl FnOnce(Sender<'_>) -> Result<T, E>,
-    ) -> Result<T, E> {
+    /// Calls `work` with a sender while packs are put to the place; its result counts when all of them are there.
+    pub fn run<T>(
+        repository: &'a Repository,
+        work: impl FnOnce(Sender<'_>) -> Result<T, BackupError>,
+    ) -> Result<T, BackupError> {
         let (send, waiting) = sync_channel(1);
-        let outbox = Outbox { place, waiting: Mutex::new(waiting), failed: Mutex::new(None) };
+        let outbox = Outbox { repository, waiting: Mutex::new(waiting), failed: Mutex::new(None) };
         let result = std::thread::scope(|scope| {
             for _ in 0..UPLOADS {
                 scope.spawn(|| outbox.carry());
             }
             work(Sender { outbox: &outbox, send })
         });
-        match outbox.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error.into()),
-            None => result,
-        }
+        outbox.failure().map_or(result, |error| Err(repository.failed(error)))
     }
 
     /// Until there is no sender any more. After a failure packs are taken, so that nobody waits, and left.
@@ -49,7 +48,7 @@ impl<'a> Outbox<'a> {
             let next = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok((key, content)) = next else { return };
             if self.failure().is_none()
-                && let Err(error) = self.place.put(&key, content)
+                && let Err(error) = self.repository.place.put(&key, content)
             {
                 self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }
@@ -63,17 +62,16 @@ impl<'a> Outbox<'a> {
 
 impl Sender<'_> {
     /// An error if the work is to be given up.
-    pub fn go_on(&self) -> Result<(), PlaceError> {
-        match self.outbox.place.is_over() {
-            true => Err(PlaceError("it was given up, as Skep ends".into())),
-            false => self.outbox.failure().map_or(Ok(()), Err),
-        }
+    pub fn go_on(&self) -> Result<(), BackupError> {
+        let repository = self.outbox.repository;
+        let over = (repository.is_over)().then(|| PlaceError("it was given up, as Skep ends".into()));
+        over.or_else(|| self.outbox.failure()).map_or(Ok(()), |error| Err(repository.failed(error)))
     }
 
     /// Hands over a pack, when there is room for it. An error if one before it did not get to its place.
-    pub fn send(&self, key: String, content: Vec<u8>) -> Result<(), PlaceError> {
+    pub fn send(&self, key: String, content: Vec<u8>) -> Result<(), BackupError> {
         self.go_on()?;
-        let sent = self.send.send((key, content));
-        sent.map_err(|_| PlaceError("nobody takes packs any more".into()))
+        let nobody = |_| self.outbox.repository.failed(PlaceError("nobody takes packs any more".into()));
+        self.send.send((key, content)).map_err(nobody)
     }
 }

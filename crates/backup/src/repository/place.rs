@@ -14,10 +14,6 @@ pub trait Place: Send + Sync {
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, PlaceError>;
     /// Removes a piece; it is no error if it is not there.
     fn remove(&self, key: &str) -> Result<(), PlaceError>;
-    /// Whether what is under way is to be given up.
-    fn is_over(&self) -> bool {
-        false
-    }
 }
 
 /// A piece in a list.

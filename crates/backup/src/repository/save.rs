@@ -11,7 +11,7 @@ use super::manifest::{File, Manifest, Need, Needs, Writer};
 use super::offer::Offer;
 use super::pack::{FULL, Outbox, Sender};
 use super::seal::Key;
-use super::{BACKUPS, NEEDS, PACKS, PlaceError, Repository, name};
+use super::{BACKUPS, NEEDS, PACKS, Repository, name};
 use crate::snapshot::Entry;
 use crate::{BackupError, Snapshot};
 
@@ -75,32 +75,16 @@ impl Begun<'_> {
     /// Stores a snapshot. It is in the list of backups when all of it is stored.
     pub fn save(self, snapshot: Snapshot) -> Result<Saved, BackupError> {
         let Self { repository, id, made_by, offer } = self;
-        let place = repository.place.as_ref();
-        let failed = |stop: Stop| match stop {
-            Stop::Place(error) => repository.failed(error),
-            Stop::Backup(error) => error,
-        };
-        let written = Outbox::run(place, |sender| -> Result<Written, Stop> {
+        let written = Outbox::run(repository, |sender| {
             let mut saving = Saving::new(repository, &id, &made_by, &offer, sender)?;
-            snapshot.each(&mut |entry| saving.entry(entry)).map_err(Stop::Backup)?;
+            snapshot.each(&mut |entry| saving.entry(entry))?;
             saving.end()
         });
-        let Written { manifest, needs, files, size, mut stored } = written.map_err(failed)?;
+        let Written { manifest, needs, files, size, mut stored } = written?;
         let needs = serde_json::to_vec(&needs).map_err(|e| BackupError::Damaged(e.to_string()))?;
         stored += repository.put(&format!("{BACKUPS}{id}{NEEDS}"), needs)?;
         stored += repository.put(&format!("{BACKUPS}{id}"), manifest)?;
         Ok(Saved { id, files, size, stored })
-    }
-}
-
-enum Stop {
-    Place(PlaceError),
-    Backup(BackupError),
-}
-
-impl From<PlaceError> for Stop {
-    fn from(error: PlaceError) -> Self {
-        Self::Place(error)
     }
 }
 
@@ -135,11 +119,6 @@ fn cannot(source: std::io::Error) -> BackupError {
     BackupError::Io { what: "cannot pack".into(), source }
 }
 
-/// What went wrong with a pack is said by the outbox; this is what stops the work.
-fn given_up(error: PlaceError) -> BackupError {
-    BackupError::Io { what: "cannot go on".into(), source: std::io::Error::other(error) }
-}
-
 impl<'a> Saving<'a> {
     fn new(
         repository: &'a Repository,
@@ -147,8 +126,8 @@ impl<'a> Saving<'a> {
         made_by: &str,
         offer: &'a Offer,
         sender: Sender<'a>,
-    ) -> Result<Self, Stop> {
-        let manifest = Writer::new(id, made_by).map_err(cannot).map_err(Stop::Backup)?;
+    ) -> Result<Self, BackupError> {
+        let manifest = Writer::new(id, made_by).map_err(cannot)?;
         Ok(Self {
             key: repository.key.as_ref(),
             id,
@@ -193,7 +172,7 @@ impl<'a> Saving<'a> {
                 0 => return Ok((len, chunks)),
                 read => len += read as u64,
             }
-            self.sender.go_on().map_err(given_up)?;
+            self.sender.go_on()?;
             chunks.push(self.chunk(&piece)?);
         }
     }
@@ -259,14 +238,14 @@ impl<'a> Saving<'a> {
         self.needs.insert(name.clone(), Need { size, used: size });
         self.stored += size;
         self.manifest.pack(number, name.clone(), size).map_err(cannot)?;
-        self.sender.send(name, pack).map_err(given_up)
+        self.sender.send(name, pack)
     }
 
-    fn end(mut self) -> Result<Written, Stop> {
+    fn end(mut self) -> Result<Written, BackupError> {
         if let Some((number, pack)) = self.open.take() {
-            self.close(number, pack).map_err(Stop::Backup)?;
+            self.close(number, pack)?;
         }
-        let (manifest, files) = self.manifest.end().map_err(cannot).map_err(Stop::Backup)?;
+        let (manifest, files) = self.manifest.end().map_err(cannot)?;
         Ok(Written { manifest, needs: self.needs, files, size: self.size, stored: self.stored })
     }
 }

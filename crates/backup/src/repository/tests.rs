@@ -195,14 +195,20 @@ fn a_place_that_fails_has_no_half_backup() {
     repository.restore(None, &dir.path().join("target")).unwrap();
 }
 
-#[test]
-fn what_was_lost_is_stored_again_and_what_was_changed_is_noticed() {
+/// A place with a backup of a folder with one file.
+fn with_one_file() -> (tempfile::TempDir, std::path::PathBuf, Arc<Memory>, Repository) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
     write(&root.join("file"), "content");
     let place = Arc::new(Memory::default());
     let repository = Repository::new(place.clone(), None);
     save(&repository, &root, NOW);
+    (dir, root, place, repository)
+}
+
+#[test]
+fn what_was_lost_is_stored_again_and_what_was_changed_is_noticed() {
+    let (dir, root, place, repository) = with_one_file();
     let pack = |id: &str| format!("{PACKS}{id}/0");
     place.remove(&pack(&name(NOW))).unwrap();
     let error = repository.restore(None, &dir.path().join("none")).unwrap_err();
@@ -233,12 +239,7 @@ fn what_was_lost_is_stored_again_and_what_was_changed_is_noticed() {
 
 #[test]
 fn a_last_backup_that_is_damaged_keeps_none_from_being_made() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("root");
-    write(&root.join("file"), "content");
-    let place = Arc::new(Memory::default());
-    let repository = Repository::new(place.clone(), None);
-    save(&repository, &root, NOW);
+    let (dir, root, place, repository) = with_one_file();
     place.put(&format!("{BACKUPS}{}", name(NOW)), b"damaged".to_vec()).unwrap();
     place.put(&format!("{BACKUPS}{}{NEEDS}", name(NOW)), b"damaged".to_vec()).unwrap();
     // What it needs is not known, so nothing goes.
@@ -301,6 +302,16 @@ fn a_key_is_a_line_of_64_digits() {
 
 fn memmem(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
+}
+
+#[test]
+fn a_backup_is_given_up_as_soon_as_it_is_over() {
+    let (_dir, root, place, _) = with_one_file();
+    std::fs::write(root.join("new"), noise(1, 1000)).unwrap();
+    let repository = Repository::new(place, None).until(|| true);
+    let error = repository.begin("me", "test", NOW).unwrap().save(take(&root)).unwrap_err();
+    assert_eq!(error.to_string(), "memory: it was given up, as Skep ends");
+    assert_eq!(repository.backups().unwrap().len(), 1);
 }
 
 #[test]

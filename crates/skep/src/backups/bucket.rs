@@ -145,8 +145,8 @@ impl Client {
         asked: &Asked,
         sign: impl Fn() -> Url,
     ) -> Result<(StatusCode, Bytes), PlaceError> {
-        let mut pause = PAUSE;
-        for attempt in 1.. {
+        let (mut pause, mut attempt) = (PAUSE, 1);
+        loop {
             let url = sign();
             let mut request = http::Request::builder().method(method);
             for (name, value) in &asked.headers {
@@ -167,8 +167,8 @@ impl Client {
             tracing::info!(place = self.shown, %error, attempt, "a bucket is asked again");
             self.wait_for(async { tokio::time::sleep(pause).await })?;
             pause *= 2;
+            attempt += 1;
         }
-        Err(PlaceError("it was never asked".into()))
     }
 
     /// What comes of `work`, unless Skep ends before.

@@ -2,7 +2,6 @@
 
 mod bucket;
 mod commands;
-mod until;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use skep_backup::{Folder, Key, Place, Repository};
 use skep_deploy::http::Proxies;
 use skep_runtime::Shutdown;
-use until::Until;
 use url::Url;
 
 use bucket::Bucket;
@@ -82,14 +80,14 @@ impl Destination {
     pub fn open(&self, shutdown: &Shutdown) -> Result<Repository, String> {
         let key = self.key.as_deref().map(Key::read).transpose()?;
         let place: Arc<dyn Place> = match &self.at {
-            At::Folder(path) => Arc::new(Until::new(Folder::new(path.clone()), shutdown.clone())),
+            At::Folder(path) => Arc::new(Folder::new(path.clone())),
             At::Bucket(bucket) => {
                 let proxies = Proxies::from_env(|name| std::env::var(name).ok())?;
-                let client = bucket.open(proxies, tokio::runtime::Handle::current(), shutdown.clone())?;
-                Arc::new(Until::new(client, shutdown.clone()))
+                Arc::new(bucket.open(proxies, tokio::runtime::Handle::current(), shutdown.clone())?)
             }
         };
-        Ok(Repository::new(place, key))
+        let shutdown = shutdown.clone();
+        Ok(Repository::new(place, key).until(move || shutdown.is_requested()))
     }
 
     /// What it is called in messages.

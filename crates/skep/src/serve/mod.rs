@@ -81,7 +81,9 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let jobs = Jobs::new(clock.clone(), shutdown.clone());
     crate::stores::let_sleep(&jobs);
     let data = std::path::absolute(&args.data).unwrap_or_else(|_| args.data.clone());
-    schedule.as_ref().map_or(Ok(()), |schedule| schedule.to.is_outside(&data))?;
+    if let Some(schedule) = &schedule {
+        schedule.to.is_outside(&data)?;
+    }
     std::fs::create_dir_all(&data).map_err(|e| format!("cannot create {}: {e}", data.display()))?;
     let in_data = |error: &dyn std::fmt::Display| format!("cannot use {}: {error}", data.display());
     let is_first = !data.join("registry.sqlite").exists();
