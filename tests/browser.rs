@@ -9,7 +9,7 @@ use crate::harness::{Skep, command, dev, eventually, npm, repository, small_proj
 /// The earlier library does not know messages that come as `Blob`s, which they do with later dates.
 const CONFIG: &str = r#"{ "name": "looks", "main": "worker.js", "compatibility_date": "2026-01-01",
     "compatibility_flags": ["nodejs_compat"], "browser": { "binding": "BROWSER" } }"#;
-const PACKAGES: [&str; 3] = [
+pub const PACKAGES: [&str; 3] = [
     "@cloudflare/puppeteer@1.4.0",
     "@cloudflare/playwright@1.3.6",
     // It sends messages in chunks.
@@ -30,15 +30,27 @@ fn ask(skep: &Skep, case: &str) -> Value {
     answer.json()
 }
 
-/// Processes that have not ended: group and command line.
-fn processes() -> Vec<(String, String)> {
+/// A process that has not ended.
+pub struct Process {
+    pub id: String,
+    pub parent: String,
+    pub group: String,
+    pub line: String,
+}
+
+pub fn processes() -> Vec<Process> {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|process| {
         let line = std::fs::read(process.path().join("cmdline")).ok()?;
         let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
         // After the name: state, parent, group. <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-        (fields[0] != "Z").then(|| (fields[2].to_owned(), String::from_utf8_lossy(&line).into_owned()))
+        (fields[0] != "Z").then(|| Process {
+            id: process.file_name().into_string().unwrap(),
+            parent: fields[1].to_owned(),
+            group: fields[2].to_owned(),
+            line: String::from_utf8_lossy(&line).into_owned(),
+        })
     })
     .collect()
 }
@@ -46,13 +58,13 @@ fn processes() -> Vec<(String, String)> {
 /// The group of the browser with this in its command line.
 fn group(part: &str) -> String {
     let all = processes().into_iter();
-    let mut first = all.filter(|(_, line)| line.contains(part) && line.contains("--user-data-dir"));
-    first.next().unwrap().0
+    let mut first = all.filter(|own| own.line.contains(part) && own.line.contains("--user-data-dir"));
+    first.next().unwrap().group
 }
 
 /// How many processes a group has.
 fn members(group: &str) -> usize {
-    processes().iter().filter(|(own, _)| own == group).count()
+    processes().iter().filter(|own| own.group == group).count()
 }
 
 #[test]

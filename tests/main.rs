@@ -20,6 +20,7 @@ mod backup_place;
 mod batches;
 mod bombs;
 mod browser;
+mod browser_node;
 mod cache_room;
 mod conformance;
 mod containers;

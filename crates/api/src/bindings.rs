@@ -41,6 +41,8 @@ pub(crate) struct Resolver<'a> {
     pub runs_models: bool,
     /// Whether there is a mail relay.
     pub has_relay: bool,
+    /// Whether the node runs browsers.
+    pub runs_browsers: bool,
 }
 
 /// The place that a secret is sealed for: account, script, binding.
@@ -199,9 +201,11 @@ impl Resolver<'_> {
                      server with OpenAI's API, or with `--ai cloudflare`"
                 )));
             }
+            "browser" if self.runs_browsers => {}
             "browser" => {
                 return Err(invalid(format!(
-                    "binding {name} of type browser works in `skep dev`, and not on a node yet; remove it from the configuration"
+                    "binding {name} of type browser needs a node that runs browsers, which this one does not: its operator starts it \
+                     with `skep serve --browsers N`"
                 )));
             }
             "send_email" => self.send_email(binding, name)?,

@@ -164,6 +164,8 @@ pub trait Platform: Send + Sync + 'static {
     fn forget_database(&self, account: &str, id: &str);
     /// Who may push images to the node's registry.
     fn registry(&self) -> &Arc<Credentials>;
+    /// Whether the node runs browsers.
+    fn runs_browsers(&self) -> bool;
     /// Whether the node runs containers; the error says what it takes.
     fn runs_containers(&self) -> Result<(), String>;
     /// The containers that run for objects of a namespace, by the API's id of it.

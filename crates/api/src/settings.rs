@@ -152,6 +152,7 @@ fn patched_bindings(
         binds_secrets: crate::secrets_store::may_bind(call),
         runs_models: call.api.platform.ai().is_there(),
         has_relay: call.api.has_relay,
+        runs_browsers: call.api.platform.runs_browsers(),
     };
     resolver.resolve(&uploaded, None)
 }

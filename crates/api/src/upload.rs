@@ -95,6 +95,7 @@ pub(crate) async fn publish(
         binds_secrets: crate::secrets_store::may_bind(call),
         runs_models: call.api.platform.ai().is_there(),
         has_relay: call.api.has_relay,
+        runs_browsers: call.api.platform.runs_browsers(),
     };
     let (mut content, asset_keys) = read_content(call, tenant, upload, &resolver).await?;
     crate::containers::check_upload(call, &upload.metadata["containers"], &namespaces)?;

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 const CHUNK: usize = (1 << 20) - 1;
 const LENGTH: usize = 4;
 /// The longest message that is put together.
-pub(crate) const LONGEST: usize = 64 << 20;
+pub(crate) const LONGEST: usize = 16 << 20;
 
 /// The chunks of a message. Pure.
 pub(crate) fn split(message: &[u8]) -> Vec<Bytes> {

@@ -1,6 +1,5 @@
 //! The way to a browser's DevTools: their HTTP answers, and WebSockets whose bytes go through as they are.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,15 +10,15 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use skep_wire::{Request, Response, empty, full, reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::error::BrowserError;
-use crate::sessions::Connection;
+use crate::process::Devtools;
+use crate::sessions::{Connection, Session};
 
 /// The browser is on this machine, and answers from memory.
-const ANSWERS: Duration = Duration::from_secs(30);
+pub(crate) const ANSWERS: Duration = Duration::from_secs(30);
 /// Bytes of an answer at most; the description of the protocol has a megabyte.
-const LONGEST: usize = 16 << 20;
+const LONGEST: usize = 4 << 20;
 const BUFFER: usize = 64 << 10;
 
 /// What of a handshake is between the two who speak (RFC 6455 §11.3); what the browser answers goes back.
@@ -41,8 +40,9 @@ const ANSWERED: [header::HeaderName; 5] = [
 pub(crate) const SESSION: &str = "cf-browser-session-id";
 
 /// What an HTTP request to the browser's DevTools is answered.
-pub(crate) async fn ask(at: SocketAddr, method: Method, path: &str) -> Result<Response, BrowserError> {
-    let asked = send(at, method, path, &HeaderMap::new()).await?;
+pub(crate) async fn ask(session: &Session, method: Method, path: &str) -> Result<Response, BrowserError> {
+    let _turn = session.asks.acquire().await.map_err(|_| late())?;
+    let asked = send(&session.devtools, method, path, &HeaderMap::new()).await?;
     let status = asked.status();
     let body = Limited::new(asked.into_body(), LONGEST).collect();
     let body = tokio::time::timeout(ANSWERS, body).await.map_err(|_| late())?;
@@ -84,7 +84,7 @@ pub(crate) async fn join(
     }
     asked.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     asked.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let answer = send(connection.session.address, Method::GET, path, &asked).await?;
+    let answer = send(&connection.session.devtools, Method::GET, path, &asked).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(BrowserError::Unreachable(format!("{path}: {}", answer.status())));
     }
@@ -94,7 +94,7 @@ pub(crate) async fn join(
         response.headers_mut().extend(value.map(|value| (name, value)));
     }
     response.headers_mut().extend(session_header(&connection));
-    tokio::spawn(async move {
+    connection.session.handle.clone().spawn(async move {
         match tokio::try_join!(worker, hyper::upgrade::on(answer)) {
             Ok((worker, browser)) => pass(TokioIo::new(worker), TokioIo::new(browser), &connection).await,
             Err(error) => tracing::debug!(%error, "a WebSocket to a browser was not opened"),
@@ -141,15 +141,15 @@ where
     }
 }
 
-async fn send(
-    at: SocketAddr,
+pub(crate) async fn send(
+    to: &Devtools,
     method: Method,
     path: &str,
     headers: &HeaderMap,
 ) -> Result<http::Response<Incoming>, BrowserError> {
     let failed = |error: &dyn std::fmt::Display| BrowserError::Unreachable(error.to_string());
     let asking = async {
-        let stream = TcpStream::connect(at).await.map_err(|e| failed(&e))?;
+        let stream = to.connect().await.map_err(|e| failed(&e))?;
         let (mut sender, driver) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
         tokio::spawn(driver.with_upgrades());
@@ -157,7 +157,7 @@ async fn send(
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().map_err(|e| failed(&e))?;
         *request.headers_mut() = headers.clone();
-        let host = HeaderValue::from_str(&at.to_string()).map_err(|e| failed(&e))?;
+        let host = HeaderValue::from_str(&to.host()).map_err(|e| failed(&e))?;
         request.headers_mut().insert(header::HOST, host);
         sender.send_request(request).await.map_err(|e| failed(&e))
     };

@@ -32,6 +32,12 @@ pub enum BrowserError {
         "Too many browsers are running: {0} at a time. Close one, or wait until one is idle for its keep_alive"
     )]
     Full(usize),
+    /// So many sessions of all accounts run already.
+    #[error("Too many browsers are running on this node: {0} at a time. Wait until one is closed")]
+    NodeFull(usize),
+    /// So many are connected to the session already.
+    #[error("Too many connections to this session: {0} at a time. Close one")]
+    Busy(usize),
     /// There is no such session, or no more.
     #[error("Session not found: {0}")]
     NoSession(String),
@@ -50,7 +56,7 @@ impl BrowserError {
             Self::NoProgram(_) | Self::Start { .. } | Self::NotReady { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
-            Self::Full(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Full(_) | Self::NodeFull(_) | Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoSession(_) => StatusCode::NOT_FOUND,
             Self::Unreachable(_) => StatusCode::BAD_GATEWAY,
             Self::Refused(_) => StatusCode::BAD_REQUEST,

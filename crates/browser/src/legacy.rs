@@ -5,7 +5,6 @@ use http::{HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use skep_wire::{Request, Response, empty, reply};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::Message;
 use tungstenite::handshake::derive_accept_key;
@@ -15,7 +14,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use crate::chunks::{self, Joined};
 use crate::devtools::{session_header, upgrade};
 use crate::error::BrowserError;
-use crate::sessions::Connection;
+use crate::sessions::{Connection, LEGACY};
 
 /// What the client sends each second so that its connection stays; it is no command.
 const PING: &str = "ping";
@@ -29,8 +28,11 @@ pub(crate) async fn join(mut request: Request, connection: Connection) -> Result
     let accept = derive_accept_key(key.as_bytes());
     let session = &connection.session;
     let failed = |error: &dyn std::fmt::Display| BrowserError::Unreachable(error.to_string());
-    let stream = TcpStream::connect(session.address).await.map_err(|e| failed(&e))?;
-    let url = format!("ws://{}{}", session.address, session.path);
+    // Messages in chunks are put together, which takes memory.
+    let turn = session.legacy.clone().try_acquire_owned();
+    let turn = turn.map_err(|_| BrowserError::Busy(LEGACY))?;
+    let stream = session.devtools.connect().await.map_err(|e| failed(&e))?;
+    let url = format!("ws://{}{}", session.devtools.host(), session.devtools.path);
     let opened = tokio_tungstenite::client_async_with_config(url, stream, Some(config())).await;
     let (browser, _) = opened.map_err(|e| failed(&e))?;
     let mut response = reply(StatusCode::SWITCHING_PROTOCOLS, empty());
@@ -39,7 +41,8 @@ pub(crate) async fn join(mut request: Request, connection: Connection) -> Result
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.extend(HeaderValue::from_str(&accept).ok().map(|accept| (header::SEC_WEBSOCKET_ACCEPT, accept)));
     headers.extend(session_header(&connection));
-    tokio::spawn(async move {
+    session.handle.clone().spawn(async move {
+        let _turn = turn;
         match worker.await {
             Ok(worker) => {
                 let worker =

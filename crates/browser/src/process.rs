@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -10,9 +11,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 
 use crate::error::BrowserError;
+use crate::held::{Door, Held, Hold};
 
 /// A browser of the Chrome family, and what has to be in its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +40,11 @@ const SHELL: &str = r#"exec "$0" "$@" 3<&0 4>/dev/null"#;
 
 /// What Chrome is told, <https://peter.sh/experiments/chromium-command-line-switches/>: no window, nothing of its own in the
 /// background, every page as if it were in front.
-const SWITCHES: [&str; 23] = [
+pub(crate) const SWITCHES: [&str; 22] = [
     "--headless",
     "--hide-scrollbars",
     "--mute-audio",
     "--remote-debugging-port=0",
-    "--remote-debugging-pipe",
     "--no-first-run",
     "--no-default-browser-check",
     "--disable-background-networking",
@@ -67,55 +69,79 @@ const SWITCHES: [&str; 23] = [
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    group: Pid,
-    /// The browser ends when this is closed, which waiting for the child would do.
-    _orders: Option<ChildStdin>,
-    /// Where its DevTools listen.
-    pub address: SocketAddr,
-    /// The path of the browser's own DevTools.
+    place: Place,
+    pub devtools: Devtools,
+}
+
+/// Where it runs.
+#[derive(Debug)]
+enum Place {
+    /// Among this machine's processes.
+    Free {
+        group: Pid,
+        /// The browser ends when this is closed, which waiting for the child would do.
+        _orders: Option<ChildStdin>,
+        profile: TempDir,
+    },
+    Held(Held),
+}
+
+/// Where a browser's DevTools listen, and how one gets there.
+#[derive(Clone, Debug)]
+pub(crate) struct Devtools {
+    port: u16,
+    /// The path of the browser's own.
     pub path: String,
-    profile: TempDir,
+    /// The way into its network, if it has one of its own.
+    door: Option<Door>,
+}
+
+impl Devtools {
+    pub async fn connect(&self) -> io::Result<TcpStream> {
+        match &self.door {
+            None => TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await,
+            Some(door) => door.connect(self.port).await,
+        }
+    }
+
+    /// What they take for their host.
+    pub fn host(&self) -> String {
+        format!("{}:{}", Ipv4Addr::LOCALHOST, self.port)
+    }
 }
 
 impl Process {
-    /// Starts it with a profile of its own, and waits until its DevTools listen.
-    pub async fn start(program: &Program) -> Result<Self, BrowserError> {
+    /// Starts it, held if it has to be, with a profile of its own, and waits until its DevTools listen.
+    pub async fn start(program: &Program, hold: Option<&Hold>) -> Result<Self, BrowserError> {
+        let started = tokio::time::timeout(STARTS, Self::begin(program, hold)).await;
+        started.unwrap_or_else(|_| {
+            Err(not_ready(&program.path, format!("nothing of its DevTools after {} s", STARTS.as_secs())))
+        })
+    }
+
+    async fn begin(program: &Program, hold: Option<&Hold>) -> Result<Self, BrowserError> {
         let failed = |source| BrowserError::Start { path: program.path.clone(), source };
-        let profile = tempfile::Builder::new().prefix("skep-browser-").tempdir().map_err(failed)?;
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", SHELL]).arg(&program.path).args(SWITCHES);
-        command.arg(format!("--user-data-dir={}", profile.path().display()));
-        // It refuses to be root's with a sandbox.
-        if rustix::process::geteuid().is_root() {
-            command.arg("--no-sandbox");
-        }
-        command.arg("about:blank");
-        command.envs(program.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
-        let mut child = command.spawn().map_err(failed)?;
-        let said = child.stderr.take().map(|stderr| BufReader::new(stderr).lines());
-        let mut said = said.ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
-        let (address, path) = match tokio::time::timeout(STARTS, listening(&mut said)).await {
-            Ok(Ok(place)) => place,
-            Ok(Err(said)) => return Err(not_ready(&program.path, said)),
-            Err(_) => {
-                return Err(not_ready(
-                    &program.path,
-                    format!("nothing of its DevTools after {} s", STARTS.as_secs()),
-                ));
+        let (mut child, place) = match hold {
+            None => start_free(program).map_err(failed)?,
+            Some(hold) => {
+                let (child, held) = hold.start(program).await.map_err(failed)?;
+                (child, Place::Held(held))
             }
         };
+        let said = child.stderr.take().map(|stderr| BufReader::new(stderr).lines());
+        let mut said = said.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
+        let (port, path) = listening(&mut said).await.map_err(|said| not_ready(&program.path, said))?;
         // What it writes later has nobody to read it, but has to go somewhere.
         tokio::spawn(async move {
             while let Ok(Some(line)) = said.next_line().await {
                 tracing::debug!("browser: {line}");
             }
         });
-        let orders = child.stdin.take();
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let group = group.ok_or_else(|| not_ready(&program.path, "it has ended".to_owned()))?;
-        Ok(Self { child, group, _orders: orders, address, path, profile })
+        let door = match &place {
+            Place::Free { .. } => None,
+            Place::Held(held) => Some(held.door()),
+        };
+        Ok(Self { child, place, devtools: Devtools { port, path, door } })
     }
 
     /// Waits until it has ended by itself.
@@ -123,16 +149,54 @@ impl Process {
         let _ = self.child.wait().await;
     }
 
-    /// Ends it and its helpers, which are of its group, and removes its profile.
-    pub async fn end(mut self) {
-        let _ = kill_process_group(self.group, Signal::KILL);
-        let _ = self.child.wait().await;
-        // A helper may still have been writing there. They are not our children, so nobody tells us of their end.
-        let until = Instant::now() + LINGERS;
-        while self.profile.path().exists() && Instant::now() < until {
-            if tokio::fs::remove_dir_all(self.profile.path()).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+    /// Ends it and its helpers, and removes its profile. Whether it wanted more memory than it may use.
+    pub async fn end(mut self) -> bool {
+        match self.place {
+            Place::Free { group, profile, .. } => {
+                let _ = kill_process_group(group, Signal::KILL);
+                let _ = self.child.wait().await;
+                remove(&profile).await;
+                false
             }
+            Place::Held(held) => {
+                held.close().await;
+                // Its helpers are of its namespace, and have ended before the child does.
+                if tokio::time::timeout(LINGERS, self.child.wait()).await.is_err() {
+                    let _ = self.child.kill().await;
+                }
+                held.ran_out_of_memory()
+            }
+        }
+    }
+}
+
+/// Its helpers are of its group.
+fn start_free(program: &Program) -> io::Result<(Child, Place)> {
+    let profile = tempfile::Builder::new().prefix("skep-browser-").tempdir()?;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", SHELL]).arg(&program.path).args(SWITCHES).arg("--remote-debugging-pipe");
+    command.arg(format!("--user-data-dir={}", profile.path().display()));
+    // It refuses to be root's with a sandbox.
+    if rustix::process::geteuid().is_root() {
+        command.arg("--no-sandbox");
+    }
+    command.arg("about:blank");
+    command.envs(program.environment.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.process_group(0).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let group = group.ok_or(io::ErrorKind::NotFound)?;
+    let _orders = child.stdin.take();
+    Ok((child, Place::Free { group, _orders, profile }))
+}
+
+/// A helper may still have been writing there. They are not our children, so nobody tells us of their end.
+async fn remove(profile: &TempDir) {
+    let until = Instant::now() + LINGERS;
+    while profile.path().exists() && Instant::now() < until {
+        if tokio::fs::remove_dir_all(profile.path()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }
@@ -141,8 +205,8 @@ fn not_ready(path: &Path, said: String) -> BrowserError {
     BrowserError::NotReady { path: path.to_owned(), said }
 }
 
-/// Where DevTools listen, or the last lines before the end.
-async fn listening(said: &mut Lines<BufReader<ChildStderr>>) -> Result<(SocketAddr, String), String> {
+/// The port and path of DevTools, or the last lines before the end.
+async fn listening(said: &mut Lines<BufReader<ChildStderr>>) -> Result<(u16, String), String> {
     let mut last = VecDeque::new();
     while let Ok(Some(line)) = said.next_line().await {
         if let Some(place) = place(&line) {
@@ -159,12 +223,12 @@ async fn listening(said: &mut Lines<BufReader<ChildStderr>>) -> Result<(SocketAd
     }
 }
 
-/// The address and path that a line names. Pure.
-fn place(line: &str) -> Option<(SocketAddr, String)> {
+/// The port and path that a line names. Pure.
+fn place(line: &str) -> Option<(u16, String)> {
     let (_, rest) = line.split_once(LISTENING)?;
     let (host, path) = rest.trim_end().split_once('/')?;
     let port = host.rsplit_once(':')?.1.parse().ok()?;
-    Some(((Ipv4Addr::LOCALHOST, port).into(), format!("/{path}")))
+    Some((port, format!("/{path}")))
 }
 
 #[cfg(test)]
@@ -175,7 +239,7 @@ mod tests {
     fn the_line_of_devtools_is_read() {
         let line = "DevTools listening on ws://127.0.0.1:41335/devtools/browser/e64424eb-1801";
         let place = place(line).unwrap();
-        assert_eq!(place, ("127.0.0.1:41335".parse().unwrap(), "/devtools/browser/e64424eb-1801".to_owned()));
+        assert_eq!(place, (41335, "/devtools/browser/e64424eb-1801".to_owned()));
         for line in ["DevTools listening on ws://127.0.0.1", "DevTools listening on ws://a:b/c", "listening"]
         {
             assert_eq!(super::place(line), None, "{line}");
@@ -186,7 +250,7 @@ mod tests {
     async fn what_does_not_start_says_why() {
         let start = |path: &str| {
             let program = Program { path: path.into(), environment: Vec::new() };
-            async move { Process::start(&program).await.unwrap_err().to_string() }
+            async move { Process::start(&program, None).await.unwrap_err().to_string() }
         };
         let error = start("/bin/false").await;
         assert!(error.contains("/bin/false did not start: it ended without a word"), "{error}");

@@ -56,13 +56,13 @@ impl BrowserBinding {
                     return Err(no_guardrails());
                 }
                 let session = browsers.acquire(keep_alive(request.uri().query())?).await?;
-                let path = session.path.clone();
-                devtools::join(request, session.connect(), &path).await
+                let path = session.devtools.path.clone();
+                devtools::join(request, session.connect()?, &path).await
             }
             ("GET", ["v1", "connectDevtools"]) => {
                 let id = query(request.uri().query(), "browser_session");
                 let id = id.ok_or_else(|| BrowserError::Refused("browser_session must be set".to_owned()))?;
-                legacy::join(request, browsers.session(&id)?.connect()).await
+                legacy::join(request, browsers.session(&id)?.connect()?).await
             }
             ("GET", ["v1", "sessions"]) => Ok(ok(&json!({ "sessions": browsers.running() }))),
             ("GET", ["v1", "history"]) => Ok(ok(&json!({ "history": browsers.history() }))),
@@ -71,8 +71,8 @@ impl BrowserBinding {
             ("GET", ["v1", "devtools", "session", id]) => Ok(ok(&json!(browsers.session(id)?.told()))),
             ("GET", ["v1", "devtools", "browser", id]) => {
                 let session = browsers.session(id)?;
-                let path = session.path.clone();
-                devtools::join(request, session.connect(), &path).await
+                let path = session.devtools.path.clone();
+                devtools::join(request, session.connect()?, &path).await
             }
             ("DELETE", ["v1", "devtools", "browser", id]) => {
                 let session = browsers.session(id)?;
@@ -82,13 +82,13 @@ impl BrowserBinding {
             ("GET", ["v1", "devtools", "browser", id, "page", page]) => {
                 let session = browsers.session(id)?;
                 let path = format!("/devtools/page/{}", target(page)?);
-                devtools::join(request, session.connect(), &path).await
+                devtools::join(request, session.connect()?, &path).await
             }
             (_, ["v1", "devtools", "browser", id, "json", rest @ ..]) => {
                 let path = of_chrome(&method, rest, request.uri().query())?;
                 let session = browsers.session(id)?;
                 session.touch();
-                devtools::ask(session.address, method, &path).await
+                devtools::ask(&session, method, &path).await
             }
             _ => Ok(reply(StatusCode::NOT_FOUND, full("Not Found"))),
         }

@@ -1,17 +1,18 @@
 //! The sessions: one browser process each, until it is closed, ends, or gets no command for a while.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use tokio::sync::{Notify, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::error::BrowserError;
-use crate::process::{Process, Program};
+use crate::host::Host;
+use crate::process::{Devtools, Process};
 
 /// How long a session lives without a command, if nothing is said, and at most.
 /// <https://developers.cloudflare.com/browser-run/limits/>
@@ -19,15 +20,20 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(600);
 /// How long one that has just begun may take to end with all others.
 const CLOSES: Duration = Duration::from_secs(5);
+/// How long a new one waits for those that have just been told to close.
+const CLOSING: Duration = Duration::from_secs(1);
 /// Sessions that have ended and are remembered.
 const REMEMBERED: usize = 100;
 
-/// Finds the program to start, or fetches it. Blocking; asked once it has to be there.
-pub type Provide = Arc<dyn Fn() -> Result<Program, BrowserError> + Send + Sync>;
+/// Connections to a session at once, and those of them whose messages come in chunks.
+const CONNECTIONS: usize = 64;
+pub(crate) const LEGACY: usize = 2;
+/// Answers of a browser that are read at once.
+const ASKS: usize = 2;
 
 /// The browsers of one account.
 pub struct Browsers {
-    provide: Provide,
+    host: Arc<Host>,
     most: usize,
     state: Mutex<State>,
     /// How many are there, for who waits for none.
@@ -36,7 +42,6 @@ pub struct Browsers {
 
 #[derive(Default)]
 struct State {
-    program: Option<Program>,
     /// Places that are taken, by sessions and by those that begin.
     taken: usize,
     sessions: HashMap<String, Arc<Session>>,
@@ -75,9 +80,12 @@ enum Closed {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub id: String,
-    /// Where the browser's DevTools listen, and the path of its own.
-    pub address: SocketAddr,
-    pub path: String,
+    pub devtools: Devtools,
+    /// Where what passes between it and others is moved.
+    pub handle: Handle,
+    pub asks: Semaphore,
+    pub legacy: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
     started_ms: u64,
     keep_alive: Duration,
     used: Mutex<Instant>,
@@ -91,12 +99,12 @@ pub(crate) struct Session {
 pub(crate) struct Connection {
     pub session: Arc<Session>,
     id: String,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Browsers {
-    /// Up to `most` at a time, of the program that `provide` finds.
-    pub fn new(provide: Provide, most: usize) -> Arc<Self> {
-        Arc::new(Self { provide, most, state: Mutex::default(), count: watch::Sender::new(0) })
+    pub(crate) fn new(host: Arc<Host>, most: usize) -> Arc<Self> {
+        Arc::new(Self { host, most, state: Mutex::default(), count: watch::Sender::new(0) })
     }
 
     pub(crate) fn most(&self) -> usize {
@@ -112,14 +120,16 @@ impl Browsers {
         self: &Arc<Self>,
         keep_alive: Option<u64>,
     ) -> Result<Arc<Session>, BrowserError> {
-        let place = self.take_place()?;
-        let program = self.program().await?;
-        let process = Process::start(&program).await?;
+        let place = self.wait_for_place().await?;
+        let process = self.host.start().await?;
         let keep_alive = keep_alive.map_or(KEEP_ALIVE, Duration::from_millis).min(LONGEST_KEEP_ALIVE);
         let session = Arc::new(Session {
             id: Uuid::new_v4().to_string(),
-            address: process.address,
-            path: process.path.clone(),
+            devtools: process.devtools.clone(),
+            handle: self.host.handle(),
+            asks: Semaphore::new(ASKS),
+            legacy: Arc::new(Semaphore::new(LEGACY)),
+            connections: Arc::new(Semaphore::new(CONNECTIONS)),
             started_ms: now_ms(),
             keep_alive,
             used: Mutex::new(Instant::now()),
@@ -176,6 +186,21 @@ impl Browsers {
         let _ = tokio::time::timeout(CLOSES, count.wait_for(|count| *count == 0)).await;
     }
 
+    async fn wait_for_place(self: &Arc<Self>) -> Result<Place, BrowserError> {
+        let until = Instant::now() + CLOSING;
+        let mut count = self.count.subscribe();
+        loop {
+            count.mark_unchanged();
+            match self.take_place() {
+                Err(BrowserError::Full(most)) => {
+                    let changed = tokio::time::timeout_at(until, count.changed()).await;
+                    changed.map_err(|_| BrowserError::Full(most))?.map_err(|_| BrowserError::Full(most))?;
+                }
+                taken => return taken,
+            }
+        }
+    }
+
     fn take_place(self: &Arc<Self>) -> Result<Place, BrowserError> {
         let mut state = self.state();
         if state.closing {
@@ -184,31 +209,24 @@ impl Browsers {
         if state.taken >= self.most {
             return Err(BrowserError::Full(self.most));
         }
+        let room = self.host.room()?;
         state.taken += 1;
         self.count.send_replace(state.taken);
-        Ok(Place(self.clone()))
-    }
-
-    async fn program(self: &Arc<Self>) -> Result<Program, BrowserError> {
-        if let Some(program) = self.state().program.clone() {
-            return Ok(program);
-        }
-        let provide = self.provide.clone();
-        let found = tokio::task::spawn_blocking(move || provide()).await;
-        let program = found.map_err(|error| BrowserError::NoProgram(error.to_string()))??;
-        self.state().program = Some(program.clone());
-        Ok(program)
+        Ok(Place { browsers: self.clone(), _room: room })
     }
 }
 
 /// Room for one browser.
-struct Place(Arc<Browsers>);
+struct Place {
+    browsers: Arc<Browsers>,
+    _room: OwnedSemaphorePermit,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.browsers.state();
         state.taken -= 1;
-        self.0.count.send_replace(state.taken);
+        self.browsers.count.send_replace(state.taken);
     }
 }
 
@@ -226,8 +244,13 @@ impl Place {
                 }
             }
         };
-        process.end().await;
-        let mut state = self.0.state();
+        if process.end().await {
+            tracing::warn!(
+                session = session.id,
+                "a browser wanted more memory than it may use, and was ended or lost pages"
+            );
+        }
+        let mut state = self.browsers.state();
         state.sessions.remove(&session.id);
         state.ended.truncate(REMEMBERED - 1);
         state.ended.push_front(session.told_at_the_end(closed));
@@ -247,11 +270,13 @@ impl Session {
     }
 
     /// Counts a connection; the last one is shown.
-    pub fn connect(self: &Arc<Self>) -> Connection {
+    pub fn connect(self: &Arc<Self>) -> Result<Connection, BrowserError> {
+        let room = self.connections.clone().try_acquire_owned();
+        let _room = room.map_err(|_| BrowserError::Busy(CONNECTIONS))?;
         self.touch();
         let id = Uuid::new_v4().to_string();
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some((id.clone(), now_ms()));
-        Connection { session: self.clone(), id }
+        Ok(Connection { session: self.clone(), id, _room })
     }
 
     /// As it is listed.

@@ -5,6 +5,7 @@
 mod alarm;
 mod aside;
 mod backlog;
+mod beside;
 mod clock;
 mod fair;
 mod jobs;
@@ -15,6 +16,7 @@ mod shutdown;
 
 pub use aside::{Slices, Turns, half_of_the_cores, who, who_is};
 pub use backlog::{Backlog, Bounds, Waiting};
+pub use beside::Beside;
 pub use clock::{Clock, ManualClock};
 pub use fair::{Fair, Turn};
 pub use jobs::{JobState, Jobs};

@@ -5,6 +5,7 @@ use landlock::{
     RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
+use crate::cage::{Cage, SCRATCH};
 use crate::jail::{Jail, JailError, Step};
 
 /// The newest rules that we know; an older kernel keeps those that it knows.
@@ -48,7 +49,35 @@ pub(crate) fn restrict(jail: &Jail) -> Result<(), JailError> {
         .step(LAYER)?
         .restrict_self()
         .step(LAYER)?;
-    match status.ruleset {
+    enforced(status.ruleset)
+}
+
+/// Restricts this process and what it starts; its ports are in a network of its own.
+pub(crate) fn restrict_many(cage: &Cage) -> Result<(), JailError> {
+    let read = AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir;
+    let own = AccessFs::from_all(RULES) & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock);
+    let status = Ruleset::default()
+        .handle_access(AccessFs::from_all(RULES))
+        .step(LAYER)?
+        .scope(Scope::from_all(RULES))
+        .step(LAYER)?
+        .create()
+        .step(LAYER)?
+        .add_rules(path_beneath_rules(&cage.read, read))
+        .step(LAYER)?
+        .add_rules(path_beneath_rules(["/proc"], AccessFs::ReadFile | AccessFs::ReadDir))
+        .step(LAYER)?
+        .add_rules(path_beneath_rules(DEVICES, AccessFs::ReadFile | AccessFs::WriteFile))
+        .step(LAYER)?
+        .add_rules(path_beneath_rules([SCRATCH], own))
+        .step(LAYER)?
+        .restrict_self()
+        .step(LAYER)?;
+    enforced(status.ruleset)
+}
+
+fn enforced(status: RulesetStatus) -> Result<(), JailError> {
+    match status {
         RulesetStatus::NotEnforced => Err("this kernel has none").step(LAYER),
         _ => Ok(()),
     }

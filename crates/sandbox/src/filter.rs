@@ -15,7 +15,7 @@ use seccompiler::{
 
 use crate::jail::{JailError, Step};
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+pub(crate) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Restricts this process and what it becomes. `exec` itself is possible; of what, Landlock and the root folder say.
 pub(crate) fn restrict(network: bool) -> Result<(), JailError> {
@@ -30,6 +30,10 @@ fn program(network: bool, pid: u32) -> Result<BpfProgram, BackendError> {
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, missing, SeccompAction::Allow, arch)?.try_into()
 }
+
+/// The namespaces that a new thread or process may not have of its own.
+pub(crate) const NAMESPACES: libc::c_int =
+    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 
 /// Calls that are dangerous with the wrong arguments.
 fn conditional(network: bool, pid: u32) -> Result<Rules, BackendError> {
@@ -52,14 +56,7 @@ fn conditional(network: bool, pid: u32) -> Result<Rules, BackendError> {
         }
     }
     // Threads only: no processes, no namespaces.
-    let kinds = CLONE_NEWNS
-        | CLONE_NEWCGROUP
-        | CLONE_NEWUTS
-        | CLONE_NEWIPC
-        | CLONE_NEWUSER
-        | CLONE_NEWPID
-        | CLONE_NEWNET
-        | CLONE_THREAD;
+    let kinds = NAMESPACES | CLONE_THREAD;
     let thread = u64::from(CLONE_THREAD.unsigned_abs());
     let threads = Condition::new(0, Dword, MaskedEq(u64::from(kinds.unsigned_abs())), thread)?;
     Ok(BTreeMap::from([
@@ -85,7 +82,7 @@ fn conditional(network: bool, pid: u32) -> Result<Rules, BackendError> {
 /// Of pipes and sockets, and whether something is a terminal.
 const IOCTLS: &[i32] = &[0x5401, 0x541b, 0x5421, 0x5450, 0x5451];
 
-const ALWAYS: &[i64] = &[
+pub(crate) const ALWAYS: &[i64] = &[
     // Files.
     libc::SYS_read,
     libc::SYS_write,
@@ -220,7 +217,7 @@ const ALWAYS: &[i64] = &[
 
 /// Older forms of the same, which newer architectures do without.
 #[cfg(target_arch = "x86_64")]
-const ALWAYS_HERE: &[i64] = &[
+pub(crate) const ALWAYS_HERE: &[i64] = &[
     libc::SYS_open,
     libc::SYS_stat,
     libc::SYS_lstat,
@@ -242,7 +239,7 @@ const ALWAYS_HERE: &[i64] = &[
     libc::SYS_chmod,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const ALWAYS_HERE: &[i64] = &[];
+pub(crate) const ALWAYS_HERE: &[i64] = &[];
 
 #[cfg(test)]
 mod tests {

@@ -4,16 +4,19 @@
 //! their own, Landlock, a system call filter, connections that somebody else opens, no capabilities, control groups. It is entered by the process itself, just before it
 //! becomes the engine by `exec`. Knows nothing of cells, scripts or sockets.
 //!
-//! A process that only computes needs no jail: it is sealed.
+//! A process that only computes needs no jail: it is sealed. A program of several processes, such as a browser, has a [`Cage`].
 //!
-//! Entry points: [`Sandbox::probe`], [`Sandbox::jail`], [`Jail::enter`], [`seal`].
+//! Entry points: [`Sandbox::probe`], [`Sandbox::jail`], [`Jail::enter`], [`Sandbox::cage`], [`seal`].
 
+mod cage;
 mod connections;
 mod files;
 mod filter;
+mod filter_many;
 mod groups;
 mod jail;
 mod layer;
+mod loopback;
 mod namespaces;
 mod privileges;
 mod probe;
@@ -21,6 +24,7 @@ mod root;
 mod sandbox;
 mod sealed;
 
+pub use cage::{Cage, SCRATCH};
 pub use connections::listener;
 pub use groups::{Group, GroupLimits, Groups};
 pub use jail::{Jail, JailError};

@@ -24,34 +24,57 @@ struct Piece {
     flags: MountFlags,
 }
 
-/// Replaces this process's root folder. It must be in a mount namespace of its own.
+/// What a new root has.
+pub(crate) struct Root<'a> {
+    /// Files and folders that can be read and executed.
+    pub read: &'a [PathBuf],
+    /// Folders whose names can be listed.
+    pub list: &'a [PathBuf],
+    /// Folders that can be written to.
+    pub write: &'a [PathBuf],
+    /// Any folder that exists, to build the new root over.
+    pub base: &'a Path,
+}
+
+/// Replaces this process's root folder by that of an engine. It must be in a mount namespace of its own.
 pub(crate) fn change(jail: &Jail) -> Result<(), JailError> {
+    let base = jail.write.first().ok_or("no folder").step(LAYER)?;
+    let root = Root { read: &jail.read, list: &jail.list, write: &jail.write, base };
+    replace(&root, || {
+        // There is no /proc; the engine looks there for itself.
+        std::fs::create_dir_all("proc/self").step(LAYER)?;
+        std::os::unix::fs::symlink(&jail.program, "proc/self/exe").step(LAYER)
+    })
+}
+
+/// Replaces this process's root folder; `more` adds to the new one, which is the current folder then.
+pub(crate) fn replace(
+    root: &Root<'_>,
+    more: impl FnOnce() -> Result<(), JailError>,
+) -> Result<(), JailError> {
     // What is mounted here must not be seen outside.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).step(LAYER)?;
     let mut pieces = Vec::new();
-    for path in &jail.read {
+    for path in root.read {
         pieces.extend(piece(path, MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV)?);
     }
-    for path in &jail.write {
+    for path in root.write {
         pieces.extend(piece(path, MountFlags::NOEXEC | MountFlags::NOSUID | MountFlags::NODEV)?);
     }
     for device in files::DEVICES {
         pieces.extend(piece(Path::new(device), MountFlags::NOEXEC | MountFlags::NOSUID)?);
     }
-    // All pieces are at hand: any folder will do to build the new root over.
-    let base = jail.write.first().ok_or("no folder").step(LAYER)?;
+    // All pieces are at hand.
     let options = c"mode=0755,size=1m";
-    mount("skep", base, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(options)).step(LAYER)?;
-    chdir(base).step(LAYER)?;
-    for folder in &jail.list {
+    mount("skep", root.base, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(options)).step(LAYER)?;
+    chdir(root.base).step(LAYER)?;
+    for folder in root.list {
         std::fs::create_dir_all(inside(folder)).step(LAYER)?;
     }
     for piece in &pieces {
         attach(piece)?;
     }
-    // There is no /proc; the engine looks there for itself.
-    std::fs::create_dir_all("proc/self").step(LAYER)?;
-    std::os::unix::fs::symlink(&jail.program, "proc/self/exe").step(LAYER)?;
+    more()?;
     // The old root goes over the new one, and then away.
     pivot_root(".", ".").step(LAYER)?;
     unmount(".", UnmountFlags::DETACH).step(LAYER)?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::cage::Cage;
 use crate::groups::{Group, Groups};
 use crate::jail::Jail;
 use crate::layer::{Layer, Layers};
@@ -99,6 +100,20 @@ impl Sandbox {
     /// A control group for a process of the engine, which has no limits yet.
     pub fn group(&self) -> std::io::Result<Group> {
         self.groups.make()
+    }
+
+    /// The cage for a program of several processes, which is to be in `group` and may read `read`; or the layers that are missing for it.
+    pub fn cage(&self, mut read: Vec<PathBuf>, scratch: u64, group: &Group) -> Result<Cage, Vec<Layer>> {
+        let missing = self.missing().into_iter().filter(|layer| Cage::NEEDED.contains(layer));
+        let missing: Vec<Layer> = missing.collect();
+        if !missing.is_empty() {
+            return Err(missing);
+        }
+        let given = read.clone();
+        // What is in a folder that is there is there.
+        let is_new = |file: &PathBuf| !given.iter().any(|folder| file.starts_with(folder));
+        read.extend(COMMON_FILES.iter().map(PathBuf::from).filter(is_new));
+        Ok(Cage { layers: self.layers.clone(), groups: group.entrances(), read, scratch })
     }
 
     /// The jail for a process of the engine, which is to be in `group`.

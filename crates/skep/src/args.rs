@@ -204,6 +204,9 @@ pub struct ServeArgs {
     /// and iptables, as what containers reach is bounded
     #[arg(long, value_name = "SOCKET", num_args = 0..=1, default_missing_value = "", require_equals = true)]
     pub containers: Option<String>,
+    /// What `browser` bindings lead to
+    #[command(flatten)]
+    pub browsers: crate::browser::BrowserArgs,
     /// What `ai` bindings lead to
     #[command(flatten)]
     pub ai: crate::ai::AiArgs,

@@ -53,6 +53,11 @@ fn main() -> ExitCode {
     if first.as_ref().is_some_and(|first| first == searches::COMMAND) {
         return searches::become_searcher(&args.collect::<Vec<_>>());
     }
+    if first.as_ref().is_some_and(|first| first == skep_browser::COMMAND) {
+        let error = skep_browser::become_browser(&args.collect::<Vec<_>>());
+        eprintln!("skep: cannot start the browser: {error}");
+        return ExitCode::FAILURE;
+    }
     if first.is_some_and(|first| first == skep_fleet::LAUNCHER_COMMAND) {
         let error = skep_fleet::become_cell(&args.collect::<Vec<_>>());
         eprintln!("skep: cannot start the engine: {error}");

@@ -236,7 +236,11 @@ impl Session {
                     let rows =
                         crate::ai::add(&self.ai, &project.config.name, &project.config, &mut wired.spec);
                     wired.table.extend(rows);
-                    wired.table.extend(crate::browser::add(&self.browsers, &project.config, &mut wired.spec));
+                    wired.table.extend(crate::browser::add(
+                        Some(&self.browsers),
+                        &project.config,
+                        &mut wired.spec,
+                    ));
                     self.namespaces.add(project, &mut wired);
                     consumers::add(project, &running, &self.fleet, &mut wired);
                     match self.stores.catalog.namespaces(&project.config.name) {

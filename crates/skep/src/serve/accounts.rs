@@ -199,6 +199,9 @@ impl Accounts {
         for runner in self.runners() {
             runner.stop().await;
         }
+        if let Some(browsers) = &self.around.browsers {
+            browsers.stop().await;
+        }
         if let Some(boxes) = &self.around.boxes {
             boxes.stop().await;
         }
@@ -212,6 +215,10 @@ impl Platform for Accounts {
 
     fn ai(&self) -> &Arc<skep_ai::Ai> {
         &self.around.ai
+    }
+
+    fn runs_browsers(&self) -> bool {
+        self.around.browsers.is_some()
     }
 
     fn registry(&self) -> &Arc<Credentials> {

@@ -7,6 +7,7 @@ mod authority;
 mod backup;
 mod backups;
 mod boxes;
+mod browsers;
 mod control;
 mod credentials;
 mod export;
@@ -134,6 +135,8 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
     let api_base = format!("{}{BASE}", addresses.api);
     let credentials = credentials::establish(&data, &registry, &api_base, &clock).await?;
     let meters = Arc::new(metrics::Meters::new(args.metrics_scripts));
+    let egress: Vec<String> = std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect();
+    let browsers = browsers::open(&args, &launcher, &sandbox, &egress).await?;
     let exporter = export::open(args.otlp_endpoint.clone())?;
     let relay = args.mail.relay(&clock)?;
     let machine = Machine::new(MachineOptions {
@@ -164,7 +167,6 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             (Some(boxes), Some(listener))
         }
     };
-    let egress: Vec<String> = std::iter::once("public".to_owned()).chain(args.egress_allow.clone()).collect();
     let accounts = Accounts::open(
         &data,
         registry.clone(),
@@ -198,6 +200,7 @@ pub async fn run(args: ServeArgs) -> Result<(), String> {
             ai,
             credentials: image_credentials,
             boxes,
+            browsers,
             hyperdrive: hyperdrive::connector(&egress, args.hyperdrive_allow.clone())?,
             relay: relay.clone(),
             hyperdrive_password: uuid::Uuid::new_v4().simple().to_string(),

@@ -131,6 +131,7 @@ fn add(config: &mut WorkerConfig, name: String, binding: &Json) -> Result<(), St
         "worker_loader" => config.worker_loaders.push(name),
         "images" => config.images = Some(name),
         "ai" => config.ai.push(name),
+        "browser" => config.browsers.push(name),
         "version_metadata" => config.version_metadata = Some(name),
         // The content of the last three is among the modules; three are added elsewhere.
         "assets" | "dispatch_namespace" | "hyperdrive" | "send_email" | "wasm_module" | "text_blob"

@@ -68,6 +68,8 @@ pub struct Surroundings {
     pub credentials: Arc<skep_registry::Credentials>,
     /// What runs containers, if anything does.
     pub boxes: Option<Arc<super::boxes::Boxes>>,
+    /// What runs browsers, if anything does.
+    pub browsers: Option<Arc<super::browsers::Browsers>>,
     /// What runs models.
     pub ai: Arc<skep_ai::Ai>,
     /// What takes the mail that workers send.

@@ -107,6 +107,8 @@ impl Runner {
         };
         leads.add(script, content, &mut spec)?;
         crate::ai::add(&self.around.ai, &format!("{}/{script}", self.tenant.id), &config, &mut spec);
+        let browsers = self.around.browsers.as_ref().map(|browsers| browsers.of(&self.tenant.id));
+        crate::browser::add(browsers.as_ref(), &config, &mut spec);
         mail::add(&self.tenant.id, script, content, self.around.relay.as_ref(), &mut spec);
         spec.exposed = self.needed_of(name);
         spec.hide_gone();
