@@ -5,13 +5,16 @@ import earlier from "earlier-puppeteer";
 const HANGS = 20_000;
 const said = (error) => error.message.split("\n")[0];
 
-/** What becomes of a visit: the text of the page, or why there is none. */
-async function visit(page, url) {
+/** What becomes of a visit: the text of the page, or why there is none. Each has a page of its own, as that of an error comes later. */
+async function visit(browser, url) {
+  const page = await browser.newPage();
   try {
     await page.goto(url, { timeout: HANGS });
     return await page.evaluate(() => document.body.innerText || document.documentElement.outerHTML);
   } catch (error) {
     return said(error).replaceAll(url, "URL");
+  } finally {
+    await page.close();
   }
 }
 
@@ -40,9 +43,9 @@ const cases = {
   },
   /** Where visits lead, those of a page's own code as well. */
   reach: (env, to) =>
-    withBrowser(env, async (page) => {
+    withBrowser(env, async (page, browser) => {
       const visits = [];
-      for (const url of JSON.parse(to)) visits.push(await visit(page, url));
+      for (const url of JSON.parse(to)) visits.push(await visit(browser, url));
       await page.goto(JSON.parse(to)[0]);
       const asked = await page.evaluate(async (urls) => {
         const ask = (url) => fetch(url, { mode: "no-cors" }).then(() => "answered", () => "failed");
@@ -57,9 +60,9 @@ const cases = {
     }),
   /** What a browser sees of files. */
   files: (env, to) =>
-    withBrowser(env, async (page) => {
+    withBrowser(env, async (page, browser) => {
       const seen = {};
-      for (const path of JSON.parse(to)) seen[path] = await visit(page, `file://${path}`);
+      for (const path of JSON.parse(to)) seen[path] = await visit(browser, `file://${path}`);
       return seen;
     }),
   /** Datagrams to a port, as WebRTC sends them. */
