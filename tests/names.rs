@@ -241,3 +241,23 @@ fn a_node_that_is_killed_leaves_each_name_to_one_account_or_to_nobody() {
         }
     }
 }
+
+#[test]
+fn names_beneath_a_subdomain_are_its_account_s_alone() {
+    let (serve, [main, other]) = node();
+    for host in ["main.localhost", "x.main.localhost", "x.y.main.localhost"] {
+        assert_eq!(outcome(&want_domain(&serve, &other, host)), (409, Some(100_116)), "{host}");
+        assert_eq!(outcome(&want_routes(&serve, &other, &[&format!("{host}/*")])).1, Some(10020), "{host}");
+    }
+    // Nor before an account has it.
+    let want = |account: &Account, name: &str| {
+        call(&serve, account, "PUT", "/workers/subdomain", json!({ "subdomain": name }))
+    };
+    let domain = want_domain(&serve, &other, "s.shop.localhost").json()["result"]["id"].clone();
+    assert_eq!(outcome(&want(&main, "shop")).1, Some(10031));
+    assert_eq!(serve.get("s.main.localhost", "/").text(), "main");
+    let path = format!("/workers/domains/{}", domain.as_str().unwrap());
+    assert_eq!(call(&serve, &other, "DELETE", &path, Value::Null).status, 200);
+    assert_eq!(want(&main, "shop").status, 200);
+    assert_eq!(serve.get("s.shop.localhost", "/").text(), "main");
+}

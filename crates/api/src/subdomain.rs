@@ -76,8 +76,7 @@ pub(crate) async fn delete_account(call: Call) -> Answer {
 /// Says by its error whether a subdomain is free.
 pub(crate) async fn is_free(call: Call) -> Answer {
     let name = call.param(0);
-    let taken = name == RESERVED
-        || call.api.registry.accounts()?.iter().any(|account| account.subdomain.as_deref() == Some(name));
+    let taken = name == RESERVED || !call.api.registry.is_subdomain_free(&call.token.account, name)?;
     Err(match taken {
         true => unavailable(name),
         false => ApiError::not_found(10032, format!("The subdomain '{name}' is available.")),

@@ -4,9 +4,9 @@
 //! claim comes before the row in the account's catalog that needs it and goes after it, so that what a catalog says of a
 //! name without a claim is worth nothing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 use skep_store::StoreError;
 
 use crate::{Catalog, CatalogError, Registry};
@@ -21,17 +21,48 @@ fn insert(t: &Transaction<'_>, name: &str, account: &str) -> Result<(), StoreErr
     Ok(())
 }
 
+/// The labels that stand right before one of `domains` in `name`: the subdomains that it is, or is beneath.
+fn subdomains<'a>(name: &'a str, domains: &[String]) -> impl Iterator<Item = &'a str> {
+    domains
+        .iter()
+        .filter_map(move |domain| name.strip_suffix(domain.as_str())?.strip_suffix('.')?.rsplit('.').next())
+}
+
+/// A name of another account that is beneath the account's `subdomain`.
+pub(crate) fn beneath(
+    c: &Connection,
+    account: &str,
+    subdomain: &str,
+    domains: &[String],
+) -> Result<Option<String>, StoreError> {
+    let mut query = c.prepare_cached("SELECT name FROM claim WHERE account <> ?")?;
+    let names = query.query_map([account], |row| row.get::<_, String>(0))?;
+    for name in names {
+        let name = name?;
+        if subdomains(&name, domains).any(|own| own == subdomain) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 impl Registry {
-    /// Makes names the account's own, all or none; [`CatalogError::Taken`] says which one is another account's.
+    /// Makes names the account's own, all or none; [`CatalogError::Taken`] says which one is another account's, or beneath the subdomain of
+    /// one.
     pub async fn claim(&self, account: &str, names: Vec<String>) -> Result<(), CatalogError> {
         let own = self.claims_of(account)?;
         if names.iter().all(|name| own.contains(name)) {
             return Ok(());
         }
         let account = account.to_owned();
+        let domains = self.domains();
         let taken = self.db.write(move |t| {
+            let mut others = t.prepare_cached("SELECT subdomain FROM account WHERE id <> ?")?;
+            let others = others.query_map([&account], |row| row.get::<_, String>(0))?;
+            let others = others.collect::<Result<HashSet<_>, _>>()?;
             for name in &names {
-                if holder(t, name)?.is_some_and(|holder| holder != account) {
+                let is_beneath = subdomains(name, &domains).any(|subdomain| others.contains(subdomain));
+                if is_beneath || holder(t, name)?.is_some_and(|holder| holder != account) {
                     return Ok(Some(name.clone()));
                 }
             }
@@ -152,6 +183,28 @@ mod tests {
         registry.release("a", names(&["y.test"])).await.unwrap();
         assert_eq!(registry.claims_of("a").unwrap(), set(&["x.test", "z.test"]));
         registry.claim("b", names(&["free.test", "y.test"])).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_beneath_a_subdomain_is_its_account_s_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&dir.path().join("r.sqlite")).unwrap();
+        registry.answer_below(names(&["apps.test", "localhost"]));
+        let a = registry.add_account("A", "a", 1).await.unwrap().id;
+        let b = registry.add_account("B", "b", 2).await.unwrap().id;
+        for name in ["b.localhost", "x.b.localhost", "x.y.b.apps.test", "*.b.apps.test"] {
+            let refused = registry.claim(&a, names(&["free.test", name])).await;
+            assert!(matches!(refused, Err(CatalogError::Taken(taken)) if taken == name), "{name}");
+        }
+        registry
+            .claim(&a, names(&["ab.localhost", "b.test", "x.a.localhost", "*.localhost", "b.c.apps.test"]))
+            .await
+            .unwrap();
+        // Nobody takes a subdomain beneath which another one has a name.
+        assert!(matches!(registry.set_subdomain(&b, Some("c")).await, Err(CatalogError::Exists(_))));
+        registry.set_subdomain(&a, Some("c")).await.unwrap();
+        registry.release(&a, names(&["x.a.localhost"])).await.unwrap();
+        registry.set_subdomain(&b, Some("a")).await.unwrap();
     }
 
     #[tokio::test]

@@ -1,12 +1,14 @@
 //! Accounts, the tokens that speak for them, and the log of who changed what. Which names are whose: `claims`.
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use rusqlite::{OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
 use skep_store::{Database, Schema, StoreError};
 
 use crate::CatalogError;
+use crate::claims::beneath;
 use crate::seal::random;
 
 pub(crate) const SCHEMA: Schema = Schema(&[
@@ -40,6 +42,8 @@ pub(crate) const SCHEMA: Schema = Schema(&[
 #[derive(Debug)]
 pub struct Registry {
     pub(crate) db: Database,
+    /// Below which accounts answer.
+    domains: OnceLock<Arc<[String]>>,
 }
 
 /// An account: a name space of scripts and resources.
@@ -156,7 +160,7 @@ const VALID: &str = "revoked IS NULL AND disabled = 0 AND (expires IS NULL OR ex
 impl Registry {
     /// Opens or creates the registry in the file at `path`.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
-        Ok(Self { db: Database::open(path, SCHEMA)? })
+        Ok(Self { db: Database::open(path, SCHEMA)?, domains: OnceLock::new() })
     }
 
     /// All accounts, the oldest first.
@@ -195,13 +199,35 @@ impl Registry {
         }
     }
 
-    /// Gives an account another subdomain, or none. [`CatalogError::Exists`] if it is taken.
+    /// Says below which domains accounts answer, once: a name beneath an account's subdomain is for no other account.
+    pub fn answer_below(&self, domains: Vec<String>) {
+        let _ = self.domains.set(domains.into());
+    }
+
+    pub(crate) fn domains(&self) -> Arc<[String]> {
+        self.domains.get().cloned().unwrap_or_default()
+    }
+
+    /// Whether an account could have this subdomain.
+    pub fn is_subdomain_free(&self, account: &str, subdomain: &str) -> Result<bool, CatalogError> {
+        let domains = self.domains();
+        self.db.read(|c| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM account WHERE subdomain = ?)";
+            let taken: bool = c.prepare_cached(sql)?.query_row([subdomain], |row| row.get(0))?;
+            Ok(!taken && beneath(c, account, subdomain, &domains)?.is_none())
+        })
+    }
+
+    /// Gives an account another subdomain, or none. [`CatalogError::Exists`] if it is taken, or another account has a name beneath it.
     pub async fn set_subdomain(&self, account: &str, subdomain: Option<&str>) -> Result<(), CatalogError> {
         let wanted = subdomain.map_or_else(|| format!("{NO_SUBDOMAIN}{account}"), str::to_owned);
-        let (id, taken) = (account.to_owned(), wanted.clone());
+        let (id, taken, domains) = (account.to_owned(), wanted.clone(), self.domains());
         let changed = self
             .db
             .write(move |t| {
+                if beneath(t, &id, &wanted, &domains)?.is_some() {
+                    return Ok(0);
+                }
                 Ok(t.execute("UPDATE OR IGNORE account SET subdomain = ? WHERE id = ?", [wanted, id])?)
             })
             .await?;

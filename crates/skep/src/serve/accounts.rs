@@ -61,6 +61,7 @@ impl Accounts {
     ) -> Result<Arc<Self>, String> {
         let mut domains = base_domains;
         domains.push("localhost".into());
+        registry.answer_below(domains.clone());
         let this = Arc::new_cyclic(|this| Self {
             this: this.clone(),
             data: data.to_owned(),
