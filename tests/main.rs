@@ -11,6 +11,7 @@ mod alone;
 mod analytics;
 mod api_fuzz;
 mod api_page;
+mod api_storms;
 mod appetites;
 mod asleep;
 mod assets_api;

@@ -5,12 +5,15 @@
 
 use skep_runtime::{Turns, who_is};
 
-use crate::reply::ApiError;
+use crate::call::Call;
+use crate::reply::{Answer, ApiError};
 
 /// Bytes that are looked at at once.
 const SMALL: usize = 64 << 10;
 
 static TURNS: Turns = Turns::new();
+/// Lists take a millisecond, and do not wait for what takes seconds.
+static LISTS: Turns = Turns::new();
 
 tokio::task_local! {
     /// Whose call it is: accounts take turns.
@@ -36,6 +39,18 @@ pub(crate) async fn aside<T: Send + 'static>(
         return Ok(work());
     }
     TURNS.aside(whose(), work).await.map_err(ApiError::internal)
+}
+
+/// Answers a call that reads a list, in a thread of its own when it is its account's turn: the length of a list is seen late.
+pub(crate) async fn listed(call: Call, list: fn(&Call) -> Answer) -> Answer {
+    LISTS.aside(whose(), move || list(&call)).await.map_err(ApiError::internal)?
+}
+
+/// Does `work` that is long, whatever its size says, in a thread of its own when it is its account's turn.
+pub(crate) async fn long<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    TURNS.aside(whose(), work).await.map_err(ApiError::internal)?
 }
 
 #[cfg(test)]

@@ -149,6 +149,15 @@ impl Call {
         })
     }
 
+    /// Waits for room for `bytes` that are read for this call, in place of that of its body, which must have been read; held as long as the
+    /// call.
+    pub async fn take_room(&mut self, bytes: usize) -> Result<(), ApiError> {
+        // Who kept one and waited for more could wait for himself.
+        self.seat = None;
+        self.seat = self.api.bodies.seat(&self.token.account, bytes).await?;
+        Ok(())
+    }
+
     /// The body as JSON, whatever its content type says: wrangler sends `text/plain`. What is in it has the types that
     /// the description says; a refusal has the `code`.
     pub async fn document(&mut self, limit: usize, code: u32) -> Result<Json, ApiError> {

@@ -3,23 +3,27 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use md5::{Digest, Md5};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_catalog::{CatalogError, Kind, Resource};
 use skep_d1::{D1Database, D1Error, Param, ResultsFormat, Statement};
-use skep_wire::{empty, full, reply};
+use skep_wire::{empty, reply};
 
 use crate::BASE;
+use crate::aside::{aside, listed, long};
 use crate::call::Call;
-use crate::reply::{Answer, ApiError, ok, page, time};
+use crate::reply::{Answer, ApiError, ok, ok_text, page, time};
 
 /// SQL of one request or file at most.
 const MAX_SQL: usize = 256 << 20;
 /// How long a file of an export or an import is kept.
 const FILE_MS: i64 = 60 * 60 * 1000;
 const FILE: &str = "d1 file";
+/// Bytes of memory that making an export may take, of those that bodies have.
+const EXPORT: usize = 128 << 20;
 
 fn sql_error(error: &D1Error) -> ApiError {
     ApiError::bad(7500, error.to_string())
@@ -57,6 +61,10 @@ fn shown(row: &Resource) -> Json {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
     let (number, per_page) = call.page(100)?;
     let name = call.query("name");
     let all = call.tenant()?.catalog().resources(Kind::D1)?;
@@ -111,6 +119,7 @@ pub(crate) async fn get(call: Call) -> Answer {
     let mut shown = shown(&row);
     let tables = "SELECT count(*) AS n FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
     let counted = run(&database, vec![Statement::new(tables)], ResultsFormat::Objects).await?;
+    let counted: Json = serde_json::from_slice(&counted).map_err(ApiError::internal)?;
     shown["num_tables"] = counted[0]["results"][0]["n"].clone();
     shown["file_size"] = counted[0]["meta"]["size_after"].clone();
     ok(shown)
@@ -152,6 +161,16 @@ enum Queries {
     One(Query),
 }
 
+impl Queries {
+    /// Bytes of SQL.
+    fn size(&self) -> usize {
+        match self {
+            Self::Batch { batch } => batch.iter().map(|query| query.sql.len()).sum(),
+            Self::One(query) => query.sql.len(),
+        }
+    }
+}
+
 /// Each statement by itself; parameters belong to a text of one statement.
 fn statements(queries: Queries) -> Result<Vec<Statement>, ApiError> {
     let queries = match queries {
@@ -161,31 +180,35 @@ fn statements(queries: Queries) -> Result<Vec<Statement>, ApiError> {
     let mut all = Vec::new();
     for Query { sql, params } in queries {
         let params = params.unwrap_or_default();
-        let parts = skep_d1::statements(&sql);
-        if parts.len() > 1 && !params.is_empty() {
+        if !params.is_empty() && skep_d1::statements(&sql).nth(1).is_some() {
             return Err(ApiError::bad(7400, "A query with params must only contain one statement."));
         }
-        all.extend(parts.into_iter().map(|sql| Statement { sql, params: params.clone() }));
+        let parts = skep_d1::statements(&sql);
+        all.extend(parts.map(|sql| Statement { sql: sql.to_owned(), params: params.clone() }));
     }
     match all.is_empty() {
-        true => Err(ApiError::bad(7500, "No SQL statements detected.")),
+        true => Err(nothing()),
         false => Ok(all),
     }
 }
 
+fn nothing() -> ApiError {
+    ApiError::bad(7500, "No SQL statements detected.")
+}
+
+/// What the statements come to, as the text of a list. It has room among the results of databases until it is dropped.
 async fn run(
     database: &D1Database,
     statements: Vec<Statement>,
     format: ResultsFormat,
-) -> Result<Json, ApiError> {
-    let body = database.run(statements, format).await.map_err(|error| sql_error(&error))?;
-    serde_json::from_slice(&body).map_err(ApiError::internal)
+) -> Result<Bytes, ApiError> {
+    database.run(statements, format).await.map_err(|error| sql_error(&error))
 }
 
 async fn answer(mut call: Call, format: ResultsFormat) -> Answer {
-    let queries = call.json_within(MAX_SQL, 7400).await?;
-    let statements = statements(queries)?;
-    ok(run(&*database(&call)?, statements, format).await?)
+    let queries: Queries = call.json_within(MAX_SQL, 7400).await?;
+    let statements = aside(queries.size(), || statements(queries)).await??;
+    Ok(ok_text(run(&*database(&call)?, statements, format).await?))
 }
 
 pub(crate) async fn query(call: Call) -> Answer {
@@ -216,9 +239,12 @@ pub(crate) async fn export(mut call: Call) -> Answer {
     let row = row(&call)?;
     let database = database(&call)?;
     let Dump { no_schema, no_data, tables } = dump_options.unwrap_or_default();
+    call.take_room(EXPORT).await?;
     let sql = database.export_sql(no_schema, no_data, tables).await.map_err(|error| sql_error(&error))?;
-    let key = crate::modules::key_of(sql.as_bytes());
-    crate::modules::keep(&call.tenant()?, &key, sql.into(), None, call.now_ms()).await?;
+    let sql = Bytes::from(sql);
+    let whole = sql.clone();
+    let key = aside(sql.len(), move || crate::modules::key_of(&whole)).await?;
+    crate::modules::keep(&call.tenant()?, &key, sql, None, call.now_ms()).await?;
     let url = file_url(&call, &row, Some(key))?;
     let filename = format!("{}.sql", row.id);
     ok(json!({
@@ -253,8 +279,9 @@ fn file_claims(call: &mut Call) -> Result<Json, ApiError> {
 pub(crate) async fn download(mut call: Call) -> Answer {
     let claims = file_claims(&mut call)?;
     let key = claims["content"].as_str().ok_or_else(|| ApiError::no_route(call.head.uri.path()))?;
-    let bytes = crate::modules::load(&call.tenant()?, key).await?;
-    let mut response = reply(StatusCode::OK, full(bytes));
+    let (content, length) = crate::modules::open(&call.tenant()?, key).await?;
+    let mut response = reply(StatusCode::OK, content);
+    response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/sql"));
     Ok(response)
 }
@@ -266,8 +293,13 @@ fn import_key(database: &str, etag: &str) -> String {
 
 pub(crate) async fn upload(mut call: Call) -> Answer {
     let claims = file_claims(&mut call)?;
+    // One that a file is read by is not one to write another by.
+    if !claims["content"].is_null() {
+        return Err(ApiError::no_route(call.head.uri.path()));
+    }
     let bytes = call.bytes(MAX_SQL).await?;
-    let etag = hex::encode(Md5::digest(&bytes));
+    let whole = bytes.clone();
+    let etag = aside(bytes.len(), move || hex::encode(Md5::digest(&whole))).await?;
     let key = import_key(claims["database"].as_str().unwrap_or_default(), &etag);
     crate::modules::keep(&call.tenant()?, &key, bytes, None, call.now_ms()).await?;
     let mut response = reply(StatusCode::OK, empty());
@@ -282,6 +314,16 @@ enum Import {
     Init { etag: String },
     Ingest { etag: String },
     Poll { current_bookmark: Option<String> },
+}
+
+/// What is said of a text of statements, beside the rows of the last one.
+fn meta_of(results: &[u8]) -> Result<Json, ApiError> {
+    #[derive(Deserialize)]
+    struct Done {
+        meta: Json,
+    }
+    let [Done { meta }] = serde_json::from_slice(results).map_err(ApiError::internal)?;
+    Ok(meta)
 }
 
 /// A file is taken in one transaction: when it is answered, all of it is there, or none.
@@ -311,14 +353,21 @@ pub(crate) async fn import(mut call: Call) -> Answer {
             if tenant.catalog().content(&key)?.is_none() {
                 return Err(ApiError::bad(7400, "The file to import was not uploaded."));
             }
+            call.take_room(crate::modules::size(&tenant, &key)?).await?;
             let bytes = crate::modules::load(&tenant, &key).await?;
-            let sql = String::from_utf8(bytes.into())
-                .map_err(|_| ApiError::bad(7500, "The file to import is not UTF-8."))?;
-            let statements = statements(Queries::One(Query { sql, params: None }))?;
-            let count = statements.len();
-            let results = run(&database, statements, ResultsFormat::Objects).await?;
-            let meta = results.as_array().and_then(|all| all.last()).map(|last| last["meta"].clone());
-            ok(complete(meta.unwrap_or_default(), count, database.bookmark()))
+            let read = move || {
+                let sql = String::from_utf8(bytes.into());
+                let sql = sql.map_err(|_| ApiError::bad(7500, "The file to import is not UTF-8."))?;
+                match skep_d1::statements(&sql).count() {
+                    0 => Err(nothing()),
+                    count => Ok((sql, count)),
+                }
+            };
+            let (sql, count) = long(read).await?;
+            // One text: a result for each of a million statements would be too much.
+            let results = run(&database, vec![Statement::new(sql)], ResultsFormat::Objects).await?;
+            let meta = aside(results.len(), move || meta_of(&results)).await??;
+            ok(complete(meta, count, database.bookmark()))
         }
         Import::Poll { current_bookmark } => {
             ok(complete(json!({}), 0, current_bookmark.unwrap_or_else(|| database.bookmark())))

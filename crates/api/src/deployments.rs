@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_catalog::Deployment;
 
+use crate::aside::listed;
 use crate::call::{Call, script_of};
 use crate::reply::{Answer, ApiError, ok, time};
 use crate::{exports, upload};
@@ -30,6 +31,10 @@ fn shown(deployment: &Deployment) -> Json {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
     let tenant = call.tenant()?;
     let script = script_of(tenant.catalog(), call.param(0))?;
     let all: Vec<Json> = tenant.catalog().deployments(&script.tag, LISTED)?.iter().map(shown).collect();

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use skep_catalog::{Kind, Resource, Script, name_within};
 use skep_wire::{BoxFuture, Response};
 
+use crate::aside::listed;
 use crate::call::{Call, script_of};
 use crate::reply::{Answer, ApiError, ok, page, time};
 use crate::scripts::current_version;
@@ -169,10 +170,14 @@ fn shown_script(call: &Call, namespace: &Resource, script: &Script) -> Result<Js
 }
 
 pub(crate) async fn list_scripts(call: Call) -> Answer {
-    let (namespace, filter) = (namespace(&call)?, tag_filter(&call)?);
+    listed(call, list_scripts_of).await
+}
+
+fn list_scripts_of(call: &Call) -> Answer {
+    let (namespace, filter) = (namespace(call)?, tag_filter(call)?);
     let all = call.tenant()?.catalog().scripts_within(&namespace.id)?;
     let shown = all.iter().filter(|script| fits(script, &filter));
-    ok(shown.map(|script| shown_script(&call, &namespace, script)).collect::<Result<_, _>>()?)
+    ok(shown.map(|script| shown_script(call, &namespace, script)).collect::<Result<_, _>>()?)
 }
 
 /// Deletes the scripts that the tags ask for; without tags it would be all of them, which must be said.

@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use skep_catalog::{Catalog, CatalogError, Kind, Resource, Sealer};
 use skep_hyperdrive::{Origin, Tls};
 
+use crate::aside::listed;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok, page, time};
 use crate::upload;
@@ -240,6 +241,10 @@ async fn apply(call: &Call, id: &str) -> Result<(), ApiError> {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
     let (number, per_page) = call.page(20)?;
     page(call.tenant()?.catalog().resources(Kind::Hyperdrive)?.iter().map(shown).collect(), number, per_page)
 }

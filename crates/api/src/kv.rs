@@ -1,21 +1,25 @@
 //! KV namespaces and what is in them. <https://developers.cloudflare.com/api/resources/kv/>
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
+use http_body_util::BodyExt;
 use serde::Deserialize;
-use serde_json::{Map, Value as Json, json};
+use serde_json::value::RawValue;
+use serde_json::{Value as Json, json};
 use skep_catalog::{CatalogError, Kind, Resource};
 use skep_kv::{
     BulkEntry, Entry, Expiration, KvError, ListOptions, MAX_VALUE_BYTES, Namespace, PutOptions, Value,
 };
-use skep_wire::{full, reply};
+use skep_wire::{Held, full, reply};
 
+use crate::aside::{aside, listed};
 use crate::call::Call;
-use crate::reply::{Answer, ApiError, ok, page, with_info};
+use crate::reply::{Answer, ApiError, ok, ok_text, page, with_info};
 
 /// A bulk request is not longer than this. <https://developers.cloudflare.com/kv/platform/limits/>
 const MAX_BULK: usize = 100 << 20;
@@ -67,6 +71,10 @@ fn namespace(call: &Call) -> Result<Arc<Namespace>, ApiError> {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
     let (number, per_page) = call.page(20)?;
     let mut all = call.tenant()?.catalog().resources(Kind::Kv)?;
     if call.choice("order", &ORDERS)? == Some("id") {
@@ -148,6 +156,10 @@ fn metadata(text: Option<&String>) -> Json {
 }
 
 pub(crate) async fn keys(call: Call) -> Answer {
+    listed(call, keys_of).await
+}
+
+fn keys_of(call: &Call) -> Answer {
     let limit = match call.query("limit") {
         None => ListOptions::default().limit,
         Some(text) => {
@@ -159,7 +171,7 @@ pub(crate) async fn keys(call: Call) -> Answer {
         cursor: call.query("cursor").filter(|cursor| !cursor.is_empty()),
         limit,
     };
-    let listed = namespace(&call)?.list(&options).map_err(kv_error)?;
+    let listed = namespace(call)?.list(&options).map_err(kv_error)?;
     let shown: Vec<Json> = listed
         .keys
         .iter()
@@ -283,6 +295,14 @@ async fn bulk_body<T: serde::de::DeserializeOwned + Send + 'static>(call: &mut C
 
 pub(crate) async fn put_bulk(mut call: Call) -> Answer {
     let pairs: Vec<Pair> = bulk_body(&mut call).await?;
+    let size = pairs.iter().map(|pair| pair.value.len()).sum();
+    let entries = aside(size, || entries_of(pairs)).await??;
+    let count = entries.len();
+    namespace(&call)?.put_many(entries).await.map_err(kv_error)?;
+    ok(json!({ "successful_key_count": count, "unsuccessful_keys": [] }))
+}
+
+fn entries_of(pairs: Vec<Pair>) -> Result<Vec<BulkEntry>, ApiError> {
     let mut entries = Vec::with_capacity(pairs.len());
     for pair in pairs {
         let value: Bytes = match pair.base64 {
@@ -300,9 +320,7 @@ pub(crate) async fn put_bulk(mut call: Call) -> Answer {
         };
         entries.push(BulkEntry { key: pair.key, options, value });
     }
-    let count = entries.len();
-    namespace(&call)?.put_many(entries).await.map_err(kv_error)?;
-    ok(json!({ "successful_key_count": count, "unsuccessful_keys": [] }))
+    Ok(entries)
 }
 
 pub(crate) async fn delete_bulk(mut call: Call) -> Answer {
@@ -329,33 +347,86 @@ pub(crate) async fn get_bulk(mut call: Call) -> Answer {
         return Err(kv_error(KvError::TooManyKeys));
     }
     let namespace = namespace(&call)?;
-    let mut values = Map::new();
-    let mut total = 0;
+    let (mut found, mut total) = (Vec::new(), 0);
+    let mut asked = HashSet::new();
     for key in wanted.keys {
-        let Some(entry) = namespace.get(&key).map_err(kv_error)? else {
-            values.insert(key, Json::Null);
+        if !asked.insert(key.clone()) {
             continue;
-        };
-        total += entry.size;
+        }
+        let entry = namespace.get(&key).map_err(kv_error)?;
+        total += entry.as_ref().map_or(0, |entry| entry.size);
         if total > MAX_VALUE_BYTES {
             return Err(kv_error(KvError::BulkTooLarge));
         }
-        let bytes = content(entry.value).await?;
-        let value = match wanted.kind.as_deref() {
-            Some("json") => serde_json::from_slice(&bytes).map_err(|_| kv_error(KvError::NotJson))?,
-            _ => Json::String(String::from_utf8_lossy(&bytes).into_owned()),
-        };
-        let shown = match wanted.with_metadata {
-            false => value,
-            true => {
-                let mut shown = json!({ "value": value, "metadata": metadata(entry.metadata.as_ref()) });
-                if let Some(expiration) = entry.expiration {
-                    shown["expiration"] = expiration.into();
-                }
-                shown
+        found.push((key, entry));
+    }
+    // The values, and the text that is made of them: a byte becomes six at most.
+    let size = usize::try_from(total).unwrap_or(usize::MAX);
+    call.take_room(size.saturating_mul(7)).await?;
+    let mut values = Vec::new();
+    for (key, entry) in found {
+        let read = match entry {
+            None => None,
+            Some(entry) => {
+                let (metadata, expiration) = (metadata(entry.metadata.as_ref()), entry.expiration);
+                Some(Read { bytes: content(entry.value).await?, metadata, expiration })
             }
         };
-        values.insert(key, shown);
+        values.push((key, read));
     }
-    ok(json!({ "values": values }))
+    let (is_json, with_metadata) = (wanted.kind.as_deref() == Some("json"), wanted.with_metadata);
+    let text = aside(size, move || values_text(values, is_json, with_metadata)).await??;
+    let seat = call.seat.take();
+    Ok(ok_text(text).map(|body| Held::new(body, seat).boxed_unsync()))
+}
+
+/// A value of a bulk read.
+struct Read {
+    bytes: Bytes,
+    metadata: Json,
+    expiration: Option<u64>,
+}
+
+/// `{"values": {…}}`, without making values of what is JSON already.
+fn values_text(
+    values: Vec<(String, Option<Read>)>,
+    is_json: bool,
+    with_metadata: bool,
+) -> Result<Bytes, ApiError> {
+    let mut text = br#"{"values":{"#.to_vec();
+    for (n, (key, read)) in values.into_iter().enumerate() {
+        if n > 0 {
+            text.push(b',');
+        }
+        append(&mut text, &key)?;
+        text.push(b':');
+        let Some(Read { bytes, metadata, expiration }) = read else {
+            text.extend(b"null");
+            continue;
+        };
+        if with_metadata {
+            text.extend(br#"{"value":"#);
+        }
+        match is_json {
+            true => {
+                let raw = serde_json::from_slice::<&RawValue>(&bytes);
+                text.extend(raw.map_err(|_| kv_error(KvError::NotJson))?.get().bytes());
+            }
+            false => append(&mut text, &String::from_utf8_lossy(&bytes))?,
+        }
+        if with_metadata {
+            text.extend(br#","metadata":"#);
+            append(&mut text, &metadata)?;
+            if let Some(expiration) = expiration {
+                text.extend(format!(r#","expiration":{expiration}"#).bytes());
+            }
+            text.push(b'}');
+        }
+    }
+    text.extend(b"}}");
+    Ok(text.into())
+}
+
+fn append<T: serde::Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) -> Result<(), ApiError> {
+    serde_json::to_writer(text, value).map_err(ApiError::internal)
 }

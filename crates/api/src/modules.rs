@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use http_body_util::BodyDataStream;
 use sha2::{Digest, Sha256};
 use skep_catalog::Stored;
 use skep_store::{BlobId, StoreError};
+use skep_wire::{Body, BoxError};
 
 use crate::platform::Tenant;
 use crate::reply::ApiError;
@@ -72,6 +75,54 @@ pub(crate) async fn load(tenant: &Arc<dyn Tenant>, key: &str) -> Result<Bytes, A
         Ok(bytes.into())
     });
     read.await.map_err(ApiError::internal)?.map_err(storage)
+}
+
+/// A content as a body that is read as it is sent, and its length.
+pub(crate) async fn open(tenant: &Arc<dyn Tenant>, key: &str) -> Result<(Body, u64), ApiError> {
+    let stored = tenant.catalog().content(key)?;
+    let found = stored.and_then(|stored| Some((BlobId::parse(&stored.blob)?, stored.size)));
+    let (id, size) = found.ok_or_else(|| ApiError::internal(format!("the content {key} is lost")))?;
+    let blobs = tenant.blobs().clone();
+    let opened = tokio::task::spawn_blocking(move || blobs.read(&id));
+    let file = opened.await.map_err(ApiError::internal)?.map_err(storage)?;
+    Ok((skep_wire::stream(skep_store::read_pieces(file, 0, size)), size))
+}
+
+/// A piece of a body: a text, or the content of a key.
+pub(crate) enum Piece {
+    Text(String),
+    Content(String),
+}
+
+/// A body of these pieces, each of which is opened when it is sent, and its length.
+pub(crate) fn joined(tenant: &Arc<dyn Tenant>, pieces: Vec<Piece>) -> Result<(Body, u64), ApiError> {
+    let mut length = 0;
+    for piece in &pieces {
+        length += match piece {
+            Piece::Text(text) => text.len(),
+            Piece::Content(key) => size(tenant, key)?,
+        } as u64;
+    }
+    let tenant = tenant.clone();
+    let opened = futures_util::stream::iter(pieces).then(move |piece| {
+        let tenant = tenant.clone();
+        async move {
+            match piece {
+                Piece::Text(text) => Ok(skep_wire::full(text)),
+                Piece::Content(key) => match open(&tenant, &key).await {
+                    Ok((content, _)) => Ok(content),
+                    Err(_) => Err(BoxError::from("a content is lost")),
+                },
+            }
+        }
+    });
+    Ok((skep_wire::stream(opened.map_ok(BodyDataStream::new).try_flatten()), length))
+}
+
+/// The length of a content; 0 of what is not there.
+pub(crate) fn size(tenant: &Arc<dyn Tenant>, key: &str) -> Result<usize, ApiError> {
+    let stored = tenant.catalog().content(key)?;
+    Ok(stored.map_or(0, |stored| usize::try_from(stored.size).unwrap_or(usize::MAX)))
 }
 
 pub(crate) fn storage(error: StoreError) -> ApiError {

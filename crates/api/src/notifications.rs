@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_catalog::{Kind, Resource};
 
+use crate::aside::listed;
 use crate::call::Call;
 use crate::r2::{edit, row};
 use crate::reply::{Answer, ApiError, ok, time};
@@ -42,10 +43,14 @@ fn shown(target: &Json, queue: &Resource) -> Json {
 
 /// All rules of a bucket. Those of a queue that is gone went with it.
 pub(crate) async fn list_all(call: Call) -> Answer {
-    let row = row(&call)?;
+    listed(call, list_all_of).await
+}
+
+fn list_all_of(call: &Call) -> Answer {
+    let row = row(call)?;
     let mut queues = Vec::new();
     for target in kept(&row) {
-        if let Some(queue) = queue_of(&call, target["queue_id"].as_str().unwrap_or_default())? {
+        if let Some(queue) = queue_of(call, target["queue_id"].as_str().unwrap_or_default())? {
             queues.push(shown(&target, &queue));
         }
     }

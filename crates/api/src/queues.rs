@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use skep_catalog::{CatalogError, Kind, Resource};
 use skep_queues::{DEFAULT_RETENTION_SECS, MAX_DELAY_SECS, Metrics, RETENTION_SECS};
 
+use crate::aside::listed;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok, page, time};
 use crate::scripts::current_version;
@@ -63,6 +64,10 @@ pub(crate) fn consumers(row: &Resource) -> Vec<Json> {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
     let (number, per_page) = call.page(20)?;
     let query = call.head.uri.query().unwrap_or_default();
     let names: Vec<String> = form_urlencoded::parse(query.as_bytes())
@@ -71,7 +76,7 @@ pub(crate) async fn list(call: Call) -> Answer {
         .collect();
     let mut all = call.tenant()?.catalog().resources(Kind::Queue)?;
     all.retain(|row| names.is_empty() || names.contains(&row.name));
-    let shown = all.iter().map(|row| shown(&call, row)).collect::<Result<Vec<_>, _>>()?;
+    let shown = all.iter().map(|row| shown(call, row)).collect::<Result<Vec<_>, _>>()?;
     page(shown, number, per_page)
 }
 

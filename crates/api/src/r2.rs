@@ -14,6 +14,7 @@ use skep_r2::{
 };
 use skep_wire::{full, reply};
 
+use crate::aside::listed;
 use crate::call::Call;
 use crate::r2_buckets::{self, BucketError, LOCATIONS};
 use crate::reply::{Answer, ApiError, ok, time, with_info};
@@ -66,7 +67,11 @@ fn shown(row: &Resource) -> Json {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
-    check_jurisdiction(&call)?;
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
+    check_jurisdiction(call)?;
     let (_, per_page) = call.page(20)?;
     let mut all = call.tenant()?.catalog().resources(Kind::R2)?;
     if call.descending()? {
@@ -225,6 +230,10 @@ pub(crate) async fn delete_object(call: Call) -> Answer {
 }
 
 pub(crate) async fn list_objects(call: Call) -> Answer {
+    listed(call, list_objects_of).await
+}
+
+fn list_objects_of(call: &Call) -> Answer {
     let number = |name: &str| call.query(name).map(|text| text.parse().unwrap_or(-1));
     let options = ListOptions {
         prefix: call.query("prefix").unwrap_or_default(),
@@ -235,7 +244,7 @@ pub(crate) async fn list_objects(call: Call) -> Answer {
         include_http: true,
         include_custom: true,
     };
-    let page = bucket(&call)?.list(&options).map_err(r2_error)?;
+    let page = bucket(call)?.list(&options).map_err(r2_error)?;
     let shown: Vec<Json> = page.objects.iter().map(shown_object).collect();
     let info = json!({
         "cursor": page.cursor.unwrap_or_default(), "is_truncated": page.truncated,

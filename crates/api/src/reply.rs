@@ -1,5 +1,6 @@
 //! Answers in the v4 API's envelope. <https://developers.cloudflare.com/fundamentals/api/>
 
+use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value as Json, json};
@@ -135,6 +136,19 @@ pub(crate) fn ok(result: Json) -> Answer {
 /// Another good status with a result.
 pub(crate) fn with_status(status: StatusCode, result: Json) -> Answer {
     Ok(json_reply(status, &json!({ "success": true, "errors": [], "messages": [], "result": result })))
+}
+
+/// 200 with a result that is JSON already, however long it is, which is not looked at.
+pub(crate) fn ok_text(result: Bytes) -> Response {
+    const HEAD: &[u8] = br#"{"success":true,"errors":[],"messages":[],"result":"#;
+    let length = HEAD.len() + result.len() + 1;
+    let pieces = [Bytes::from_static(HEAD), result, Bytes::from_static(b"}")];
+    let pieces = futures_util::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
+    let mut response = reply(StatusCode::OK, skep_wire::stream(pieces));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response
 }
 
 /// A result with `result_info`.

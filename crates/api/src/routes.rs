@@ -9,12 +9,17 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use skep_catalog::{CatalogError, Domain, Route, Schedule};
 
+use crate::aside::{listed, long};
 use crate::call::{Call, script_of};
 use crate::platform::Tenant;
 use crate::reply::{Answer, ApiError, ok, page, time};
 use crate::upload;
 
 /// Every name that leads to this machine is a zone; its id is made of its name.
+/// Bytes of a host name (RFC 1035 §2.3.4), and of a path in a pattern: visitors' are not much longer.
+const MAX_HOST: usize = 253;
+const MAX_PATH: usize = 16 << 10;
+
 pub(crate) fn zone_id(name: &str) -> String {
     hex::encode(&Sha256::digest(format!("zone:{name}").as_bytes())[..16])
 }
@@ -24,6 +29,10 @@ fn new_id() -> String {
 }
 
 pub(crate) async fn zones(call: Call) -> Answer {
+    listed(call, zones_of).await
+}
+
+fn zones_of(call: &Call) -> Answer {
     let (number, per_page) = call.page(20)?;
     let account = call.account()?;
     let tenant = call.tenant()?;
@@ -70,6 +79,12 @@ fn check_pattern(pattern: &str) -> Result<String, ApiError> {
     });
     let (host, path) = bare.find('/').map_or((bare, ""), |slash| bare.split_at(slash));
     let inner = host.strip_prefix('*').unwrap_or(host);
+    if inner.len() > MAX_HOST || path.len() > MAX_PATH {
+        return Err(ApiError::bad(
+            10022,
+            format!("Invalid route pattern: a host has at most {MAX_HOST} bytes, a path {MAX_PATH}."),
+        ));
+    }
     let label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
     if host.is_empty() || inner.contains('*') || !inner.chars().all(label) {
         return invalid("a host may have one * at its start, and no other");
@@ -160,6 +175,11 @@ fn shown_route(route: &Route) -> Json {
 }
 
 pub(crate) async fn zone_routes(call: Call) -> Answer {
+    // Each name that a host ends in is hashed.
+    long(move || zone_routes_of(&call)).await
+}
+
+fn zone_routes_of(call: &Call) -> Answer {
     let tenant = call.tenant()?;
     ok(in_zone(&tenant, call.param(0))?.iter().map(shown_route).collect())
 }
@@ -179,6 +199,12 @@ fn in_zone(tenant: &Arc<dyn Tenant>, zone: &str) -> Result<Vec<Route>, ApiError>
         }
     };
     Ok(tenant.catalog().routes()?.into_iter().filter(is_in).collect())
+}
+
+/// The route of a zone that has this id.
+async fn find_in_zone(call: &Call, id: &str) -> Result<Option<Route>, ApiError> {
+    let (tenant, zone, id) = (call.tenant()?, call.param(0).to_owned(), id.to_owned());
+    long(move || Ok(in_zone(&tenant, &zone)?.into_iter().find(|route| route.id == id))).await
 }
 
 #[derive(Deserialize)]
@@ -205,8 +231,7 @@ pub(crate) async fn add_zone_route(mut call: Call) -> Answer {
 
 pub(crate) async fn put_zone_route(mut call: Call) -> Answer {
     let id = call.param(1).to_owned();
-    let tenant = call.tenant()?;
-    if !in_zone(&tenant, call.param(0))?.iter().any(|route| route.id == id) {
+    if find_in_zone(&call, &id).await?.is_none() {
         return Err(no_route());
     }
     put_route(&mut call, id).await
@@ -217,15 +242,14 @@ fn no_route() -> ApiError {
 }
 
 pub(crate) async fn get_zone_route(call: Call) -> Answer {
-    let found = in_zone(&call.tenant()?, call.param(0))?.into_iter().find(|route| route.id == call.param(1));
+    let found = find_in_zone(&call, call.param(1)).await?;
     ok(shown_route(&found.ok_or_else(no_route)?))
 }
 
 pub(crate) async fn delete_zone_route(call: Call) -> Answer {
     let tenant = call.tenant()?;
     let id = call.param(1);
-    let found = in_zone(&tenant, call.param(0))?.into_iter().find(|route| route.id == id);
-    let route = found.ok_or_else(no_route)?;
+    let route = find_in_zone(&call, id).await?.ok_or_else(no_route)?;
     tenant.catalog().remove_route(id).await?;
     upload::apply(&call, route.script.as_deref().unwrap_or_default()).await?;
     ok(json!({ "id": id }))
@@ -242,7 +266,7 @@ struct Origin {
 
 pub(crate) fn is_host_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    !name.is_empty() && name.len() <= 253 && name.chars().all(allowed)
+    !name.is_empty() && name.len() <= MAX_HOST && name.chars().all(allowed)
 }
 
 fn new_domain(script: &str, origin: Origin) -> Result<Domain, ApiError> {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use http::{HeaderValue, header};
 use serde_json::{Value as Json, json};
 use skep_catalog::{Script, Version};
-use skep_wire::{full, reply};
+use skep_wire::reply;
 
+use crate::aside::listed;
 use crate::call::{Call, script_of};
 use crate::exports;
-use crate::modules;
+use crate::modules::{self, Piece};
 use crate::platform::Tenant;
 use crate::reply::{Answer, ok, page, time};
 use crate::upload::{self, Plan};
@@ -69,6 +70,10 @@ pub(crate) fn current_version(
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
     let tenant = call.tenant()?;
     let mut all = Vec::new();
     for script in tenant.catalog().scripts()? {
@@ -149,29 +154,29 @@ pub(crate) async fn source(call: Call) -> Answer {
     if content.service_worker
         && let Some(only) = content.modules.first()
     {
-        let mut response = reply(http::StatusCode::OK, full(modules::load(&tenant, &only.key).await?));
+        let (content, length) = modules::open(&tenant, &only.key).await?;
+        let mut response = reply(http::StatusCode::OK, content);
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/javascript"));
         return Ok(response);
     }
     let boundary = uuid::Uuid::new_v4().simple().to_string();
-    let mut body = Vec::new();
-    for module in &content.modules {
+    let mut pieces = Vec::new();
+    for (n, module) in content.modules.iter().enumerate() {
         let name = module.name.replace('"', "%22");
-        body.extend(
-            format!(
-                "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\n\
-                 Content-Type: {}\r\n\r\n",
-                module.content_type
-            )
-            .bytes(),
-        );
-        body.extend(modules::load(&tenant, &module.key).await?);
-        body.extend(b"\r\n");
+        let (end, kind) = (if n == 0 { "" } else { "\r\n" }, &module.content_type);
+        pieces.push(Piece::Text(format!(
+            "{end}--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\n\
+             Content-Type: {kind}\r\n\r\n"
+        )));
+        pieces.push(Piece::Content(module.key.clone()));
     }
-    body.extend(format!("--{boundary}--\r\n").bytes());
-    let mut response = reply(http::StatusCode::OK, full(body));
+    pieces.push(Piece::Text(format!("\r\n--{boundary}--\r\n")));
+    let (body, length) = modules::joined(&tenant, pieces)?;
+    let mut response = reply(http::StatusCode::OK, body);
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     let content_type = HeaderValue::try_from(format!("multipart/form-data; boundary={boundary}"));
     response.headers_mut().insert(header::CONTENT_TYPE, content_type.map_err(crate::ApiError::internal)?);
     if let Some(main) = content.modules.first()

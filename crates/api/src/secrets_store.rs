@@ -10,6 +10,7 @@ use skep_catalog::{
     Catalog, CatalogError, Kind, MOST_STORED_SECRETS, MOST_STORES, Resource, STORED_SECRET_SEAL, Sealer,
 };
 
+use crate::aside::listed;
 use crate::call::Call;
 use crate::permissions::{Area, allows};
 use crate::reply::{Answer, ApiError, ok, page, time};
@@ -201,13 +202,17 @@ pub(crate) async fn delete_store(call: Call) -> Answer {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
     let (number, per_page) = call.page(DEFAULT_PAGE)?;
-    let mut all = call.tenant()?.catalog().stored_secrets(&store(&call)?.id)?;
+    let mut all = call.tenant()?.catalog().stored_secrets(&store(call)?.id)?;
     if let Some(text) = call.query("search") {
         let has = |value: &str| value.contains(&text);
         all.retain(|row| has(&row.name) || row.settings["comment"].as_str().is_some_and(has));
     }
-    page(ordered(&call, all.iter().map(shown).collect())?, number, per_page)
+    page(ordered(call, all.iter().map(shown).collect())?, number, per_page)
 }
 
 #[derive(Deserialize)]

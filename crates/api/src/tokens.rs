@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_catalog::{Terms, Token};
 
+use crate::aside::listed;
 use crate::call::Call;
 use crate::permissions::{ALL, BUCKET, GROUPS, missing};
 use crate::r2_buckets::{R2Access, bucket_of, is_account};
@@ -200,6 +201,10 @@ pub(crate) async fn groups(call: Call) -> Answer {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
     let (number, per_page) = call.page(20)?;
     let mut all = call.api.registry.tokens(&call.token.account)?;
     if call.descending()? {
@@ -253,6 +258,10 @@ pub(crate) async fn roll(call: Call) -> Answer {
 /// Every change that was asked for, the newest first.
 /// <https://developers.cloudflare.com/api/resources/audit_logs/>
 pub(crate) async fn audit(call: Call) -> Answer {
+    listed(call, audit_of).await
+}
+
+fn audit_of(call: &Call) -> Answer {
     let (number, per_page) = call.page(100)?;
     let all = call.api.registry.audited(&call.token.account, number.saturating_mul(per_page))?;
     let skipped = (number - 1).saturating_mul(per_page);

@@ -11,7 +11,7 @@ use skep_vectorize::{
     Unparsable, Vector, VectorizeError, parse_lines,
 };
 
-use crate::aside::aside;
+use crate::aside::{aside, listed};
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok, time};
 
@@ -162,6 +162,10 @@ pub(crate) async fn create(mut call: Call) -> Answer {
 
 /// All of them: the API has no pages here.
 pub(crate) async fn list(call: Call) -> Answer {
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
     ok(call.tenant()?.catalog().resources(Kind::Vectorize)?.iter().map(shown).collect())
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 use skep_catalog::Version;
 
+use crate::aside::listed;
 use crate::bindings;
 use crate::call::{Call, script_of};
 use crate::exports;
@@ -60,6 +61,10 @@ pub(crate) fn shown(version: &Version) -> Json {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
     let tenant = call.tenant()?;
     let script = script_of(tenant.catalog(), call.param(0))?;
     let (page, per_page) = call.page(10)?;

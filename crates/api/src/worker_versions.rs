@@ -3,12 +3,16 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::BodyExt;
 use serde_json::{Value as Json, json};
 use skep_catalog::{Script, Version};
+use skep_wire::Held;
 
+use crate::aside::aside;
 use crate::call::Call;
 use crate::form::Part;
-use crate::reply::{Answer, ApiError, no_version, ok, page_info, time, with_info};
+use crate::reply::{Answer, ApiError, no_version, ok, ok_text, page_info, time, with_info};
 use crate::subdomain::enabled;
 use crate::upload::{self, Plan};
 use crate::uploaded::Upload;
@@ -83,20 +87,29 @@ fn version_of(call: &Call, script: &Script) -> Result<Version, ApiError> {
     found.ok_or_else(|| no_version(asked))
 }
 
-pub(crate) async fn get(call: Call) -> Answer {
+pub(crate) async fn get(mut call: Call) -> Answer {
     let script = find(&call)?;
     let version = version_of(&call, &script)?;
     let mut shown = shown(&call, &script, &version)?;
     if call.choice("include", &["modules"])?.is_some() {
         let tenant = call.tenant()?;
-        let mut all = Vec::new();
+        let all = &version.content.modules;
+        let sizes = all.iter().map(|module| modules::size(&tenant, &module.key));
+        let size = sizes.sum::<Result<usize, _>>()?;
+        // The content, its letters in base64, and the text that they are in.
+        call.take_room(size.saturating_mul(4)).await?;
+        let mut read = Vec::new();
         for module in &version.content.modules {
             let bytes = modules::load(&tenant, &module.key).await?;
-            all.push(json!({
-                "name": module.name, "content_type": module.content_type, "content_base64": STANDARD.encode(&bytes),
-            }));
+            read.push((module.name.clone(), module.content_type.clone(), bytes));
         }
-        shown["modules"] = all.into();
+        let write = move || {
+            let shown_module = |(name, kind, bytes): &(String, String, Bytes)| json!({ "name": name, "content_type": kind, "content_base64": STANDARD.encode(bytes) });
+            shown["modules"] = read.iter().map(shown_module).collect();
+            shown.to_string()
+        };
+        let (text, seat) = (aside(size, write).await?, call.seat.take());
+        return Ok(ok_text(text.into()).map(|body| Held::new(body, seat).boxed_unsync()));
     }
     ok(shown)
 }

@@ -4,6 +4,7 @@
 use serde_json::{Value as Json, json};
 use skep_catalog::{Account, Script};
 
+use crate::aside::listed;
 use crate::call::{Call, DIRECTIONS};
 use crate::reply::{Answer, ApiError, ok, page, time};
 use crate::scripts;
@@ -59,10 +60,14 @@ pub(crate) async fn get(call: Call) -> Answer {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
+    listed(call, list_of).await
+}
+
+fn list_of(call: &Call) -> Answer {
     let (number, per_page) = call.page(10)?;
     let account = call.account()?;
     let scripts = call.tenant()?.catalog().scripts()?;
-    let mut all = scripts.iter().map(|one| shown(&call, &account, one)).collect::<Result<Vec<_>, _>>()?;
+    let mut all = scripts.iter().map(|one| shown(call, &account, one)).collect::<Result<Vec<_>, _>>()?;
     let by = call.choice("order_by", &ORDERS)?.unwrap_or(ORDERS[0]);
     // Times are written so that their order is that of their texts.
     all.sort_by(|a, b| a[by].as_str().cmp(&b[by].as_str()));

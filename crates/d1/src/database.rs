@@ -17,7 +17,7 @@ use crate::opened::{Opened, Opening};
 use crate::request::{ExportOptions, ResultsFormat, Statement, without_comments};
 use crate::run::{Stop, may_read};
 use crate::session::Patience;
-use crate::writer::Body;
+use crate::writer::{Body, is_long};
 
 /// Statements of a call that may run on the caller's thread, each at least some microseconds.
 const INLINE_STATEMENTS: usize = 100;
@@ -96,9 +96,21 @@ impl D1Database {
     }
 
     async fn output(&self, statements: Vec<Statement>, format: ResultsFormat) -> Body {
-        let statements = without_comments(statements)?;
+        let is_long = is_long(&statements);
+        let sort = move || {
+            let statements = without_comments(statements)?;
+            let reads = statements.iter().all(|statement| may_read(&statement.sql));
+            Ok::<_, D1Error>((statements, reads))
+        };
+        let (statements, reads) = match is_long {
+            false => sort()?,
+            true => {
+                let sorted = tokio::task::spawn_blocking(sort).await;
+                sorted.map_err(|error| D1Error::new(error.to_string()))??
+            }
+        };
         let opened = self.core.awake().await?;
-        if !statements.iter().all(|statement| may_read(&statement.sql)) {
+        if !reads {
             return opened.writer.run(statements, format).await;
         }
         if statements.len() > INLINE_STATEMENTS {
@@ -174,9 +186,13 @@ impl D1Database {
             results: [Vec<String>; 1],
         }
         let body = self.export(ExportOptions { no_schema, no_data, tables }).await?;
-        let Exported { results: [lines] } =
-            serde_json::from_slice(&body).map_err(|error| D1Error::new(error.to_string()))?;
-        Ok(lines.join("\n") + "\n")
+        let join = move || {
+            let exported = serde_json::from_slice(&body);
+            let Exported { results: [lines] } = exported.map_err(|error| D1Error::new(error.to_string()))?;
+            Ok(lines.join("\n") + "\n")
+        };
+        let joined = tokio::task::spawn_blocking(join).await;
+        joined.map_err(|error| D1Error::new(error.to_string()))?
     }
 
     /// A consistent copy of the database as a SQLite file. The file has no name and is gone once closed; the next one is made then.

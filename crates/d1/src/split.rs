@@ -8,16 +8,16 @@ pub(crate) fn first(sql: &str) -> (&str, &str) {
 }
 
 /// The statements of `sql`, each by itself; what is only a comment is none.
-pub fn statements(mut sql: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    while !is_blank(sql) {
-        let (head, rest) = first(sql);
-        if !is_blank(head) {
-            all.push(head.to_owned());
-        }
-        sql = rest;
-    }
-    all
+pub fn statements(sql: &str) -> impl Iterator<Item = &str> {
+    let mut rest = sql;
+    let next = move || {
+        (!is_blank(rest)).then(|| {
+            let (head, tail) = first(rest);
+            rest = tail;
+            head
+        })
+    };
+    std::iter::from_fn(next).filter(|statement| !is_blank(statement))
 }
 
 /// Whether there is nothing but white space, comments and semicolons.

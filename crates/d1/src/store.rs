@@ -206,9 +206,14 @@ impl D1Store {
     /// Removes a database with all that is in it; one that is not there is no error. Blocking. Who still holds it
     /// writes into nothing.
     pub fn remove(&self, id: &str) -> Result<(), StoreError> {
-        let mut open = self.opened();
-        open.remove(id);
         let path = self.dir.join(file_name(id)?);
+        // What it has still to write is waited for without the lock, which every call of the account takes.
+        let _open = loop {
+            let mut open = self.opened();
+            let Some(removed) = open.remove(id) else { break open };
+            drop(open);
+            drop(removed);
+        };
         {
             let _lock = self.keeping.as_ref().map(Keeping::lock);
             history::remove(&path)

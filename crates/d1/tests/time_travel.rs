@@ -18,7 +18,7 @@ fn store(dir: &Path, clock: &ManualClock, retention: Retention) -> D1Store {
 }
 
 async fn run(database: &D1Database, sql: &str) -> serde_json::Value {
-    let statements = skep_d1::statements(sql).into_iter().map(Statement::new).collect();
+    let statements = skep_d1::statements(sql).map(Statement::new).collect();
     let body = database.run(statements, ResultsFormat::RowsAndColumns).await;
     serde_json::from_slice(&body.unwrap_or_else(|error| panic!("{sql}: {error}"))).unwrap()
 }

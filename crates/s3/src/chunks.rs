@@ -9,6 +9,10 @@ use crate::sign::{SigningKey, hash};
 
 /// Longest line that says how long a chunk is.
 const LONGEST_LINE: usize = 1024;
+/// Lines that are looked at at once.
+const LINES: usize = 256;
+/// A piece of fewer bytes is put together with others: each costs who takes it the same.
+const SMALL: usize = 1024;
 /// Bytes of all trailers.
 const LONGEST_TRAILER: usize = 8 * 1024;
 
@@ -57,7 +61,8 @@ enum State {
         left: u64,
         is_last: bool,
         signature: String,
-        content: Sha256,
+        /// Where a signature says what it has to be.
+        content: Option<Sha256>,
     },
     /// At the line end after a chunk.
     End,
@@ -80,26 +85,51 @@ fn malformed() -> S3Error {
     S3Error::invalid_request("The body is not what its aws-chunked encoding says.")
 }
 
+/// Content as it comes out.
+#[derive(Default)]
+struct Out {
+    pieces: Vec<Bytes>,
+    /// Small pieces, put together.
+    small: BytesMut,
+}
+
+impl Out {
+    fn push(&mut self, piece: Bytes) {
+        if piece.len() < SMALL {
+            return self.small.extend_from_slice(&piece);
+        }
+        self.flush();
+        self.pieces.push(piece);
+    }
+
+    fn flush(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push(self.small.split().freeze());
+        }
+    }
+}
+
 impl Chunks {
     pub fn new(signatures: Option<Signatures>) -> Self {
         let (line, trailers) = Default::default();
         Self { state: State::Line, line, signatures, trailers, trailer_bytes: 0 }
     }
 
-    /// The content in what has come.
-    pub fn push(&mut self, mut bytes: Bytes) -> Result<Vec<Bytes>, S3Error> {
-        let mut out = Vec::new();
-        while !bytes.is_empty() {
+    /// The content in what has come, of which what is left after many lines stays in `bytes`: each is work.
+    pub fn push(&mut self, bytes: &mut Bytes) -> Result<Vec<Bytes>, S3Error> {
+        let (mut out, mut lines) = (Out::default(), 0);
+        while !bytes.is_empty() && lines < LINES {
             match &mut self.state {
                 State::Line | State::End | State::Trailers => {
-                    let Some(line) = self.take_line(&mut bytes)? else { break };
+                    lines += 1;
+                    let Some(line) = self.take_line(bytes)? else { break };
                     self.line(&line)?;
                 }
                 State::Data { left, content, .. } => {
                     let take = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     let part = bytes.split_to(take);
                     *left -= part.len() as u64;
-                    if self.signatures.is_some() {
+                    if let Some(content) = content {
                         content.update(&part);
                     }
                     out.push(part);
@@ -108,7 +138,8 @@ impl Chunks {
                 State::Done => return Err(malformed()),
             }
         }
-        Ok(out)
+        out.flush();
+        Ok(out.pieces)
     }
 
     /// Checks that all has come; returns the trailers.
@@ -150,7 +181,8 @@ impl Chunks {
                     !size.is_empty() && size.len() <= 12 && size.bytes().all(|b| b.is_ascii_hexdigit());
                 let left = u64::from_str_radix(size, 16).ok().filter(|_| fits).ok_or_else(malformed)?;
                 let signature = extension.strip_prefix("chunk-signature=").unwrap_or_default().to_owned();
-                self.state = State::Data { left, is_last: left == 0, signature, content: Sha256::new() };
+                let content = self.signatures.is_some().then(Sha256::new);
+                self.state = State::Data { left, is_last: left == 0, signature, content };
                 self.end_of_data()?;
             }
             State::Trailers if line.is_empty() => self.end_of_trailers()?,
@@ -170,9 +202,8 @@ impl Chunks {
     /// Where all of a chunk is there.
     fn end_of_data(&mut self) -> Result<(), S3Error> {
         let State::Data { left: 0, is_last, signature, content } = &mut self.state else { return Ok(()) };
-        let hash = std::mem::take(content).finalize();
-        if let Some(signatures) = &mut self.signatures {
-            signatures.chunk(signature, &hex::encode(hash))?;
+        if let (Some(signatures), Some(content)) = (&mut self.signatures, content.take()) {
+            signatures.chunk(signature, &hex::encode(content.finalize()))?;
         }
         // The last one is empty; what would be its line end is that of the trailers.
         self.state = if *is_last { State::Trailers } else { State::End };
@@ -237,11 +268,21 @@ mod tests {
     fn read(mut chunks: Chunks, body: &[u8], step: usize) -> Result<Read, S3Error> {
         let mut content = Vec::new();
         for piece in body.chunks(step) {
-            for part in chunks.push(Bytes::copy_from_slice(piece))? {
-                content.extend_from_slice(&part);
+            let mut piece = Bytes::copy_from_slice(piece);
+            while !piece.is_empty() {
+                chunks.push(&mut piece)?.iter().for_each(|part| content.extend_from_slice(part));
             }
         }
         Ok((content, chunks.finish()?))
+    }
+
+    #[test]
+    fn chunks_of_one_byte_come_out_together_and_not_all_at_once() {
+        let body = [b"1\r\na\r\n".repeat(1000), b"0\r\n\r\n".to_vec()].concat();
+        assert_eq!(read(Chunks::new(None), &body, body.len()).unwrap().0, b"a".repeat(1000));
+        let (mut chunks, mut rest) = (Chunks::new(None), Bytes::from(body));
+        let first = chunks.push(&mut rest).unwrap();
+        assert_eq!(first.iter().map(Bytes::len).collect::<Vec<_>>(), [LINES / 2]);
     }
 
     #[test]

@@ -86,8 +86,13 @@ impl Payload {
             Some(_) => Some(number("x-amz-decoded-content-length").ok_or_else(S3Error::missing_length)?),
         };
         let end = End::default();
-        let source =
-            Source { body: BodyDataStream::new(body), chunks, digests: Some(digests), end: end.clone() };
+        let source = Source {
+            body: BodyDataStream::new(body),
+            rest: Bytes::new(),
+            chunks,
+            digests: Some(digests),
+            end: end.clone(),
+        };
         Ok(Self { content: source.content().boxed(), length, end })
     }
 
@@ -130,6 +135,8 @@ impl Payload {
 
 struct Source {
     body: BodyDataStream<Body>,
+    /// What has come and was not looked at yet.
+    rest: Bytes,
     chunks: Option<Chunks>,
     /// Until they were compared.
     digests: Option<Digests>,
@@ -157,14 +164,26 @@ impl Source {
         if self.digests.is_none() {
             return Ok(None);
         }
-        let pieces = match self.body.next().await {
+        let next = match self.rest.is_empty() {
+            true => self.body.next().await,
+            false => {
+                // Others wait.
+                tokio::task::yield_now().await;
+                Some(Ok(std::mem::take(&mut self.rest)))
+            }
+        };
+        let pieces = match next {
             Some(Err(error)) => {
                 self.digests = None;
                 return Err(error);
             }
-            Some(Ok(bytes)) => match &mut self.chunks {
+            Some(Ok(mut bytes)) => match &mut self.chunks {
                 None => Ok(vec![bytes]),
-                Some(chunks) => chunks.push(bytes),
+                Some(chunks) => {
+                    let pieces = chunks.push(&mut bytes);
+                    self.rest = bytes;
+                    pieces
+                }
             },
             None => {
                 let trailers = self.chunks.as_mut().map_or_else(|| Ok(Vec::new()), Chunks::finish);

@@ -78,6 +78,9 @@ async fn pause(error: &std::io::Error) {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
+/// How long a client may read nothing of what it is sent, in milliseconds; then the connection is closed.
+const READS_NOTHING_MS: u32 = 100_000;
+
 /// Serves `service` on `listener` until `shutdown`; connections may be upgraded. The peer's [`SocketAddr`] is
 /// among the extensions of each request. Connections beyond `limits` are closed at once; one without a request is after [`IDLE`],
 /// whatever came of its head.
@@ -97,6 +100,8 @@ pub async fn serve_tcp(
             Ok((stream, peer)) => {
                 let Some(entered) = crowd.enter(peer.ip(), limits) else { continue };
                 let _ = stream.set_nodelay(true);
+                // Answers have room of the node's memory: who reads nothing of his gives it back.
+                let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, READS_NOTHING_MS);
                 let served = connection(stream, Some(peer), service.clone(), shutdown.clone());
                 tokio::spawn(async move {
                     served.await;

@@ -86,6 +86,8 @@ enum Message {
 
 /// How long one waits for a search that writes, once nobody wants the database any more.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long who drops a writer waits for it, where others wait as well.
+const SOON: Duration = Duration::from_millis(20);
 /// How often one looks whether it is one.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -113,7 +115,20 @@ impl Writer {
 
     /// Runs a call; resolves when what it wrote is on the disk.
     pub(crate) async fn run(&self, statements: Vec<Statement>, format: ResultsFormat) -> Body {
-        let alone = statements.iter().any(|s| mentions_deferral(&s.sql));
+        let look = |statements: &[Statement]| statements.iter().any(|s| mentions_deferral(&s.sql));
+        let (statements, alone) = match is_long(&statements) {
+            false => {
+                let alone = look(&statements);
+                (statements, alone)
+            }
+            true => {
+                let looking = tokio::task::spawn_blocking(move || {
+                    let alone = look(&statements);
+                    (statements, alone)
+                });
+                looking.await.map_err(|error| D1Error::new(error.to_string()))?
+            }
+        };
         let (reply, answer) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(D1Error::closed)?;
         let job = Job { statements, format, alone, reply };
@@ -136,19 +151,49 @@ impl Drop for Writer {
         self.queue = None;
         let Some(thread) = self.thread.take() else { return };
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ended = std::mem::replace(ended, mpsc::channel().1);
+        let rest = Rest { thread, ended, shared: self.shared.clone() };
+        // Who drops it may be an event loop, on which everybody waits. What is queued is written all the same.
+        let is_long = rest.ended.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout);
+        if is_long && tokio::runtime::Handle::try_current().is_ok() {
+            let _ = std::thread::Builder::new().name("end d1".into()).spawn(|| rest.wait());
+        } else {
+            rest.wait();
+        }
+    }
+}
+
+/// A thread that writes what is left.
+struct Rest {
+    thread: std::thread::JoinHandle<()>,
+    ended: mpsc::Receiver<()>,
+    shared: Arc<Shared>,
+}
+
+impl Rest {
+    fn wait(self) {
         let mut searched = Duration::ZERO;
-        while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        while self.ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
             searched = if self.shared.stage.searches() { searched + LOOK } else { Duration::ZERO };
             if searched > PATIENCE && self.shared.stage.leave() {
                 // What it was asked for is not committed, and nobody was told that it was.
                 tracing::warn!(database = %self.shared.path.display(), "a D1 database is left while a search that writes goes on");
                 // History has the file open. To close it would drop the locks of whoever opens the database next.
-                std::mem::forget(self.shared.clone());
+                std::mem::forget(self.shared);
                 return;
             }
         }
-        let _ = thread.join();
+        let _ = self.thread.join();
     }
+}
+
+/// Bytes and number of what is looked at on the caller's thread.
+const LONG: usize = 64 << 10;
+const MANY: usize = 100;
+
+/// Whether to look at all of them takes a while.
+pub(crate) fn is_long(statements: &[Statement]) -> bool {
+    statements.len() > MANY || statements.iter().map(|s| s.sql.len()).sum::<usize>() > LONG
 }
 
 fn mentions_deferral(sql: &str) -> bool {
