@@ -253,11 +253,14 @@ fn names_beneath_a_subdomain_are_its_account_s_alone() {
     let want = |account: &Account, name: &str| {
         call(&serve, account, "PUT", "/workers/subdomain", json!({ "subdomain": name }))
     };
-    let domain = want_domain(&serve, &other, "s.shop.localhost").json()["result"]["id"].clone();
-    assert_eq!(outcome(&want(&main, "shop")).1, Some(10031));
-    assert_eq!(serve.get("s.main.localhost", "/").text(), "main");
+    for host in ["s.shop.localhost", "localhost", "*.localhost"] {
+        assert_eq!(outcome(&want_routes(&serve, &other, &[&format!("{host}/*")])).1, Some(10020), "{host}");
+    }
+    // What is below no account's is the operator's, and then not another's subdomain.
+    let domain = want_domain(&serve, &main, "s.shop.localhost").json()["result"]["id"].clone();
+    assert_eq!(outcome(&want(&other, "shop")).1, Some(10031));
     let path = format!("/workers/domains/{}", domain.as_str().unwrap());
-    assert_eq!(call(&serve, &other, "DELETE", &path, Value::Null).status, 200);
-    assert_eq!(want(&main, "shop").status, 200);
-    assert_eq!(serve.get("s.shop.localhost", "/").text(), "main");
+    assert_eq!(call(&serve, &main, "DELETE", &path, Value::Null).status, 200);
+    assert_eq!(want(&other, "shop").status, 200);
+    assert_eq!(serve.get("s.shop.localhost", "/").text(), "other");
 }

@@ -290,7 +290,14 @@ fn what_cannot_be_deployed_is_refused_and_changes_nothing() {
             10021,
             "not supported by Skep",
         ),
-        (&binding(json!({ "type": "browser", "name": "A" })), "a.js", code, 400, 10021, "not on a node yet"),
+        (
+            &binding(json!({ "type": "browser", "name": "A" })),
+            "a.js",
+            code,
+            400,
+            10021,
+            "skep serve --browsers N",
+        ),
         (
             &binding(json!({ "type": "kv_namespace", "name": "A", "namespace_id": "0" })),
             "a.js",

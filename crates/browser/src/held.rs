@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, TcpListener as StdTcpListener, TcpStream as StdTcpStream};
+use std::net::{IpAddr, Shutdown, TcpListener as StdTcpListener, TcpStream as StdTcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown, SocketType, recvmsg,
-    shutdown, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType, recvmsg, sockopt,
 };
 use skep_runtime::Beside;
 use skep_sandbox::{Group, GroupLimits, SCRATCH, Sandbox};
@@ -111,11 +110,12 @@ impl Hold {
         let child = command.kill_on_drop(true).spawn()?;
         // With it goes our copy of the browser's end: else nobody would be told of its end.
         drop(command);
+        let end = ours.try_clone()?;
         let control = UnixStream::from_std(ours)?;
-        let Ok(listener) = receive(&control).await else {
-            // Why, it says on its standard error.
-            return Ok((child, Held { control: Arc::new(Mutex::new(control)), group, proxy: None }));
-        };
+        let received = receive(&control).await;
+        let mut held = Held { control: Arc::new(Mutex::new(control)), end, group, proxy: None };
+        // If there is none, it says why on its standard error.
+        let Ok(listener) = received else { return Ok((child, held)) };
         let listener = StdTcpListener::from(listener);
         listener.set_nonblocking(true)?;
         let listener = {
@@ -123,7 +123,7 @@ impl Hold {
             TcpListener::from_std(listener)?
         };
         let proxy = self.handle().spawn(proxy::serve(listener, self.reach.clone()));
-        let held = Held { control: Arc::new(Mutex::new(control)), group, proxy: Some(proxy.abort_handle()) };
+        held.proxy = Some(proxy.abort_handle());
         Ok((child, held))
     }
 }
@@ -132,6 +132,8 @@ impl Hold {
 #[derive(Debug)]
 pub(crate) struct Held {
     control: Arc<Mutex<UnixStream>>,
+    /// The same, for who does not wait until nobody asks for a connection.
+    end: StdUnixStream,
     /// Removed when all in it have ended.
     group: Group,
     proxy: Option<AbortHandle>,
@@ -152,9 +154,8 @@ impl Held {
     }
 
     /// Has all in it end, soon.
-    pub async fn close(&self) {
-        let control = self.control.lock().await;
-        let _ = shutdown(&*control, Shutdown::Both);
+    pub fn close(&self) {
+        let _ = self.end.shutdown(Shutdown::Both);
     }
 }
 

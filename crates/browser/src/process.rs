@@ -159,7 +159,7 @@ impl Process {
                 false
             }
             Place::Held(held) => {
-                held.close().await;
+                held.close();
                 // Its helpers are of its namespace, and have ended before the child does.
                 if tokio::time::timeout(LINGERS, self.child.wait()).await.is_err() {
                     let _ = self.child.kill().await;

@@ -4,7 +4,7 @@
 //! claim comes before the row in the account's catalog that needs it and goes after it, so that what a catalog says of a
 //! name without a claim is worth nothing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use skep_store::StoreError;
@@ -28,6 +28,13 @@ fn subdomains<'a>(name: &'a str, domains: &[String]) -> impl Iterator<Item = &'a
         .filter_map(move |domain| name.strip_suffix(domain.as_str())?.strip_suffix('.')?.rsplit('.').next())
 }
 
+/// Whether `name`, or what a pattern of it begins with, is one of `domains` or in it.
+fn is_within(name: &str, domains: &[String]) -> bool {
+    let name = name.trim_start_matches(['*', '.']);
+    let rests = domains.iter().filter_map(|domain| name.strip_suffix(domain.as_str()));
+    rests.into_iter().any(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 /// A name of another account that is beneath the account's `subdomain`.
 pub(crate) fn beneath(
     c: &Connection,
@@ -47,8 +54,8 @@ pub(crate) fn beneath(
 }
 
 impl Registry {
-    /// Makes names the account's own, all or none; [`CatalogError::Taken`] says which one is another account's, or beneath the subdomain of
-    /// one.
+    /// Makes names the account's own, all or none; [`CatalogError::Taken`] says which one is another account's, beneath the subdomain of
+    /// one, or elsewhere in a domain below which accounts answer: that is the operator's, whose account is the first.
     pub async fn claim(&self, account: &str, names: Vec<String>) -> Result<(), CatalogError> {
         let own = self.claims_of(account)?;
         if names.iter().all(|name| own.contains(name)) {
@@ -57,12 +64,18 @@ impl Registry {
         let account = account.to_owned();
         let domains = self.domains();
         let taken = self.db.write(move |t| {
-            let mut others = t.prepare_cached("SELECT subdomain FROM account WHERE id <> ?")?;
-            let others = others.query_map([&account], |row| row.get::<_, String>(0))?;
-            let others = others.collect::<Result<HashSet<_>, _>>()?;
+            let mut all = t.prepare_cached("SELECT id, subdomain FROM account ORDER BY created, id")?;
+            let all = all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let all = all.collect::<Result<Vec<(String, String)>, _>>()?;
+            let is_operator = all.first().is_some_and(|(first, _)| *first == account);
+            let of: HashMap<&str, &str> = all.iter().map(|(id, subdomain)| (&**subdomain, &**id)).collect();
             for name in &names {
-                let is_beneath = subdomains(name, &domains).any(|subdomain| others.contains(subdomain));
-                if is_beneath || holder(t, name)?.is_some_and(|holder| holder != account) {
+                let owner = subdomains(name, &domains).find_map(|subdomain| of.get(subdomain));
+                let is_free = match owner {
+                    Some(owner) => *owner == account,
+                    None => is_operator || !is_within(name, &domains),
+                };
+                if !is_free || holder(t, name)?.is_some_and(|holder| holder != account) {
                     return Ok(Some(name.clone()));
                 }
             }
@@ -196,10 +209,15 @@ mod tests {
             let refused = registry.claim(&a, names(&["free.test", name])).await;
             assert!(matches!(refused, Err(CatalogError::Taken(taken)) if taken == name), "{name}");
         }
-        registry
-            .claim(&a, names(&["ab.localhost", "b.test", "x.a.localhost", "*.localhost", "b.c.apps.test"]))
-            .await
-            .unwrap();
+        let free = ["ab.localhost", "b.test", "x.a.localhost", "*.localhost", "b.c.apps.test", "apps.test"];
+        registry.claim(&a, names(&free)).await.unwrap();
+        // What is nobody's there is the operator's.
+        for name in ["localhost", "x.localhost", "*.apps.test", "*apps.test", "r2.apps.test", "y.c.apps.test"]
+        {
+            let refused = registry.claim(&b, names(&[name])).await;
+            assert!(matches!(refused, Err(CatalogError::Taken(_))), "{name}");
+        }
+        registry.claim(&b, names(&["myapps.test", "x.b.localhost"])).await.unwrap();
         // Nobody takes a subdomain beneath which another one has a name.
         assert!(matches!(registry.set_subdomain(&b, Some("c")).await, Err(CatalogError::Exists(_))));
         registry.set_subdomain(&a, Some("c")).await.unwrap();
