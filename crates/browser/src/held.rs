@@ -1,7 +1,6 @@
 //! Browsers that strangers drive: each in a cage, with one way out that is guarded.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::net::{IpAddr, Shutdown, TcpListener as StdTcpListener, TcpStream as StdTcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -9,11 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType, recvmsg, sockopt,
-};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use skep_runtime::Beside;
-use skep_sandbox::{Group, GroupLimits, SCRATCH, Sandbox};
+use skep_sandbox::{Group, GroupLimits, SCRATCH, Sandbox, passed};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::process::{Child, Command};
@@ -185,18 +182,9 @@ impl Door {
 
 /// A TCP socket that is passed on. Whatever else comes is an error.
 async fn receive(control: &UnixStream) -> io::Result<OwnedFd> {
-    let received = control.async_io(Interest::READABLE, || {
-        let mut word = [0];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        recvmsg(control, &mut [IoSliceMut::new(&mut word)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-        let sent = ancillary.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        });
-        Ok(sent.filter(|_| word[0] == HERE))
-    });
-    let socket = received.await?.ok_or(io::ErrorKind::ConnectionRefused)?;
+    let said = control.async_io(Interest::READABLE, || passed(control)).await?;
+    let socket = said.filter(|(word, _)| *word == HERE).and_then(|(_, socket)| socket);
+    let socket = socket.ok_or(io::ErrorKind::ConnectionRefused)?;
     match is_tcp(socket.as_fd()) {
         true => Ok(socket),
         false => Err(io::ErrorKind::InvalidData.into()),
@@ -223,6 +211,8 @@ fn check(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use skep_sandbox::pass;
+
     use super::*;
 
     #[test]
@@ -239,23 +229,13 @@ mod tests {
         let (ours, theirs) = StdUnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let control = UnixStream::from_std(ours).unwrap();
-        let pass = |word: u8, what: Option<&dyn AsFd>| {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut ancillary = rustix::net::SendAncillaryBuffer::new(&mut space);
-            let descriptors = what.map(|what| [what.as_fd()]);
-            if let Some(descriptors) = &descriptors {
-                ancillary.push(rustix::net::SendAncillaryMessage::ScmRights(descriptors));
-            }
-            let none = rustix::net::SendFlags::empty();
-            rustix::net::sendmsg(&theirs, &[io::IoSlice::new(&[word])], &mut ancillary, none).unwrap();
-        };
         let listener = StdTcpListener::bind("127.0.0.1:0").unwrap();
-        pass(HERE, Some(&listener));
+        pass(&theirs, HERE, Some(listener.as_fd())).unwrap();
         receive(&control).await.unwrap();
         let file = tempfile::tempfile().unwrap();
-        pass(HERE, Some(&file));
+        pass(&theirs, HERE, Some(file.as_fd())).unwrap();
         assert_eq!(receive(&control).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
-        pass(crate::inside::NONE, None);
+        pass(&theirs, crate::inside::NONE, None).unwrap();
         assert_eq!(receive(&control).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         drop(theirs);
         assert!(receive(&control).await.is_err());

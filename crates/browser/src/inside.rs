@@ -6,18 +6,16 @@
 //! and passes those on as well.
 
 use std::ffi::OsString;
-use std::io::{self, IoSlice, Read};
-use std::mem::MaybeUninit;
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, WaitOptions, getpid};
 use serde::{Deserialize, Serialize};
-use skep_sandbox::{Cage, SCRATCH};
+use skep_sandbox::{Cage, SCRATCH, pass};
 
 /// The hidden subcommand under which the binary must call [`become_browser`].
 pub const COMMAND: &str = "__browser";
@@ -70,7 +68,7 @@ fn inside(start: &Start) -> io::Result<i32> {
     start.cage.enter().map_err(refused)?;
     let proxy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = proxy.local_addr()?.port();
-    pass_on(&proxy)?;
+    pass(io::stdin(), HERE, Some(proxy.as_fd()))?;
     drop(proxy);
     let mut command = Command::new(&start.program);
     command.args(&start.switches);
@@ -102,22 +100,9 @@ fn serve() -> io::Result<()> {
     while io::stdin().lock().read_exact(&mut port).is_ok() {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::from_be_bytes(port)));
         match TcpStream::connect_timeout(&to, CONNECTS) {
-            Ok(stream) => pass_on(&stream)?,
-            Err(_) => say(NONE, &mut SendAncillaryBuffer::default())?,
+            Ok(stream) => pass(io::stdin(), HERE, Some(stream.as_fd()))?,
+            Err(_) => pass(io::stdin(), NONE, None)?,
         }
     }
-    Ok(())
-}
-
-fn pass_on(what: impl AsFd) -> io::Result<()> {
-    let descriptors = [what.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-    say(HERE, &mut ancillary)
-}
-
-fn say(word: u8, ancillary: &mut SendAncillaryBuffer<'_, '_, '_>) -> io::Result<()> {
-    sendmsg(io::stdin(), &[IoSlice::new(&[word])], ancillary, SendFlags::empty())?;
     Ok(())
 }
