@@ -13,7 +13,7 @@ use crate::namespaces::{flag, unshare};
 use crate::{files, filter_many, loopback, privileges, root};
 
 /// The folder that such a program may write to.
-pub const SCRATCH: &str = "/tmp";
+pub const SCRATCH: &str = "/scratch";
 
 /// What such a program may do: beside its files it has a folder in memory, process ids of its own, and a network in which nobody
 /// else is and from which no way leads anywhere. Passed as JSON to the processes that enter it.
@@ -53,7 +53,7 @@ impl Cage {
         if self.layers.contains(&Layer::UtsNamespace) {
             rustix::system::sethostname(b"cell").step("the host name")?;
         }
-        Ok(())
+        privileges::keep_for_setup()
     }
 
     /// The second step, for good: what this process starts afterwards is held as it is itself. It is killed when its parent ends, and all

@@ -3,8 +3,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
-    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
-    set_capabilities_secure_bits, set_no_new_privs,
+    clear_ambient_capability_set, configure_capability_in_ambient_set, remove_capability_from_bounding_set,
+    set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
 };
 
 use crate::jail::{JailError, Step};
@@ -33,6 +33,23 @@ pub fn limit_files(pid: u32, bytes: Option<u64>) -> std::io::Result<()> {
     let limit = Rlimit { current: Some(bytes.unwrap_or(FILE).min(FILE)), maximum: Some(FILE) };
     rustix::process::prlimit(Some(pid), Resource::Fsize, limit)?;
     Ok(())
+}
+
+/// What setting up namespaces takes, and giving it up afterwards.
+const SETUP: [CapabilitySet; 3] =
+    [CapabilitySet::SYS_ADMIN, CapabilitySet::NET_ADMIN, CapabilitySet::SETPCAP];
+
+/// Keeps them for what this process becomes or starts by `exec`, which takes them from whoever is not root. In a user namespace of one's own
+/// they mean nothing outside.
+pub(crate) fn keep_for_setup() -> Result<(), JailError> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let held = capabilities(None).step("capabilities")?;
+    set_capabilities(None, CapabilitySets { inheritable: held.permitted, ..held }).step("capabilities")?;
+    SETUP
+        .iter()
+        .try_for_each(|one| configure_capability_in_ambient_set(*one, true).step("ambient capabilities"))
 }
 
 /// Gives up all capabilities of this process and of what it will become.
