@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use skep_catalog::{Account, Catalog, CatalogError, Origin, Script, Token};
-use skep_wire::{Body, ReadError, read_all};
+use skep_wire::{Body, Held, ReadError, Response, read_all};
 
 use crate::Api;
 use crate::aside::aside;
@@ -156,6 +157,12 @@ impl Call {
         self.seat = None;
         self.seat = self.api.bodies.seat(&self.token.account, bytes).await?;
         Ok(())
+    }
+
+    /// An answer that has the call's room until it is sent.
+    pub fn in_room(&mut self, answer: Response) -> Response {
+        let seat = self.seat.take();
+        answer.map(|body| Held::new(body, seat).boxed_unsync())
     }
 
     /// The body as JSON, whatever its content type says: wrangler sends `text/plain`. What is in it has the types that

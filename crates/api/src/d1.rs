@@ -15,7 +15,7 @@ use skep_wire::{empty, reply};
 use crate::BASE;
 use crate::aside::{aside, listed, long};
 use crate::call::Call;
-use crate::reply::{Answer, ApiError, ok, ok_text, page, time};
+use crate::reply::{self, Answer, ApiError, ok, ok_text, page, time};
 
 /// SQL of one request or file at most.
 const MAX_SQL: usize = 256 << 20;
@@ -280,10 +280,7 @@ pub(crate) async fn download(mut call: Call) -> Answer {
     let claims = file_claims(&mut call)?;
     let key = claims["content"].as_str().ok_or_else(|| ApiError::no_route(call.head.uri.path()))?;
     let (content, length) = crate::modules::open(&call.tenant()?, key).await?;
-    let mut response = reply(StatusCode::OK, content);
-    response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/sql"));
-    Ok(response)
+    Ok(reply::content(content, length, HeaderValue::from_static("application/sql")))
 }
 
 /// The content that an import's file is kept under.

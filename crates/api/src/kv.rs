@@ -6,8 +6,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
-use http_body_util::BodyExt;
+use http::HeaderValue;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
@@ -15,11 +14,11 @@ use skep_catalog::{CatalogError, Kind, Resource};
 use skep_kv::{
     BulkEntry, Entry, Expiration, KvError, ListOptions, MAX_VALUE_BYTES, Namespace, PutOptions, Value,
 };
-use skep_wire::{Held, full, reply};
+use skep_wire::full;
 
 use crate::aside::{aside, listed};
 use crate::call::Call;
-use crate::reply::{Answer, ApiError, ok, ok_text, page, with_info};
+use crate::reply::{self, Answer, ApiError, ok, ok_text, page, with_info};
 
 /// A bulk request is not longer than this. <https://developers.cloudflare.com/kv/platform/limits/>
 const MAX_BULK: usize = 100 << 20;
@@ -212,19 +211,14 @@ async fn content(value: Value) -> Result<Bytes, ApiError> {
 pub(crate) async fn value(call: Call) -> Answer {
     let entry = found(&call)?;
     let expiration = entry.expiration;
-    let mut response = match entry.value {
-        Value::Inline(bytes) => reply(StatusCode::OK, full(bytes)),
-        Value::File(file) => {
-            let pieces = skep_store::read_pieces(file, 0, entry.size);
-            let mut response = reply(StatusCode::OK, skep_wire::stream(pieces));
-            response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(entry.size));
-            response
-        }
+    let body = match entry.value {
+        Value::Inline(bytes) => full(bytes),
+        Value::File(file) => skep_wire::stream(skep_store::read_pieces(file, 0, entry.size)),
     };
-    let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    let kind = HeaderValue::from_static("application/octet-stream");
+    let mut response = reply::content(body, entry.size, kind);
     if let Some(expiration) = expiration {
-        headers.insert("expiration", HeaderValue::from(expiration));
+        response.headers_mut().insert("expiration", HeaderValue::from(expiration));
     }
     Ok(response)
 }
@@ -376,8 +370,7 @@ pub(crate) async fn get_bulk(mut call: Call) -> Answer {
     }
     let (is_json, with_metadata) = (wanted.kind.as_deref() == Some("json"), wanted.with_metadata);
     let text = aside(size, move || values_text(values, is_json, with_metadata)).await??;
-    let seat = call.seat.take();
-    Ok(ok_text(text).map(|body| Held::new(body, seat).boxed_unsync()))
+    Ok(call.in_room(ok_text(text)))
 }
 
 /// A value of a bulk read.

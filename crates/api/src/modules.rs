@@ -62,11 +62,21 @@ pub(crate) async fn keep_all(
     unneeded.try_for_each(|id| tenant.blobs().remove(&id)).map_err(storage)
 }
 
+/// Where a content is, and its length.
+fn find(tenant: &Arc<dyn Tenant>, key: &str) -> Result<(BlobId, u64), ApiError> {
+    let stored = tenant.catalog().content(key)?;
+    let found = stored.and_then(|stored| Some((BlobId::parse(&stored.blob)?, stored.size)));
+    found.ok_or_else(|| ApiError::internal(format!("the content {key} is lost")))
+}
+
+/// The length of a content.
+pub(crate) fn size(tenant: &Arc<dyn Tenant>, key: &str) -> Result<usize, ApiError> {
+    Ok(usize::try_from(find(tenant, key)?.1).unwrap_or(usize::MAX))
+}
+
 /// Reads a content whole.
 pub(crate) async fn load(tenant: &Arc<dyn Tenant>, key: &str) -> Result<Bytes, ApiError> {
-    let stored = tenant.catalog().content(key)?;
-    let id = stored.and_then(|stored| BlobId::parse(&stored.blob));
-    let id = id.ok_or_else(|| ApiError::internal(format!("the content {key} is lost")))?;
+    let (id, _) = find(tenant, key)?;
     let blobs = tenant.blobs().clone();
     let read = tokio::task::spawn_blocking(move || -> Result<Bytes, StoreError> {
         let mut bytes = Vec::new();
@@ -79,9 +89,7 @@ pub(crate) async fn load(tenant: &Arc<dyn Tenant>, key: &str) -> Result<Bytes, A
 
 /// A content as a body that is read as it is sent, and its length.
 pub(crate) async fn open(tenant: &Arc<dyn Tenant>, key: &str) -> Result<(Body, u64), ApiError> {
-    let stored = tenant.catalog().content(key)?;
-    let found = stored.and_then(|stored| Some((BlobId::parse(&stored.blob)?, stored.size)));
-    let (id, size) = found.ok_or_else(|| ApiError::internal(format!("the content {key} is lost")))?;
+    let (id, size) = find(tenant, key)?;
     let blobs = tenant.blobs().clone();
     let opened = tokio::task::spawn_blocking(move || blobs.read(&id));
     let file = opened.await.map_err(ApiError::internal)?.map_err(storage)?;
@@ -117,12 +125,6 @@ pub(crate) fn joined(tenant: &Arc<dyn Tenant>, pieces: Vec<Piece>) -> Result<(Bo
         }
     });
     Ok((skep_wire::stream(opened.map_ok(BodyDataStream::new).try_flatten()), length))
-}
-
-/// The length of a content; 0 of what is not there.
-pub(crate) fn size(tenant: &Arc<dyn Tenant>, key: &str) -> Result<usize, ApiError> {
-    let stored = tenant.catalog().content(key)?;
-    Ok(stored.map_or(0, |stored| usize::try_from(stored.size).unwrap_or(usize::MAX)))
 }
 
 pub(crate) fn storage(error: StoreError) -> ApiError {

@@ -5,7 +5,7 @@ use http::header::HeaderName;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value as Json, json};
 use skep_catalog::CatalogError;
-use skep_wire::{Response, full, reply};
+use skep_wire::{Body, Response, full, reply};
 
 /// A refusal: an HTTP status, Cloudflare's codes and texts.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,10 +144,15 @@ pub(crate) fn ok_text(result: Bytes) -> Response {
     let length = HEAD.len() + result.len() + 1;
     let pieces = [Bytes::from_static(HEAD), result, Bytes::from_static(b"}")];
     let pieces = futures_util::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
-    let mut response = reply(StatusCode::OK, skep_wire::stream(pieces));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    let body = skep_wire::stream(pieces);
+    content(body, length as u64, HeaderValue::from_static("application/json"))
+}
+
+/// 200 with a content of so many bytes, without an envelope.
+pub(crate) fn content(body: Body, length: u64, kind: HeaderValue) -> Response {
+    let mut response = reply(StatusCode::OK, body);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     response
 }
 

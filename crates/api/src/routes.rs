@@ -15,11 +15,11 @@ use crate::platform::Tenant;
 use crate::reply::{Answer, ApiError, ok, page, time};
 use crate::upload;
 
-/// Every name that leads to this machine is a zone; its id is made of its name.
 /// Bytes of a host name (RFC 1035 §2.3.4), and of a path in a pattern: visitors' are not much longer.
 const MAX_HOST: usize = 253;
 const MAX_PATH: usize = 16 << 10;
 
+/// Every name that leads to this machine is a zone; its id is made of its name.
 pub(crate) fn zone_id(name: &str) -> String {
     hex::encode(&Sha256::digest(format!("zone:{name}").as_bytes())[..16])
 }

@@ -3,17 +3,16 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, header};
+use http::HeaderValue;
 use serde_json::{Value as Json, json};
 use skep_catalog::{Script, Version};
-use skep_wire::reply;
 
 use crate::aside::listed;
 use crate::call::{Call, script_of};
 use crate::exports;
 use crate::modules::{self, Piece};
 use crate::platform::Tenant;
-use crate::reply::{Answer, ok, page, time};
+use crate::reply::{self, Answer, ok, page, time};
 use crate::upload::{self, Plan};
 use crate::uploaded::Upload;
 
@@ -155,12 +154,7 @@ pub(crate) async fn source(call: Call) -> Answer {
         && let Some(only) = content.modules.first()
     {
         let (content, length) = modules::open(&tenant, &only.key).await?;
-        let mut response = reply(http::StatusCode::OK, content);
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/javascript"));
-        return Ok(response);
+        return Ok(reply::content(content, length, HeaderValue::from_static("application/javascript")));
     }
     let boundary = uuid::Uuid::new_v4().simple().to_string();
     let mut pieces = Vec::new();
@@ -175,10 +169,8 @@ pub(crate) async fn source(call: Call) -> Answer {
     }
     pieces.push(Piece::Text(format!("\r\n--{boundary}--\r\n")));
     let (body, length) = modules::joined(&tenant, pieces)?;
-    let mut response = reply(http::StatusCode::OK, body);
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    let content_type = HeaderValue::try_from(format!("multipart/form-data; boundary={boundary}"));
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type.map_err(crate::ApiError::internal)?);
+    let kind = HeaderValue::try_from(format!("multipart/form-data; boundary={boundary}"));
+    let mut response = reply::content(body, length, kind.map_err(crate::ApiError::internal)?);
     if let Some(main) = content.modules.first()
         && let Ok(name) = HeaderValue::try_from(main.name.as_str())
     {

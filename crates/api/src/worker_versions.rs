@@ -4,10 +4,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use serde_json::{Value as Json, json};
-use skep_catalog::{Script, Version};
-use skep_wire::Held;
+use skep_catalog::{Module, Script, Version};
 
 use crate::aside::aside;
 use crate::call::Call;
@@ -93,23 +91,26 @@ pub(crate) async fn get(mut call: Call) -> Answer {
     let mut shown = shown(&call, &script, &version)?;
     if call.choice("include", &["modules"])?.is_some() {
         let tenant = call.tenant()?;
-        let all = &version.content.modules;
-        let sizes = all.iter().map(|module| modules::size(&tenant, &module.key));
+        let modules = version.content.modules;
+        let sizes = modules.iter().map(|module| modules::size(&tenant, &module.key));
         let size = sizes.sum::<Result<usize, _>>()?;
         // The content, its letters in base64, and the text that they are in.
         call.take_room(size.saturating_mul(4)).await?;
         let mut read = Vec::new();
-        for module in &version.content.modules {
+        for module in modules {
             let bytes = modules::load(&tenant, &module.key).await?;
-            read.push((module.name.clone(), module.content_type.clone(), bytes));
+            read.push((module, bytes));
         }
         let write = move || {
-            let shown_module = |(name, kind, bytes): &(String, String, Bytes)| json!({ "name": name, "content_type": kind, "content_base64": STANDARD.encode(bytes) });
+            let shown_module = |(module, bytes): &(Module, Bytes)| {
+                let text = STANDARD.encode(bytes);
+                json!({ "name": module.name, "content_type": module.content_type, "content_base64": text })
+            };
             shown["modules"] = read.iter().map(shown_module).collect();
             shown.to_string()
         };
-        let (text, seat) = (aside(size, write).await?, call.seat.take());
-        return Ok(ok_text(text.into()).map(|body| Held::new(body, seat).boxed_unsync()));
+        let text = aside(size, write).await?;
+        return Ok(call.in_room(ok_text(text.into())));
     }
     ok(shown)
 }

@@ -31,26 +31,25 @@ fn subdomains<'a>(name: &'a str, domains: &[String]) -> impl Iterator<Item = &'a
 /// Whether `name`, or what a pattern of it begins with, is one of `domains` or in it.
 fn is_within(name: &str, domains: &[String]) -> bool {
     let name = name.trim_start_matches(['*', '.']);
-    let rests = domains.iter().filter_map(|domain| name.strip_suffix(domain.as_str()));
-    rests.into_iter().any(|rest| rest.is_empty() || rest.ends_with('.'))
+    let mut rests = domains.iter().filter_map(|domain| name.strip_suffix(domain.as_str()));
+    rests.any(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// A name of another account that is beneath the account's `subdomain`.
-pub(crate) fn beneath(
+/// Whether another account has a name that is beneath the account's `subdomain`.
+pub(crate) fn is_occupied(
     c: &Connection,
     account: &str,
     subdomain: &str,
     domains: &[String],
-) -> Result<Option<String>, StoreError> {
+) -> Result<bool, StoreError> {
     let mut query = c.prepare_cached("SELECT name FROM claim WHERE account <> ?")?;
     let names = query.query_map([account], |row| row.get::<_, String>(0))?;
     for name in names {
-        let name = name?;
-        if subdomains(&name, domains).any(|own| own == subdomain) {
-            return Ok(Some(name));
+        if subdomains(&name?, domains).any(|own| own == subdomain) {
+            return Ok(true);
         }
     }
-    Ok(None)
+    Ok(false)
 }
 
 impl Registry {

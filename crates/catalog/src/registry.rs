@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use skep_store::{Database, Schema, StoreError};
 
 use crate::CatalogError;
-use crate::claims::beneath;
+use crate::claims::is_occupied;
 use crate::seal::random;
 
 pub(crate) const SCHEMA: Schema = Schema(&[
@@ -214,7 +214,7 @@ impl Registry {
         self.db.read(|c| {
             let sql = "SELECT EXISTS (SELECT 1 FROM account WHERE subdomain = ?)";
             let taken: bool = c.prepare_cached(sql)?.query_row([subdomain], |row| row.get(0))?;
-            Ok(!taken && beneath(c, account, subdomain, &domains)?.is_none())
+            Ok(!taken && !is_occupied(c, account, subdomain, &domains)?)
         })
     }
 
@@ -225,7 +225,7 @@ impl Registry {
         let changed = self
             .db
             .write(move |t| {
-                if beneath(t, &id, &wanted, &domains)?.is_some() {
+                if is_occupied(t, &id, &wanted, &domains)? {
                     return Ok(0);
                 }
                 Ok(t.execute("UPDATE OR IGNORE account SET subdomain = ? WHERE id = ?", [wanted, id])?)

@@ -17,10 +17,12 @@ use crate::opened::{Opened, Opening};
 use crate::request::{ExportOptions, ResultsFormat, Statement, without_comments};
 use crate::run::{Stop, may_read};
 use crate::session::Patience;
-use crate::writer::{Body, is_long};
+use crate::writer::Body;
 
 /// Statements of a call that may run on the caller's thread, each at least some microseconds.
 const INLINE_STATEMENTS: usize = 100;
+/// Bytes of SQL that are looked at there.
+const INLINE_SQL: usize = 64 << 10;
 /// Long queries of one database at a time; further ones wait. Cloudflare runs one.
 const LONG_QUERIES: usize = 2;
 
@@ -96,7 +98,8 @@ impl D1Database {
     }
 
     async fn output(&self, statements: Vec<Statement>, format: ResultsFormat) -> Body {
-        let is_long = is_long(&statements);
+        let length: usize = statements.iter().map(|statement| statement.sql.len()).sum();
+        let is_long = statements.len() > INLINE_STATEMENTS || length > INLINE_SQL;
         let sort = move || {
             let statements = without_comments(statements)?;
             let reads = statements.iter().all(|statement| may_read(&statement.sql));

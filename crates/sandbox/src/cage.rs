@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::jail::{JailError, Step};
 use crate::layer::{Layer, Layers};
-use crate::namespaces::{flag, unshare};
-use crate::{files, filter_many, loopback, privileges, root};
+use crate::namespaces::{self, flag};
+use crate::{files, filter_many, groups, loopback, privileges, root};
 
 /// The folder that such a program may write to.
 pub const SCRATCH: &str = "/scratch";
@@ -45,14 +45,10 @@ impl Cage {
     /// The first step, for a process of one thread: it leaves the namespaces of this machine, and its next child is the first process
     /// of its own, which has to [`enter`](Self::enter). On an error it must end.
     pub fn part(&self) -> Result<(), JailError> {
-        for group in &self.groups {
-            std::fs::write(group, "0").step("the control group")?;
-        }
-        let namespaces = self.layers.iter().copied().filter(|layer| layer.is_namespace());
-        unshare(namespaces.fold(UnshareFlags::NEWPID, |flags, layer| flags | flag(layer)))?;
-        if self.layers.contains(&Layer::UtsNamespace) {
-            rustix::system::sethostname(b"cell").step("the host name")?;
-        }
+        groups::enter(&self.groups)?;
+        let own = self.layers.iter().copied().filter(|layer| layer.is_namespace());
+        let flags = own.fold(UnshareFlags::NEWPID, |flags, layer| flags | flag(layer));
+        namespaces::part(&self.layers, flags)?;
         privileges::keep_for_setup()
     }
 

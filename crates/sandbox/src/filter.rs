@@ -26,7 +26,12 @@ pub(crate) fn restrict(network: bool) -> Result<(), JailError> {
 fn program(network: bool, pid: u32) -> Result<BpfProgram, BackendError> {
     let mut rules: Rules = ALWAYS.iter().chain(ALWAYS_HERE).map(|call| (*call, Vec::new())).collect();
     rules.extend(conditional(network, pid)?);
-    let missing = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    compile(rules, libc::ENOSYS)
+}
+
+/// The program that allows what `rules` have; all else fails with the error `missing`.
+pub(crate) fn compile(rules: Rules, missing: libc::c_int) -> Result<BpfProgram, BackendError> {
+    let missing = SeccompAction::Errno(missing.unsigned_abs());
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, missing, SeccompAction::Allow, arch)?.try_into()
 }
@@ -241,6 +246,40 @@ pub(crate) const ALWAYS_HERE: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) const ALWAYS_HERE: &[i64] = &[];
 
+/// What no program gets.
+#[cfg(test)]
+pub(crate) const NEVER: &[i64] = &[
+    libc::SYS_ptrace,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_fsopen,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_clone3,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_add_key,
+    libc::SYS_keyctl,
+    libc::SYS_userfaultfd,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_io_uring_setup,
+    libc::SYS_kexec_load,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_init_module,
+    libc::SYS_setuid,
+    libc::SYS_seccomp,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_mknodat,
+    libc::SYS_shmget,
+    libc::SYS_msgget,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,35 +294,15 @@ mod tests {
 
     #[test]
     fn what_leads_out_is_not_on_the_list() {
-        let dangerous = [
-            libc::SYS_ptrace,
-            libc::SYS_mount,
-            libc::SYS_unshare,
-            libc::SYS_setns,
-            libc::SYS_clone3,
-            libc::SYS_bpf,
-            libc::SYS_perf_event_open,
-            libc::SYS_keyctl,
-            libc::SYS_userfaultfd,
-            libc::SYS_process_vm_readv,
-            libc::SYS_process_vm_writev,
-            libc::SYS_io_uring_setup,
-            libc::SYS_kexec_load,
-            libc::SYS_pidfd_open,
-            libc::SYS_pidfd_getfd,
+        // A program of one process needs none of these either.
+        let more = [
             libc::SYS_memfd_create,
-            libc::SYS_pivot_root,
-            libc::SYS_chroot,
-            libc::SYS_init_module,
-            libc::SYS_setuid,
             libc::SYS_capset,
-            libc::SYS_seccomp,
             // They take addresses that no filter can see.
             libc::SYS_sendmsg,
             libc::SYS_sendmmsg,
-            libc::SYS_open_by_handle_at,
         ];
-        for call in dangerous {
+        for call in NEVER.iter().copied().chain(more) {
             assert!(!ALWAYS.contains(&call) && !ALWAYS_HERE.contains(&call), "{call}");
             assert!(!conditional(true, 1).unwrap().contains_key(&call), "{call}");
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::jail::{JailError, Step};
 use crate::layer::Layer;
 
 /// What one group may use.
@@ -152,6 +153,11 @@ impl Group {
             text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
         })
     }
+}
+
+/// Puts this process into groups, by their [entrances](Group::entrances).
+pub(crate) fn enter(entrances: &[PathBuf]) -> Result<(), JailError> {
+    entrances.iter().try_for_each(|group| std::fs::write(group, "0").step("the control group"))
 }
 
 impl Drop for Group {

@@ -6,7 +6,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::layer::{Layer, Layers};
-use crate::{connections, files, filter, namespaces, privileges};
+use crate::{connections, files, filter, groups, namespaces, privileges};
 
 /// What a process may do. Passed as JSON to the process that enters it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,9 +70,7 @@ impl Jail {
     /// Puts this process into the jail, for good, and has it killed when its parent thread ends. It must have one thread. On an error it is partly in and must end.
     pub fn enter(&self) -> Result<(), JailError> {
         let has = |layer| self.layers.contains(&layer);
-        for group in &self.groups {
-            std::fs::write(group, "0").step("the control group")?;
-        }
+        groups::enter(&self.groups)?;
         if has(Layer::Privileges) {
             privileges::limit_resources()?;
         }

@@ -4,7 +4,7 @@ use rustix::process::{getgid, getuid};
 use rustix::thread::UnshareFlags;
 
 use crate::jail::{Jail, JailError, Step};
-use crate::layer::Layer;
+use crate::layer::{Layer, Layers};
 use crate::root;
 
 /// Puts this process into namespaces of its own.
@@ -15,12 +15,18 @@ pub(crate) fn enter(jail: &Jail) -> Result<(), JailError> {
     if flags.is_empty() {
         return Ok(());
     }
-    unshare(flags)?;
-    if jail.layers.contains(&Layer::UtsNamespace) {
-        rustix::system::sethostname(b"cell").step("the host name")?;
-    }
+    part(&jail.layers, flags)?;
     match jail.layers.contains(&Layer::MountNamespace) {
         true => root::change(jail),
+        false => Ok(()),
+    }
+}
+
+/// Makes the namespaces, and a host name where it is of one's own.
+pub(crate) fn part(layers: &Layers, flags: UnshareFlags) -> Result<(), JailError> {
+    unshare(flags)?;
+    match layers.contains(&Layer::UtsNamespace) {
+        true => rustix::system::sethostname(b"cell").step("the host name"),
         false => Ok(()),
     }
 }

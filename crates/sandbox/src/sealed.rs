@@ -1,13 +1,11 @@
 //! A process that computes: it reads and writes what it has open, and does nothing else.
 
-use std::collections::BTreeMap;
-
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch,
+    BackendError, BpfProgram, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, SeccompCondition, SeccompRule,
 };
 
+use crate::filter::{Rules, compile};
 use crate::jail::{JailError, Step};
 use crate::privileges;
 
@@ -38,13 +36,11 @@ pub fn seal(limits: Sealed) -> Result<(), JailError> {
 }
 
 fn program(pid: u32) -> Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
+    let mut rules: Rules = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
     // `abort` signals itself.
     let own = SeccompCondition::new(0, Dword, Eq, pid.into())?;
     rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![own])?]);
-    let missing = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let arch: TargetArch = std::env::consts::ARCH.try_into()?;
-    SeccompFilter::new(rules, missing, SeccompAction::Allow, arch)?.try_into()
+    compile(rules, libc::EPERM)
 }
 
 const ALWAYS: &[i64] = &[

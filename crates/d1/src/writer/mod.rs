@@ -73,6 +73,7 @@ pub(crate) type Body = Result<Output, D1Error>;
 struct Job {
     statements: Vec<Statement>,
     format: ResultsFormat,
+    /// Whether it has a transaction to itself, as the thread sees when it takes the job.
     alone: bool,
     reply: oneshot::Sender<Body>,
 }
@@ -115,23 +116,9 @@ impl Writer {
 
     /// Runs a call; resolves when what it wrote is on the disk.
     pub(crate) async fn run(&self, statements: Vec<Statement>, format: ResultsFormat) -> Body {
-        let look = |statements: &[Statement]| statements.iter().any(|s| mentions_deferral(&s.sql));
-        let (statements, alone) = match is_long(&statements) {
-            false => {
-                let alone = look(&statements);
-                (statements, alone)
-            }
-            true => {
-                let looking = tokio::task::spawn_blocking(move || {
-                    let alone = look(&statements);
-                    (statements, alone)
-                });
-                looking.await.map_err(|error| D1Error::new(error.to_string()))?
-            }
-        };
         let (reply, answer) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(D1Error::closed)?;
-        let job = Job { statements, format, alone, reply };
+        let job = Job { statements, format, alone: false, reply };
         queue.send(Message::Call(job)).map_err(|_| D1Error::closed())?;
         answer.await.map_err(|_| D1Error::closed())?
     }
@@ -185,15 +172,6 @@ impl Rest {
         }
         let _ = self.thread.join();
     }
-}
-
-/// Bytes and number of what is looked at on the caller's thread.
-const LONG: usize = 64 << 10;
-const MANY: usize = 100;
-
-/// Whether to look at all of them takes a while.
-pub(crate) fn is_long(statements: &[Statement]) -> bool {
-    statements.len() > MANY || statements.iter().map(|s| s.sql.len()).sum::<usize>() > LONG
 }
 
 fn mentions_deferral(sql: &str) -> bool {

@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::follow::IDLE;
-use super::{Body, Job, Message, Shared};
+use super::{Body, Job, Message, Shared, mentions_deferral};
 use crate::error::{D1Error, TOO_LARGE};
 use crate::run::{Effects, Facts, Runner, Searches, Stop};
 use crate::session::{Patience, Session};
@@ -64,7 +64,10 @@ impl Thread {
         while let Some(mut first) = self.next(jobs) {
             let go_back = loop {
                 match first {
-                    Message::Call(job) => self.group.push_back(job),
+                    Message::Call(mut job) => {
+                        job.alone = job.statements.iter().any(|s| mentions_deferral(&s.sql));
+                        self.group.push_back(job);
+                    }
                     Message::GoBack(commits, reply) => break Some((commits, reply)),
                 }
                 match jobs.try_recv() {

@@ -60,8 +60,6 @@ impl Browsers {
     /// Ends them all.
     pub async fn stop(&self) {
         let all: Vec<_> = self.accounts().values().cloned().collect();
-        for browsers in all {
-            browsers.close_all().await;
-        }
+        futures_util::future::join_all(all.iter().map(|browsers| browsers.close_all())).await;
     }
 }
