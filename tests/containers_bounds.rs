@@ -200,7 +200,8 @@ fn a_container_takes_no_more_than_it_may() {
                 .filter(|state| state["running"] == false && state["ended"] != "")
         });
         assert!(state["ended"].as_str().unwrap().contains("exit code: 137"), "{state}");
-        assert!(serve.output().contains("has written more than the 64 MB of its disk"), "{}", serve.output());
+        let reason = "has written more than the 64 MB of its disk";
+        eventually("the reason in the log", || serve.output().contains(reason).then_some(()));
     }
     fine();
     // What is large and empty takes no room.

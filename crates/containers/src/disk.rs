@@ -16,7 +16,7 @@ use crate::engine::EngineError;
 /// What a file or folder costs beside its blocks: a disk has a number of them, too.
 const INODE: u64 = 1024;
 
-/// A container that was ended for what it has written.
+/// A container that is ended for what it has written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Oversized {
     /// What people call its class.
@@ -28,9 +28,10 @@ pub struct Oversized {
 }
 
 impl Containers {
-    /// Ends the containers that have written more than they may, of those that Docker keeps to no size.
-    pub async fn end_oversized(&self) -> Result<Vec<Oversized>, EngineError> {
-        let mut ended = Vec::new();
+    /// Ends the containers that have written more than they may, of those that Docker keeps to no size, and says how many. Each
+    /// is passed to `report` before its end, so that who sees the end finds the reason.
+    pub async fn end_oversized(&self, report: impl Fn(&Oversized)) -> Result<usize, EngineError> {
+        let mut ended = 0;
         for own in self.found(None, true).await? {
             let text = |key: &str| own["Labels"][key].as_str().unwrap_or_default().to_owned();
             let (Some(id), Ok(most)) = (own["Id"].as_str(), text(DISK).parse::<u64>()) else { continue };
@@ -48,8 +49,9 @@ impl Containers {
                 }
             };
             if over {
+                report(&Oversized { class: text(CLASS), object: text(OBJECT), most });
                 self.engine().post(&format!("/containers/{id}/kill"), None).await?;
-                ended.push(Oversized { class: text(CLASS), object: text(OBJECT), most });
+                ended += 1;
             }
         }
         Ok(ended)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use skep_containers::Oversized;
 use skep_runtime::Jobs;
 
 use super::Boxes;
@@ -70,15 +71,15 @@ pub fn watch(boxes: &Arc<Boxes>, jobs: &Jobs) {
             }
             let mut ended = 0;
             for containers in boxes.all() {
-                for own in containers.end_oversized().await.map_err(|e| e.to_string())? {
+                let report = |own: &Oversized| {
                     tracing::warn!(
                         class = own.class,
                         object = own.object,
-                        "a container was ended: it has written more than the {} MB of its disk",
+                        "a container is ended: it has written more than the {} MB of its disk",
                         own.most / 1_000_000
                     );
-                    ended += 1;
-                }
+                };
+                ended += containers.end_oversized(report).await.map_err(|e| e.to_string())?;
             }
             Ok(format!("{ended} ended"))
         }
