@@ -4,6 +4,7 @@ use crate::harness::repository;
 
 /// Lowest first. A crate may depend on those before it.
 const LAYERS: &[&str] = &[
+    "intercept",
     "runtime",
     "wire",
     "store",
@@ -29,7 +30,6 @@ const LAYERS: &[&str] = &[
     "logs",
     "cron",
     "containers",
-    "intercept",
     "sandbox",
     "browser",
     "acme",

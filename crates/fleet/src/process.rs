@@ -33,7 +33,8 @@ type Wish = (Command, bool, oneshot::Sender<io::Result<Child>>);
 impl Spawner {
     pub(crate) fn start() -> io::Result<Self> {
         let (tx, rx) = mpsc::channel::<Wish>();
-        std::thread::Builder::new().name("spawner".into()).spawn(move || {
+        // What it starts begins as it is itself.
+        skep_runtime::thread("spawner", move || {
             let pids = Pids::of_this_thread();
             for (mut command, apart, reply) in rx {
                 let started = match pids.as_ref().filter(|_| apart) {

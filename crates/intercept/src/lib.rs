@@ -1,4 +1,4 @@
-//! Lets one process decide on system calls of another.
+//! Calls of the kernel that have no safe form anywhere: most of them let one process decide on system calls of another.
 //!
 //! A process [`install`]s a filter for some calls and passes the [`Listener`] on. Whoever has it learns of each such call,
 //! by whatever thread of that process and of what it becomes by `exec`, and says what the call returns; the kernel
@@ -60,6 +60,25 @@ pub fn survive_large_files() -> io::Result<()> {
     match unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } {
         libc::SIG_ERR => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+/// Whether the calling thread leaves others the processor when it wakes up (`SCHED_BATCH`), or may take it from them
+/// (`SCHED_OTHER`, the usual); sched(7). What it starts begins as it is itself.
+///
+/// An error if it is of neither kind: somebody has chosen another one for it.
+pub fn give_way(gives: bool) -> io::Result<()> {
+    // SAFETY: sched_getscheduler(2) takes no pointer.
+    match unsafe { libc::sched_getscheduler(0) } {
+        libc::SCHED_OTHER | libc::SCHED_BATCH => {}
+        _ => return Err(io::ErrorKind::Unsupported.into()),
+    }
+    let policy = if gives { libc::SCHED_BATCH } else { libc::SCHED_OTHER };
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: sched_setscheduler(2) reads the parameters, which outlive the call, and writes nothing.
+    match unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

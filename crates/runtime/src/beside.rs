@@ -21,7 +21,7 @@ impl Beside {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        crate::thread(name, move || {
             // Of this thread alone. Where it cannot be, it is like the others.
             let _ = rustix::process::setpriority_process(None, NICE);
             // Said by being dropped.

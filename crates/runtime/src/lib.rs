@@ -11,6 +11,7 @@ mod fair;
 mod jobs;
 mod lines;
 pub mod loops;
+mod manner;
 mod room;
 mod shutdown;
 
@@ -20,5 +21,6 @@ pub use beside::Beside;
 pub use clock::{Clock, ManualClock};
 pub use fair::{Fair, Turn};
 pub use jobs::{JobState, Jobs};
+pub use manner::thread;
 pub use room::{Room, Taken};
 pub use shutdown::{Shutdown, ShutdownTrigger};

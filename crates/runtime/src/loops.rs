@@ -12,8 +12,10 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
+
+use crate::manner;
 
 /// Loops of a machine, the first one included.
 const MOST: usize = 16;
@@ -64,6 +66,15 @@ struct Watch {
     /// So many connections go to the loop `to`.
     leave: u32,
     to: usize,
+}
+
+/// A runtime for a loop.
+pub fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(manner::rest)
+        .on_thread_start(manner::at_once)
+        .build()
 }
 
 /// Makes the runtime of the thread that calls this the first loop, and allows for more where the machine has the processors: one for two.
@@ -162,7 +173,7 @@ fn look(here: usize, now: u64) {
     if elapsed < WINDOW {
         return;
     }
-    let cpu = nanos(clock_gettime(ClockId::ThreadCPUTime));
+    let cpu = thread_cpu();
     let share = u32::try_from(cpu.saturating_sub(watch.cpu).saturating_mul(1000) / elapsed).unwrap_or(1000);
     // A window that began with a rest says little.
     let is_full = share >= FULL && elapsed < STALE;
@@ -259,22 +270,27 @@ fn open() {
 }
 
 fn begin(index: usize) -> std::io::Result<Handle> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let handle = runtime.handle().clone();
     let here = u8::try_from(index).ok();
-    std::thread::Builder::new().name(format!("skep-loop-{index}")).spawn(move || {
+    manner::thread(format!("skep-loop-{index}"), move || {
         HERE.set(here);
         runtime.block_on(std::future::pending::<()>());
     })?;
     Ok(handle)
 }
 
-fn now() -> u64 {
-    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+/// Nanoseconds since the first question.
+pub(crate) fn now() -> u64 {
+    nanos(START.elapsed())
 }
 
-fn nanos(time: rustix::time::Timespec) -> u64 {
-    let time = Duration::try_from(time).unwrap_or_default();
+/// CPU time of the calling thread, in nanoseconds.
+pub(crate) fn thread_cpu() -> u64 {
+    nanos(Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default())
+}
+
+fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

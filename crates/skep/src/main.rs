@@ -93,8 +93,7 @@ fn main() -> ExitCode {
 /// wakes another thread (`ARCHITECTURE.md` has the figures). Visitors get more loops when this one
 /// is full. Disks are written by threads of their own.
 fn run(command: impl Future<Output = Result<(), String>>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = match runtime {
+    let result = match skep_runtime::loops::runtime() {
         Ok(runtime) => runtime.block_on(async {
             skep_runtime::loops::start();
             command.await

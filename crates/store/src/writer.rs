@@ -71,9 +71,7 @@ impl Writer {
     pub(crate) fn start(path: &Path, connection: Connection) -> Result<Self, StoreError> {
         let (queue, jobs) = mpsc::channel();
         let name = path.file_stem().map_or_else(|| "db".into(), |s| s.to_string_lossy().into_owned());
-        let thread = std::thread::Builder::new()
-            .name(format!("write {name}"))
-            .spawn(move || serve(connection, &jobs))
+        let thread = skep_runtime::thread(format!("write {name}"), move || serve(connection, &jobs))
             .map_err(|e| StoreError::io("cannot start a writer thread", e))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }

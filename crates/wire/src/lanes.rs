@@ -70,7 +70,7 @@ impl Lane {
     fn open() -> std::io::Result<Arc<Self>> {
         let runtime = Builder::new_current_thread().enable_all().event_interval(TASKS).build()?;
         let handle = runtime.handle().clone();
-        std::thread::Builder::new().name("skep-lane".into()).spawn(move || {
+        skep_runtime::thread("skep-lane", move || {
             IS_LANE.set(true);
             if let Err(error) = rustix::process::setpriority_process(None, NICE) {
                 tracing::debug!(%error, "a thread for noisy scripts has the priority of all others");

@@ -107,7 +107,7 @@ impl Writer {
     pub(crate) fn start(session: Session, shared: Arc<Shared>, stamp: String) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel();
         let (theirs, (ends, ended)) = (shared.clone(), mpsc::channel());
-        let thread = std::thread::Builder::new().name("write d1".into()).spawn(move || {
+        let thread = skep_runtime::thread("write d1", move || {
             Thread::run(session, theirs, stamp, &jobs);
             drop(ends);
         })?;
