@@ -63,16 +63,16 @@ pub fn survive_large_files() -> io::Result<()> {
     }
 }
 
-/// Whether the calling thread leaves others the processor when it wakes up (`SCHED_BATCH`), or may take it from them
-/// (`SCHED_OTHER`, the usual); sched(7). What it starts begins as it is itself.
-///
-/// An error if it is of neither kind: somebody has chosen another one for it.
-pub fn give_way(gives: bool) -> io::Result<()> {
+/// Whether the calling thread is scheduled as threads usually are (`SCHED_OTHER`): nobody has chosen anything else for it.
+pub fn is_scheduled_as_usual() -> bool {
     // SAFETY: sched_getscheduler(2) takes no pointer.
-    match unsafe { libc::sched_getscheduler(0) } {
-        libc::SCHED_OTHER | libc::SCHED_BATCH => {}
-        _ => return Err(io::ErrorKind::Unsupported.into()),
-    }
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    policy == libc::SCHED_OTHER
+}
+
+/// Whether the calling thread leaves others the processor when it wakes up (`SCHED_BATCH`), or may take it from them
+/// (`SCHED_OTHER`); sched(7). What it starts begins as it is itself.
+pub fn give_way(gives: bool) -> io::Result<()> {
     let policy = if gives { libc::SCHED_BATCH } else { libc::SCHED_OTHER };
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: sched_setscheduler(2) reads the parameters, which outlive the call, and writes nothing.

@@ -70,6 +70,7 @@ struct Watch {
 
 /// A runtime for a loop.
 pub fn runtime() -> std::io::Result<Runtime> {
+    manner::begin();
     Builder::new_current_thread()
         .enable_all()
         .on_thread_park(manner::rest)

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::sync::LazyLock;
 use std::thread::JoinHandle;
 
 use crate::loops::{now, thread_cpu};
@@ -84,6 +85,9 @@ struct Watch {
     is_fixed: bool,
 }
 
+/// Whether there is a choice: whoever has started Skep may have made one for all of it, which stays.
+static MAY_CHOOSE: LazyLock<bool> = LazyLock::new(skep_intercept::is_scheduled_as_usual);
+
 thread_local! {
     static WATCH: Cell<Watch> = const {
         Cell::new(Watch { manner: Manner::AtOnce { until: 0, pause: PAUSE }, since: 0, cpu: 0, rests: 0, is_fixed: false })
@@ -103,8 +107,15 @@ pub fn thread<T: Send + 'static>(
 
 /// Has the calling thread take its turn at once; called first by one that a loop may have started.
 pub(crate) fn at_once() {
-    // If it cannot choose, neither could the one that has started it.
-    let _ = skep_intercept::give_way(false);
+    if *MAY_CHOOSE {
+        // What it had from the one that started it, it can keep.
+        let _ = skep_intercept::give_way(false);
+    }
+}
+
+/// To be called before the first loop begins, by a thread that has not chosen.
+pub(crate) fn begin() {
+    LazyLock::force(&MAY_CHOOSE);
 }
 
 /// Called by a loop's thread whenever it is about to wait: `on_thread_park` of its runtime.
@@ -113,7 +124,7 @@ pub fn rest() {
     watch.rests += 1;
     let now = now();
     let elapsed = now.saturating_sub(watch.since);
-    if elapsed >= WINDOW && !watch.is_fixed {
+    if elapsed >= WINDOW && !watch.is_fixed && *MAY_CHOOSE {
         let cpu = thread_cpu();
         let used = cpu.saturating_sub(watch.cpu);
         let seen = Seen { share: used.saturating_mul(1000) / elapsed, run: used / watch.rests };
@@ -205,6 +216,10 @@ mod tests {
 
     #[test]
     fn the_kernel_is_asked_for_the_calling_thread_and_others_begin_afresh() {
+        if !*MAY_CHOOSE {
+            eprintln!("skipped: somebody has chosen how these tests are scheduled");
+            return;
+        }
         let loops = std::thread::spawn(|| {
             skep_intercept::give_way(true).unwrap();
             let seen = [policy(), thread("other", policy).unwrap().join().unwrap()];
@@ -216,6 +231,10 @@ mod tests {
 
     #[test]
     fn a_loop_that_has_much_to_do_tries_it() {
+        if !*MAY_CHOOSE {
+            eprintln!("skipped: somebody has chosen how these tests are scheduled");
+            return;
+        }
         let found = std::thread::spawn(|| {
             let runtime = crate::loops::runtime().unwrap();
             runtime.block_on(async {
