@@ -12,7 +12,7 @@ use crate::meta::{text, time};
 use crate::operation::Operation;
 use crate::payload::Payload;
 use crate::service::{Answer, Call, document, failed};
-use crate::xml::Xml;
+use crate::xml::{Element, Xml};
 
 /// The longest document that says where a bucket is to be.
 const MOST: usize = 16 * 1024;
@@ -81,13 +81,11 @@ pub(crate) fn owner(xml: &mut Xml, element: &str, account: &str) {
 }
 
 pub(crate) async fn create(call: &Call<'_>, payload: Payload) -> Answer {
-    let asked = match payload.document(call.account, MOST).await? {
-        None => None,
-        Some(root) if root.name == "CreateBucketConfiguration" => {
-            root.value("LocationConstraint").map(str::trim).map(str::to_owned)
-        }
-        Some(_) => return Err(S3Error::malformed_xml()),
+    let read = |root: &Element| match root.name == "CreateBucketConfiguration" {
+        true => Ok(root.value("LocationConstraint").map(|name| name.trim().to_owned())),
+        false => Err(S3Error::malformed_xml()),
     };
+    let asked = payload.document(call.account, MOST, read).await?.flatten();
     // Where nothing is said of it, and where a client can say nothing else.
     let location = asked.filter(|name| !["", "auto", "us-east-1"].contains(&name.as_str()));
     changed(call.account.create(&call.name, location.as_deref()).await.map_err(failed)?)?;

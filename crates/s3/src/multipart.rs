@@ -63,8 +63,7 @@ pub(crate) async fn part(call: &Call<'_>, bucket: &Bucket, mut payload: Payload)
 }
 
 pub(crate) async fn complete(call: &Call<'_>, bucket: &Bucket, payload: Payload) -> Answer {
-    let root = payload.root(call.account, MOST, "CompleteMultipartUpload").await?;
-    let parts = parts(&root)?;
+    let parts = payload.root(call.account, MOST, "CompleteMultipartUpload", parts).await?;
     if bucket.upload(&call.key, id(call))?.is_none() {
         return Err(S3Error::no_such_upload());
     }

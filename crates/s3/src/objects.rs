@@ -4,17 +4,19 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Response as HttpResponse, StatusCode};
 use skep_r2::{Bucket, MAX_DELETE_KEYS, OBJECT_LOCKED, PartOf, PutOptions, Span};
-use skep_wire::{empty, reply};
+use skep_wire::{Response, empty, reply};
 
 use crate::error::S3Error;
 use crate::meta;
 use crate::multipart;
 use crate::payload::Payload;
-use crate::service::{Answer, Call, document};
+use crate::service::{Answer, Call, aside_if, document};
 use crate::xml::{Element, Xml};
 
 /// The longest list of keys: a thousand of the longest, escaped.
 const MOST: usize = 8 << 20;
+/// An answer about more keys is written aside.
+const FEW: usize = 50;
 
 pub(crate) fn get(call: &Call<'_>, bucket: &Bucket) -> Answer {
     let headers = &call.head.headers;
@@ -137,8 +139,8 @@ pub(crate) async fn delete(call: &Call<'_>, bucket: &Bucket) -> Answer {
 
 /// Removes many. R2 says what it has removed also where that was not asked for (`Quiet`).
 pub(crate) async fn delete_all(call: &Call<'_>, bucket: &Bucket, payload: Payload) -> Answer {
-    let root = payload.root(call.account, MOST, "Delete").await?;
-    let keys = keys(&root).ok_or_else(S3Error::malformed_xml)?;
+    let read = |root: &Element| keys(root).ok_or_else(S3Error::malformed_xml);
+    let keys = payload.root(call.account, MOST, "Delete", read).await?;
     let mut failed: Vec<(String, S3Error)> = Vec::new();
     let mut gone = keys.clone();
     match bucket.delete(keys.clone()).await {
@@ -155,6 +157,12 @@ pub(crate) async fn delete_all(call: &Call<'_>, bucket: &Bucket, payload: Payloa
         }
         Err(error) => return Err(error.into()),
     }
+    let is_large = gone.len() + failed.len() > FEW;
+    aside_if(is_large, call.account, move || deleted(gone, failed)).await
+}
+
+/// What is said of keys that are gone, and of those that are not.
+fn deleted(gone: Vec<String>, failed: Vec<(String, S3Error)>) -> Response {
     let mut xml = Xml::of("DeleteResult");
     for key in gone {
         xml.open("Deleted");
@@ -169,7 +177,7 @@ pub(crate) async fn delete_all(call: &Call<'_>, bucket: &Bucket, payload: Payloa
         xml.close("Error");
     }
     xml.close("DeleteResult");
-    Ok(document(xml))
+    document(xml)
 }
 
 /// The keys in a document; `None` if it is not one such.

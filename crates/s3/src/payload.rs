@@ -16,7 +16,7 @@ use crate::chunks::{Chunks, Signatures};
 use crate::claim::{CONTENT_HASH, Claim, UNSIGNED};
 use crate::digest::Digests;
 use crate::error::S3Error;
-use crate::service::aside;
+use crate::service::aside_if;
 use crate::sign::SigningKey;
 use crate::xml::Element;
 
@@ -100,8 +100,13 @@ impl Payload {
         self.end.clone()
     }
 
-    /// The document that it is, if it is one of no more than `most` bytes; `None` if there is nothing.
-    pub async fn document(mut self, account: &dyn Account, most: usize) -> Result<Option<Element>, S3Error> {
+    /// What `read` finds in the document that it is, if it is one of no more than `most` bytes; `None` if there is nothing.
+    pub async fn document<T: Send + 'static>(
+        mut self,
+        account: &dyn Account,
+        most: usize,
+        read: impl FnOnce(&Element) -> Result<T, S3Error> + Send + 'static,
+    ) -> Result<Option<T>, S3Error> {
         let length = self.length.and_then(|length| usize::try_from(length).ok()).unwrap_or(most);
         if length > most {
             return Err(S3Error::malformed_xml());
@@ -118,18 +123,24 @@ impl Payload {
         if whole.is_empty() {
             return Ok(None);
         }
-        // Whoever else is to be answered does not wait for a large one.
-        let read = match whole.len() > SMALL {
-            false => Element::read(&whole),
-            true => aside(account, move || Element::read(&whole)).await?,
-        };
-        read.map(Some).ok_or_else(S3Error::malformed_xml)
+        let is_large = whole.len() > SMALL;
+        let read = move || read(&Element::read(&whole).ok_or_else(S3Error::malformed_xml)?);
+        aside_if(is_large, account, read).await?.map(Some)
     }
 
     /// As [`Payload::document`], with a root of this name.
-    pub async fn root(self, account: &dyn Account, most: usize, name: &str) -> Result<Element, S3Error> {
-        let root = self.document(account, most).await?.filter(|root| root.name == name);
-        root.ok_or_else(S3Error::malformed_xml)
+    pub async fn root<T: Send + 'static>(
+        self,
+        account: &dyn Account,
+        most: usize,
+        name: &'static str,
+        read: impl FnOnce(&Element) -> Result<T, S3Error> + Send + 'static,
+    ) -> Result<T, S3Error> {
+        let named = move |root: &Element| match root.name == name {
+            true => read(root),
+            false => Err(S3Error::malformed_xml()),
+        };
+        self.document(account, most, named).await?.ok_or_else(S3Error::malformed_xml)
     }
 }
 

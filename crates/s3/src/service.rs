@@ -206,6 +206,15 @@ pub(crate) async fn aside<T: Send + 'static>(
     TURNS.aside(whose.finish(), work).await.map_err(|error| failed(error.to_string()))
 }
 
+/// Does `work` at once, or [`aside`] where it is large: whoever else is to be answered does not wait for it.
+pub(crate) async fn aside_if<T: Send + 'static>(
+    is_large: bool,
+    account: &dyn Account,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, S3Error> {
+    if is_large { aside(account, work).await } else { Ok(work()) }
+}
+
 /// An error of the machine's, told to its log.
 pub(crate) fn failed(error: String) -> S3Error {
     tracing::error!(error, "a request to the S3 API cannot be answered");

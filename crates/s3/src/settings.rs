@@ -68,8 +68,8 @@ pub(crate) fn cors(bucket: &Bucket) -> Answer {
 }
 
 pub(crate) async fn put_cors(call: &Call<'_>, bucket: &Bucket, payload: Payload) -> Answer {
-    let root = payload.root(call.account, MOST, "CORSConfiguration").await?;
-    let rules = cors_rules(&root).ok_or_else(S3Error::malformed_xml)?;
+    let read = |root: &Element| cors_rules(root).ok_or_else(S3Error::malformed_xml);
+    let rules = payload.root(call.account, MOST, "CORSConfiguration", read).await?;
     bucket.set_cors(rules).await.map_err(refused)?;
     Ok(reply(StatusCode::OK, empty()))
 }
@@ -143,8 +143,8 @@ fn when(xml: &mut Xml, when: &When) {
 
 /// Whoever sets rules does not wait for what they do.
 pub(crate) async fn put_lifecycle(call: &Call<'_>, bucket: &Arc<Bucket>, payload: Payload) -> Answer {
-    let root = payload.root(call.account, MOST, "LifecycleConfiguration").await?;
-    let rules = lifecycle_rules(&root).ok_or_else(S3Error::malformed_xml)?;
+    let read = |root: &Element| lifecycle_rules(root).ok_or_else(S3Error::malformed_xml);
+    let rules = payload.root(call.account, MOST, "LifecycleConfiguration", read).await?;
     bucket.set_lifecycle(rules).await.map_err(refused)?;
     bucket.sweep_soon();
     Ok(reply(StatusCode::OK, empty()))
