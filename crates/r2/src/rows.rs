@@ -292,11 +292,11 @@ fn object(row: &Row<'_>) -> rusqlite::Result<Object> {
         size: row.get::<_, i64>(2)?.max(0) as u64,
         etag: row.get(3)?,
         uploaded: row.get(4)?,
-        http_fields: Some(meta.options.http_fields),
-        custom_fields: Some(meta.options.custom_fields),
+        http_fields: Some(meta.http_fields),
+        custom_fields: Some(meta.custom_fields),
         range: None,
         checksums: meta.checksums,
-        storage_class: meta.options.storage_class,
+        storage_class: meta.storage_class,
         ssec: meta.ssec,
     })
 }

@@ -24,6 +24,9 @@ const ERROR: &str = "cf-r2-error";
 /// Longest JSON of a call: a delete of 1000 keys of 1024 bytes, each byte escaped, is 6 MB.
 const MAX_JSON: u64 = 8 << 20;
 
+/// Bytes that the JSON of most objects takes no more than.
+const HEAD: usize = 512;
+
 type Content = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
 
 impl Service for Bucket {
@@ -53,13 +56,14 @@ impl Bucket {
     fn answer_get(&self, key: &str, options: &GetOptions) -> Result<Response, R2Error> {
         let GetOutcome { object, body, stored } = self.get(key, options)?;
         let length = object.range.map_or(0, |span| span.length);
-        let head = to_json(&object)?;
+        let whole = if let GetBody::Whole(bytes) = &body { bytes.len() } else { 0 };
+        let mut head = Vec::with_capacity(HEAD + whole);
+        serde_json::to_writer(&mut head, &object).map_err(|_| R2Error::internal())?;
         let head_len = head.len();
         let body = match body {
             GetBody::Whole(bytes) => {
-                let mut all = head;
-                all.extend_from_slice(&bytes);
-                full(all)
+                head.extend_from_slice(&bytes);
+                full(head)
             }
             GetBody::Pieces(pieces) => skep_wire::stream(stream::iter([Ok(Bytes::from(head))]).chain(pieces)),
         };
