@@ -1,9 +1,13 @@
 //! What `send()` was asked for, as `shims/send-email.js` says it.
 
 use bytes::Bytes;
+use http::Uri;
 use skep_wire::{ReadError, Request, read_all};
 
 use super::parts::Parts;
+
+/// A mail of so many bytes is looked at at once.
+const SMALL: usize = 64 << 10;
 
 /// A mail to send.
 pub(super) enum Asked {
@@ -34,35 +38,54 @@ impl NotAsked {
     }
 }
 
-/// `POST /raw?from=…&to=…`, a whole message, or `POST /built`, the parts of one; of at most `limit` bytes.
-pub(super) async fn asked(request: Request, limit: usize) -> Result<Asked, NotAsked> {
+/// What has come: `POST /raw?from=…&to=…`, a whole message, or `POST /built`, the parts of one.
+pub(super) struct Received {
+    uri: Uri,
+    body: Bytes,
+}
+
+/// Receives at most `limit` bytes.
+pub(super) async fn received(request: Request, limit: usize) -> Result<Received, NotAsked> {
     let (head, body) = request.into_parts();
     let body = read_all(body, limit).await.map_err(|error| match error {
         ReadError::TooLarge(_) => NotAsked::TooLarge,
         ReadError::Broken(e) => NotAsked::Invalid(e.to_string()),
     })?;
-    match head.uri.path() {
-        "/raw" => {
-            let query = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
-            let (mut from, mut to) = (String::new(), String::new());
-            for (name, value) in query {
-                match &*name {
-                    "from" => from = value.into_owned(),
-                    "to" => to = value.into_owned(),
-                    _ => {}
+    Ok(Received { uri: head.uri, body })
+}
+
+impl Received {
+    /// Whether it takes time to look at it.
+    pub fn is_large(&self) -> bool {
+        self.body.len() > SMALL
+    }
+
+    /// What it asks for.
+    pub fn asked(self) -> Result<Asked, NotAsked> {
+        let Self { uri, body } = self;
+        match uri.path() {
+            "/raw" => {
+                let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+                let (mut from, mut to) = (String::new(), String::new());
+                for (name, value) in query {
+                    match &*name {
+                        "from" => from = value.into_owned(),
+                        "to" => to = value.into_owned(),
+                        _ => {}
+                    }
                 }
+                Ok(Asked::Whole { from, to, raw: body })
             }
-            Ok(Asked::Whole { from, to, raw: body })
+            "/built" => {
+                serde_json::from_slice(&body).map(|parts| Asked::Parts(Box::new(parts))).map_err(|error| {
+                    let text = format!("invalid email: {error}");
+                    match error.to_string().starts_with("missing field") {
+                        true => NotAsked::Missing(text),
+                        false => NotAsked::Invalid(text),
+                    }
+                })
+            }
+            _ => Err(NotAsked::Invalid("no such operation on mail".to_owned())),
         }
-        "/built" => {
-            serde_json::from_slice(&body).map(|parts| Asked::Parts(Box::new(parts))).map_err(|error| {
-                let text = format!("invalid email: {error}");
-                match error.to_string().starts_with("missing field") {
-                    true => NotAsked::Missing(text),
-                    false => NotAsked::Invalid(text),
-                }
-            })
-        }
-        _ => Err(NotAsked::Invalid("no such operation on mail".to_owned())),
     }
 }

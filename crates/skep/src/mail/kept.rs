@@ -5,7 +5,7 @@ use serde_json::json;
 use skep_config::SendEmail;
 use skep_wire::{BoxFuture, Request, Response, Service, json as json_reply, reason};
 
-use super::asked::{Asked, NotAsked, asked};
+use super::asked::{Asked, NotAsked, received};
 use super::parts::{Address, Parts};
 use super::{Folder, allowed, message, note};
 
@@ -35,7 +35,8 @@ impl Service for KeptMail {
 
 impl KeptMail {
     async fn take(&self, request: Request) -> Result<String, String> {
-        match asked(request, MAX_MAIL).await.map_err(NotAsked::said)? {
+        let received = received(request, MAX_MAIL).await.map_err(NotAsked::said)?;
+        match received.asked().map_err(NotAsked::said)? {
             Asked::Whole { from, to, raw } => self.whole(&raw, &from, &to).await,
             Asked::Parts(parts) => self.built(*parts).await,
         }

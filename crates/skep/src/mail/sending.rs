@@ -5,12 +5,16 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::json;
 use skep_config::SendEmail;
+use skep_runtime::{Turns, who_is};
 use skep_wire::{BoxFuture, Request, Response, Service, json as json_reply};
 
-use super::asked::{NotAsked, asked};
+use super::asked::{NotAsked, received};
 use super::letter::letter;
 use super::refused::{Code, Refused};
 use super::relay::Relay;
+
+/// Large mails are written in turns of accounts.
+static WRITING: Turns = Turns::new();
 
 /// Sends the mail of one binding.
 pub struct SentMail {
@@ -43,15 +47,29 @@ impl SentMail {
         let relay = self.relay.as_ref().ok_or_else(no_relay)?;
         // Attachments are in base64, and one that was given in base64 is so twice.
         let limit = relay.rules.bytes * 2 + (64 << 10);
-        let asked = asked(request, limit).await.map_err(|not| match not {
-            NotAsked::TooLarge => Refused::new(Code::TooLarge, "Email content exceeds size limit"),
-            NotAsked::Missing(text) => Refused::new(Code::FieldMissing, text),
-            NotAsked::Invalid(text) => Refused::new(Code::Validation, text),
-        })?;
-        let letter = letter(&self.binding, asked, &relay.rules)?;
+        let received = received(request, limit).await.map_err(not_asked)?;
+        let is_large = received.is_large();
+        let (binding, rules) = (self.binding.clone(), relay.rules.clone());
+        let write = move || letter(&binding, received.asked().map_err(not_asked)?, &rules);
+        let letter = match is_large {
+            false => write()?,
+            // Whoever else is to be answered does not wait for it.
+            true => WRITING
+                .aside(who_is(&self.account), write)
+                .await
+                .map_err(|error| Refused::new(Code::Internal, error.to_string()))??,
+        };
         // Also what the relay then refuses counts: a flood of mail to nobody is one.
         relay.allowance.take(&self.account, letter.to.len(), relay.clock.now_ms())?;
         relay.deliver(&letter, &self.account, &self.script).await?;
         Ok(letter.id)
+    }
+}
+
+fn not_asked(not: NotAsked) -> Refused {
+    match not {
+        NotAsked::TooLarge => Refused::new(Code::TooLarge, "Email content exceeds size limit"),
+        NotAsked::Missing(text) => Refused::new(Code::FieldMissing, text),
+        NotAsked::Invalid(text) => Refused::new(Code::Validation, text),
     }
 }
