@@ -96,8 +96,8 @@ pub(crate) struct SsecInfo {
     pub key_md5: String,
 }
 
-/// What is kept of an object besides its content and its columns; stored as JSON. The first three are its [`ObjectOptions`]: each read
-/// reads this, and to read them in a structure of their own takes as long as all the rest.
+/// What is kept of an object besides its content and its columns; stored as JSON. The first three are its [`ObjectOptions`], which
+/// are not flattened into it: serde would first make a copy of all that there is, with each read of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Meta {
