@@ -35,10 +35,7 @@ pub(crate) async fn aside<T: Send + 'static>(
     size: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
-    if size <= SMALL {
-        return Ok(work());
-    }
-    TURNS.aside(whose(), work).await.map_err(ApiError::internal)
+    TURNS.aside_if(size > SMALL, whose(), work).await.map_err(ApiError::internal)
 }
 
 /// Answers a call that reads a list, in a thread of its own when it is its account's turn: the length of a list is seen late.

@@ -42,7 +42,17 @@ impl Turns {
         tokio::task::spawn_blocking(work).await
     }
 
-    /// The same with work that says now and then that others may go first.
+    /// Does `work` at once where it is small, and [aside](Self::aside) where it `is_large`.
+    pub async fn aside_if<T: Send + 'static>(
+        &self,
+        is_large: bool,
+        who: u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        if is_large { self.aside(who, work).await } else { Ok(work()) }
+    }
+
+    /// The same as [`Turns::aside`], with work that says now and then that others may go first.
     pub async fn in_slices<T: Send + 'static>(
         &self,
         who: u64,

@@ -14,6 +14,7 @@ pub mod loops;
 mod manner;
 mod room;
 mod shutdown;
+mod window;
 
 pub use aside::{Slices, Turns, half_of_the_cores, who, who_is};
 pub use backlog::{Backlog, Bounds, Waiting};

@@ -9,18 +9,15 @@ use std::future::Future;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{LazyLock, OnceLock};
-use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::manner;
+use crate::window::{Window, now};
 
 /// Loops of a machine, the first one included.
 const MOST: usize = 16;
-/// How long a loop is watched before anything is concluded, in nanoseconds.
-const WINDOW: u64 = 50_000_000;
 /// What a loop said of itself is forgotten after this time, in nanoseconds: a loop that has nothing to do says nothing.
 const STALE: u64 = 200_000_000;
 /// CPU time of a loop's thread, of a thousand, from which on it is full. What it waits for a processor is not counted: another thread would wait as well.
@@ -34,7 +31,6 @@ static LOOPS: LazyLock<Vec<Loop>> = LazyLock::new(|| (0..MOST).map(|_| Loop::def
 /// How many are open, and how many may be.
 static OPEN: AtomicUsize = AtomicUsize::new(1);
 static ALLOWED: AtomicUsize = AtomicUsize::new(1);
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Whether connections go round whatever there is to do.
 static GO_ROUND: OnceLock<()> = OnceLock::new();
 
@@ -52,15 +48,13 @@ struct Loop {
 thread_local! {
     /// The loop that this thread runs; `None`: it is no loop's thread, or there is only one.
     static HERE: Cell<Option<u8>> = const { Cell::new(None) };
-    static WATCH: Cell<Watch> = const { Cell::new(Watch { since: 0, cpu: 0, full: 0, leave: 0, to: 0 }) };
+    static WATCH: Cell<Watch> = const { Cell::new(Watch { window: Window::FIRST, full: 0, leave: 0, to: 0 }) };
 }
 
 /// What a loop's thread knows of itself.
 #[derive(Clone, Copy, Debug)]
 struct Watch {
-    /// When the window began, and the thread's CPU time then, in nanoseconds.
-    since: u64,
-    cpu: u64,
+    window: Window,
     /// Windows in a row in which it was full.
     full: u32,
     /// So many connections go to the loop `to`.
@@ -170,15 +164,11 @@ pub fn turn() -> Option<Handle> {
 /// Finds out how busy the calling thread's loop was, if it is time, and what comes of that.
 fn look(here: usize, now: u64) {
     let mut watch = WATCH.get();
-    let elapsed = now.saturating_sub(watch.since);
-    if elapsed < WINDOW {
-        return;
-    }
-    let cpu = thread_cpu();
-    let share = u32::try_from(cpu.saturating_sub(watch.cpu).saturating_mul(1000) / elapsed).unwrap_or(1000);
+    let Some(used) = watch.window.over(now) else { return };
+    let share = u32::try_from(used.share()).unwrap_or(1000);
     // A window that began with a rest says little.
-    let is_full = share >= FULL && elapsed < STALE;
-    watch = Watch { since: now, cpu, full: if is_full { watch.full + 1 } else { 0 }, ..watch };
+    let is_full = share >= FULL && used.elapsed < STALE;
+    watch.full = if is_full { watch.full + 1 } else { 0 };
     LOOPS[here].share.store(share, Relaxed);
     LOOPS[here].at.store(now, Relaxed);
     match decide(here, &seen(now), watch.full > 1, ALLOWED.load(Relaxed)) {
@@ -279,20 +269,6 @@ fn begin(index: usize) -> std::io::Result<Handle> {
         runtime.block_on(std::future::pending::<()>());
     })?;
     Ok(handle)
-}
-
-/// Nanoseconds since the first question.
-pub(crate) fn now() -> u64 {
-    nanos(START.elapsed())
-}
-
-/// CPU time of the calling thread, in nanoseconds.
-pub(crate) fn thread_cpu() -> u64 {
-    nanos(Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default())
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -10,11 +10,9 @@ use std::io;
 use std::sync::LazyLock;
 use std::thread::JoinHandle;
 
-use crate::loops::{now, thread_cpu};
+use crate::window::{Window, now};
 
 const MS: u64 = 1_000_000;
-/// How long a loop is watched before anything is concluded, in nanoseconds.
-const WINDOW: u64 = 50 * MS;
 /// CPU time of a loop's thread, of a thousand, from which on giving way is tried, and below which it ends.
 const BUSY: u64 = 200;
 const QUIET: u64 = 100;
@@ -77,9 +75,7 @@ impl Manner {
 #[derive(Clone, Copy, Debug)]
 struct Watch {
     manner: Manner,
-    /// When the window began, and the thread's CPU time then, in nanoseconds.
-    since: u64,
-    cpu: u64,
+    window: Window,
     rests: u64,
     /// The kernel does not let it choose.
     is_fixed: bool,
@@ -90,7 +86,7 @@ static MAY_CHOOSE: LazyLock<bool> = LazyLock::new(skep_intercept::is_scheduled_a
 
 thread_local! {
     static WATCH: Cell<Watch> = const {
-        Cell::new(Watch { manner: Manner::AtOnce { until: 0, pause: PAUSE }, since: 0, cpu: 0, rests: 0, is_fixed: false })
+        Cell::new(Watch { manner: Manner::AtOnce { until: 0, pause: PAUSE }, window: Window::FIRST, rests: 0, is_fixed: false })
     };
 }
 
@@ -120,19 +116,21 @@ pub(crate) fn begin() {
 
 /// Called by a loop's thread whenever it is about to wait: `on_thread_park` of its runtime.
 pub fn rest() {
+    if !*MAY_CHOOSE {
+        return;
+    }
     let mut watch = WATCH.get();
     watch.rests += 1;
     let now = now();
-    let elapsed = now.saturating_sub(watch.since);
-    if elapsed >= WINDOW && !watch.is_fixed && *MAY_CHOOSE {
-        let cpu = thread_cpu();
-        let used = cpu.saturating_sub(watch.cpu);
-        let seen = Seen { share: used.saturating_mul(1000) / elapsed, run: used / watch.rests };
+    if !watch.is_fixed
+        && let Some(used) = watch.window.over(now)
+    {
+        let seen = Seen { share: used.share(), run: used.cpu / watch.rests };
         let manner = watch.manner.after(seen, now);
         if manner.gives_way() != watch.manner.gives_way() {
             watch.is_fixed = skep_intercept::give_way(manner.gives_way()).is_err();
         }
-        watch = Watch { manner, since: now, cpu, rests: 0, ..watch };
+        (watch.manner, watch.rests) = (manner, 0);
     }
     WATCH.set(watch);
 }
@@ -142,6 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::window::{WINDOW, thread_cpu};
 
     const FIRST: Manner = Manner::AtOnce { until: 0, pause: PAUSE };
 

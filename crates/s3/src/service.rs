@@ -1,6 +1,5 @@
 //! A request: who sends it, what it is about, and what is answered.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
@@ -8,7 +7,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use skep_r2::Bucket;
-use skep_runtime::Turns;
+use skep_runtime::{Turns, who_is};
 use skep_wire::{Body, Response, empty, full, reply};
 
 use crate::account::{Account, Grant, Scope};
@@ -200,10 +199,7 @@ pub(crate) async fn aside<T: Send + 'static>(
     account: &dyn Account,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, S3Error> {
-    static TURNS: Turns = Turns::new();
-    let mut whose = DefaultHasher::new();
-    account.id().hash(&mut whose);
-    TURNS.aside(whose.finish(), work).await.map_err(|error| failed(error.to_string()))
+    aside_if(true, account, work).await
 }
 
 /// Does `work` at once, or [`aside`] where it is large: whoever else is to be answered does not wait for it.
@@ -212,7 +208,8 @@ pub(crate) async fn aside_if<T: Send + 'static>(
     account: &dyn Account,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, S3Error> {
-    if is_large { aside(account, work).await } else { Ok(work()) }
+    static TURNS: Turns = Turns::new();
+    TURNS.aside_if(is_large, who_is(account.id()), work).await.map_err(|error| failed(error.to_string()))
 }
 
 /// An error of the machine's, told to its log.

@@ -60,12 +60,9 @@ impl<T: TakeReports + 'static> Sink<T> {
     /// A large report is read by a thread aside, in turns: what it says can be a hundred thousand values, and nobody but the cell that
     /// sent it waits for them. `None` if it is none.
     async fn take(&self, report: Bytes) -> Option<()> {
-        let (takes, small) = (self.0.clone(), report.len() <= SMALL);
+        let (takes, is_large) = (self.0.clone(), report.len() > SMALL);
         let read = move || read(&report, &|events| takes.take(events)).ok();
-        match small {
-            true => read(),
-            false => READING.aside(skep_runtime::who(&self.0), read).await.ok()?,
-        }
+        READING.aside_if(is_large, skep_runtime::who(&self.0), read).await.ok()?
     }
 }
 

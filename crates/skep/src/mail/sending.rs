@@ -51,14 +51,9 @@ impl SentMail {
         let is_large = received.is_large();
         let (binding, rules) = (self.binding.clone(), relay.rules.clone());
         let write = move || letter(&binding, received.asked().map_err(not_asked)?, &rules);
-        let letter = match is_large {
-            false => write()?,
-            // Whoever else is to be answered does not wait for it.
-            true => WRITING
-                .aside(who_is(&self.account), write)
-                .await
-                .map_err(|error| Refused::new(Code::Internal, error.to_string()))??,
-        };
+        // Whoever else is to be answered does not wait for a large one.
+        let letter = WRITING.aside_if(is_large, who_is(&self.account), write).await;
+        let letter = letter.map_err(|error| Refused::new(Code::Internal, error.to_string()))??;
         // Also what the relay then refuses counts: a flood of mail to nobody is one.
         relay.allowance.take(&self.account, letter.to.len(), relay.clock.now_ms())?;
         relay.deliver(&letter, &self.account, &self.script).await?;
