@@ -16,6 +16,7 @@
 
 import { AsyncLocalStorage, entrypoints, environment, sockets } from "skep-internal:engine";
 import { bounding, headerOf, plainOf, visit } from "skep-internal:after";
+import { DEEP, MOST as MOST_CALLS, leftOf, passed, sent } from "skep-internal:chain";
 import { countStubs } from "skep-internal:stubs";
 import countLoaded from "skep-internal:loading";
 
@@ -40,10 +41,11 @@ const NAME = "__skep";
 
 /**
  * What an invocation may still use, and the engine's context of it; whether that is genuine is found out when it matters.
- * `request` began it, if a visitor's did; `over` resolves when it may do no more. `kind` says what was called: `fetch`, a `method` over
- * RPC, an `object`'s, or an `event`'s handler; `result` is what that returned.
+ * `request` began it, if a visitor's did; so many `calls` of other scripts may follow on it, if that was found out already; `over` resolves
+ * when it may do no more. `kind` says what was called: `fetch`, a `method` over RPC, an `object`'s, or an `event`'s handler; `result` is what
+ * that returned.
  * @typedef {{ left: number, ctx: any, genuine: boolean | undefined, open: number, waiting: (() => void)[] | undefined,
- *             request: Request | undefined, over: Promise<void> | undefined, kind: string, result: any }} Scope
+ *             request: Request | undefined, calls: number | undefined, over: Promise<void> | undefined, kind: string, result: any }} Scope
  */
 
 const { apply, construct, defineProperty, deleteProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
@@ -117,9 +119,12 @@ const isGenuine = (ctx) => {
   }
 };
 
-/** @param {any} ctx @param {number} limit @param {Request | undefined} request @param {string} kind @returns {Scope} */
-const makeScope = (ctx, limit, request, kind) =>
-  ({ left: limit, ctx, genuine: undefined, open: 0, waiting: undefined, request, over: undefined, kind, result: undefined });
+/**
+ * @param {any} ctx @param {number} limit @param {Request | undefined} request @param {number | undefined} calls @param {string} kind
+ * @returns {Scope}
+ */
+const makeScope = (ctx, limit, request, calls, kind) =>
+  ({ left: limit, ctx, genuine: undefined, open: 0, waiting: undefined, request, calls, over: undefined, kind, result: undefined });
 
 /** Starts a call when it is its turn. @param {Scope} scope @param {() => any} start @returns {any} */
 const inTurn = (scope, start) => {
@@ -162,9 +167,17 @@ const enter = (scope, method, self, args) => {
 /**
  * Calls `method` as an invocation that may use `limit`, unless it is called by one.
  * @param {any} ctx @param {number} limit @param {string} kind @param {Function} method @param {any} self @param {any[]} args
+ * @param {PropertyKey} [name] what it is called by
  */
-const invoke = (ctx, limit, kind, method, self, args) =>
-  depth > 0 || current() !== undefined ? apply(method, self, args) : enter(makeScope(ctx, limit, undefined, kind), method, self, args);
+const invoke = (ctx, limit, kind, method, self, args, name = undefined) => {
+  if (depth > 0 || current() !== undefined) return apply(method, self, args);
+  // Said now: a scope that has the request keeps it for longer than most need it.
+  const calls = name === "fetch" ? leftOf(args[0]) : MOST_CALLS;
+  return enter(makeScope(ctx, limit, undefined, calls, kind), method, self, args);
+};
+
+/** How many calls of other scripts may follow on an invocation. @param {Scope} scope */
+const callsOf = (scope) => (scope.calls ??= leftOf(scope.request));
 
 /** What an entrypoint's method is: a handler of its own, or one that is called over RPC. @param {PropertyKey} name */
 const kindOf = (name) => (name === "fetch" ? "fetch" : apply(includes, HANDLERS, [name]) ? "event" : "method");
@@ -219,6 +232,13 @@ const countedClass = (constructor) => {
 };
 
 const globals = getPrototypeOf(globalThis);
+/** A request to the outside, which carries how many calls may follow on its sender's. @param {Function} plain */
+const telling = (plain) =>
+  function (/** @type {any[]} */ ...args) {
+    const scope = current();
+    return apply(plain, /** @type {any} */ (this), scope === undefined ? args : sent(args, callsOf(scope)));
+  };
+replace(globals, "fetch", telling);
 replace(globals, "fetch", counted(OUTSIDE, { inTurn: true, follows: true }));
 replace(globals, "WebSocket", countedClass);
 replace(globals, "EventSource", countedClass);
@@ -264,10 +284,13 @@ const told = (args) => {
   }
 };
 
-/** @param {Function} plain */
-const telling = (plain) =>
+/** A call of another script or an object, which carries what is left of its caller's. @param {Function} plain */
+const calling = (plain) =>
   function (/** @type {any[]} */ ...args) {
-    return apply(plain, /** @type {any} */ (this), told(args));
+    const scope = current();
+    const left = scope === undefined ? MOST_CALLS : callsOf(scope);
+    if (left === 0) return refuse(new PlainError(DEEP));
+    return apply(plain, /** @type {any} */ (this), passed(TRACED ? told(args) : args, left - 1));
   };
 
 const { WorkerEntrypoint, DurableObject, WorkflowEntrypoint, ServiceStub } = entrypoints;
@@ -286,7 +309,7 @@ const methods = (prototype) => {
         const [env, ctx] = plain ? [args[1], args[2]] : [self.env, self.ctx];
         // What an object waits for ends with the object.
         begin(env, isObject ? undefined : ctx);
-        return invoke(ctx, LIMIT, kind, method, self, args);
+        return invoke(ctx, LIMIT, kind, method, self, args, name);
       });
     }
   }
@@ -328,7 +351,7 @@ const handled = (app) => {
       for (const name of HANDLERS) {
         replace(value, name, (handler) => function (/** @type {any[]} */ ...args) {
           begin(args[1], args[2]);
-          return invoke(args[2], LIMIT, kindOf(name), handler, this, args);
+          return invoke(args[2], LIMIT, kindOf(name), handler, this, args, name);
         });
       }
     }
@@ -350,11 +373,13 @@ const visited = (request, ctx, then) => {
   const scope = current();
   if (scope !== undefined) {
     scope.request ??= request;
+    // It began before its request was known.
+    scope.calls = undefined;
     visit(ctx, scope);
     return then();
   }
   if (depth > 0) return then();
-  const own = makeScope(ctx, LIMIT, request, "fetch");
+  const own = makeScope(ctx, LIMIT, request, undefined, "fetch");
   visit(ctx, own);
   return enter(own, then, undefined, []);
 };
@@ -411,7 +436,7 @@ export default (inner) => {
   }
   if (inner.loader !== undefined) countLoaded(getPrototypeOf(inner.loader), LIMIT, replace, { waitUntil, fetch: plainFetch });
   // Of other scripts and objects any number may be waited for.
-  if (TRACED) replace(ServiceStub.prototype, "fetch", telling);
+  replace(ServiceStub.prototype, "fetch", calling);
   replace(ServiceStub.prototype, "fetch", counted(OWN, { inTurn: false }));
   replace(ServiceStub.prototype, "connect", countedPlainly(OWN));
   // Where stubs have no methods, names on them mean nothing.

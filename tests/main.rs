@@ -23,6 +23,7 @@ mod bombs;
 mod browser;
 mod browser_node;
 mod cache_room;
+mod chains;
 mod conformance;
 mod containers;
 mod containers_bounds;

@@ -12,7 +12,12 @@ import { AsyncLocalStorage } from "node:async_hooks";
 const elsewhere = AsyncLocalStorage.snapshot();
 const plain = globalThis.fetch;
 const count = async (what) => {
-  for (let n = 0; n < 15_000; n++) { try { await what(); } catch { return n; } }
+  for (let n = 0; n < 15_000; n++) {
+    let said;
+    try { said = await what(); } catch { return n; }
+    // Ten thousand answers that nobody has read are a quarter of a gigabyte in the engine.
+    await said.body?.cancel();
+  }
   return "all";
 };
 const main = {

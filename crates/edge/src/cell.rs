@@ -10,6 +10,7 @@ use skep_fleet::{Exceeded, Lease, Unavailable, Worker};
 use skep_wire::{Body, ClientBody, SendError, empty};
 
 use crate::body::EdgeBody;
+use crate::chain::{self, TooDeep};
 use crate::decode::{self, Decoded};
 use crate::error_page::{ErrorCode, error_page};
 use crate::guard::{CutOff, EdgeLimits, Guarded, refusal};
@@ -60,8 +61,13 @@ pub(crate) async fn forward(
 ) -> Response<EdgeBody> {
     // What is asked once the request is gone.
     let accept = Accept::of(&parts.headers);
+    let following = match chain::following(&parts) {
+        Ok(following) => following,
+        Err(TooDeep) => return context.error(ErrorCode::LoopLimit, &accept.headers(), Some(IN_CIRCLES)),
+    };
     let upgrade = upgrade::take(&mut parts);
     prepare(context, &mut parts, upgrade.is_some());
+    parts.headers.extend(following);
     let (body, cut_off) = match body.filter(|body| !http_body::Body::is_end_stream(body)) {
         None => (empty(), None),
         Some(body) => {
@@ -210,6 +216,8 @@ pub(crate) const MAX_TRIES: u32 = 2;
 /// A process that was ended is known to be gone after so long, also on a machine that has much to do.
 const GOING: Duration = Duration::from_secs(2);
 const SEE_LOG: &str = "The exception and its stack are in the log.";
+const IN_CIRCLES: &str = "Workers have called each other too many times for one request. Behind a worker there is no other server here: \
+     its fetch() of an address that leads to it calls it again.";
 pub(crate) const LOST: &str = "The cell ended while it worked on this request.";
 const GONE: &str = "The object that the worker answered with is not there any more.";
 pub(crate) const NO_UPGRADE: &str =

@@ -22,6 +22,8 @@ pub enum ErrorCode {
     NotFound,
     /// The script does not start, or not in time.
     Unavailable,
+    /// Workers have called each other too many times for one request.
+    LoopLimit,
 }
 
 impl ErrorCode {
@@ -31,6 +33,7 @@ impl ErrorCode {
             Self::ResourceLimits => 1102,
             Self::NotFound => 1042,
             Self::Unavailable => 1105,
+            Self::LoopLimit => 1019,
         }
     }
 
@@ -40,13 +43,14 @@ impl ErrorCode {
             Self::ResourceLimits => "Worker exceeded resource limits",
             Self::NotFound => "There is nothing here yet",
             Self::Unavailable => "Worker is not available",
+            Self::LoopLimit => "Worker hit loop limit",
         }
     }
 
     /// What has come of a request that is answered by it.
     pub(crate) fn outcome(self) -> Outcome {
         match self {
-            Self::WorkerException => Outcome::Exception,
+            Self::WorkerException | Self::LoopLimit => Outcome::Exception,
             Self::ResourceLimits => Outcome::Resources,
             Self::NotFound | Self::Unavailable => Outcome::Internal,
         }
@@ -54,7 +58,7 @@ impl ErrorCode {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::WorkerException => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::WorkerException | Self::LoopLimit => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::ResourceLimits | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }

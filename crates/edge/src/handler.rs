@@ -14,6 +14,7 @@ use skep_wire::{Body, BoxFuture, empty, full, reply};
 
 use crate::body::EdgeBody;
 use crate::cell::{Context, forward};
+use crate::chain;
 use crate::error_page::ErrorCode;
 use crate::guard::{CutOff, EdgeLimits, Guarded, refusal};
 use crate::headers::{RAY, Visitor, new_ray};
@@ -124,6 +125,7 @@ impl<'a> Begun<'a> {
             options.traffic.note_refused();
             return Err(Box::new(named(refusal(status), ray)));
         }
+        chain::note(&mut parts);
         let timing = Timing::start(site.meter.clone());
         let span = RequestSpan::begin(site.traced.as_ref(), visitor, &ray, &mut parts);
         Ok(Self { visitor, options, ray, site, timing, span, parts, body })
@@ -177,7 +179,10 @@ impl<'a> Begun<'a> {
 
     /// Whether there is nothing about it that has to be written down, or read.
     fn is_plain(&self) -> bool {
-        self.span.is_none() && self.body.is_none() && self.parts.version == Version::HTTP_11
+        self.span.is_none()
+            && self.body.is_none()
+            && self.parts.version == Version::HTTP_11
+            && !chain::is_sent(&self.parts)
     }
 
     fn who(&self) -> Who {

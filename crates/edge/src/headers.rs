@@ -301,6 +301,14 @@ pub(crate) fn normalise_http2(headers: &mut HeaderMap, authority: Option<&str>) 
     }
 }
 
+/// The place of all edges that are Skep's, at the end of their rays: a code that no airport has.
+const PLACE: &[u8] = b"-LOC";
+
+/// Whether an edge of Skep's has named a request so.
+pub(crate) fn is_an_edges(ray: &HeaderValue) -> bool {
+    ray.as_bytes().ends_with(PLACE)
+}
+
 /// A request id in the form of Cloudflare's: 16 hexadecimal digits and a place.
 pub(crate) fn new_ray() -> HeaderValue {
     static STATE: AtomicU64 = AtomicU64::new(0);

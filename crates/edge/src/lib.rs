@@ -8,6 +8,7 @@
 mod activity;
 mod body;
 mod cell;
+mod chain;
 mod connection;
 mod decode;
 mod error_page;

@@ -18,6 +18,7 @@ const DISPATCHED: &str = include_str!("../../../../shims/dispatched.js");
 const LIMITS: &str = include_str!("../../../../shims/limits.js");
 const LIMITED: &str = include_str!("../../../../shims/limited.js");
 const AFTER: &str = include_str!("../../../../shims/after.js");
+const CHAIN: &str = include_str!("../../../../shims/chain.js");
 const STUBS: &str = include_str!("../../../../shims/stubs.js");
 const COUNTING_ENGINE: &str = include_str!("../../../../shims/engine.js");
 const LOADING: &str = include_str!("../../../../shims/loading.js");
@@ -157,6 +158,7 @@ impl Render<'_> {
         for (name, content) in [
             ("limits", counts),
             ("after", AFTER.to_owned()),
+            ("chain", CHAIN.to_owned()),
             ("stubs", STUBS.to_owned()),
             ("engine", COUNTING_ENGINE.to_owned()),
             ("loading", loading),
@@ -380,13 +382,14 @@ fn loading(limits: &str) -> String {
         ("limited.js", LOADED_LIMITED),
         ("limits.js", &limits),
         ("after.js", AFTER),
+        ("chain.js", CHAIN),
         ("stubs.js", STUBS),
         ("engine.js", LOADED_ENGINE),
         ("free.js", super::FREE),
         ("loading.js", NOT_LOADING),
     ];
     let parts = parts.map(|(name, content)| {
-        let near = ["after", "engine", "free", "limits", "loading", "stubs"].iter().fold(
+        let near = ["after", "chain", "engine", "free", "limits", "loading", "stubs"].iter().fold(
             content.to_owned(),
             |content, module| {
                 content.replace(&format!("\"skep-internal:{module}\""), &format!("\"./{module}.js\""))
