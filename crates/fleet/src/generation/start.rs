@@ -14,7 +14,7 @@ use tokio::sync::{Notify, OnceCell, watch};
 use super::launch::{Around, launch};
 use super::lease::Counted;
 use super::{Generation, now_ms};
-use crate::collector::Collector;
+use crate::collector::{Collector, MOST, tend};
 use crate::egress::Egress;
 use crate::engine::Engine;
 use crate::fleet::Shared;
@@ -243,11 +243,15 @@ impl Generation {
                     () = watched.running(pulse, busy, inside) => {}
                 }
             });
-        } else if let Some(collector) = collector {
+        } else {
+            let (killer, offence) = (this.killer.try_clone()?, this.offence.clone());
             tokio::spawn(async move {
                 tokio::select! {
                     _ = gone.wait_for(Option::is_some) => {}
-                    () = collector.tend(pid, busy) => {}
+                    () = tend(collector, pid, busy, MOST) => {
+                        let _ = offence.set(Exceeded::Memory);
+                        killer.kill();
+                    }
                 }
             });
         }
