@@ -1,9 +1,11 @@
 //! What a manifest says of the image, and whether it can be taken. Pure.
 //! <https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md>
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::name::Digest;
 
@@ -11,6 +13,12 @@ use crate::name::Digest;
 pub const MAX_MANIFEST: usize = 4 << 20;
 /// Things that one manifest may name.
 const MAX_NAMED: usize = 4096;
+/// Bytes of annotations that are shown with what refers to a manifest. Who wants more reads it.
+const MAX_ANNOTATIONS: usize = 64 << 10;
+/// What each of them counts beside its text.
+const PAIR: usize = 8;
+/// The longest media type, RFC 6838 §4.2.
+const MAX_KIND: usize = 255;
 
 const IMAGES: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
@@ -124,23 +132,83 @@ pub(crate) fn read(content: &[u8], content_type: Option<&str>) -> Result<Said, S
 }
 
 /// How a manifest is shown to those who ask what refers to its subject.
-pub(crate) fn shown(digest: &str, media_type: &str, content: &[u8]) -> Json {
-    let document: Json = serde_json::from_slice(content).unwrap_or_default();
-    let kind = document["artifactType"].as_str().or_else(|| document["config"]["mediaType"].as_str());
-    let mut shown = serde_json::json!({ "mediaType": media_type, "digest": digest, "size": content.len() });
-    if let Some(kind) = kind {
-        shown["artifactType"] = kind.into();
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Shown<'a> {
+    media_type: &'a str,
+    digest: &'a str,
+    size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// What of a manifest is shown. All else is passed over.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    artifact_type: Option<String>,
+    config: Option<Config>,
+    annotations: Option<Annotations>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    media_type: Option<String>,
+}
+
+/// Annotations, unless there is too much of them.
+struct Annotations(Option<BTreeMap<String, String>>);
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Gather)
     }
-    if document["annotations"].is_object() {
-        shown["annotations"] = document["annotations"].clone();
+}
+
+struct Gather;
+
+impl<'de> Visitor<'de> for Gather {
+    type Value = Annotations;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("annotations")
     }
-    shown
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+        let (mut all, mut size) = (BTreeMap::new(), 0);
+        while let Some((key, value)) = map.next_entry::<String, String>()? {
+            size += key.len() + value.len() + PAIR;
+            if size > MAX_ANNOTATIONS {
+                drop(all);
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                return Ok(Annotations(None));
+            }
+            all.insert(key, value);
+        }
+        Ok(Annotations(Some(all)))
+    }
+}
+
+/// Reads what is shown of a manifest, in little memory beside the content.
+pub(crate) fn shown<'a>(digest: &'a str, media_type: &'a str, content: &[u8]) -> Shown<'a> {
+    let summary: Summary = serde_json::from_slice(content).unwrap_or_default();
+    let kind = summary.artifact_type.or_else(|| summary.config?.media_type);
+    Shown {
+        media_type,
+        digest,
+        size: content.len(),
+        artifact_type: kind.filter(|kind| kind.len() <= MAX_KIND),
+        annotations: summary.annotations.and_then(|own| own.0),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
 
     use super::*;
 

@@ -24,9 +24,12 @@ impl ImageStore {
         content: Bytes,
         content_type: Option<&str>,
     ) -> Result<(Digest, Option<Digest>), RegistryError> {
-        let said =
-            manifest::read(&content, content_type).map_err(|e| RegistryError::bad("MANIFEST_INVALID", e))?;
-        let digest = Digest::of(&Sha256::digest(&content));
+        let look = {
+            let (content, kind) = (content.clone(), content_type.map(str::to_owned));
+            move || (manifest::read(&content, kind.as_deref()), Digest::of(&Sha256::digest(&content)))
+        };
+        let (said, digest) = self.memory.aside(content.len(), look).await?;
+        let said = said.map_err(|e| RegistryError::bad("MANIFEST_INVALID", e))?;
         if let Reference::Digest(asked) = reference
             && *asked != digest
         {
@@ -112,7 +115,7 @@ fn put(
     let row = ManifestRow {
         digest: digest.as_str().to_owned(),
         media_type: said.media_type.clone(),
-        content: content.to_vec(),
+        content: content.clone(),
     };
     rows::insert_manifest(t, name, &row, said.subject.as_ref().map(Digest::as_str), &uses, now)?;
     if let Reference::Tag(tag) = reference {

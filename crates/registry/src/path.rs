@@ -1,5 +1,6 @@
 //! What an address stands for. Pure.
 
+use http::Uri;
 use percent_encoding::percent_decode_str;
 
 use crate::name::{Digest, Reference, Repository};
@@ -83,6 +84,12 @@ fn within(name: &[&str], part: Result<Part, NoTarget>) -> Result<Target, NoTarge
     }
     let repository = Repository::parse(&repository.join("/")).ok_or(NoTarget::Name)?;
     Ok(Target::Within((*account).to_owned(), repository, part?))
+}
+
+/// What the query says of `name`, the last time that it does.
+pub(crate) fn query(uri: &Uri, name: &str) -> Option<String> {
+    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    pairs.filter(|(key, _)| key == name).last().map(|(_, value)| value.into_owned())
 }
 
 #[cfg(test)]

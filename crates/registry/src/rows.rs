@@ -1,7 +1,8 @@
 //! The rows of one account's images.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use skep_store::{BlobId, Schema, StoreError};
 
@@ -26,6 +27,9 @@ pub(crate) const SCHEMA: Schema = Schema(&["
         repository TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
         PRIMARY KEY(repository, name)) STRICT, WITHOUT ROWID;
     CREATE INDEX tag_digest ON tag(repository, digest);
+", "
+    DROP INDEX manifest_subject;
+    CREATE INDEX manifest_subject ON manifest(repository, subject, digest) WHERE subject IS NOT NULL;
 "]);
 
 /// A content file.
@@ -35,12 +39,20 @@ pub(crate) struct BlobRow {
     pub size: u64,
 }
 
-/// A manifest as it is kept.
+/// A manifest that is to be kept.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ManifestRow {
     pub digest: String,
     pub media_type: String,
-    pub content: Vec<u8>,
+    pub content: Bytes,
+}
+
+/// What is known of a manifest without its content, which may be large.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct KnownManifest {
+    pub digest: String,
+    pub media_type: String,
+    pub size: usize,
 }
 
 fn blob_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<BlobRow> {
@@ -118,13 +130,24 @@ pub(crate) fn manifest(
     c: &Connection,
     repository: &str,
     digest: &str,
-) -> Result<Option<ManifestRow>, StoreError> {
-    let sql = "SELECT digest, media_type, content FROM manifest WHERE repository = ? AND digest = ?";
-    Ok(c.prepare_cached(sql)?.query_row([repository, digest], manifest_row).optional()?)
+) -> Result<Option<KnownManifest>, StoreError> {
+    let sql = "SELECT digest, media_type, length(content) FROM manifest WHERE repository = ? AND digest = ?";
+    let row = c.prepare_cached(sql)?.query_row([repository, digest], |row| {
+        let size = row.get::<_, isize>(2)?.unsigned_abs();
+        Ok(KnownManifest { digest: row.get(0)?, media_type: row.get(1)?, size })
+    });
+    Ok(row.optional()?)
 }
 
-fn manifest_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ManifestRow> {
-    Ok(ManifestRow { digest: row.get(0)?, media_type: row.get(1)?, content: row.get(2)? })
+/// Of what kind a manifest is, and all of it.
+pub(crate) fn content(
+    c: &Connection,
+    repository: &str,
+    digest: &str,
+) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+    let sql = "SELECT media_type, content FROM manifest WHERE repository = ? AND digest = ?";
+    let row = c.prepare_cached(sql)?.query_row([repository, digest], |row| Ok((row.get(0)?, row.get(1)?)));
+    Ok(row.optional()?)
 }
 
 pub(crate) fn has_manifest(c: &Connection, repository: &str, digest: &str) -> Result<bool, StoreError> {
@@ -140,16 +163,20 @@ pub(crate) fn count_tags(c: &Connection) -> Result<i64, StoreError> {
     Ok(c.prepare_cached("SELECT count(*) FROM tag")?.query_row([], |row| row.get(0))?)
 }
 
-/// Those that say something about `subject`.
+const REFERRERS: &str = "SELECT digest FROM manifest WHERE repository = ? AND subject = ? AND digest > ?
+    ORDER BY digest LIMIT ?";
+
+/// The digests of those that say something about `subject`, after `last`, in order.
 pub(crate) fn referrers(
     c: &Connection,
     repository: &str,
     subject: &str,
-) -> Result<Vec<ManifestRow>, StoreError> {
-    let sql = "SELECT digest, media_type, content FROM manifest WHERE repository = ? AND subject = ?
-        ORDER BY digest LIMIT 1000";
-    let mut query = c.prepare_cached(sql)?;
-    Ok(query.query_map([repository, subject], manifest_row)?.collect::<Result<_, _>>()?)
+    last: &str,
+    limit: i64,
+) -> Result<Vec<String>, StoreError> {
+    let mut query = c.prepare_cached(REFERRERS)?;
+    let rows = query.query_map(params![repository, subject, last, limit], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 pub(crate) fn insert_manifest(
@@ -168,7 +195,7 @@ pub(crate) fn insert_manifest(
         row.media_type,
         subject,
         now,
-        row.content
+        &row.content[..]
     ])?;
     for digest in uses {
         let sql = "INSERT INTO uses VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
@@ -264,15 +291,18 @@ pub(crate) fn repositories(c: &Connection, last: &str, limit: i64) -> Result<Vec
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// All tags by repository.
-pub(crate) fn all_tags(c: &Connection) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
-    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+/// Gives `take` each repository and tag, in order.
+pub(crate) fn all_tags<E: From<rusqlite::Error>>(
+    c: &Connection,
+    mut take: impl FnMut(&str, &str) -> Result<(), E>,
+) -> Result<(), E> {
     let mut query = c.prepare_cached("SELECT repository, name FROM tag ORDER BY repository, name")?;
-    for row in query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
-        let (repository, name): (String, String) = row?;
-        all.entry(repository).or_default().push(name);
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let text = |column: usize| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+        take(text(0)?, text(1)?)?;
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Manifests that have no tag, that no index names, and that nobody is about to tag or name.
@@ -292,4 +322,45 @@ pub(crate) fn remove_loose_links(t: &Transaction<'_>, settled: i64) -> Result<us
     let sql = "DELETE FROM link WHERE (released >= touched OR touched < ?)
         AND NOT EXISTS(SELECT 1 FROM uses WHERE repository = link.repository AND digest = link.digest)";
     Ok(t.prepare_cached(sql)?.execute([settled])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_store::Database;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_of_the_first_format_is_read_and_referrers_come_from_their_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("registry.sqlite");
+        let first = Database::open(&path, Schema(&SCHEMA.0[..1])).unwrap();
+        let put = |t: &Transaction<'_>| {
+            for digest in ["c", "a", "b"] {
+                let row = ManifestRow {
+                    digest: digest.to_owned(),
+                    media_type: "m".to_owned(),
+                    content: digest.into(),
+                };
+                insert_manifest(t, "app", &row, Some("s"), &[], 1)?;
+            }
+            Ok(())
+        };
+        first.write(put).await.unwrap();
+        drop(first);
+        let db = Database::open(&path, SCHEMA).unwrap();
+        let found = db.read(|c| referrers(c, "app", "s", "a", 5)).unwrap();
+        assert_eq!(found, ["b", "c"]);
+        let known = db.read(|c| manifest(c, "app", "a")).unwrap().unwrap();
+        assert_eq!((known.media_type.as_str(), known.size), ("m", 1));
+        let plan: Vec<String> = db
+            .read(|c| {
+                let mut query = c.prepare(&format!("EXPLAIN QUERY PLAN {REFERRERS}"))?;
+                let rows = query.query_map(params!["app", "s", "a", 5], |row| row.get(3))?;
+                Ok::<_, StoreError>(rows.collect::<Result<_, _>>()?)
+            })
+            .unwrap();
+        assert_eq!(plan.len(), 1, "nothing is sorted: {plan:?}");
+        assert!(plan[0].contains("manifest_subject"), "{plan:?}");
+    }
 }

@@ -1,27 +1,27 @@
 //! The protocol: requests to what is stored.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use skep_store::read_pieces;
 use skep_wire::{
     Body, BoxFuture, Patience, Rate, ReadError, Request, Response, Service, empty, full, patient, read_all,
     reply, stream,
 };
-use tokio::sync::Semaphore;
 
 use crate::credentials::{Credentials, Grant};
 use crate::error::RegistryError;
-use crate::manifest::{self, MAX_MANIFEST};
+use crate::lists;
+use crate::manifest::MAX_MANIFEST;
+use crate::memory::kept;
 use crate::name::{Digest, Reference, Repository};
 use crate::path::{self, NoTarget, Part, Target};
 use crate::ranges;
-use crate::rows;
 use crate::store::ImageStore;
 use crate::upload;
 
@@ -29,10 +29,6 @@ use crate::upload;
 const BODY_TIME: Duration = Duration::from_secs(100);
 /// How slowly it may send: an eighth of what a line of 64 kbit/s takes.
 const BODY_RATE: Rate = Rate { grace: BODY_TIME, least: 1000 };
-/// Manifests that are read at the same time: each is in memory.
-const MANIFESTS: usize = 8;
-/// Names of a list.
-const MOST_LISTED: i64 = 1000;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -51,7 +47,6 @@ pub trait Accounts: Send + Sync + 'static {
 pub struct ImageRegistry {
     accounts: Arc<dyn Accounts>,
     credentials: Arc<Credentials>,
-    manifests: Semaphore,
 }
 
 type Answer = Result<Response, RegistryError>;
@@ -59,7 +54,7 @@ type Answer = Result<Response, RegistryError>;
 impl ImageRegistry {
     /// Over the images of `accounts`, for those who have `credentials`.
     pub fn new(accounts: Arc<dyn Accounts>, credentials: Arc<Credentials>) -> Self {
-        Self { accounts, credentials, manifests: Semaphore::new(MANIFESTS) }
+        Self { accounts, credentials }
     }
 
     /// Whether a request is for a registry.
@@ -91,7 +86,7 @@ impl ImageRegistry {
         let images = |account: &str| self.accounts.images(account).map_err(RegistryError::internal);
         match target {
             Target::Base if reads => Ok(reply(StatusCode::OK, full("{}"))),
-            Target::Catalog if reads => catalog(&*images(&grant.account)?, &grant.account, &head),
+            Target::Catalog if reads => lists::catalog(&images(&grant.account)?, &grant.account, &head).await,
             Target::Garbage if head.method == Method::PUT => {
                 let in_use = self.accounts.in_use(&grant.account).map_err(RegistryError::internal)?;
                 let removed = images(&grant.account)?.collect(in_use).await?;
@@ -102,7 +97,7 @@ impl ImageRegistry {
             }
             Target::Within(account, repository, part) => {
                 let images = images(&account)?;
-                let call = Call { registry: self, images, grant, repository, head };
+                let call = Call { images, grant, repository, head };
                 call.answer(part, patient(body, Patience::new(BODY_TIME, BODY_RATE))).await
             }
             _ => Err(no_method()),
@@ -130,15 +125,14 @@ fn no_method() -> RegistryError {
 }
 
 /// A request that may be answered.
-struct Call<'a> {
-    registry: &'a ImageRegistry,
+struct Call {
     images: Arc<ImageStore>,
     grant: Grant,
     repository: Repository,
     head: Parts,
 }
 
-impl Call<'_> {
+impl Call {
     async fn answer(self, part: Part, body: Body) -> Answer {
         let method = self.head.method.clone();
         match (method, part) {
@@ -171,14 +165,19 @@ impl Call<'_> {
                 self.images.give_up(&self.repository, &id)?;
                 Ok(reply(StatusCode::NO_CONTENT, empty()))
             }
-            (Method::GET | Method::HEAD, Part::Manifest(reference)) => self.manifest(&reference),
+            (Method::GET | Method::HEAD, Part::Manifest(reference)) => self.manifest(&reference).await,
             (Method::PUT, Part::Manifest(reference)) => self.put_manifest(&reference, body).await,
             (Method::DELETE, Part::Manifest(reference)) => {
                 self.images.delete_manifest(&self.repository, &reference).await?;
                 Ok(reply(StatusCode::ACCEPTED, empty()))
             }
-            (Method::GET | Method::HEAD, Part::Tags) => self.tags(),
-            (Method::GET | Method::HEAD, Part::Referrers(digest)) => self.referrers(&digest),
+            (Method::GET | Method::HEAD, Part::Tags) => {
+                lists::tags(&self.images, &self.grant.account, &self.repository, &self.head).await
+            }
+            (Method::GET | Method::HEAD, Part::Referrers(digest)) => {
+                let account = &self.grant.account;
+                lists::referrers(&self.images, account, &self.repository, &digest, &self.head).await
+            }
             _ => Err(no_method()),
         }
     }
@@ -209,7 +208,7 @@ impl Call<'_> {
     }
 
     fn query(&self, name: &str) -> Option<String> {
-        query(&self.head, name)
+        path::query(&self.head.uri, name)
     }
 
     fn digest(&self, name: &str) -> Result<Option<Digest>, RegistryError> {
@@ -294,14 +293,19 @@ impl Call<'_> {
         Ok(response)
     }
 
-    fn manifest(&self, reference: &Reference) -> Answer {
+    async fn manifest(&self, reference: &Reference) -> Answer {
         let found =
             self.images.manifest(&self.repository, reference)?.ok_or_else(RegistryError::no_manifest)?;
-        let size = found.content.len();
-        let body = if self.head.method == Method::HEAD { empty() } else { full(found.content) };
+        let body = match self.head.method == Method::HEAD {
+            true => empty(),
+            false => {
+                let content = self.images.content(&self.repository, &found).await?;
+                full(content.ok_or_else(RegistryError::no_manifest)?)
+            }
+        };
         let mut response = reply(StatusCode::OK, body);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(found.size));
         let kind = HeaderValue::try_from(found.media_type).map_err(RegistryError::internal)?;
         headers.insert(header::CONTENT_TYPE, kind);
         set_digest(headers, &found.digest);
@@ -309,8 +313,11 @@ impl Call<'_> {
     }
 
     async fn put_manifest(&self, reference: &Reference, body: Body) -> Answer {
-        let _turn = self.registry.manifests.acquire().await.map_err(RegistryError::internal)?;
-        let content = read_all(body, MAX_MANIFEST).await.map_err(|error| match error {
+        // Its account's own: nobody else waits for who sends slowly.
+        let announced = self.header(header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
+        let most = announced.map_or(MAX_MANIFEST, |size: usize| size.min(MAX_MANIFEST));
+        let room = self.images.memory.room(most).await;
+        let content = read_all(body, most).await.map_err(|error| match error {
             ReadError::TooLarge(most) => {
                 let text = format!("a manifest has at most {most} bytes");
                 RegistryError::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", text)
@@ -319,90 +326,10 @@ impl Call<'_> {
                 RegistryError::bad("MANIFEST_INVALID", format!("the body broke off: {error}"))
             }
         })?;
-        let kind = self.header(header::CONTENT_TYPE);
+        let (content, kind) = (kept(content, room), self.header(header::CONTENT_TYPE));
         let (digest, subject) = self.images.put_manifest(&self.repository, reference, content, kind).await?;
         Ok(self.made("manifests", &digest, subject))
     }
-
-    fn tags(&self) -> Answer {
-        let (limit, last) = listed(&self.head)?;
-        let name = self.repository.as_str();
-        let (tags, known) = self.images.db.read(|c| {
-            let tags = rows::tags(c, name, &last, limit)?;
-            Ok::<_, skep_store::StoreError>((tags, rows::has_repository(c, name)?))
-        })?;
-        if !known {
-            return Err(RegistryError::missing("NAME_UNKNOWN", "repository name not known to registry"));
-        }
-        let next = next(tags.len(), limit, tags.last(), &self.place("tags/list"));
-        let body = json!({ "name": format!("{}/{name}", self.grant.account), "tags": tags });
-        Ok(linked(&body, next))
-    }
-
-    fn referrers(&self, digest: &Digest) -> Answer {
-        let found = self.images.db.read(|c| rows::referrers(c, self.repository.as_str(), digest.as_str()))?;
-        let mut shown: Vec<Json> =
-            found.iter().map(|row| manifest::shown(&row.digest, &row.media_type, &row.content)).collect();
-        let kind = self.query("artifactType");
-        if let Some(kind) = &kind {
-            shown.retain(|own| own["artifactType"] == kind.as_str());
-        }
-        let body = json!({ "schemaVersion": 2, "mediaType": manifest::INDEX, "manifests": shown });
-        let mut response = skep_wire::json(StatusCode::OK, &body);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(manifest::INDEX));
-        if kind.is_some() {
-            let applied = HeaderName::from_static("oci-filters-applied");
-            response.headers_mut().insert(applied, HeaderValue::from_static("artifactType"));
-        }
-        Ok(response)
-    }
-}
-
-fn query(head: &Parts, name: &str) -> Option<String> {
-    let query = head.uri.query().unwrap_or_default();
-    let pairs = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
-    pairs.last().map(|(_, value)| value.into_owned())
-}
-
-/// How many names are asked for, and after which.
-fn listed(head: &Parts) -> Result<(i64, String), RegistryError> {
-    let limit = match query(head, "n") {
-        None => MOST_LISTED,
-        Some(text) => match text.parse::<i64>() {
-            Ok(limit) if limit >= 0 => limit.min(MOST_LISTED),
-            _ => return Err(RegistryError::bad("PAGINATION_NUMBER_INVALID", "`n` is not a number from 0")),
-        },
-    };
-    Ok((limit, query(head, "last").unwrap_or_default()))
-}
-
-/// Where a list goes on that may have more.
-fn next(count: usize, limit: i64, last: Option<&String>, place: &HeaderValue) -> Option<HeaderValue> {
-    let last = last.filter(|_| i64::try_from(count).is_ok_and(|count| count == limit))?;
-    let last: String = form_urlencoded::byte_serialize(last.as_bytes()).collect();
-    HeaderValue::try_from(format!("<{}?n={limit}&last={last}>; rel=\"next\"", place.to_str().ok()?)).ok()
-}
-
-fn linked(body: &Json, next: Option<HeaderValue>) -> Response {
-    let mut response = skep_wire::json(StatusCode::OK, body);
-    response.headers_mut().extend(next.map(|next| (header::LINK, next)));
-    response
-}
-
-/// The repositories of an account: their names, or with `tags=true`, in Cloudflare's own form, their tags.
-fn catalog(images: &ImageStore, account: &str, head: &Parts) -> Answer {
-    if query(head, "tags").as_deref() == Some("true") {
-        let all = images.db.read(rows::all_tags)?;
-        let all: BTreeMap<String, Vec<String>> =
-            all.into_iter().map(|(name, tags)| (format!("{account}/{name}"), tags)).collect();
-        return Ok(skep_wire::json(StatusCode::OK, &json!({ "repositories": all })));
-    }
-    let (limit, last) = listed(head)?;
-    let last = last.strip_prefix(&format!("{account}/")).unwrap_or_default();
-    let names = images.db.read(|c| rows::repositories(c, last, limit))?;
-    let names: Vec<String> = names.into_iter().map(|name| format!("{account}/{name}")).collect();
-    let next = next(names.len(), limit, names.last(), &HeaderValue::from_static("/v2/_catalog"));
-    Ok(linked(&json!({ "repositories": names }), next))
 }
 
 fn set_digest(headers: &mut http::HeaderMap, digest: &Digest) {

@@ -5,9 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use skep_runtime::{Clock, Jobs};
 use skep_store::{BlobId, Blobs, Database, Quota, StoreError};
 
+use crate::error::RegistryError;
+use crate::memory::{Memory, kept};
 use crate::name::{Digest, Reference, Repository};
 use crate::rows;
 use crate::upload::Session;
@@ -29,6 +32,8 @@ pub struct ImageStore {
     /// What of [`MAX_STORED`] is taken, by uploads under way, too.
     pub(crate) room: Arc<Quota>,
     pub(crate) uploads: Mutex<HashMap<String, Arc<Session>>>,
+    /// For what is read whole, by both servers of a node.
+    pub(crate) memory: Memory,
 }
 
 /// A manifest.
@@ -38,8 +43,8 @@ pub struct Manifest {
     pub digest: Digest,
     /// Of what kind.
     pub media_type: String,
-    /// As it was sent.
-    pub content: bytes::Bytes,
+    /// Its bytes.
+    pub size: usize,
 }
 
 impl ImageStore {
@@ -64,7 +69,7 @@ impl ImageStore {
         }
         let room = Arc::new(Quota::new(most));
         room.add(stored);
-        Ok(Self { db, blobs, clock, room, uploads: Mutex::default() })
+        Ok(Self { db, blobs, clock, room, uploads: Mutex::default(), memory: Memory::default() })
     }
 
     /// Removes what was given up and what nobody needs from time to time, from now on. `account` names the job;
@@ -78,7 +83,10 @@ impl ImageStore {
             let (images, in_use) = (images.clone(), in_use.clone());
             async move {
                 let ended = images.end_uploads();
-                let removed = images.collect(in_use()?).await.map_err(|e| e.to_string())?;
+                // All scripts of the account are looked at for it.
+                let named =
+                    tokio::task::spawn_blocking(move || in_use()).await.map_err(|e| e.to_string())??;
+                let removed = images.collect(named).await.map_err(|e| e.to_string())?;
                 Ok(format!("{ended} uploads ended, {removed} removed"))
             }
         });
@@ -107,8 +115,21 @@ impl ImageStore {
         })?;
         Ok(found.and_then(|row| {
             let digest = Digest::parse(&row.digest)?;
-            Some(Manifest { digest, media_type: row.media_type, content: row.content.into() })
+            Some(Manifest { digest, media_type: row.media_type, size: row.size })
         }))
+    }
+
+    /// A manifest of a repository as it was sent, if it is still there. It has room in memory until the last of it is gone.
+    pub(crate) async fn content(
+        self: &Arc<Self>,
+        repository: &Repository,
+        manifest: &Manifest,
+    ) -> Result<Option<Bytes>, RegistryError> {
+        let room = self.memory.room(manifest.size).await;
+        let (images, repository, digest) = (self.clone(), repository.clone(), manifest.digest.clone());
+        let read = move || images.db.read(|c| rows::content(c, repository.as_str(), digest.as_str()));
+        let found = self.memory.aside(manifest.size, read).await??;
+        Ok(found.map(|(_, content)| kept(content.into(), room)))
     }
 
     /// A blob of a repository, open, and its length. Blocking.

@@ -1,5 +1,7 @@
 //! The protocol as a client sees it, hostile ones among them.
 
+mod memory;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -82,6 +84,12 @@ fn free() -> Node {
 }
 
 impl Node {
+    fn basic(&self, account: &str) -> String {
+        let password = self.credentials.issue(account, true, true, 5);
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{password}"));
+        format!("Basic {basic}")
+    }
+
     async fn ask_as(
         &self,
         account: &str,
@@ -90,10 +98,8 @@ impl Node {
         headers: &[(&str, &str)],
         body: Body,
     ) -> Seen {
-        let password = self.credentials.issue(account, true, true, 5);
-        let basic = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{password}"));
         let mut request = http::Request::builder().method(method).uri(path);
-        request = request.header("authorization", format!("Basic {basic}"));
+        request = request.header("authorization", self.basic(account));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
