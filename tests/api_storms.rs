@@ -167,3 +167,70 @@ fn lists_and_names_have_an_end() {
     );
     assert!(form == expected, "{}", &form[..300]);
 }
+
+#[test]
+fn ten_thousand_bindings_take_nobody_s_time() {
+    let scene = scene();
+    let serve = &scene.serve;
+    let made = serve.call("POST", "/storage/kv/namespaces", Some(&json!({ "title": "kept" }))).json();
+    let binding =
+        |name: String| json!({ "type": "kv_namespace", "name": name, "namespace_id": made["result"]["id"] });
+    let mut metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+    metadata["bindings"] = (0..10_000).map(|n| binding(format!("K{n}"))).collect();
+    let code = "export default { fetch: (_, env) => new Response(String(Object.keys(env).length)) };";
+    let uploaded = meanwhile(serve, "an upload", || serve.upload("many", &metadata, code));
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    let host = "many.main.localhost";
+    assert_eq!(meanwhile(serve, "a start", || serve.get(host, "/")).text(), "10000");
+    // Each is looked for, and the version comes to nothing: it can be sent for ever.
+    let last = |n: usize| json!({ "type": "inherit", "name": format!("I{n}"), "old_name": "K9999" });
+    metadata["bindings"] =
+        (0..15_000).map(last).chain([json!({ "type": "inherit", "name": "none" })]).collect();
+    let refused = meanwhile(serve, "what is inherited", || serve.upload("many", &metadata, code));
+    assert_eq!((refused.status, &refused.json()["errors"][0]["code"]), (400, &json!(10057)));
+}
+
+#[test]
+fn what_all_scripts_have_is_looked_at_once_for_a_list() {
+    let scene = scene();
+    let serve = &scene.serve;
+    let value = "x".repeat(5_000);
+    for n in 0..12 {
+        let mut metadata = json!({ "main_module": "index.js", "compatibility_date": "2026-07-01" });
+        let mut bindings: Vec<Value> = (0..120)
+            .map(|n| json!({ "type": "plain_text", "name": format!("V{n}"), "text": value }))
+            .collect();
+        if n % 2 == 0 {
+            assert_eq!(
+                serve.call("POST", "/queues", Some(&json!({ "queue_name": format!("q{n}") }))).status,
+                200
+            );
+            bindings.push(json!({ "type": "queue", "name": "Q", "queue_name": format!("q{n}") }));
+            bindings.push(json!({ "type": "queue", "name": "AGAIN", "queue_name": format!("q{n}") }));
+        }
+        metadata["bindings"] = bindings.into();
+        assert_eq!(serve.upload(&format!("s{n}"), &metadata, NEIGHBOUR).status, 200);
+    }
+    for n in 0..194 {
+        serve.call("POST", "/queues", Some(&json!({ "queue_name": format!("other-{n}") })));
+    }
+    let page =
+        meanwhile(serve, "queues", || serve.call("GET", "/queues?per_page=2&name=q2&name=q4", None)).json();
+    assert_eq!(page["result_info"]["total_count"], 2);
+    let shown: Vec<(&Value, &Value)> = page["result"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|queue| (&queue["queue_name"], &queue["producers"]))
+        .collect();
+    let producer = |script: &str| json!([{ "type": "worker", "script": script }]);
+    assert_eq!(shown, [(&json!("q2"), &producer("s2")), (&json!("q4"), &producer("s4"))]);
+    let all =
+        meanwhile(serve, "all queues", || serve.call("GET", "/queues?per_page=1&page=200", None)).json();
+    assert_eq!(
+        (&all["result_info"]["total_count"], all["result"].as_array().unwrap().len()),
+        (&json!(200), 1)
+    );
+    let scripts = meanwhile(serve, "scripts", || serve.call("GET", "/workers/scripts", None)).json();
+    assert_eq!(scripts["result"].as_array().unwrap().len(), 13);
+}

@@ -1,7 +1,7 @@
 //! Bindings of an upload: checked, resolved, secrets sealed.
 //! <https://developers.cloudflare.com/workers/configuration/multipart-upload-metadata/>
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value as Json, json};
 use skep_catalog::{Catalog, Kind, Namespace, Sealer, Version};
@@ -13,6 +13,9 @@ use crate::secrets_store;
 
 /// Cloudflare's code for a binding to a class that is declared, and whose namespace is not there yet.
 const UNPROVISIONED: u32 = 100_406;
+
+/// So many bindings are looked at before others have their turn.
+const AT_ONCE: usize = 64;
 
 /// Types that hold a value which is never shown again.
 const SECRET_TYPES: [&str; 2] = ["secret_text", "secret_key"];
@@ -69,11 +72,18 @@ fn need<'a>(binding: &'a Json, key: &str) -> Result<&'a str, ApiError> {
 impl Resolver<'_> {
     /// The bindings of the new version: what was uploaded, then what is kept of the version before.
     /// `keep` lists the types that are kept; `None` keeps secrets.
-    pub fn resolve(&self, uploaded: &[Json], keep: Option<&[String]>) -> Result<Vec<Json>, ApiError> {
+    pub async fn resolve(&self, uploaded: &[Json], keep: Option<&[String]>) -> Result<Vec<Json>, ApiError> {
+        let before = self.previous.map(|version| version.content.bindings.as_slice()).unwrap_or_default();
+        let before: HashMap<&str, &Json> =
+            before.iter().filter_map(|binding| Some((binding["name"].as_str()?, binding))).collect();
         let mut names = BTreeSet::new();
         let mut resolved = Vec::new();
         let mut not_inherited = Vec::new();
-        for binding in uploaded {
+        for (n, binding) in uploaded.iter().enumerate() {
+            // There may be ten thousand, and each is looked up.
+            if n % AT_ONCE == AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
             let name = binding["name"].as_str().filter(|name| !name.is_empty());
             let name = name.ok_or_else(|| invalid("a binding has no name"))?;
             if !names.insert(name.to_owned()) {
@@ -85,7 +95,7 @@ impl Resolver<'_> {
                 ));
             }
             if binding["type"] == "inherit" {
-                match self.inherit(binding, name)? {
+                match self.inherit(&before, binding, name)? {
                     Some(found) => resolved.push(found),
                     None => not_inherited.push((
                         10057,
@@ -119,11 +129,15 @@ impl Resolver<'_> {
         Ok(resolved)
     }
 
-    fn inherit(&self, binding: &Json, name: &str) -> Result<Option<Json>, ApiError> {
+    fn inherit(
+        &self,
+        before: &HashMap<&str, &Json>,
+        binding: &Json,
+        name: &str,
+    ) -> Result<Option<Json>, ApiError> {
         let old_name = text(binding, "old_name").unwrap_or(name);
-        let before = self.previous.map(|v| v.content.bindings.as_slice()).unwrap_or_default();
-        let Some(found) = before.iter().find(|b| b["name"] == old_name) else { return Ok(None) };
-        let mut found = found.clone();
+        let Some(found) = before.get(old_name) else { return Ok(None) };
+        let mut found = (*found).clone();
         if old_name != name {
             if let Some(sealed) = found["sealed"].as_str() {
                 let value =

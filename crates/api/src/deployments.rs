@@ -108,7 +108,7 @@ pub(crate) async fn create(mut call: Call) -> Answer {
         let version = tenant.catalog().version(&script.tag, id)?;
         versions.push(version.ok_or_else(|| crate::reply::no_version(id))?);
     }
-    let changes = exports::of_deployment(&tenant, &name, &script.tag, &versions)?;
+    let changes = exports::of_deployment(&tenant, &name, &script.tag, &versions).await?;
     let elsewhere = upload::elsewhere(tenant.catalog(), &name, changes.iter())?;
     let made = tenant.catalog().deploy(&name, deployment, changes).await?;
     upload::apply_all(&call, &tenant, &name, elsewhere).await?;

@@ -4,13 +4,16 @@
 //! A script in a namespace is a script whose name starts with the namespace's id, so that most operations are those
 //! of ordinary scripts. It has no versions, routes or addresses of its own.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use skep_catalog::{Kind, Resource, Script, name_within};
 use skep_wire::{BoxFuture, Response};
 
-use crate::aside::listed;
+use crate::aside::each;
 use crate::call::{Call, script_of};
+use crate::platform::Tenant;
 use crate::reply::{Answer, ApiError, ok, page, time};
 use crate::scripts::current_version;
 use crate::{assets, scripts, secrets, settings, upload};
@@ -158,8 +161,8 @@ fn fits(script: &Script, filter: &[(String, bool)]) -> bool {
     filter.iter().all(|(tag, wanted)| script.settings.tags.contains(tag) == *wanted)
 }
 
-fn shown_script(call: &Call, namespace: &Resource, script: &Script) -> Result<Json, ApiError> {
-    let version = current_version(&call.tenant()?, script)?;
+fn shown_script(tenant: &Arc<dyn Tenant>, namespace: &Resource, script: &Script) -> Result<Json, ApiError> {
+    let version = current_version(tenant, script)?;
     Ok(json!({
         "id": script.label(),
         "script": scripts::shown(script, version.as_ref()),
@@ -170,14 +173,11 @@ fn shown_script(call: &Call, namespace: &Resource, script: &Script) -> Result<Js
 }
 
 pub(crate) async fn list_scripts(call: Call) -> Answer {
-    listed(call, list_scripts_of).await
-}
-
-fn list_scripts_of(call: &Call) -> Answer {
-    let (namespace, filter) = (namespace(call)?, tag_filter(call)?);
-    let all = call.tenant()?.catalog().scripts_within(&namespace.id)?;
-    let shown = all.iter().filter(|script| fits(script, &filter));
-    ok(shown.map(|script| shown_script(call, &namespace, script)).collect::<Result<_, _>>()?)
+    let (namespace, filter) = (namespace(&call)?, tag_filter(&call)?);
+    let tenant = call.tenant()?;
+    let mut all = tenant.catalog().scripts_within(&namespace.id)?;
+    all.retain(|script| fits(script, &filter));
+    ok(each(all, move |script| shown_script(&tenant, &namespace, &script)).await?.into())
 }
 
 /// Deletes the scripts that the tags ask for; without tags it would be all of them, which must be said.
@@ -250,7 +250,7 @@ pub(crate) async fn get_script(call: Call) -> Answer {
     let namespace = namespace(&call)?;
     let tenant = call.tenant()?;
     let script = tenant.catalog().script(&name_within(&namespace.id, call.param(1)))?;
-    ok(shown_script(&call, &namespace, &script.ok_or_else(no_script_within)?)?)
+    ok(shown_script(&tenant, &namespace, &script.ok_or_else(no_script_within)?)?)
 }
 
 async fn shown_bindings(call: Call) -> Answer {

@@ -10,6 +10,7 @@ use skep_catalog::{
     split_name,
 };
 
+use crate::aside::each;
 use crate::platform::Tenant;
 use crate::reply::ApiError;
 
@@ -79,13 +80,17 @@ impl Exports {
     }
 
     /// What there is around them. Only where classes go it matters who else uses them.
-    pub fn surroundings(&self, tenant: &Arc<dyn Tenant>, script: &str) -> Result<Surroundings, ApiError> {
+    pub async fn surroundings(
+        &self,
+        tenant: &Arc<dyn Tenant>,
+        script: &str,
+    ) -> Result<Surroundings, ApiError> {
         let gone = self.objects.values().any(|declared| !declared.is_live());
         Ok(Surroundings {
             script: script.to_owned(),
             provisioned: tenant.catalog().namespaces(script)?,
             transfers: tenant.catalog().transfers(script, &self.objects)?,
-            users: if gone { users(tenant, script)? } else { BTreeMap::new() },
+            users: if gone { users(tenant, script).await? } else { BTreeMap::new() },
         })
     }
 
@@ -206,35 +211,37 @@ fn workflow(class: &str, name: Option<&str>) -> Result<(), String> {
 }
 
 /// Other scripts whose bindings name classes of `script`.
-pub(crate) fn users(
+pub(crate) async fn users(
     tenant: &Arc<dyn Tenant>,
     script: &str,
 ) -> Result<BTreeMap<String, Vec<String>>, ApiError> {
     let catalog = tenant.catalog();
-    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut others = catalog.scripts()?;
     if let Some(within) = split_name(script).0 {
         others.extend(catalog.scripts_within(within)?);
     }
-    for other in others.iter().filter(|other| other.name != script) {
-        let Some(version) = crate::scripts::current_version(tenant, other)? else { continue };
-        for binding in &version.content.bindings {
-            if binding["type"] == "durable_object_namespace"
-                && binding["script_name"] == script
-                && let Some(class) = binding["class_name"].as_str()
-            {
-                let its = users.entry(class.to_owned()).or_default();
-                if !its.contains(&other.name) {
-                    its.push(other.name.clone());
-                }
-            }
+    others.retain(|other| other.name != script);
+    let (tenant, script) = (tenant.clone(), script.to_owned());
+    let named = each(others, move |other| {
+        let version = crate::scripts::current_version(&tenant, &other)?;
+        let bindings = version.iter().flat_map(|version| &version.content.bindings);
+        let objects = bindings.filter(|binding| {
+            binding["type"] == "durable_object_namespace" && binding["script_name"] == script.as_str()
+        });
+        let classes = objects.filter_map(|binding| binding["class_name"].as_str().map(str::to_owned));
+        Ok((other.name, classes.collect::<BTreeSet<_>>()))
+    });
+    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (other, classes) in named.await? {
+        for class in classes {
+            users.entry(class).or_default().push(other.clone());
         }
     }
     Ok(users)
 }
 
 /// A deployment declares one set of classes: that of all its versions. The changes that it brings.
-pub(crate) fn of_deployment(
+pub(crate) async fn of_deployment(
     tenant: &Arc<dyn Tenant>,
     script: &str,
     tag: &str,
@@ -255,7 +262,7 @@ pub(crate) fn of_deployment(
         return forgone(tenant, script);
     };
     let may_delete = !tenant.catalog().was_deployed(tag, &version.id)?;
-    let surroundings = exports.surroundings(tenant, script)?;
+    let surroundings = exports.surroundings(tenant, script).await?;
     let code = in_code(&version.content);
     Ok(exports.reconcile(&surroundings, Some(&code), may_delete)?.changes)
 }

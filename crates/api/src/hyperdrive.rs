@@ -237,7 +237,9 @@ fn seal(call: &Call, password: &str, id: &str) -> Result<String, ApiError> {
 
 /// Says in running scripts what is new of a configuration. Connections that are open stay.
 async fn apply(call: &Call, id: &str) -> Result<(), ApiError> {
-    upload::apply_bound(call, |binding| binding["type"] == "hyperdrive" && binding["id"] == id).await
+    let id = id.to_owned();
+    let bound = move |binding: &Json| binding["type"] == "hyperdrive" && binding["id"] == id.as_str();
+    upload::apply_bound(call, bound).await
 }
 
 pub(crate) async fn list(call: Call) -> Answer {

@@ -1,5 +1,6 @@
 //! Queues. <https://developers.cloudflare.com/api/resources/queues/>
 
+use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
 use serde::Deserialize;
@@ -7,9 +8,9 @@ use serde_json::{Value as Json, json};
 use skep_catalog::{CatalogError, Kind, Resource};
 use skep_queues::{DEFAULT_RETENTION_SECS, MAX_DELAY_SECS, Metrics, RETENTION_SECS};
 
-use crate::aside::listed;
+use crate::aside::{each, listed};
 use crate::call::Call;
-use crate::reply::{Answer, ApiError, ok, page, time};
+use crate::reply::{Answer, ApiError, ok, page_of, time};
 use crate::scripts::current_version;
 use crate::upload;
 
@@ -26,23 +27,43 @@ fn no_queue() -> ApiError {
     ApiError::not_found(11000, "Queue not found. Verify the queue id.")
 }
 
-/// A queue with who sends to it and who gets from it.
-fn shown(call: &Call, row: &Resource) -> Result<Json, ApiError> {
+/// The scripts that send to each queue, by its name.
+async fn producers(call: &Call) -> Result<HashMap<String, Vec<String>>, ApiError> {
     let tenant = call.tenant()?;
-    let mut producers = Vec::new();
-    for script in tenant.catalog().scripts()? {
+    let scripts = tenant.catalog().scripts()?;
+    let sends = each(scripts, move |script| {
         let version = current_version(&tenant, &script)?;
-        let sends = |b: &Json| b["type"] == "queue" && b["queue_name"] == row.name.as_str();
-        if version.iter().flat_map(|v| &v.content.bindings).any(sends) {
-            producers.push(json!({ "type": "worker", "script": script.name }));
+        let bindings = version.iter().flat_map(|version| &version.content.bindings);
+        let queues = bindings.filter(|binding| binding["type"] == "queue");
+        let queues = queues.filter_map(|binding| binding["queue_name"].as_str().map(str::to_owned));
+        Ok((script.name, queues.collect::<BTreeSet<_>>()))
+    })
+    .await?;
+    let mut producers: HashMap<String, Vec<String>> = HashMap::new();
+    for (script, queues) in sends {
+        for queue in queues {
+            producers.entry(queue).or_default().push(script.clone());
         }
     }
+    Ok(producers)
+}
+
+async fn shown_now(call: &Call, row: &Resource) -> Answer {
+    let producers = producers(call).await?;
+    ok(shown(row, &producers))
+}
+
+/// A queue with who sends to it and who gets from it.
+fn shown(row: &Resource, producers: &HashMap<String, Vec<String>>) -> Json {
+    let producers = producers.get(&row.name).into_iter().flatten();
+    let producers: Vec<Json> =
+        producers.map(|script| json!({ "type": "worker", "script": script })).collect();
     let consumers = consumers(row);
     let setting = |key: &str, default: Json| match &row.settings[key] {
         Json::Null => default,
         set => set.clone(),
     };
-    Ok(json!({
+    json!({
         "queue_id": row.id,
         "queue_name": row.name,
         "created_on": time(row.created_ms),
@@ -56,7 +77,7 @@ fn shown(call: &Call, row: &Resource) -> Result<Json, ApiError> {
             "delivery_paused": setting("delivery_paused", false.into()),
             "message_retention_period": setting("message_retention_period", DEFAULT_RETENTION_SECS.into()),
         },
-    }))
+    })
 }
 
 pub(crate) fn consumers(row: &Resource) -> Vec<Json> {
@@ -64,20 +85,19 @@ pub(crate) fn consumers(row: &Resource) -> Vec<Json> {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
-    listed(call, list_of).await
-}
-
-fn list_of(call: &Call) -> Answer {
     let (number, per_page) = call.page(20)?;
-    let query = call.head.uri.query().unwrap_or_default();
-    let names: Vec<String> = form_urlencoded::parse(query.as_bytes())
-        .filter(|(key, _)| key == "name")
-        .map(|(_, name)| name.into_owned())
-        .collect();
-    let mut all = call.tenant()?.catalog().resources(Kind::Queue)?;
-    all.retain(|row| names.is_empty() || names.contains(&row.name));
-    let shown = all.iter().map(|row| shown(call, row)).collect::<Result<Vec<_>, _>>()?;
-    page(shown, number, per_page)
+    let producers = producers(&call).await?;
+    listed(call, move |call| {
+        let query = call.head.uri.query().unwrap_or_default();
+        let names: Vec<String> = form_urlencoded::parse(query.as_bytes())
+            .filter(|(key, _)| key == "name")
+            .map(|(_, name)| name.into_owned())
+            .collect();
+        let mut all = call.tenant()?.catalog().resources(Kind::Queue)?;
+        all.retain(|row| names.is_empty() || names.contains(&row.name));
+        page_of(&all, number, per_page, |row| shown(row, &producers))
+    })
+    .await
 }
 
 #[derive(Default, Deserialize)]
@@ -139,11 +159,11 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     let made =
         Resource { id: uuid::Uuid::new_v4().simple().to_string(), name, created_ms: call.now_ms(), settings };
     let made = call.tenant()?.catalog().add_resource(Kind::Queue, made).await.map_err(name_taken)?;
-    ok(shown(&call, &made)?)
+    shown_now(&call, &made).await
 }
 
 pub(crate) async fn get(call: Call) -> Answer {
-    ok(shown(&call, &row(&call)?)?)
+    shown_now(&call, &row(&call)?).await
 }
 
 /// Changes a queue by what it is then: two such calls at once do not undo each other. Consumers start, stop and pause with what is kept; no script is
@@ -178,7 +198,7 @@ pub(crate) async fn update(mut call: Call) -> Answer {
         Ok(row.clone())
     })
     .await?;
-    ok(shown(&call, &changed)?)
+    shown_now(&call, &changed).await
 }
 
 pub(crate) async fn delete(call: Call) -> Answer {
@@ -205,7 +225,7 @@ pub(crate) async fn purge(mut call: Call) -> Answer {
     }
     let row = row(&call)?;
     call.tenant()?.queues().purge(&row.name).await.map_err(crate::modules::storage)?;
-    ok(shown(&call, &row)?)
+    shown_now(&call, &row).await
 }
 
 pub(crate) async fn purge_status(call: Call) -> Answer {

@@ -172,6 +172,15 @@ pub(crate) fn page(all: Vec<Json>, page: u64, per_page: u64) -> Answer {
     with_info(Json::Array(part), info)
 }
 
+/// A page of rows; those of other pages are not shown.
+pub(crate) fn page_of<T>(all: &[T], number: u64, per_page: u64, shown: impl Fn(&T) -> Json) -> Answer {
+    let start = usize::try_from((number - 1).saturating_mul(per_page)).unwrap_or(usize::MAX);
+    let part = all.iter().skip(start).take(usize::try_from(per_page).unwrap_or(usize::MAX));
+    let part: Vec<Json> = part.map(shown).collect();
+    let info = page_info(part.len() as u64, all.len() as u64, number, per_page);
+    with_info(Json::Array(part), info)
+}
+
 pub(crate) fn page_info(count: u64, total: u64, page: u64, per_page: u64) -> Json {
     json!({
         "count": count, "page": page, "per_page": per_page,

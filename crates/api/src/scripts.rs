@@ -7,7 +7,7 @@ use http::HeaderValue;
 use serde_json::{Value as Json, json};
 use skep_catalog::{Script, Version};
 
-use crate::aside::listed;
+use crate::aside::each;
 use crate::call::{Call, script_of};
 use crate::exports;
 use crate::modules::{self, Piece};
@@ -69,16 +69,10 @@ pub(crate) fn current_version(
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
-    listed(call, list_of).await
-}
-
-fn list_of(call: &Call) -> Answer {
     let tenant = call.tenant()?;
-    let mut all = Vec::new();
-    for script in tenant.catalog().scripts()? {
-        all.push(shown(&script, current_version(&tenant, &script)?.as_ref()));
-    }
-    ok(Json::Array(all))
+    let scripts = tenant.catalog().scripts()?;
+    let shown = each(scripts, move |script| Ok(shown(&script, current_version(&tenant, &script)?.as_ref())));
+    ok(Json::Array(shown.await?))
 }
 
 /// What found scripts can be ordered by.

@@ -195,7 +195,8 @@ pub(crate) async fn delete_store(call: Call) -> Answer {
             Err(ApiError::new(StatusCode::CONFLICT, 1003, text))
         }
         Some(true) => {
-            upload::apply_bound(&call, |binding| is_of(binding, &store)).await?;
+            let gone = store.clone();
+            upload::apply_bound(&call, move |binding| is_of(binding, &gone)).await?;
             ok(Json::Null)
         }
     }
@@ -379,8 +380,9 @@ pub(crate) async fn duplicate(mut call: Call) -> Answer {
 
 /// Brings the scripts in line that are bound to any of these secrets of a store.
 async fn apply(call: &Call, store: &str, names: &[String]) -> Result<(), ApiError> {
-    let is_named = |name: &Json| names.iter().any(|named| name == named.as_str());
-    let bound = |binding: &Json| is_of(binding, store) && is_named(&binding["secret_name"]);
+    let (store, names) = (store.to_owned(), names.to_vec());
+    let is_named = move |name: &Json| names.iter().any(|named| name == named.as_str());
+    let bound = move |binding: &Json| is_of(binding, &store) && is_named(&binding["secret_name"]);
     upload::apply_bound(call, bound).await
 }
 

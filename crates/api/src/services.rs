@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use crate::aside::each;
 use crate::call::{Call, script_of};
 use crate::reply::{Answer, ApiError, ok};
 use crate::{scripts, settings};
@@ -47,32 +48,38 @@ pub(crate) async fn patch_settings(call: Call) -> Answer {
     settings::patch_script(call).await
 }
 
+/// A script as one that is bound to another.
+fn bound(other: &str) -> Json {
+    json!({ "service": other, "environment": "production" })
+}
+
 /// Who is bound to a script: what would break if it were deleted.
 pub(crate) async fn references(call: Call) -> Answer {
     let tenant = call.tenant()?;
-    let catalog = tenant.catalog();
-    let name = call.param(0);
-    script_of(catalog, name)?;
-    let (mut incoming, mut objects) = (Vec::new(), Vec::new());
-    for other in catalog.scripts()?.iter().filter(|other| other.name != name) {
-        let version = scripts::current_version(&tenant, other)?;
+    let name = call.param(0).to_owned();
+    script_of(tenant.catalog(), &name)?;
+    let mut others = tenant.catalog().scripts()?;
+    others.retain(|other| other.name != name);
+    let found = each(others, move |other| {
+        let version = scripts::current_version(&tenant, &other)?;
+        let (mut incoming, mut objects) = (Vec::new(), Vec::new());
         for binding in version.iter().flat_map(|v| &v.content.bindings) {
             match binding["type"].as_str() {
-                Some("service") if binding["service"] == name => {
-                    incoming.push(json!({ "service": other.name, "environment": "production" }));
-                }
-                Some("durable_object_namespace") if binding["script_name"] == name => {
-                    objects.push(json!({
-                        "service": other.name,
-                        "environment": "production",
-                        "durable_object_namespace_id": binding["namespace_id"],
-                        "durable_object_namespace_name": format!("{name}_{}", binding["class_name"].as_str().unwrap_or_default()),
-                    }));
+                Some("service") if binding["service"] == name.as_str() => incoming.push(bound(&other.name)),
+                Some("durable_object_namespace") if binding["script_name"] == name.as_str() => {
+                    let class = binding["class_name"].as_str().unwrap_or_default();
+                    let mut object = bound(&other.name);
+                    object["durable_object_namespace_id"] = binding["namespace_id"].clone();
+                    object["durable_object_namespace_name"] = format!("{name}_{class}").into();
+                    objects.push(object);
                 }
                 _ => {}
             }
         }
-    }
+        Ok((incoming, objects))
+    });
+    let (incoming, objects): (Vec<_>, Vec<_>) = found.await?.into_iter().unzip();
+    let (incoming, objects) = (incoming.concat(), objects.concat());
     ok(json!({
         "services": { "incoming": incoming, "outgoing": [], "pages_function": false },
         "durable_objects": objects,

@@ -1,7 +1,7 @@
 //! Settings of a script and of its latest version.
 //! <https://developers.cloudflare.com/api/resources/workers/subresources/scripts/subresources/settings/>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
@@ -69,7 +69,7 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
     let mut content = before.content.clone();
     if let Some(uploaded) = asked["bindings"].as_array() {
         script_limits::check_bindings(uploaded)?;
-        content.bindings = patched_bindings(&call, &tenant, &name, &before, uploaded)?;
+        content.bindings = patched_bindings(&call, &tenant, &name, &before, uploaded).await?;
         call.api.limits.check_count(&content.bindings, &before.content.bindings)?;
     }
     if let Some(date) = asked["compatibility_date"].as_str() {
@@ -120,7 +120,12 @@ pub(crate) async fn patch(mut call: Call) -> Answer {
     ok(shown(&published.script, &published.version))
 }
 
-fn patched_bindings(
+/// A binding's name and type.
+fn told(binding: &Json) -> Option<(&str, &str)> {
+    Some((binding["name"].as_str()?, binding["type"].as_str()?))
+}
+
+async fn patched_bindings(
     call: &Call,
     tenant: &Arc<dyn Tenant>,
     script: &str,
@@ -128,12 +133,8 @@ fn patched_bindings(
     uploaded: &[Json],
 ) -> Result<Vec<Json>, ApiError> {
     let bare = |binding: &Json| binding.as_object().is_some_and(|fields| fields.len() == 2);
-    let inherited = |binding: &Json| match bare(binding)
-        && before
-            .content
-            .bindings
-            .iter()
-            .any(|b| b["name"] == binding["name"] && b["type"] == binding["type"])
+    let had: HashSet<(&str, &str)> = before.content.bindings.iter().filter_map(told).collect();
+    let inherited = |binding: &Json| match bare(binding) && told(binding).is_some_and(|it| had.contains(&it))
     {
         true => json!({ "type": "inherit", "name": binding["name"] }),
         false => binding.clone(),
@@ -154,7 +155,7 @@ fn patched_bindings(
         has_relay: call.api.has_relay,
         runs_browsers: call.api.platform.runs_browsers(),
     };
-    resolver.resolve(&uploaded, None)
+    resolver.resolve(&uploaded, None).await
 }
 
 /// Tags that a script may have.

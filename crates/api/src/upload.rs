@@ -12,7 +12,7 @@ use skep_catalog::{
     Settings, Version,
 };
 
-use crate::aside::aside;
+use crate::aside::{aside, each};
 use crate::bindings::Resolver;
 use crate::call::Call;
 use crate::exports::{Exports, Surroundings};
@@ -70,7 +70,10 @@ pub(crate) async fn publish(
     if exports.is_some() && migrations.is_some() {
         return Err(ApiError::bad(10021, "`exports` and `migrations` cannot be uploaded together."));
     }
-    let around = exports.as_ref().map(|exports| exports.surroundings(tenant, name)).transpose()?;
+    let around = match &exports {
+        Some(exports) => Some(exports.surroundings(tenant, name).await?),
+        None => None,
+    };
     let exports = exports.zip(around);
     let mut handed = BTreeMap::new();
     let migrations = match &exports {
@@ -196,7 +199,7 @@ pub(crate) async fn apply_all(
 
 /// Leads a script, and all that are bound to its classes, to where these are now.
 async fn apply_moved(call: &Call, tenant: &Arc<dyn Tenant>, script: &str) -> Result<(), ApiError> {
-    let users = exports::users(tenant, script)?;
+    let users = exports::users(tenant, script).await?;
     let concerned: BTreeSet<String> = users.into_values().flatten().chain([script.to_owned()]).collect();
     for script in concerned {
         apply(call, &script).await?;
@@ -211,20 +214,27 @@ pub(crate) async fn apply(call: &Call, script: &str) -> Result<(), ApiError> {
 }
 
 /// Brings the scripts in line, those of dispatch namespaces too, of which a deployed version has such a binding.
-pub(crate) async fn apply_bound(call: &Call, bound: impl Fn(&Json) -> bool) -> Result<(), ApiError> {
+pub(crate) async fn apply_bound(
+    call: &Call,
+    bound: impl Fn(&Json) -> bool + Send + Sync + 'static,
+) -> Result<(), ApiError> {
     let tenant = call.tenant()?;
     let catalog = tenant.catalog();
     let mut scripts = catalog.scripts()?;
     for namespace in catalog.resources(Kind::Dispatch)? {
         scripts.extend(catalog.scripts_within(&namespace.id)?);
     }
-    for script in scripts {
-        let Some(deployment) = catalog.active_deployment(&script.tag)? else { continue };
+    let tenant = tenant.clone();
+    let concerned = each(scripts, move |script| {
+        let catalog = tenant.catalog();
+        let Some(deployment) = catalog.active_deployment(&script.tag)? else { return Ok(None) };
         let versions = deployment.versions.iter().map(|(id, _)| catalog.version(&script.tag, id));
         let versions: Vec<_> = versions.collect::<Result<_, _>>()?;
-        if versions.iter().flatten().flat_map(|version| &version.content.bindings).any(&bound) {
-            apply(call, &script.name).await?;
-        }
+        let mut bindings = versions.iter().flatten().flat_map(|version| &version.content.bindings);
+        Ok(bindings.any(&bound).then_some(script.name))
+    });
+    for script in concerned.await?.into_iter().flatten() {
+        apply(call, &script).await?;
     }
     Ok(())
 }
@@ -250,7 +260,7 @@ async fn read_content(
     script_limits::check_bindings(uploaded)?;
     let (ordered, service_worker) = upload.ordered()?;
     call.api.limits.check_size(ordered.iter().map(|(_, _, part)| part.bytes.clone()).collect()).await?;
-    let bindings = resolver.resolve(uploaded, keep.as_deref())?;
+    let bindings = resolver.resolve(uploaded, keep.as_deref()).await?;
     call.api.limits.check_count(&bindings, &[])?;
     let mut hash = Sha256::new();
     let (mut modules, mut contents) = (Vec::new(), Vec::new());

@@ -11,7 +11,7 @@ use skep_vectorize::{
     Unparsable, Vector, VectorizeError, parse_lines,
 };
 
-use crate::aside::{aside, listed};
+use crate::aside::{aside, listed, whose};
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok, time};
 
@@ -38,8 +38,13 @@ pub(crate) const PRESETS: [(&str, usize, Metric); 5] = [
 /// What lines that are no vectors lead to.
 pub(crate) const UNPARSABLE: [&str; 2] = ["error", "discard"];
 
-/// Indexes are made and removed one after the other: that there is none of a name stays true until there is one.
-static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// An account's indexes are made and removed one after the other: that there is none of a name stays true until there is one. Few accounts
+/// share a lock: to remove a large index takes a while.
+static MAKING: [tokio::sync::Mutex<()>; 64] = [const { tokio::sync::Mutex::const_new(()) }; 64];
+
+fn making() -> &'static tokio::sync::Mutex<()> {
+    &MAKING[whose() as usize % MAKING.len()]
+}
 
 fn refused(error: VectorizeError) -> ApiError {
     match error.code() {
@@ -139,8 +144,9 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     };
     let tenant = call.tenant()?;
     // To its end, also if nobody waits any more.
+    let lock = making();
     let making = tokio::spawn(async move {
-        let _making = MAKING.lock().await;
+        let _making = lock.lock().await;
         let there = tenant.catalog().resources(Kind::Vectorize)?;
         if there.iter().any(|other| other.id == name) {
             return Err(duplicate(&name));
@@ -175,8 +181,9 @@ pub(crate) async fn get(call: Call) -> Answer {
 
 pub(crate) async fn delete(call: Call) -> Answer {
     let (row, tenant) = (row(&call)?, call.tenant()?);
+    let lock = making();
     let removing = tokio::spawn(async move {
-        let _making = MAKING.lock().await;
+        let _making = lock.lock().await;
         let (within, own) = (tenant.clone(), row.name.clone());
         let removed = tokio::task::spawn_blocking(move || within.vectorize().remove(&own)).await;
         removed.map_err(ApiError::internal)?.map_err(crate::modules::storage)?;

@@ -29,9 +29,10 @@ mod upgrades;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
-use skep_store::{Database, Schema, StoreError};
+use skep_store::{Database, Quota, Schema, StoreError};
 
 pub use bucket_domains::BucketDomain;
 pub use content::Stored;
@@ -110,6 +111,8 @@ const SCHEMA: Schema = Schema(&[
 #[derive(Debug)]
 pub struct Catalog {
     db: Database,
+    /// What the account may store; without one it may store what it likes.
+    quota: Option<Arc<Quota>>,
 }
 
 /// A Durable Object namespace.
@@ -192,7 +195,13 @@ pub(crate) fn namespaces_of(
 impl Catalog {
     /// Opens or creates the ledger in the file at `path`.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
-        Ok(Self { db: Database::open(path, SCHEMA)? })
+        Ok(Self { db: Database::open(path, SCHEMA)?, quota: None })
+    }
+
+    /// What grows counts towards `quota`, and is refused with [`StoreError::QuotaReached`] once that is used up.
+    #[must_use]
+    pub fn within(self, quota: Arc<Quota>) -> Self {
+        Self { quota: Some(quota), ..self }
     }
 
     /// The tag of the last migration applied to `script`.
@@ -356,6 +365,33 @@ mod tests {
         assert_eq!(catalog.namespaces("s").unwrap().len(), 1, "a rehearsal changes nothing");
         let active = catalog.active_deployment(&first.script.tag).unwrap().unwrap();
         assert_eq!(active.versions, [(first.version.id, 100.0)]);
+    }
+
+    #[tokio::test]
+    async fn versions_without_end_are_refused_once_the_account_is_full_and_go_on_being_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = Arc::new(Quota::new(4 << 20));
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap().within(quota.clone());
+        let large = || {
+            let mut made = version("s", None);
+            made.content.bindings = vec![serde_json::json!({ "name": "A", "text": "x".repeat(500_000) })];
+            made
+        };
+        let full = |refused: &CatalogError| matches!(refused, CatalogError::Store(StoreError::QuotaReached));
+        let mut kept = 0;
+        let refused = loop {
+            match catalog.publish(large()).await {
+                Ok(_) => kept += 1,
+                Err(refused) => break refused,
+            }
+            assert!(kept < 20, "it has an end");
+        };
+        assert!(full(&refused) && (6..=10).contains(&kept), "{kept}: {refused}");
+        let made =
+            Resource { id: "a".into(), name: "a".into(), created_ms: 1, settings: serde_json::Value::Null };
+        assert!(full(&catalog.add_resource(Kind::Kv, made).await.unwrap_err()));
+        catalog.remove_script("s").await.unwrap();
+        assert!(catalog.script("s").unwrap().is_none());
     }
 
     #[tokio::test]

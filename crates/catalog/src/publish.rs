@@ -62,7 +62,7 @@ pub struct Published {
 impl Catalog {
     /// Makes a version, with its migrations, its deployment and its settings: all of it or nothing.
     pub async fn publish(&self, publish: Publish) -> Result<Published, CatalogError> {
-        self.change(move |t| publish_in(t, publish)).await
+        self.grow(move |t| publish_in(t, publish)).await
     }
 
     /// Says whether `set` could be applied to `script` now, and which classes the script has afterwards.
@@ -97,7 +97,7 @@ impl Catalog {
         changes: Vec<crate::Change>,
     ) -> Result<Deployment, CatalogError> {
         let name = script.to_owned();
-        self.change(move |t| {
+        self.grow(move |t| {
             let mut script = find_script(t, &name)?.ok_or(CatalogError::NoScript)?;
             apply(t, &name, &[Migration { tag: None, changes }])?;
             for (id, _) in &deployment.versions {
@@ -121,7 +121,7 @@ impl Catalog {
         change: impl FnOnce(&mut Script) + Send + 'static,
     ) -> Result<Script, CatalogError> {
         let name = name.to_owned();
-        self.change(move |t| {
+        self.grow(move |t| {
             if find_script(t, &name)?.is_some() {
                 return Err(CatalogError::Exists(name));
             }
@@ -193,6 +193,27 @@ impl Catalog {
         .await
     }
 
+    /// Runs a `job` that makes the ledger larger, if the account may store more.
+    pub(crate) async fn grow<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Transaction<'_>) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let Some(quota) = self.quota.as_ref().filter(|quota| quota.is_limited()) else {
+            return self.change(job).await;
+        };
+        if quota.room() == 0 {
+            return Err(StoreError::QuotaReached.into());
+        }
+        let quota = quota.clone();
+        self.change(move |t| {
+            let before = size(t)?;
+            let done = job(t)?;
+            quota.add(size(t)?.saturating_sub(before));
+            Ok(done)
+        })
+        .await
+    }
+
     /// Runs `job` in a transaction of its own within the group: an error undoes what it did.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
@@ -215,6 +236,12 @@ impl Catalog {
             .await;
         outcome.map_err(|error| refused.try_recv().unwrap_or(CatalogError::Store(error)))
     }
+}
+
+/// Bytes of the file, with what the transaction has written.
+fn size(t: &Transaction<'_>) -> Result<u64, CatalogError> {
+    let number = |name: &str| t.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    Ok(number("page_count")?.saturating_mul(number("page_size")?).unsigned_abs())
 }
 
 fn publish_in(t: &Transaction<'_>, publish: Publish) -> Result<Published, CatalogError> {

@@ -99,7 +99,7 @@ impl Catalog {
 
     /// Keeps a new one; [`CatalogError::Exists`] if its id or name is taken.
     pub async fn add_resource(&self, kind: Kind, made: Resource) -> Result<Resource, CatalogError> {
-        self.change(move |t| {
+        self.grow(move |t| {
             insert(t, kind, &made)?;
             Ok(made)
         })
@@ -142,7 +142,7 @@ impl Catalog {
         T: Send + 'static,
         F: FnOnce(&mut Resource) -> T + Send + 'static,
     {
-        self.change(move |t| {
+        self.grow(move |t| {
             let found = find(t, kind, &new.id)?;
             let is_new = found.is_none();
             let mut row = found.unwrap_or(new);

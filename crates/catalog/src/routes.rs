@@ -72,7 +72,7 @@ impl Catalog {
     /// another script has.
     pub async fn set_routes(&self, script: &str, routes: Vec<Route>) -> Result<(), CatalogError> {
         let script = script.to_owned();
-        self.change(move |t| {
+        self.grow(move |t| {
             find_script(t, &script)?.ok_or(CatalogError::NoScript)?;
             t.execute("DELETE FROM route WHERE script = ?", [&script])?;
             for route in routes {
@@ -85,7 +85,7 @@ impl Catalog {
 
     /// Keeps a route under its id, new or changed.
     pub async fn put_route(&self, route: Route) -> Result<(), CatalogError> {
-        self.change(move |t| {
+        self.grow(move |t| {
             if let Some(script) = &route.script {
                 find_script(t, script)?.ok_or(CatalogError::NoScript)?;
             }
@@ -119,7 +119,7 @@ impl Catalog {
         take: bool,
     ) -> Result<(), CatalogError> {
         let script = script.to_owned();
-        self.change(move |t| {
+        self.grow(move |t| {
             find_script(t, &script)?.ok_or(CatalogError::NoScript)?;
             t.execute("DELETE FROM domain WHERE script = ?", [&script])?;
             domains.iter().try_for_each(|domain| insert_domain(t, domain, take))
@@ -129,7 +129,7 @@ impl Catalog {
 
     /// Adds a custom domain.
     pub async fn put_domain(&self, domain: Domain, take: bool) -> Result<(), CatalogError> {
-        self.change(move |t| {
+        self.grow(move |t| {
             find_script(t, &domain.script)?.ok_or(CatalogError::NoScript)?;
             t.execute(
                 "DELETE FROM domain WHERE hostname = ? AND script = ?",

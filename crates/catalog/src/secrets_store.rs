@@ -18,7 +18,7 @@ pub const STORED_SECRET_SEAL: &str = "secrets_store/";
 impl Catalog {
     /// Keeps a new store; [`CatalogError::Full`] if there are as many as may be.
     pub async fn add_secrets_store(&self, made: Resource) -> Result<Resource, CatalogError> {
-        self.change(move |t| {
+        self.grow(move |t| {
             room(t, Kind::SecretsStore, 1, MOST_STORES)?;
             insert(t, Kind::SecretsStore, &made)?;
             Ok(made)
@@ -29,7 +29,7 @@ impl Catalog {
     /// Keeps new secrets of a store, all or none; false if the store is not there.
     pub async fn add_stored_secrets(&self, store: &str, made: Vec<Resource>) -> Result<bool, CatalogError> {
         let store = store.to_owned();
-        self.change(move |t| {
+        self.grow(move |t| {
             if find(t, Kind::SecretsStore, &store)?.is_none() {
                 return Ok(false);
             }

@@ -231,7 +231,7 @@ fn settlement(
     settings: &ConsumerSettings,
     now_ms: u64,
 ) -> Settlement {
-    let mut settlement = Settlement::default();
+    let (mut settlement, mut exhausted) = (Settlement::default(), Vec::new());
     for ((seq, message), verdict) in numbers.iter().zip(messages).zip(verdicts(outcome, messages, settings)) {
         match verdict {
             Verdict::Acked => settlement.removed.push(*seq),
@@ -242,8 +242,13 @@ fn settlement(
             Verdict::Exhausted => settlement.removed.push(*seq),
         }
         if verdict == Verdict::Exhausted {
-            tracing::warn!(id = %message.id, attempts = message.attempts, "a message's retries are used up");
+            exhausted.push(message);
         }
+    }
+    // One line for all: two queues that are each other's dead letters have no end.
+    if let Some(first) = exhausted.first() {
+        let (id, attempts) = (&first.id, first.attempts);
+        tracing::warn!(%id, attempts, messages = exhausted.len(), "a message's retries are used up");
     }
     settlement
 }

@@ -39,6 +39,9 @@ use std::process::ExitCode;
 
 use args::{Cli, Command};
 use clap::Parser;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -87,6 +90,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// How long work that nobody waits for any more may hold up the end.
+const LAST_WORK: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Runs a command on a runtime of its own; an error is printed as it is.
 ///
 /// One thread: a visitor's connection, the cell's and the binding's then share one event loop, and no request
@@ -94,10 +100,15 @@ fn main() -> ExitCode {
 /// is full. Disks are written by threads of their own.
 fn run(command: impl Future<Output = Result<(), String>>) -> ExitCode {
     let result = match skep_runtime::loops::runtime() {
-        Ok(runtime) => runtime.block_on(async {
-            skep_runtime::loops::start();
-            command.await
-        }),
+        Ok(runtime) => {
+            let result = runtime.block_on(async {
+                skep_runtime::loops::start();
+                command.await
+            });
+            // What reads for a caller who is gone need not come to its end; what writes for one leaves what a crash leaves.
+            runtime.shutdown_timeout(LAST_WORK);
+            result
+        }
         Err(error) => Err(format!("cannot start: {error}")),
     };
     match result {
@@ -111,11 +122,15 @@ fn run(command: impl Future<Output = Result<(), String>>) -> ExitCode {
 
 /// Skep's own messages, on standard error: warnings, or what `SKEP_LOG` asks for (`error` to `trace`).
 fn start_log() {
-    let level = std::env::var("SKEP_LOG").ok().and_then(|level| level.parse().ok());
+    let asked: Option<LevelFilter> = std::env::var("SKEP_LOG").ok().and_then(|level| level.parse().ok());
+    // It warns of each stream that a visitor resets, which is the visitor's business.
+    let usual = Targets::new().with_default(LevelFilter::WARN).with_target("h2", LevelFilter::ERROR);
     tracing_subscriber::fmt()
-        .with_max_level(level.unwrap_or(tracing_subscriber::filter::LevelFilter::WARN))
+        .with_max_level(asked.unwrap_or(LevelFilter::WARN))
         .with_writer(std::io::stderr)
         .without_time()
         .with_ansi(false)
+        .finish()
+        .with(asked.map_or(usual, |asked| Targets::new().with_default(asked)))
         .init();
 }

@@ -78,7 +78,9 @@ impl Stores {
         };
         Ok(Self {
             dir: dir.to_owned(),
-            catalog: Catalog::open(&dir.join("catalog.sqlite")).map_err(|e| in_dir("the catalog", &e))?,
+            catalog: Catalog::open(&dir.join("catalog.sqlite"))
+                .map_err(|e| in_dir("the catalog", &e))?
+                .within(quota.clone()),
             kv: KvStore::open(&dir.join("kv"), clock.clone(), jobs)
                 .map_err(|e| in_dir("KV", &e))?
                 .within(quota.clone()),

@@ -1,5 +1,6 @@
 //! An engine with a configuration: one that waited for it, or a new one.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -162,22 +163,27 @@ fn group_limits(limits: &Limits) -> GroupLimits {
 
 fn serve_bindings(spec: &CellSpec, folder: &Path, around: &Around) -> Result<(), StartError> {
     let mut table = BindingTable::default();
-    let dispatches = |id: &str| {
-        spec.bindings.values().any(|b| matches!(b, Binding::Dispatch { service } if service == id))
-    };
-    let is_bucket =
-        |id: &str| spec.bindings.values().any(|b| matches!(b, Binding::R2 { service } if service == id));
+    // There may be ten thousand of each.
+    let (mut buckets, mut dispatchers) = (HashSet::new(), HashSet::new());
+    for binding in spec.bindings.values() {
+        match binding {
+            Binding::R2 { service } => drop(buckets.insert(service)),
+            Binding::Dispatch { service } => drop(dispatchers.insert(service)),
+            _ => {}
+        }
+    }
     for (id, service) in &spec.services {
         let mut service = service.clone();
         let offers = around.offers.clone();
-        if is_bucket(id) {
+        let dispatches = dispatchers.contains(id);
+        if buckets.contains(id) {
             service = Arc::new(Offering { service, offers });
-        } else if dispatches(id) {
+        } else if dispatches {
             service = Arc::new(Dispatching { service, offers, uploads: around.uploads.clone() });
             service = Arc::new(Named { service, folder: CallerFolder(folder.into()) });
         }
         // These call other cells.
-        if dispatches(id) || spec.outbound.as_ref() == Some(id) {
+        if dispatches || spec.outbound.as_ref() == Some(id) {
             service = Arc::new(AtHome::new(service));
         }
         table.insert(id, service);
