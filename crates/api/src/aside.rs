@@ -60,7 +60,7 @@ pub(crate) async fn each<I: Send + 'static, T: Send + 'static>(
         let look = look.clone();
         let slice = move || {
             let (start, mut part) = (Instant::now(), Vec::new());
-            while let Some(item) = items.next() {
+            for item in items.by_ref() {
                 part.push(look(item)?);
                 if start.elapsed() >= SLICE {
                     break;

@@ -12,11 +12,14 @@ mod connect;
 mod failure;
 mod login;
 mod messages;
+mod open;
 mod origin;
 mod pass;
+mod refusals;
 mod scram;
 mod slots;
 mod tls;
+mod used;
 
 pub use connect::{Judge, Verdict};
 pub use failure::Failure;

@@ -74,15 +74,20 @@ impl Leads<'_> {
         let own = content.bindings.iter().filter(|binding| binding["type"] == "hyperdrive");
         for (n, (name, id)) in own.filter_map(named).enumerate() {
             let find = self.find(id);
+            let shared = shared_id(&self.tenant.id, id);
             let (user, database, scheme) = match self.known(id)? {
-                Some((origin, scheme)) => (origin.user, origin.database, scheme),
+                Some((origin, scheme)) => {
+                    self.hyperdrive.limit(&shared, origin.connections);
+                    (origin.user, origin.database, scheme)
+                }
                 // It went after the deploy: who connects hears of it.
                 None => (String::new(), String::new(), "postgresql".to_owned()),
             };
             let connection = format!("hyperdrive{n}");
             let binding = skep_hyperdrive::Binding {
                 hyperdrive: self.hyperdrive.clone(),
-                id: shared_id(&self.tenant.id, id),
+                id: shared,
+                owner: self.tenant.id.clone(),
                 script: script.to_owned(),
                 find,
             };
