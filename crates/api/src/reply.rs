@@ -165,11 +165,7 @@ pub(crate) fn with_info(result: Json, info: Json) -> Answer {
 
 /// A page of a list that is at hand as a whole, by `page` and `per_page`. Past the end it is empty.
 pub(crate) fn page(all: Vec<Json>, page: u64, per_page: u64) -> Answer {
-    let total = all.len() as u64;
-    let start = (page - 1).saturating_mul(per_page);
-    let part: Vec<Json> = all.into_iter().skip(start as usize).take(per_page as usize).collect();
-    let info = page_info(part.len() as u64, total, page, per_page);
-    with_info(Json::Array(part), info)
+    page_of(&all, page, per_page, Json::clone)
 }
 
 /// A page of rows; those of other pages are not shown.

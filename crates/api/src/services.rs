@@ -48,7 +48,7 @@ pub(crate) async fn patch_settings(call: Call) -> Answer {
     settings::patch_script(call).await
 }
 
-/// A script as one that is bound to another.
+/// A script as one that has to do with another.
 fn bound(other: &str) -> Json {
     json!({ "service": other, "environment": "production" })
 }
@@ -95,7 +95,7 @@ pub(crate) async fn tails_by_consumer(call: Call) -> Answer {
         .scripts()?
         .iter()
         .filter(|script| script.settings.tail_consumers.iter().any(|consumer| consumer["service"] == name))
-        .map(|script| json!({ "producer": { "service": script.name, "environment": "production" } }))
+        .map(|script| json!({ "producer": bound(&script.name) }))
         .collect();
     ok(Json::Array(producers))
 }
